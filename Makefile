@@ -1,0 +1,46 @@
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup-done
+OUT ?= out
+
+# mkdocs-material prints a notice about its successor on every build; this is its own switch for that.
+export NO_MKDOCS_2_WARNING := 1
+
+.PHONY: help setup fit test lint docs bench clean
+
+help:  ## Show this help
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+setup: $(STAMP)  ## Create .venv and install the package with its development tools
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --upgrade pip
+	$(BIN)/python -m pip install -c constraints.txt -e ".[dev]"
+	@touch $@
+
+fit: setup  ## Fit the sample image and write the result to out/
+	$(BIN)/napari-siren fit --sample -o $(OUT)
+
+test: lint  ## Run every check: lint, types, tests, documentation
+	$(BIN)/python -m pytest
+	$(BIN)/mkdocs build --strict --quiet
+
+lint: setup  ## Check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+docs: setup  ## Build the documentation into build/site
+	$(BIN)/mkdocs build --strict
+
+bench: setup  ## Run the fitting benchmark
+	$(BIN)/python -m benchmarks.fit
+
+clean:  ## Remove .venv and everything that was built
+	rm -rf $(VENV) $(OUT) build dist site htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
