@@ -1,1 +1,66 @@
-"""Fit SIRENs (sinusoidal implicit neural representations) to images, in napari or without it."""
+"""Fit SIRENs (sinusoidal implicit neural representations) to images, in napari or without it.
+
+Importing this package imports neither torch nor napari nor Qt; they come with the first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from napari_siren.errors import ConfigError, DeviceError, InputError, SirenError, StorageError
+
+if TYPE_CHECKING:
+    from napari_siren.core.config import FitConfig
+    from napari_siren.core.field import Field
+    from napari_siren.core.fit import fit, fit_iter, upscale
+    from napari_siren.core.progress import Progress
+    from napari_siren.core.result import FitResult
+    from napari_siren.core.storage import load
+    from napari_siren.layers import LayerFit, fit_layer
+
+__version__ = version("napari-siren")
+
+__all__ = [
+    "ConfigError",
+    "DeviceError",
+    "Field",
+    "FitConfig",
+    "FitResult",
+    "InputError",
+    "LayerFit",
+    "Progress",
+    "SirenError",
+    "StorageError",
+    "fit",
+    "fit_iter",
+    "fit_layer",
+    "load",
+    "upscale",
+]
+
+_HOMES = {
+    "Field": "napari_siren.core.field",
+    "FitConfig": "napari_siren.core.config",
+    "FitResult": "napari_siren.core.result",
+    "LayerFit": "napari_siren.layers",
+    "Progress": "napari_siren.core.progress",
+    "fit": "napari_siren.core.fit",
+    "fit_iter": "napari_siren.core.fit",
+    "fit_layer": "napari_siren.layers",
+    "load": "napari_siren.core.storage",
+    "upscale": "napari_siren.core.fit",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""The model, headless: it never imports napari or Qt."""

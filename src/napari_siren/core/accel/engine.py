@@ -1,0 +1,35 @@
+"""What every way to carry out a step can do."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from napari_siren.core.loss import Loss
+from napari_siren.core.model import Siren
+
+
+class Engine(Protocol):
+    """One way to evaluate networks, to differentiate a loss, and to orthogonalise matrices.
+
+    Every engine gives the same numbers to rounding.
+    """
+
+    name: str
+
+    def forward(self, siren: Siren, x: Tensor) -> Tensor:
+        """Evaluate: x (tiles or 1, inputs, samples) -> (tiles, outputs, samples)."""
+        ...
+
+    def gradient(self, siren: Siren, x: Tensor, loss: Loss, out: Tensor) -> Tensor:
+        """Write the gradient of the mean loss with respect to `siren.theta` to `out`; give each tile's loss, (tiles,)."""
+        ...
+
+    def orthogonalise(self, matrices: Tensor) -> Tensor:
+        """Give the nearest orthogonal matrices to (…, n, n) (approximately); may reuse the input's memory."""
+        ...
+
+    def shrink(self) -> bool:
+        """Work in smaller blocks from now on, after memory ran out; False where there is no smaller."""
+        ...

@@ -1,0 +1,229 @@
+"""The native engine: `siren.c`, compiled on this machine the first time it is wanted, and cached.
+
+It needs a C compiler (gcc 12 or later, or clang) and a CPU; without one the plain engine does the same, slower. Threads
+take tiles in turn; the arithmetic of a tile does not depend on which thread took it, so that results are reproducible.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+import torch
+from torch import Tensor
+
+from napari_siren.core.accel.plain import ORTHOGONALISATION
+from napari_siren.core.loss import Loss, SquaredLoss
+from napari_siren.core.model import Siren
+
+_SOURCE = Path(__file__).with_name("siren.c")
+_OPTIMISE = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
+_BLOCK_BYTES = 64 << 20
+
+
+class _Network(ctypes.Structure):
+    """Mirror of `Network` in siren.c."""
+
+    _fields_ = (
+        ("inputs", ctypes.c_int32),
+        ("outputs", ctypes.c_int32),
+        ("layers", ctypes.c_int32),
+        ("width", ctypes.c_int32),
+        ("samples", ctypes.c_int32),
+        ("omega", ctypes.c_float),
+        ("tile_stride", ctypes.c_int64),
+        ("coords_stride", ctypes.c_int64),
+        ("weights", ctypes.POINTER(ctypes.c_int64)),
+        ("biases", ctypes.POINTER(ctypes.c_int64)),
+    )
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The compiled kernel, or why there is none.
+
+    Parameters
+    ----------
+    library
+        None where it could not be built.
+    message
+        One sentence for people.
+    """
+
+    library: ctypes.CDLL | None
+    message: str
+
+
+@cache
+def kernel() -> Kernel:
+    """Build the kernel, or load it from the cache; never raises."""
+    if os.environ.get("NAPARI_SIREN_NATIVE", "1") == "0":
+        return Kernel(None, "switched off by NAPARI_SIREN_NATIVE=0")
+    if sys.byteorder != "little" or os.name == "nt":
+        return Kernel(None, "not for this system; PyTorch is used")
+    compiler = _compiler()
+    if compiler is None:
+        return Kernel(None, "no C compiler found (gcc or clang); PyTorch is used, which is slower")
+    errors = []
+    for machine in _MACHINES:
+        try:
+            path, fresh = _build(compiler, machine)
+            library = ctypes.CDLL(str(path))
+        except (OSError, subprocess.SubprocessError) as error:
+            errors.append(_reason(error))
+            continue
+        return Kernel(library, f"{'compiled' if fresh else 'from the cache'}: {path} ({compiler} {' '.join(machine)})")
+    return Kernel(None, f"{compiler} could not compile it ({errors[0]}); PyTorch is used, which is slower")
+
+
+class NativeEngine:
+    """Steps by the compiled kernel, float32 on the CPU.
+
+    Parameters
+    ----------
+    library
+        The compiled kernel.
+    threads
+        How many.
+    """
+
+    name = "native"
+
+    def __init__(self, library: ctypes.CDLL, threads: int) -> None:
+        self.library = library
+        self.threads = threads
+        self.block_bytes = _BLOCK_BYTES
+        self._coefficients = np.array(ORTHOGONALISATION, dtype=np.float32)
+
+    def forward(self, siren: Siren, x: Tensor) -> Tensor:
+        """See `Engine`."""
+        x = x.contiguous()
+        theta = siren.theta.contiguous()
+        values = torch.empty(siren.tiles, siren.shape.outputs, x.shape[2])
+        network = _network(siren, x)
+        arguments = (_pointer(theta), _pointer(x), _pointer(values))
+        self._run(siren.tiles, lambda a, b: self.library.siren_forward(ctypes.byref(network), a, b, *arguments))
+        return values
+
+    def gradient(self, siren: Siren, x: Tensor, loss: Loss, out: Tensor) -> Tensor:
+        """See `Engine`."""
+        x = x.contiguous()
+        losses = torch.empty(siren.tiles)
+        if isinstance(loss, SquaredLoss):
+            self._gradient(siren, x, loss.target, loss.weight, loss.factor, out, losses)
+            return losses
+        block = max(1, self.block_bytes // (4 * siren.shape.outputs * x.shape[2]))
+        for first in range(0, siren.tiles, block):
+            tiles = slice(first, first + block)
+            picked, coords = siren.pick(tiles), x[tiles] if len(x) > 1 else x
+            losses[tiles], gradient = loss.value_and_gradient(self.forward(picked, coords), tiles)
+            self._gradient(picked, coords, gradient.contiguous(), None, None, out[tiles], losses[tiles])
+        return losses
+
+    def orthogonalise(self, matrices: Tensor) -> Tensor:
+        """See `Engine`."""
+        matrices = matrices.contiguous()
+        size, count = matrices.shape[-1], matrices.numel() // matrices.shape[-1] ** 2
+        coefficients = self._coefficients.ctypes.data_as(ctypes.c_void_p)
+        steps = len(self._coefficients)
+        self._run(
+            count,
+            lambda a, b: self.library.siren_orthogonalise(a, b, size, steps, coefficients, _pointer(matrices)),
+        )
+        return matrices
+
+    def shrink(self) -> bool:
+        """See `Engine`."""
+        self.block_bytes //= 2
+        return self.block_bytes >= 1 << 16
+
+    def _gradient(
+        self, siren: Siren, x: Tensor, target: Tensor, weight: Tensor | None, factor: Tensor | None, out: Tensor, losses: Tensor
+    ) -> None:
+        network = _network(siren, x)
+        tensors = (siren.theta, x, target, weight, factor, out, losses)
+        arguments = [None if t is None else _pointer(t) for t in tensors]
+        self._run(siren.tiles, lambda a, b: self.library.siren_gradient(ctypes.byref(network), a, b, *arguments))
+
+    def _run(self, count: int, call: Callable[[int, int], int]) -> None:
+        """Call for ranges of `count` items, a few for each thread, so that a slow core does not keep the others."""
+        pieces = min(count, 1 if self.threads == 1 else 8 * self.threads)
+        cuts = [count * i // pieces for i in range(pieces + 1)]
+        if any(_pool(self.threads).map(call, cuts[:-1], cuts[1:])):
+            raise MemoryError("the native engine could not allocate its scratch memory")
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="siren")
+
+
+def _network(siren: Siren, x: Tensor) -> _Network:
+    shape = siren.shape
+    weights, biases = ((ctypes.c_int64 * len(c))(*c) for c in shape.columns)
+    return _Network(
+        shape.inputs,
+        shape.outputs,
+        shape.hidden_layers,
+        shape.hidden_features,
+        x.shape[2],
+        siren.omega_0,
+        shape.parameters,
+        x[0].numel() if len(x) > 1 else 0,
+        weights,
+        biases,
+    )
+
+
+def _pointer(tensor: Tensor) -> ctypes.c_void_p:
+    if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or not tensor.is_contiguous():
+        raise TypeError(f"the native engine needs contiguous float32 on the CPU, not {tensor.dtype} {tensor.stride()}")
+    return ctypes.c_void_p(tensor.data_ptr())
+
+
+def _compiler() -> str | None:
+    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
+    """Compile unless the cache has it: (path of the library, whether it was compiled now)."""
+    # What the compiler predefines names its version and this CPU's instructions: a cache in a home that machines of
+    # different kinds share must not give one the other's.
+    predefined = _run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
+    key = hashlib.sha256(_SOURCE.read_bytes() + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
+    folder = platformdirs.user_cache_path("napari-siren") / "kernels"
+    path = folder / f"siren-{key}.so"
+    if path.exists():
+        return path, False
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        built = Path(scratch) / path.name
+        _run_compiler([compiler, *_OPTIMISE, *machine, str(_SOURCE), "-o", str(built)])
+        built.replace(path)
+    return path, True
+
+
+def _run_compiler(command: Sequence[str]) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+
+
+def _reason(error: Exception) -> str:
+    output = getattr(error, "stderr", None)
+    lines = output.decode(errors="replace").strip().splitlines() if output else []
+    return lines[0] if lines else str(error)

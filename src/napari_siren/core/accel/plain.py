@@ -1,0 +1,108 @@
+"""The plain engine: PyTorch on any device, with a hand-derived backward pass.
+
+Tiles and samples go by blocks. On a CPU a block is small enough for its activations to stay in cache (one thread-pool
+product after the other finds them there); on a GPU it is as large as the memory bound allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from napari_siren.core.loss import Loss, SquaredLoss
+from napari_siren.core.model import Siren
+
+_CACHE_BYTES = 4 << 20
+
+# Polar Express (Amsel et al. 2025, arXiv 2505.16932, algorithm 1): five odd quintics, each the best there is for what the
+# one before leaves.
+ORTHOGONALISATION = (
+    (8.28721201814563, -23.595886519098837, 17.300387312530933),
+    (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
+    (3.9486908534822946, -2.908902115962949, 0.5518191394370137),
+    (3.3184196573706015, -2.488488024314874, 0.51004894012372),
+    (2.300652019954817, -1.6689039845747493, 0.4188073119525673),
+)
+
+
+class PlainEngine:
+    """Steps in PyTorch.
+
+    Parameters
+    ----------
+    device
+        Where the tensors are.
+    block_bytes
+        Bound for the activations of a block; None takes what fits the cache on a CPU, 1 GiB elsewhere.
+    """
+
+    name = "plain"
+
+    def __init__(self, device: torch.device, block_bytes: int | None = None) -> None:
+        if block_bytes is None:
+            block_bytes = _CACHE_BYTES if device.type == "cpu" else 1 << 30
+        self.block_bytes = block_bytes
+
+    def forward(self, siren: Siren, x: Tensor) -> Tensor:
+        """See `Engine`."""
+        values = torch.empty(siren.tiles, siren.shape.outputs, x.shape[2], dtype=x.dtype, device=x.device)
+        for tiles, samples in self._blocks(siren, x.shape[2], splits_samples=True):
+            block = x[tiles] if len(x) > 1 else x
+            values[tiles, :, samples] = siren.pick(tiles).forward(block[:, :, samples])
+        return values
+
+    def gradient(self, siren: Siren, x: Tensor, loss: Loss, out: Tensor) -> Tensor:
+        """See `Engine`."""
+        out.zero_()
+        losses = torch.zeros(siren.tiles, dtype=x.dtype, device=x.device)
+        for tiles, samples in self._blocks(siren, x.shape[2], splits_samples=isinstance(loss, SquaredLoss)):
+            block = x[tiles] if len(x) > 1 else x
+            losses[tiles] += _block_gradient(siren.pick(tiles), block[:, :, samples], loss, tiles, samples, out[tiles])
+        return losses
+
+    def orthogonalise(self, matrices: Tensor) -> Tensor:
+        """See `Engine`."""
+        x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-30)
+        for a, b, c in ORTHOGONALISATION:
+            gram = x @ x.mT
+            x = a * x + (b * gram + c * (gram @ gram)) @ x
+        return x
+
+    def shrink(self) -> bool:
+        """See `Engine`."""
+        self.block_bytes //= 2
+        return self.block_bytes >= 1 << 16
+
+    def _blocks(self, siren: Siren, samples: int, *, splits_samples: bool) -> Iterator[tuple[slice, slice]]:
+        # Sines, cosines and two gradients of a layer's width, for each sample.
+        bytes_per_sample = (2 * siren.shape.hidden_layers + 2) * siren.shape.hidden_features * siren.theta.element_size()
+        affordable = max(1, self.block_bytes // bytes_per_sample)
+        tiles = max(1, affordable // samples)
+        chunk = samples if tiles > 1 or not splits_samples else min(samples, max(256, affordable))
+        for t in range(0, siren.tiles, tiles):
+            for p in range(0, samples, chunk):
+                yield slice(t, min(t + tiles, siren.tiles)), slice(p, min(p + chunk, samples))
+
+
+def _block_gradient(siren: Siren, x: Tensor, loss: Loss, tiles: slice, samples: slice, out: Tensor) -> Tensor:
+    """Add the gradient of a block to `out`, and give each tile's share of the loss."""
+    weights, biases = siren.shape.weights(siren.theta), siren.shape.biases(siren.theta)
+    weight_gradients, bias_gradients = siren.shape.weights(out), siren.shape.biases(out)
+    inputs, cosines = [x.expand(siren.tiles, -1, -1)], []
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        z = torch.baddbmm(bias, weight, inputs[-1]).mul_(siren.omega_0)
+        cosines.append(z.cos().mul_(siren.omega_0))
+        inputs.append(z.sin_())
+    values = torch.baddbmm(biases[-1], weights[-1], inputs[-1])
+    if isinstance(loss, SquaredLoss):
+        losses, dz = loss.value_and_gradient(values, tiles, samples)
+    else:
+        losses, dz = loss.value_and_gradient(values, tiles)
+    for layer in reversed(range(len(weights))):
+        weight_gradients[layer].baddbmm_(dz, inputs[layer].mT)
+        bias_gradients[layer].add_(dz.sum(dim=2, keepdim=True))
+        if layer:
+            dz = (weights[layer].mT @ dz).mul_(cosines[layer - 1])
+    return losses

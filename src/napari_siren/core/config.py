@@ -1,0 +1,234 @@
+"""`FitConfig`: every knob of a fit, with units, ranges and presets."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from napari_siren.errors import ConfigError
+
+Preset = Literal["faithful", "upscale", "fast", "paper"]
+PRESETS: tuple[str, ...] = get_args(Preset)
+
+
+class FitConfig(BaseModel):
+    """Every setting of a fit. Immutable; start from a preset and override what you need.
+
+    Parameters
+    ----------
+    **fields
+        Any of the fields below; those not given have the values of the preset ``"faithful"``.
+
+    Raises
+    ------
+    ConfigError
+        An unknown field (the message gives the nearest right name), or a value out of its range.
+
+    Examples
+    --------
+    >>> from napari_siren import FitConfig
+    >>> FitConfig.preset("faithful", max_seconds=10).hidden_layers
+    3
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    name: Preset = "faithful"
+    """The preset that these settings started from."""
+
+    # ---- the field -------------------------------------------------------------------------------
+    tile: int | Literal["auto", "whole"] = "auto"
+    """Side of a tile in pixels, the same along every axis. "auto" takes the size at which the field has
+    `parameters_per_value` parameters for each value of the image; "whole" is one network for the image."""
+    parameters_per_value: float = Field(1.0, gt=0, le=16)
+    """Budget of the field: parameters for each value (pixel times channel) of the image."""
+    overlap: float = Field(1.0, ge=0.5, le=16)
+    """Half width, in pixels, of the zone in which neighbouring tiles are cross-faded."""
+    hidden_layers: int = Field(3, ge=1, le=16)
+    """Number of sine layers, the first one included."""
+    hidden_features: int = Field(28, ge=1, le=1024)
+    """Width of the sine layers."""
+    coordinates: Literal["pixel", "unit"] = "pixel"
+    """What the networks see: "pixel", positions in pixels from the tile's centre; "unit", positions scaled
+    so that the centres of the first and last pixel of each axis are at -1 and 1, as in the SIREN paper."""
+    band: float = Field(0.7, gt=0, le=3.2)
+    """Band of the first layer in radians per pixel (with "pixel" coordinates): its frequencies are drawn
+    from U(-band, band). Above about 1 the field is free to do anything between the pixels."""
+    omega_0: float = Field(1.0, gt=0, le=1000)
+    """Factor inside every sine, sin(omega_0 (W x + b)); 30 in the SIREN paper, with "unit" coordinates."""
+    weight_scale: float = Field(1.0, gt=0, le=10)
+    """Initial scale of the hidden weights, in units of the paper's bound sqrt(6 / n) / omega_0."""
+    standardise: bool = True
+    """Give every tile its own mean and standard deviation, so that flat and busy tiles, and those with a hot
+    pixel, learn alike; the last layer starts at zero, each tile as the mean of its pixels."""
+
+    # ---- what a pixel sees -----------------------------------------------------------------------
+    observation: Literal["point", "box"] = "point"
+    """How a pixel sees the field: "point", its value at the pixel's centre; "box", its mean over the
+    pixel's area."""
+    subsamples: int = Field(2, ge=2, le=8)
+    """Samples along each axis of a pixel, with the observation "box" or a prior."""
+    total_variation: float | Literal["auto"] = 0.0
+    """Weight of the prior of total variation (isotropic, over the channels jointly); "auto" derives it from
+    the image's noise."""
+
+    # ---- the fitting -----------------------------------------------------------------------------
+    optimizer: Literal["muon", "adam"] = "muon"
+    """"muon": orthogonalised momentum for the hidden matrices and Adam for the rest; "adam": Adam for all."""
+    learning_rate: float = Field(0.04, gt=0, le=1)
+    """Adam's step size."""
+    muon_learning_rate: float = Field(0.2, gt=0, le=2)
+    """Muon's step size: the spectral norm of a step on a hidden matrix."""
+    momentum: float = Field(0.95, ge=0, lt=1)
+    """Muon's momentum (Nesterov)."""
+    beta1: float = Field(0.9, ge=0, lt=1)
+    """Adam's decay of the mean gradient."""
+    beta2: float = Field(0.95, ge=0, lt=1)
+    """Adam's decay of the mean squared gradient."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """How the step sizes go down from 1 to `final_rate` of themselves."""
+    final_rate: float = Field(0.01, ge=0, le=1)
+    """Share of the step size that is left at the end."""
+    max_steps: int = Field(400, ge=1)
+    """Number of steps, each over every pixel."""
+    max_seconds: float | None = Field(None, gt=0)
+    """Time limit in seconds, or None. With a limit the schedule follows the clock, and a fit is no longer
+    reproducible to the bit."""
+    target_psnr: float | None = Field(None, gt=0)
+    """Stop as soon as the rounded reconstruction reaches this PSNR in dB; None goes on to the end."""
+    heldout: float = Field(0.0, ge=0, le=0.5)
+    """Share of the pixels kept out of the fit, for `psnr_heldout`."""
+    value_range: Literal["robust", "full"] = "robust"
+    """What the networks' outputs stand for: "robust" takes the range between the 0.1 and 99.9 percentiles to
+    [-1, 1] (what lies beyond is kept); "full" takes that of the dtype (of floats, the image's own) to [0, 1]."""
+
+    # ---- resources -------------------------------------------------------------------------------
+    engine: Literal["auto", "native", "plain"] = "auto"
+    """How a step is carried out: "native", the compiled kernel (needs a C compiler, CPU only); "plain",
+    PyTorch; "auto", the kernel where it is there and pays."""
+    threads: int | None = Field(None, ge=1, le=1024)
+    """Threads on the CPU; None takes as many as PyTorch does."""
+    max_memory: int | None = Field(None, ge=1)
+    """Bound of the working set in bytes; None takes `memory_fraction` of what is free."""
+    memory_fraction: float = Field(0.5, gt=0, le=0.95)
+    """Share of the free memory that a fit may use, where `max_memory` is None."""
+
+    def __init__(self, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from None
+
+    @model_validator(mode="after")
+    def _check_together(self) -> Self:
+        if isinstance(self.tile, int) and self.tile < 4:
+            raise ValueError('tile: 4 pixels or more, or "auto" or "whole"')
+        if isinstance(self.total_variation, float) and not 0 <= self.total_variation <= 10:
+            raise ValueError("total_variation: between 0 and 10")
+        if self.coordinates == "unit" and self.tile != "whole":
+            raise ValueError('coordinates="unit" goes with tile="whole"')
+        return self
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> FitConfig:
+        """Give a preset, with any field overridden.
+
+        Parameters
+        ----------
+        name
+            ``"faithful"`` memorises the image as closely as it can; ``"upscale"`` fits what the image is a
+            blurred sample of; ``"fast"`` is for a preview; ``"paper"`` is the network and the optimiser of
+            Sitzmann et al. 2020 (arXiv 2006.09661): one network, 5 hidden layers of 256, omega_0 30, Adam,
+            every pixel at each of 15,000 steps.
+        **overrides
+            Fields of `FitConfig`.
+
+        Raises
+        ------
+        ConfigError
+            An unknown preset or field, or a value out of range.
+        """
+        if name not in PRESETS:
+            raise ConfigError(f"there is no preset {name!r}{_nearest(name, PRESETS)}. There are: {', '.join(PRESETS)}.")
+        return cls(**{"name": name, **_PRESET_FIELDS[name], **overrides})
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> FitConfig:
+        """Read settings from a JSON file (as ``model_dump_json`` writes them).
+
+        Raises
+        ------
+        ConfigError
+            The file is not there, is not JSON, or has a field that is unknown or out of range.
+        """
+        try:
+            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise ConfigError(f"cannot read settings from {path}: {error.strerror}.") from None
+        except ValueError as error:
+            raise ConfigError(f"{path} is not a JSON file of settings: {error}.") from None
+        if not isinstance(fields, dict):
+            raise ConfigError(f"{path} should hold a JSON object of settings, not a {type(fields).__name__}.")
+        return cls(**fields)
+
+    def override(self, **fields: Any) -> FitConfig:
+        """Give the same settings with some fields changed (checked anew).
+
+        Raises
+        ------
+        ConfigError
+            An unknown field, or a value out of range.
+        """
+        return type(self)(**{**self.model_dump(), **fields}) if fields else self
+
+
+_PRESET_FIELDS: dict[str, dict[str, Any]] = {
+    "faithful": {},
+    "fast": {"hidden_features": 16, "max_steps": 60, "parameters_per_value": 0.85},
+    "upscale": {
+        "hidden_features": 40,
+        "hidden_layers": 4,
+        "parameters_per_value": 2.0,
+        "overlap": 4.0,
+        "band": 0.8,
+        "observation": "box",
+        "total_variation": "auto",
+        "max_steps": 200,
+    },
+    "paper": {
+        "tile": "whole",
+        "hidden_layers": 5,
+        "hidden_features": 256,
+        "coordinates": "unit",
+        "omega_0": 30.0,
+        "standardise": False,
+        "optimizer": "adam",
+        "learning_rate": 1e-4,
+        "beta2": 0.999,
+        "schedule": "constant",
+        "max_steps": 15_000,
+        "value_range": "full",
+    },
+}
+
+
+def _nearest(name: str, choices: Any) -> str:
+    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"][:1])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"there is no setting {field!r}{_nearest(field, FitConfig.model_fields)}")
+        elif field:
+            lines.append(f"{field}: {item['msg']} (got {item['input']!r})")
+        else:
+            lines.append(item["msg"].removeprefix("Value error, "))
+    return "; ".join(dict.fromkeys(lines)) + "."

@@ -1,0 +1,228 @@
+"""`fit_iter`: a generator that yields `Progress`; `fit`: the same, run to its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.device import describe_device, resolve_device
+from napari_siren.core.image import Samples
+from napari_siren.core.metrics import measure
+from napari_siren.core.progress import Progress
+from napari_siren.core.result import FitResult, make_receipt
+from napari_siren.core.run import Run, State
+from napari_siren.core.storage import load
+from napari_siren.errors import InputError
+
+STOP = "stop"
+# The estimate reached the target, the exact figure did not: look again after so many steps.
+_LOOK_AGAIN = 5
+
+
+def fit_iter(
+    image: npt.ArrayLike,
+    axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+    missing: npt.ArrayLike | None = None,
+    preset: str = "faithful",
+    config: FitConfig | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    resume: FitResult | str | Path | None = None,
+    **overrides: Any,
+) -> Generator[Progress, str | None, FitResult]:
+    """Fit a field to an image, step by step. Parameters, errors and result are those of `fit`.
+
+    The generator yields a `Progress` after every step. ``generator.send("stop")`` ends the fit: the best so far is kept
+    and is the generator's return value (``StopIteration.value``). ``generator.close()`` ends it without a result.
+    Bad input raises at once, not at the first step.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> for progress in ns.fit_iter(np.eye(24, dtype=np.float32), max_steps=10):
+    ...     pass
+    >>> progress.step
+    10
+    """
+    settings = FitConfig.preset(preset) if config is None else config
+    settings = settings.override(**overrides)
+    where = resolve_device(device)
+    state = None if resume is None else _state_of(resume)
+    seed = seed if state is None else state.seed
+    samples = Samples.from_array(image, axes, spacing, missing, settings.value_range)
+    return _iterate(Run(samples, settings, where, seed, state))
+
+
+def fit(
+    image: npt.ArrayLike,
+    axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+    missing: npt.ArrayLike | None = None,
+    preset: str = "faithful",
+    config: FitConfig | None = None,
+    device: str = "auto",
+    seed: int = 0,
+    on_progress: Callable[[Progress], object] | None = None,
+    resume: FitResult | str | Path | None = None,
+    **overrides: Any,
+) -> FitResult:
+    """Fit a field to an image.
+
+    Parameters
+    ----------
+    image
+        Array of 1 to 3 spatial axes and perhaps channels; boolean, integer or floating.
+    axes
+        One letter for each axis, of Z, Y, X and C; None guesses: a last axis of 3 or 4 after two others is colours.
+    spacing
+        Distance between pixel centres, one number or one for each spatial axis, in any unit; None is 1.
+    missing
+        bool, the image's shape or its spatial shape: True where a pixel is missing. Such pixels do not count, and the
+        field fills them in.
+    preset
+        "faithful", "upscale", "fast" or "paper"; see `FitConfig.preset`.
+    config
+        Settings, in the preset's place.
+    device
+        "auto", "cpu", "cuda", "cuda:1", "mps".
+    seed
+        Of the random start; on the CPU the same seed gives the same bits.
+    on_progress
+        Called with a `Progress` after each step; return ``"stop"`` to end the fit and keep the best so far.
+    resume
+        A `FitResult` of the same image and networks to go on from, or a file saved with ``resumable=True``. Steps count
+        on: ask for a larger `max_steps`.
+    **overrides
+        Any field of `FitConfig`, among them max_seconds, max_steps, target_psnr.
+
+    Returns
+    -------
+    FitResult
+        With the best weights of every tile.
+
+    Raises
+    ------
+    InputError
+        The image or an argument cannot be used.
+    ConfigError
+        An unknown or impossible setting.
+    DeviceError
+        The device is not there, or has too little memory.
+    StorageError
+        The file to resume from cannot be read.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> image = np.hypot(*np.mgrid[-12:12, -12:12]).astype(np.float32)
+    >>> result = ns.fit(image, max_steps=100)
+    >>> result.metrics.psnr > 30
+    True
+    """
+    steps = fit_iter(image, axes, spacing, missing, preset, config, device, seed, resume, **overrides)
+    answer: str | None = None
+    while True:
+        try:
+            progress = steps.send(answer)
+        except StopIteration as end:
+            result: FitResult = end.value
+            return result
+        answer = STOP if on_progress is not None and on_progress(progress) == STOP else None
+
+
+def upscale(
+    image: npt.ArrayLike,
+    scale: float | Sequence[float],
+    axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+    **options: Any,
+) -> npt.NDArray[np.generic]:
+    """Upscale an image: `fit` with the preset "upscale", then render.
+
+    Parameters
+    ----------
+    image, axes, spacing
+        As in `fit`.
+    scale
+        Output pixels per pixel: a number, or one for each spatial axis.
+    **options
+        Any other argument of `fit`.
+
+    Returns
+    -------
+    ndarray
+        The image's order of axes and dtype.
+
+    Raises
+    ------
+    SirenError
+        As `fit` does, and `InputError` for a scale that is not positive.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> ns.upscale(np.eye(16, dtype=np.float32), 2, max_steps=20).shape
+    (32, 32)
+    """
+    # A bad scale should not come to light only after the fit.
+    array = np.asarray(image)
+    if array.dtype != object:
+        from napari_siren.core.geometry import RenderGrid
+        from napari_siren.core.image import ImageFormat, check_axes, guess_axes
+
+        names = guess_axes(array.shape) if axes is None else check_axes(axes, array.shape)
+        spatial = ImageFormat(names, array.shape, array.dtype.name, (), (), ()).spatial_shape
+        RenderGrid.of(spatial, (1.0,) * len(spatial), scale=scale)
+    rendered: npt.NDArray[np.generic] = fit(
+        image, axes, spacing, **{"preset": "upscale", **options}
+    ).render(scale=scale)
+    return rendered
+
+
+def _iterate(run: Run) -> Generator[Progress, str | None, FitResult]:
+    config = run.config
+    asked = ""
+    look_at = 0
+    while not asked:
+        if run.step_count >= config.max_steps:
+            asked = "max_steps"
+        elif config.max_seconds is not None and run.seconds >= config.max_seconds:
+            asked = "max_seconds"
+        else:
+            progress = run.step()
+            if config.target_psnr is not None and progress.psnr >= config.target_psnr and run.step_count >= look_at:
+                look_at = run.step_count + _LOOK_AGAIN
+                asked = "target_psnr" if run.exact_psnr() >= config.target_psnr else ""
+            if (yield progress) == STOP:
+                asked = "asked"
+    return _finish(run, asked)
+
+
+def _finish(run: Run, stopped: str) -> FitResult:
+    run.history.stopped = stopped
+    state = run.state()
+    run.finish()
+    field = run.field().to("cpu") if run.device.type == "mps" else run.field()
+    result = FitResult(
+        field,
+        run.config,
+        measure(run.samples, run.render(1.0), run.targets.heldout),
+        run.history,
+        make_receipt(run.samples, describe_device(run.device), run.seed, run.engine.name),
+        run.samples,
+        state,
+    )
+    return result
+
+
+def _state_of(resume: FitResult | str | Path) -> State:
+    result = resume if isinstance(resume, FitResult) else load(resume)
+    if result.state is None:
+        raise InputError("there is no state to go on from in it; save it with result.save(path, resumable=True).")
+    return result.state

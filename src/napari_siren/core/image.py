@@ -1,0 +1,331 @@
+"""An image as the fit sees it: axes, spacing, value range; array <-> normalised samples, channels first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_siren.errors import InputError
+
+SPATIAL_AXES = "ZYX"
+_GUESSES = {1: "X", 2: "YX", 3: "ZYX", 4: "CZYX"}
+
+
+@dataclass(frozen=True)
+class ImageFormat:
+    """What is needed to turn field values back into an array like the original.
+
+    Parameters
+    ----------
+    axes
+        One letter for each axis of the array, in its order: Z, Y, X in space and C for channels.
+    shape
+        Shape of the array.
+    dtype
+        Name of the array's dtype.
+    spacing
+        Distance between pixel centres along each spatial axis, in the order of `axes`.
+    offset, scale
+        One of each a channel: value = offset + scale * normalised value.
+    """
+
+    axes: str
+    shape: tuple[int, ...]
+    dtype: str
+    spacing: tuple[float, ...]
+    offset: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Position of the channels among the axes, or None."""
+        position = self.axes.find("C")
+        return None if position < 0 else position
+
+    @property
+    def channels(self) -> int:
+        """Number of channels, 1 without a channel axis."""
+        return 1 if self.channel_axis is None else self.shape[self.channel_axis]
+
+    @property
+    def spatial_shape(self) -> tuple[int, ...]:
+        """Number of pixels along each spatial axis."""
+        return tuple(n for axis, n in zip(self.axes, self.shape, strict=True) if axis != "C")
+
+    def to_channels_first(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """View an array of the original's axes as (channels, *spatial)."""
+        if self.channel_axis is None:
+            return array[np.newaxis]
+        return np.moveaxis(array, self.channel_axis, 0)
+
+    def from_channels_first(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+        """View values of shape (channels, *spatial) in the original's order of axes."""
+        return values[0] if self.channel_axis is None else np.moveaxis(values, 0, self.channel_axis)
+
+    def cast(self, values: npt.NDArray[np.floating], dtype: npt.DTypeLike | None = None) -> npt.NDArray[np.generic]:
+        """Round and clip values in the image's units to a dtype's range; never wraps around.
+
+        Parameters
+        ----------
+        values
+            Any shape, floating.
+        dtype
+            The wanted dtype; None takes the image's own.
+        """
+        return cast_values(values, np.dtype(self.dtype if dtype is None else dtype))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """An image checked and normalised: what a fit works on.
+
+    Parameters
+    ----------
+    image
+        The original array, as given.
+    values
+        float32, (channels, *spatial), normalised; 0 where `observed` is False.
+    observed
+        bool, (*spatial): False where the pixel is missing.
+    format
+        The way back to an array like the original.
+    """
+
+    image: npt.NDArray[np.generic]
+    values: npt.NDArray[np.float32]
+    observed: npt.NDArray[np.bool_]
+    format: ImageFormat
+
+    @classmethod
+    def from_array(
+        cls,
+        image: npt.ArrayLike,
+        axes: str | None = None,
+        spacing: float | Sequence[float] | None = None,
+        missing: npt.ArrayLike | None = None,
+        value_range: str = "robust",
+    ) -> Samples:
+        """Check an image and normalise it.
+
+        Parameters
+        ----------
+        image
+            Real numbers or booleans; 1 to 3 spatial axes and perhaps channels.
+        axes
+            One letter an axis, of Z, Y, X, C; None guesses (see `guess_axes`).
+        spacing
+            Distance between pixel centres, one number or one a spatial axis; None is 1.
+        missing
+            bool, the image's shape or its spatial shape: True where a pixel is missing.
+        value_range
+            ``"robust"`` or ``"full"``, see `FitConfig.value_range`.
+
+        Raises
+        ------
+        InputError
+            The image, or an argument, cannot be used; the message says why and what to do.
+        """
+        array = _check_array(image)
+        axes = guess_axes(array.shape) if axes is None else check_axes(axes, array.shape)
+        layout = ImageFormat(axes, array.shape, array.dtype.name, (), (), ())
+        spatial = layout.spatial_shape
+        if int(np.prod(spatial)) < 2:
+            raise InputError(
+                f"the image has a single pixel (axes {axes}, shape {array.shape}); "
+                "a field needs at least two. Are the axes right?"
+            )
+        observed = ~check_missing(missing, layout)
+        values = layout.to_channels_first(array)
+        _check_finite(values, observed)
+        seen = values[:, observed].astype(np.float64)
+        offset, scale = _normalisation(seen, value_range, array.dtype, joint=_is_photo(array.dtype, layout.channels))
+        column = (slice(None), *(np.newaxis,) * len(spatial))
+        normalised = np.where(observed, (np.where(observed, values, 0) - offset[column]) / scale[column], 0)
+        return cls(
+            array,
+            np.ascontiguousarray(normalised, dtype=np.float32),
+            observed,
+            ImageFormat(
+                axes,
+                array.shape,
+                array.dtype.name,
+                check_spacing(spacing, len(spatial)),
+                tuple(map(float, offset)),
+                tuple(map(float, scale)),
+            ),
+        )
+
+
+def guess_axes(shape: tuple[int, ...]) -> str:
+    """Guess the axes of an array: a last axis of 3 or 4 after two others is taken for colours.
+
+    Parameters
+    ----------
+    shape
+        Of the array. (y, x) is YX; (y, x, 3 or 4) is YXC; (z, y, x) is ZYX; (z, y, x, 3 or 4) is ZYXC, any
+        other of four axes CZYX.
+
+    Raises
+    ------
+    InputError
+        No axes, or more than four.
+    """
+    if not 1 <= len(shape) <= 4:
+        raise InputError(f"an image has 1 to 4 axes, this array has {len(shape)} (shape {shape}). Fit it in parts.")
+    if len(shape) >= 3 and shape[-1] in (3, 4):
+        return _GUESSES[len(shape) - 1] + "C"
+    return _GUESSES[len(shape)]
+
+
+def check_axes(axes: str, shape: tuple[int, ...]) -> str:
+    """Check a string of axes against a shape, and give it in upper case.
+
+    Raises
+    ------
+    InputError
+        Wrong length, unknown or repeated letters, or no spatial axis.
+    """
+    if not isinstance(axes, str):
+        raise InputError(f'axes should be a string such as "YX" or "ZYXC", not {axes!r}.')
+    upper = axes.upper()
+    hint = "Use one letter an axis of Z, Y, X (space) and C (channels), for example axes='YXC'."
+    if unknown := sorted(set(upper) - set(SPATIAL_AXES + "C")):
+        extra = " Fit the frames of a time series one by one." if "T" in unknown else ""
+        raise InputError(f"axes={axes!r} has {', '.join(map(repr, unknown))}, which is not known. {hint}{extra}")
+    if len(set(upper)) != len(upper):
+        raise InputError(f"axes={axes!r} names an axis twice. {hint}")
+    if len(upper) != len(shape):
+        raise InputError(f"axes={axes!r} names {len(upper)} axes, the image has {len(shape)} (shape {shape}). {hint}")
+    if not set(upper) & set(SPATIAL_AXES):
+        raise InputError(f"axes={axes!r} has no axis in space. {hint}")
+    return upper
+
+
+def check_spacing(spacing: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
+    """Give the spacing as one positive number for each spatial axis.
+
+    Raises
+    ------
+    InputError
+        Wrong length, not numbers, or not positive and finite.
+    """
+    if spacing is None:
+        return (1.0,) * dimensions
+    try:
+        values = np.atleast_1d(np.asarray(spacing, dtype=np.float64))
+    except (TypeError, ValueError):
+        raise InputError(f"spacing should be a number or one for each spatial axis, not {spacing!r}.") from None
+    if values.shape not in ((1,), (dimensions,)):
+        raise InputError(
+            f"spacing={spacing!r} has {values.size} numbers; give one, or {dimensions} (one for each spatial axis)."
+        )
+    if not (np.isfinite(values) & (values > 0)).all():
+        raise InputError(f"spacing={spacing!r}: every spacing must be positive and finite.")
+    return tuple(float(v) for v in np.broadcast_to(values, (dimensions,)))
+
+
+def check_missing(missing: npt.ArrayLike | None, layout: ImageFormat) -> npt.NDArray[np.bool_]:
+    """Give the missing pixels as a boolean array of the spatial shape.
+
+    A pixel of which any channel is missing is missing.
+
+    Raises
+    ------
+    InputError
+        Not boolean, of another shape, or everything is missing.
+    """
+    spatial = layout.spatial_shape
+    if missing is None:
+        return np.zeros(spatial, dtype=np.bool_)
+    mask = np.asarray(missing)
+    if mask.dtype != np.bool_:
+        raise InputError(f"missing should be boolean (True where a pixel is missing), not {mask.dtype}.")
+    if mask.shape == layout.shape and layout.channel_axis is not None:
+        mask = mask.any(axis=layout.channel_axis)
+    if mask.shape != spatial:
+        raise InputError(f"missing has shape {mask.shape}; it should be {spatial} or the image's {layout.shape}.")
+    if mask.all():
+        raise InputError("every pixel is marked as missing; nothing is left to fit.")
+    return mask
+
+
+def cast_values(values: npt.NDArray[np.floating], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+    """Round and clip floating values to a dtype's range.
+
+    Parameters
+    ----------
+    values
+        Any shape, floating.
+    dtype
+        Boolean (values of 0.5 and more are True), integer (rounded, clipped to its range), or floating (clipped
+        to its range).
+    """
+    if dtype == np.bool_:
+        return values >= 0.5
+    if np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        rounded = np.rint(values.astype(np.float64))
+        # The largest 64-bit integers have no exact float: clip below them, so that the cast cannot wrap around.
+        top = min(float(limits.max), np.nextafter(float(limits.max), 0.0)) if limits.bits == 64 else float(limits.max)
+        return np.clip(rounded, float(limits.min), top).astype(dtype)
+    if np.issubdtype(dtype, np.floating):
+        bounds = np.finfo(dtype)
+        return np.clip(values, bounds.min, bounds.max).astype(dtype)
+    raise InputError(f"values cannot be given as {dtype}; use a boolean, integer or floating dtype.")
+
+
+def _check_array(image: npt.ArrayLike) -> npt.NDArray[np.generic]:
+    try:
+        array = np.asarray(image)
+    except ValueError as error:
+        raise InputError(f"the image is not an array of numbers: {error}.") from None
+    if array.dtype.kind not in "buif":
+        kind = {"c": "complex", "O": "object", "U": "string", "S": "string"}.get(array.dtype.kind, str(array.dtype))
+        hint = " Fit its magnitude, or its real and imaginary parts as channels." if kind == "complex" else ""
+        raise InputError(f"the image has a {kind} dtype; real numbers or booleans are needed.{hint}")
+    if array.size == 0:
+        raise InputError(f"the image is empty (shape {array.shape}).")
+    return array
+
+
+def _check_finite(values: npt.NDArray[np.generic], observed: npt.NDArray[np.bool_]) -> None:
+    if values.dtype.kind != "f":
+        return
+    nan = int(np.isnan(values[:, observed]).sum())
+    infinite = int(np.isinf(values[:, observed]).sum())
+    if nan or infinite:
+        found = " and ".join(f"{n} {what}" for n, what in ((nan, "NaN"), (infinite, "infinite")) if n)
+        raise InputError(
+            f"the image has {found} value{'s' if nan + infinite > 1 else ''}. "
+            "Mark such pixels as missing, missing=~np.isfinite(image), and the field fills them in."
+        )
+
+
+def _is_photo(dtype: np.dtype[np.generic], channels: int) -> bool:
+    return dtype == np.uint8 and channels in (3, 4)
+
+
+def _normalisation(
+    seen: npt.NDArray[np.float64], value_range: str, dtype: np.dtype[np.generic], *, joint: bool
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Offset and scale of each channel (see `FitConfig.value_range`); the colours of a photo share theirs."""
+    channels = seen.shape[0]
+    groups = seen.reshape(1, -1) if joint else seen
+    lowest, highest = groups.min(axis=1), groups.max(axis=1)
+    if value_range == "robust":
+        low, high = np.percentile(groups, (0.1, 99.9), axis=1)
+        # Nearly all pixels alike (a mask, a few spots on nothing): the percentiles say nothing of the contrast.
+        narrow = high - low <= 1e-6 * (highest - lowest)
+        low, high = np.where(narrow, lowest, low), np.where(narrow, highest, high)
+        offset, scale = (high + low) / 2, (high - low) / 2
+    else:
+        if np.issubdtype(dtype, np.integer):
+            limits = np.iinfo(dtype)  # type: ignore[type-var]
+            lowest, highest = np.full(len(groups), float(limits.min)), np.full(len(groups), float(limits.max))
+        offset, scale = lowest, highest - lowest
+    # A constant channel has no contrast to scale by: its offset says it all.
+    scale = np.where(scale > np.finfo(np.float64).tiny, scale, 1.0)
+    return np.broadcast_to(offset, channels).copy(), np.broadcast_to(scale, channels).copy()

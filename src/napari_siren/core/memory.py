@@ -1,0 +1,109 @@
+"""What a fit needs in memory, known before it starts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.device import free_memory
+from napari_siren.core.geometry import Tiling
+from napari_siren.core.model import SirenShape
+from napari_siren.errors import DeviceError
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Size of a fit: the tiles, the networks, and the memory, in bytes.
+
+    Parameters
+    ----------
+    tiling, shape
+        The tiles and the network of each.
+    data, parameters, block
+        Bytes of the samples, of the parameters with gradient, best copy and optimiser, and of the block of activations.
+    """
+
+    tiling: Tiling
+    shape: SirenShape
+    data: int
+    parameters: int
+    block: int
+
+    @property
+    def total(self) -> int:
+        """Bytes in all."""
+        return self.data + self.parameters + self.block
+
+
+def plan_fit(spatial_shape: Sequence[int], channels: int, config: FitConfig) -> Plan:
+    """Lay out a fit: tile size, network size and memory.
+
+    Parameters
+    ----------
+    spatial_shape, channels
+        Of the image.
+    config
+        The settings.
+    """
+    dimensions = len(spatial_shape)
+    shape = SirenShape(dimensions, channels, config.hidden_layers, config.hidden_features)
+    if config.tile == "whole":
+        tile: float = max(spatial_shape)
+    elif config.tile == "auto":
+        tile = _tile_for_budget(spatial_shape, channels, shape.parameters, config.parameters_per_value)
+    else:
+        tile = config.tile
+    tiling = Tiling.cut(spatial_shape, tile, config.overlap)
+    samples = math.prod(tiling.tile_shape)
+    data = 4 * tiling.count * samples * (channels + 1)
+    parameters = 4 * tiling.count * shape.parameters * 6
+    sines = (2 * shape.hidden_layers + 2) * shape.hidden_features * 4
+    fine = samples * (config.subsamples**dimensions if uses_subsamples(config) else 1)
+    smallest = sines * (min(fine, 1024) if not uses_subsamples(config) else fine)
+    return Plan(tiling, shape, data, parameters, smallest)
+
+
+def uses_subsamples(config: FitConfig) -> bool:
+    """Whether the field is sampled more finely than the pixels while fitting."""
+    return config.observation != "point" or config.total_variation != 0
+
+
+def memory_bound(config: FitConfig, device: torch.device) -> int:
+    """Bytes that a fit may use."""
+    return config.max_memory or int(config.memory_fraction * free_memory(device))
+
+
+def check_memory(plan: Plan, bound: int) -> None:
+    """Refuse a fit that cannot stay within a bound.
+
+    Raises
+    ------
+    DeviceError
+        The samples and parameters alone are too much; the message says what would do.
+    """
+    if plan.total > bound:
+        raise DeviceError(
+            f"this fit needs about {_megabytes(plan.total)} MB ({_megabytes(plan.data)} for the samples, "
+            f"{_megabytes(plan.parameters)} for the networks) and may use {_megabytes(bound)}. Free memory, raise "
+            "max_memory or memory_fraction, lower parameters_per_value, or fit the image in parts."
+        )
+
+
+def _tile_for_budget(spatial_shape: Sequence[int], channels: int, parameters: int, per_value: float) -> float:
+    """Side of a tile at which the parameters are within the budget; short axes are left uncut."""
+    wanted = parameters / (channels * per_value)
+    sides = sorted(spatial_shape)
+    for i, side in enumerate(sides):
+        tile: float = wanted ** (1 / (len(sides) - i))
+        if tile <= side:
+            return tile
+        wanted /= side
+    return max(sides)
+
+
+def _megabytes(n: int) -> int:
+    return -(-n // 1_000_000)

@@ -1,0 +1,82 @@
+"""What a fit tells while it goes on, and afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a fit stands after a step.
+
+    Parameters
+    ----------
+    step, max_steps
+        Steps done, and at most to do.
+    seconds
+        Since the fit began, earlier sessions of a resumed fit included.
+    loss
+        Mean squared error of the normalised values.
+    psnr
+        dB, estimated from the loss (see `expected_rounded_mse`); the final metrics are exact.
+    seconds_left
+        Estimated; None while there is nothing to estimate from.
+    render
+        Renders the fit as it is when called; see `preview`.
+    """
+
+    step: int
+    max_steps: int
+    seconds: float
+    loss: float
+    psnr: float
+    seconds_left: float | None
+    render: Callable[[float], npt.NDArray[np.generic]] = field(repr=False, compare=False)
+
+    def preview(self, scale: float = 1.0) -> npt.NDArray[np.generic]:
+        """Render the fit as it is now.
+
+        Parameters
+        ----------
+        scale
+            Output pixels per pixel; below 1 for a small, fast picture.
+
+        Returns
+        -------
+        ndarray
+            The image's order of axes and dtype.
+        """
+        return self.render(scale)
+
+
+@dataclass
+class History:
+    """The course of a fit.
+
+    Parameters
+    ----------
+    step, seconds, loss, psnr
+        One entry for each step, as in `Progress`.
+    events
+        (step, what happened): rollbacks, memory that ran out, a resumption.
+    stopped
+        Why the fit ended: "max_steps", "max_seconds", "target_psnr" or "asked".
+    """
+
+    step: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    loss: list[float] = field(default_factory=list)
+    psnr: list[float] = field(default_factory=list)
+    events: list[tuple[int, str]] = field(default_factory=list)
+    stopped: str = ""
+
+    def add(self, progress: Progress) -> None:
+        """Append a step."""
+        self.step.append(progress.step)
+        self.seconds.append(progress.seconds)
+        self.loss.append(progress.loss)
+        self.psnr.append(progress.psnr)

@@ -1,0 +1,190 @@
+"""`FitResult`: a fitted field with all that is known of the fit."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.field import Derivative, Field
+from napari_siren.core.geometry import RenderGrid
+from napari_siren.core.image import Samples
+from napari_siren.core.metrics import Metrics
+from napari_siren.core.progress import History
+from napari_siren.core.run import State
+from napari_siren.errors import InputError
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """What a fit gives back. A result that was loaded from a file has no image; rendering works all the same.
+
+    Parameters
+    ----------
+    field
+        The continuous function.
+    config
+        The settings of the fit.
+    metrics
+        Agreement with the image, on the rounded reconstruction.
+    history
+        step, seconds, loss and psnr of every step, and events.
+    receipt
+        What reproduces the fit: seed, versions, device, and the hash of the image.
+    samples
+        The image, or None.
+    state
+        What is needed to go on fitting, or None.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> image = np.random.default_rng(0).integers(0, 255, (24, 32), dtype=np.uint8)
+    >>> result = ns.fit(image, max_steps=20)
+    >>> result.reconstruction.shape, result.render(scale=2).shape
+    ((24, 32), (48, 64))
+    """
+
+    field: Field
+    config: FitConfig
+    metrics: Metrics
+    history: History
+    receipt: Mapping[str, Any]
+    samples: Samples | None = None
+    state: State | None = None
+
+    @cached_property
+    def reconstruction(self) -> npt.NDArray[np.generic]:
+        """The field on the image's own grid: its shape and dtype, rounded and clipped to the dtype's range."""
+        return self.render()
+
+    @cached_property
+    def error(self) -> npt.NDArray[np.float32]:
+        """reconstruction - image, float32, signed, in the image's units; 0 where a pixel is missing.
+
+        Raises
+        ------
+        InputError
+            The result was loaded from a file, which does not hold the image.
+        """
+        if self.samples is None:
+            raise InputError(
+                "a loaded result has no image to compare with. Subtract it from result.reconstruction yourself."
+            )
+        image = self.samples.image.astype(np.float64)
+        layout = self.samples.format
+        difference = np.asarray(self.reconstruction, dtype=np.float64) - image
+        channels_first = np.where(self.samples.observed, layout.to_channels_first(difference), 0.0)
+        return np.ascontiguousarray(layout.from_channels_first(channels_first), dtype=np.float32)
+
+    def render(
+        self,
+        scale: float | Sequence[float] | None = None,
+        shape: Sequence[int] | None = None,
+        spacing: float | Sequence[float] | None = None,
+        region: Sequence[tuple[float, float]] | None = None,
+        derivative: Derivative | None = None,
+        dtype: npt.DTypeLike | None = None,
+        out: Any = None,
+    ) -> Any:
+        """Evaluate the field on a regular grid. Without scale, shape and spacing: the image's own resolution.
+
+        Parameters
+        ----------
+        scale
+            Output pixels per pixel: a number, or one for each spatial axis. Below 1 the result is antialiased.
+        shape
+            Number of output pixels along each spatial axis.
+        spacing
+            Physical size of an output pixel: a number, or one for each spatial axis.
+        region
+            (start, stop) for each spatial axis, in pixels of the original; None is all of it.
+        derivative
+            "gradient" (an axis more, in front), "gradient_magnitude" or "laplacian": exact, per physical length.
+        dtype
+            Of the result, rounded and clipped to its range; None is the image's dtype, or float32 for derivatives.
+        out
+            An array, or anything that takes blocks by slices (a zarr array), to be filled block by block.
+
+        Returns
+        -------
+        ndarray or `out`
+            In the image's order of axes.
+
+        Raises
+        ------
+        InputError
+            More than one of scale, shape and spacing; a number that is not positive; a region outside the image; an
+            unknown derivative; `out` of the wrong shape.
+
+        Examples
+        --------
+        >>> import numpy as np, napari_siren as ns
+        >>> result = ns.fit(np.eye(32, dtype=np.float32), max_steps=20)
+        >>> result.render(shape=(48, 80)).shape
+        (48, 80)
+        >>> result.render(scale=4, region=[(0, 8), (8, 16)], derivative="gradient").shape
+        (2, 32, 32)
+        """
+        layout = self.field.format
+        grid = RenderGrid.of(
+            layout.spatial_shape, layout.spacing, scale=scale, shape=shape, spacing=spacing, region=region
+        )
+        return self.field.render(grid, derivative=derivative, dtype=dtype, out=out)
+
+    def save(self, path: str | Path, resumable: bool = False) -> Path:
+        """Write the model to a safetensors file; written aside and moved into place.
+
+        Parameters
+        ----------
+        path
+            Where to; by custom it ends in ``.safetensors``.
+        resumable
+            Whether to store the optimiser's state too, so that `fit` can go on from the file (about five times the size).
+
+        Returns
+        -------
+        Path
+            The file.
+
+        Raises
+        ------
+        StorageError
+            The file cannot be written.
+        """
+        from napari_siren.core.storage import save
+
+        return save(self, Path(path), resumable)
+
+
+def make_receipt(samples: Samples, device: str, seed: int, engine: str) -> dict[str, Any]:
+    """Give what reproduces a fit, beside its configuration.
+
+    Parameters
+    ----------
+    samples
+        The image; its hash is the SHA-256 of dtype, shape and bytes.
+    device, seed, engine
+        Of the fit.
+    """
+    image = np.ascontiguousarray(samples.image)
+    digest = hashlib.sha256(f"{image.dtype.str} {image.shape} ".encode())
+    digest.update(image.data if image.size else b"")
+    packages = ("napari-siren", "torch", "numpy", "scikit-image")
+    return {
+        "seed": seed,
+        "device": device,
+        "engine": engine,
+        "data_sha256": digest.hexdigest(),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "platform": platform.platform(),
+    }

@@ -1,0 +1,235 @@
+"""`Run`: a fit in progress; its parameters, its steps, the best so far, and how it recovers."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_siren.core.accel import choose_engine
+from napari_siren.core.config import FitConfig
+from napari_siren.core.device import is_out_of_memory
+from napari_siren.core.field import Field
+from napari_siren.core.image import Samples
+from napari_siren.core.loss import Loss
+from napari_siren.core.memory import Plan, check_memory, memory_bound, plan_fit
+from napari_siren.core.metrics import expected_rounded_mse, psnr_of
+from napari_siren.core.model import Siren
+from napari_siren.core.optim import Optimizer, schedule
+from napari_siren.core.progress import History, Progress
+from napari_siren.core.targets import Targets
+from napari_siren.errors import DeviceError, InputError
+
+# Every so many steps the best weights are kept and divergence is looked for.
+_CHECK_EVERY = 10
+# A tile whose loss is so many times what it was before the first step has diverged.
+_DIVERGED = 4.0
+_BACK_OFF = 0.5
+
+
+@dataclass(frozen=True)
+class State:
+    """Everything that a fit needs to go on later, on the CPU.
+
+    Parameters
+    ----------
+    step, seconds
+        Done so far.
+    seed
+        Of the fit; it decides the pixels held out.
+    tensors
+        Parameters, best parameters and their losses, step sizes, and the optimiser's state.
+    """
+
+    step: int
+    seconds: float
+    seed: int
+    tensors: Mapping[str, Tensor]
+
+
+class Run:
+    """A fit in progress.
+
+    Parameters
+    ----------
+    samples, config, device, seed
+        What to fit, how, where, and from which random start.
+    state
+        Of an earlier run with the same image and the same networks, to go on from.
+    """
+
+    def __init__(
+        self, samples: Samples, config: FitConfig, device: torch.device, seed: int, state: State | None = None
+    ) -> None:
+        self.samples, self.config, self.device, self.seed = samples, config, device, seed
+        self.history = History()
+        layout = samples.format
+        bound = memory_bound(config, device)
+        self.plan: Plan = plan_fit(layout.spatial_shape, layout.channels, config)
+        check_memory(self.plan, bound)
+        self.targets = Targets.of(samples, self.plan.tiling, config, seed)
+        generator = torch.Generator().manual_seed(seed)
+        tiles = self.plan.tiling.count
+        self.siren = Siren.initialise(self.plan.shape, tiles, config, generator).to(device)
+        self.engine = choose_engine(
+            config.engine,
+            device,
+            self.plan.shape,
+            tiles,
+            threads=config.threads,
+            block_bytes=None if device.type == "cpu" else max(self.plan.block, bound - self.plan.total) // 4,
+        )
+        self.x = self.targets.coordinates.to(device)
+        self.loss: Loss = self.targets.loss(device)
+        self.optimizer = Optimizer(config, self.plan.shape, self.siren.theta, self.engine.orthogonalise)
+        self.gradient = torch.empty_like(self.siren.theta)
+        self.best = self.siren.theta.clone()
+        self.best_loss = torch.full((tiles,), torch.inf, device=device)
+        self.rate = torch.ones(tiles, device=device)
+        self.start_loss = torch.full((tiles,), torch.inf, device=device)
+        self.step_count = 0
+        self._seconds_before = 0.0
+        if state is not None:
+            self._load(state)
+        self._began = time.perf_counter()
+
+    @property
+    def seconds(self) -> float:
+        """Time spent, earlier sessions included."""
+        return self._seconds_before + time.perf_counter() - self._began
+
+    def done(self) -> float:
+        """Share of the fit that is done, by steps or by time, whichever is more."""
+        by_time = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
+        return max(self.step_count / self.config.max_steps, by_time)
+
+    def step(self) -> Progress:
+        """Take one step over every pixel."""
+        done = self.done()
+        losses = self._differentiate()
+        if self.step_count == 0:
+            self.start_loss.copy_(losses)
+        if self.step_count % _CHECK_EVERY == 0:
+            self._keep_best(losses)
+            self._roll_back(losses)
+        self.optimizer.step(self.gradient, self.rate * schedule(self.config, done))
+        self.step_count += 1
+        progress = self._progress(losses)
+        self.history.add(progress)
+        return progress
+
+    def finish(self) -> None:
+        """Make the best weights of each tile the weights."""
+        self._keep_best(self._differentiate())
+        self.siren.theta.copy_(self.best)
+
+    def field(self) -> Field:
+        """Give the field of the weights as they are; it shares their memory."""
+        return Field(
+            self.siren,
+            self.plan.tiling,
+            self.samples.format,
+            self.targets.offset.to(self.device),
+            self.targets.scale.to(self.device),
+            self.targets.coordinate_scale,
+            self.config.subsamples if self.config.observation == "box" else 1,
+        )
+
+    def render(self, scale: float) -> npt.NDArray[np.generic]:
+        """Render the weights as they are."""
+        grid = self.targets.grid(scale)
+        rendered: npt.NDArray[np.generic] = self.field().render(grid)
+        return rendered
+
+    def exact_psnr(self) -> float:
+        """PSNR of the rounded reconstruction of the weights as they are."""
+        layout = self.samples.format
+        truth = layout.to_channels_first(self.samples.image)[:, self.samples.observed].astype(np.float64)
+        found = layout.to_channels_first(self.render(1.0))[:, self.samples.observed]
+        return psnr_of(float(np.square(found - truth).mean()), self.targets.peak)
+
+    def state(self) -> State:
+        """Give a copy of what is needed to go on."""
+        tensors = {k: v.detach().to("cpu", copy=True) for k, v in self._tensors().items()}
+        return State(self.step_count, self.seconds, self.seed, tensors)
+
+    # ---- one step ------------------------------------------------------------------------------------
+
+    def _differentiate(self) -> Tensor:
+        """Fill `gradient` and give each tile's loss; in smaller blocks where memory runs out."""
+        while True:
+            try:
+                return self.engine.gradient(self.siren, self.x, self.loss, self.gradient)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if not self.engine.shrink():
+                    raise DeviceError(
+                        f"memory ran out on {self.device}, even with the smallest blocks. Free some, or fit the image "
+                        "in parts."
+                    ) from error
+            self.history.events.append((self.step_count, "memory ran out; went on in smaller blocks"))
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _keep_best(self, losses: Tensor) -> None:
+        better = losses < self.best_loss
+        self.best_loss = torch.where(better, losses, self.best_loss)
+        self.best = torch.where(better[:, None], self.siren.theta, self.best)
+
+    def _roll_back(self, losses: Tensor) -> None:
+        bad = ~(losses <= _DIVERGED * self.start_loss + 1e-12)
+        if not bad.any():
+            return
+        self.siren.theta[bad] = self.best[bad]
+        self.gradient[bad] = 0
+        self.optimizer.reset(bad)
+        self.rate[bad] *= _BACK_OFF
+        count = int(bad.sum())
+        tiles = "1 tile" if count == 1 else f"{count} tiles"
+        self.history.events.append(
+            (self.step_count, f"{tiles} diverged; rolled back to the best weights, going on at a lower rate")
+        )
+
+    def _progress(self, losses: Tensor) -> Progress:
+        mse = self.targets.mean_square(losses)
+        in_units = mse * self.targets.unit_square
+        if np.issubdtype(self.samples.image.dtype, np.integer):
+            in_units = expected_rounded_mse(in_units)
+        done, seconds = self.done(), self.seconds
+        left = max(0.0, seconds * (1 - done) / done) if done > 0 else None
+        return Progress(
+            self.step_count,
+            self.config.max_steps,
+            seconds,
+            mse,
+            psnr_of(in_units, self.targets.peak),
+            left,
+            self.render,
+        )
+
+    # ---- going on later --------------------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, Tensor]:
+        own = {"theta": self.siren.theta, "best": self.best, "best_loss": self.best_loss}
+        own |= {"rate": self.rate, "start_loss": self.start_loss}
+        return own | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
+
+    def _load(self, state: State) -> None:
+        mine = self._tensors()
+        wrong = [k for k, v in mine.items() if k not in state.tensors or state.tensors[k].shape != v.shape]
+        if wrong:
+            raise InputError(
+                f"the saved state does not fit this image and these settings (it differs in {', '.join(wrong)}). Use the "
+                "image and the settings that it was made with; max_steps, max_seconds and target_psnr may differ."
+            )
+        for name, tensor in mine.items():
+            tensor.copy_(state.tensors[name])
+        self.step_count = state.step
+        self._seconds_before = state.seconds
+        self.history.events.append((state.step, "resumed"))

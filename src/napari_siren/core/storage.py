@@ -1,0 +1,166 @@
+"""Model files: safetensors, with everything but the tensors as JSON in its metadata. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.field import Field
+from napari_siren.core.geometry import AxisTiling, Tiling
+from napari_siren.core.image import ImageFormat
+from napari_siren.core.metrics import Metrics
+from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.progress import History
+from napari_siren.core.result import FitResult
+from napari_siren.core.run import State
+from napari_siren.errors import SirenError, StorageError
+
+FORMAT = "napari-siren"
+FORMAT_VERSION = 1
+_STATE = "state."
+
+
+def save(result: FitResult, path: Path, resumable: bool) -> Path:
+    """Write a result; see `FitResult.save`."""
+    field = result.field
+    tensors: dict[str, Tensor] = {"theta": field.siren.theta, "offset": field.offset, "scale": field.scale}
+    if resumable:
+        if result.state is None:
+            raise StorageError("this result holds no state to go on from: it was loaded from a file without one.")
+        tensors |= {_STATE + name: tensor for name, tensor in result.state.tensors.items()}
+    header = {
+        "config": result.config.model_dump(),
+        "format": asdict(field.format),
+        "tiling": [asdict(axis) for axis in field.tiling.axes],
+        "network": asdict(field.siren.shape),
+        "omega_0": field.siren.omega_0,
+        "coordinate_scale": field.coordinate_scale,
+        "samples_per_pixel": field.samples_per_pixel,
+        "metrics": result.metrics.as_dict(),
+        "history": asdict(result.history),
+        "receipt": dict(result.receipt),
+        "state": None if not resumable or result.state is None else _counters(result.state),
+    }
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "model": json.dumps(header)}
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as scratch:
+            aside = Path(scratch.name)
+        try:
+            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside, metadata)
+            aside.chmod(0o666 & ~_umask())
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}.") from error
+    return path
+
+
+def load(path: str | Path, device: str = "cpu") -> FitResult:
+    """Read a model file. The image is not in it; rendering, evaluating and going on with the fit work.
+
+    Parameters
+    ----------
+    path
+        As written by `FitResult.save`.
+    device
+        Where the field is to be evaluated.
+
+    Returns
+    -------
+    FitResult
+        With `samples` None.
+
+    Raises
+    ------
+    StorageError
+        The file is not there, truncated, of another program, or of a later version.
+    DeviceError
+        The device is not there.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> _ = ns.fit(np.eye(16, dtype=np.float32), max_steps=20).save(path)
+    >>> ns.load(path).render(scale=2).shape
+    (32, 32)
+    """
+    from napari_siren.core.device import resolve_device
+
+    path, where = Path(path), resolve_device(device)
+    header, tensors = _read(path)
+    try:
+        state = header["state"] and State(
+            **header["state"], tensors={k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)}
+        )
+        shape = SirenShape(**header["network"])
+        axes = tuple(
+            AxisTiling(axis["size"], tuple(axis["borders"]), axis["overlap"]) for axis in header["tiling"]
+        )
+        layout = ImageFormat(**{k: tuple(v) if isinstance(v, list) else v for k, v in header["format"].items()})
+        field = Field(
+            Siren(shape, tensors["theta"], header["omega_0"]),
+            Tiling(axes),
+            layout,
+            tensors["offset"],
+            tensors["scale"],
+            tuple(header["coordinate_scale"]),
+            header["samples_per_pixel"],
+        )
+        if field.siren.theta.shape != (field.tiling.count, shape.parameters):
+            raise StorageError(f"{path} is damaged: its parameters do not fit its own description.")
+        return FitResult(
+            field.to(where),
+            FitConfig(**header["config"]),
+            Metrics(**{k: math.inf if v == "inf" else v for k, v in header["metrics"].items()}),
+            History(**header["history"]),
+            header["receipt"],
+            state=state or None,
+        )
+    except StorageError:
+        raise
+    except (SirenError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(f"{path} is damaged: its description cannot be understood ({error}).") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
+    if not path.is_file():
+        raise StorageError(f"there is no model file {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            if metadata.get("format") != FORMAT:
+                raise StorageError(f"{path} is a safetensors file of another program, not a napari-siren model.")
+            if int(metadata.get("format_version", "0")) > FORMAT_VERSION:
+                raise StorageError(
+                    f"{path} was written by a later version of napari-siren (format "
+                    f"{metadata['format_version']}, this one reads up to {FORMAT_VERSION}). Update napari-siren."
+                )
+            return json.loads(metadata["model"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except StorageError:
+        raise
+    except (SafetensorError, OSError, ValueError, KeyError) as error:
+        raise StorageError(f"{path} is not a whole napari-siren model ({error}). Was it cut short?") from error
+
+
+def _counters(state: State) -> dict[str, Any]:
+    return {"step": state.step, "seconds": state.seconds, "seed": state.seed}
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

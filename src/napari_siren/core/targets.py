@@ -1,0 +1,142 @@
+"""What the tiles are to learn: the image cut into tiles, weighted, and given each tile's own scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import Tensor
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.geometry import RenderGrid, Tiling
+from napari_siren.core.image import Samples
+from napari_siren.core.loss import Loss, ObservedLoss, SquaredLoss
+from napari_siren.core.memory import uses_subsamples
+from napari_siren.core.metrics import peak_of
+from napari_siren.core.noise import noise_level
+
+# Standard deviation of a tile's targets once it has its own scale.
+_SPREAD = 0.5
+_VARIATION_PER_NOISE = 0.1
+_LEAST_VARIATION = 2e-3
+
+
+@dataclass(frozen=True)
+class Targets:
+    """The samples of every tile, and how its network's outputs become normalised values.
+
+    Parameters
+    ----------
+    samples, tiling, config
+        What they were made of.
+    values
+        (tiles, channels, pixels of a tile), in each tile's own scale.
+    weight
+        (tiles, pixels of a tile): the window, and 0 where a pixel is missing or held out.
+    offset, scale
+        (tiles, channels), (tiles, 1): normalised value = offset + scale * output.
+    heldout
+        bool, spatial shape: pixels kept out of the fit.
+    """
+
+    samples: Samples
+    tiling: Tiling
+    config: FitConfig
+    values: Tensor
+    weight: Tensor
+    offset: Tensor
+    scale: Tensor
+    heldout: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, samples: Samples, tiling: Tiling, config: FitConfig, seed: int) -> Targets:
+        """Cut, weigh and scale.
+
+        The weights are the blending windows, so that the sum of the tiles' losses bounds the blended field's from above
+        (Jensen's inequality) and each tile still learns alone.
+        """
+        heldout = np.zeros(samples.observed.shape, dtype=np.bool_)
+        if config.heldout:
+            draw = np.random.default_rng(seed).random(heldout.shape)
+            heldout = samples.observed & (draw < config.heldout)
+        used = samples.observed & ~heldout
+        values = torch.from_numpy(tiling.extract(_filled(samples.values, used)))
+        mask = torch.from_numpy(tiling.extract(used[np.newaxis].astype(np.float32))[:, 0])
+        weight = torch.from_numpy(tiling.pixel_windows()) * mask
+        offset = torch.zeros(values.shape[:2])
+        scale = torch.ones(len(values), 1)
+        if config.standardise:
+            total = weight.sum(dim=1, keepdim=True)
+            # A tile without a single pixel to learn from is the mean of what its nearest neighbours suggest.
+            share = torch.where(total > 0, weight / total.clamp(min=1e-12), 1 / weight.shape[1])
+            offset = (values * share[:, None]).sum(dim=2)
+            values -= offset[:, :, None]
+            spread = (values.square().mean(dim=1) * share).sum(dim=1, keepdim=True).sqrt()
+            scale = torch.where(spread > 1e-9, spread / _SPREAD, 1.0)
+            values /= scale[:, :, None]
+        return cls(samples, tiling, config, values, weight, offset, scale, heldout)
+
+    @property
+    def coordinate_scale(self) -> tuple[float, ...]:
+        """The networks' unit of length per pixel, for each axis."""
+        if self.config.coordinates == "pixel":
+            return (1.0,) * len(self.tiling.axes)
+        return tuple(2 / max(1, axis.size - 1) for axis in self.tiling.axes)
+
+    @property
+    def coordinates(self) -> Tensor:
+        """(1, dimensions, samples of a tile): where the networks are evaluated in a step, in their own units."""
+        subsamples = self.config.subsamples if uses_subsamples(self.config) else 1
+        local = torch.from_numpy(self.tiling.local_grid(subsamples))
+        return (local * torch.tensor(self.coordinate_scale)[:, None])[None].contiguous()
+
+    def loss(self, device: torch.device) -> Loss:
+        """Give what is to be minimised."""
+        data = SquaredLoss(self.values.to(device), self.weight.to(device))
+        if not uses_subsamples(self.config):
+            return data
+        variation = self.config.total_variation
+        if variation == "auto":
+            noise = noise_level(self.samples.values, self.samples.observed)
+            variation = max(_LEAST_VARIATION, _VARIATION_PER_NOISE * noise)
+        weights = torch.full((len(self.values),), float(variation), device=device) / self.scale[:, 0].to(device)
+        return ObservedLoss(data, self.tiling.tile_shape, self.config.subsamples, weights)
+
+    def mean_square(self, losses: Tensor) -> float:
+        """Mean squared error of the normalised values, from the loss of each tile."""
+        return float((losses * self._square_scale.to(losses.device)).sum()) / self._total
+
+    @cached_property
+    def unit_square(self) -> float:
+        """Squared units of the image in one squared unit of normalised values (the mean over the channels)."""
+        return float(np.mean(np.square(self.samples.format.scale)))
+
+    @cached_property
+    def peak(self) -> float:
+        """Peak of the PSNR."""
+        return peak_of(self.samples)
+
+    def grid(self, scale: float) -> RenderGrid:
+        """Give the grid of a render of the whole image."""
+        layout = self.samples.format
+        return RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
+
+    @cached_property
+    def _square_scale(self) -> Tensor:
+        return self.scale[:, 0].square()
+
+    @cached_property
+    def _total(self) -> float:
+        return max(1e-12, float(self.weight.sum(dtype=torch.float64))) * self.values.shape[1]
+
+
+def _filled(values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+    """Give pixels that are not used the value of the nearest that is; they weigh nothing, but must be finite."""
+    if used.all():
+        return values
+    nearest = distance_transform_edt(~used, return_distances=False, return_indices=True)
+    return values[(slice(None), *nearest)]
