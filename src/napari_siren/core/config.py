@@ -55,12 +55,12 @@ class FitConfig(BaseModel):
     coordinates: Literal["pixel", "unit"] = "pixel"
     """What the networks see: "pixel", positions in pixels from the tile's centre; "unit", positions scaled
     so that the centres of the first and last pixel of each axis are at -1 and 1, as in the SIREN paper."""
-    band: float = Field(0.7, gt=0, le=3.2)
+    band: float = Field(0.6, gt=0, le=3.2)
     """Band of the first layer in radians per pixel (with "pixel" coordinates): its frequencies are drawn
     from U(-band, band). Above about 1 the field is free to do anything between the pixels."""
     omega_0: float = Field(1.0, gt=0, le=1000)
     """Factor inside every sine, sin(omega_0 (W x + b)); 30 in the SIREN paper, with "unit" coordinates."""
-    weight_scale: float = Field(1.0, gt=0, le=10)
+    weight_scale: float = Field(0.5, gt=0, le=10)
     """Initial scale of the hidden weights, in units of the paper's bound sqrt(6 / n) / omega_0."""
     standardise: bool = True
     """Give every tile its own mean and standard deviation, so that flat and busy tiles, and those with a hot
@@ -79,9 +79,9 @@ class FitConfig(BaseModel):
     # ---- the fitting -----------------------------------------------------------------------------
     optimizer: Literal["muon", "adam"] = "muon"
     """"muon": orthogonalised momentum for the hidden matrices and Adam for the rest; "adam": Adam for all."""
-    learning_rate: float = Field(0.04, gt=0, le=1)
+    learning_rate: float = Field(0.02, gt=0, le=1)
     """Adam's step size."""
-    muon_learning_rate: float = Field(0.2, gt=0, le=2)
+    muon_learning_rate: float = Field(0.1, gt=0, le=2)
     """Muon's step size: the spectral norm of a step on a hidden matrix."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Muon's momentum (Nesterov)."""
@@ -93,6 +93,9 @@ class FitConfig(BaseModel):
     """How the step sizes go down from 1 to `final_rate` of themselves."""
     final_rate: float = Field(0.01, ge=0, le=1)
     """Share of the step size that is left at the end."""
+    averaging: float = Field(0.8, ge=0, lt=1)
+    """Decay of the running mean of the weights, which is what is kept: it has at any time about the quality that
+    the weights themselves reach only once the step sizes have gone down. 0 keeps the weights themselves."""
     max_steps: int = Field(400, ge=1)
     """Number of steps, each over every pixel."""
     max_seconds: float | None = Field(None, gt=0)
@@ -206,10 +209,12 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "coordinates": "unit",
         "omega_0": 30.0,
         "standardise": False,
+        "weight_scale": 1.0,
         "optimizer": "adam",
         "learning_rate": 1e-4,
         "beta2": 0.999,
         "schedule": "constant",
+        "averaging": 0.0,
         "max_steps": 15_000,
         "value_range": "full",
     },

@@ -36,7 +36,7 @@ def resolve_device(device: str | torch.device) -> torch.device:
         wanted = torch.device(device)
     except (RuntimeError, TypeError):
         raise DeviceError(f"there is no device called {device!r}. {named}") from None
-    if wanted.type == "cuda" and wanted.index is None and "cuda:0" in there:
+    if str(wanted) == "cuda" and "cuda:0" in there:
         wanted = torch.device("cuda:0")
     if str(wanted) not in there:
         raise DeviceError(f'the device {str(device)!r} is not there. {named} Or use device="auto".')

@@ -142,7 +142,7 @@ def upscale(
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
     **options: Any,
-) -> npt.NDArray[np.generic]:
+) -> npt.NDArray[Any]:
     """Upscale an image: `fit` with the preset "upscale", then render.
 
     Parameters
@@ -179,9 +179,7 @@ def upscale(
         names = guess_axes(array.shape) if axes is None else check_axes(axes, array.shape)
         spatial = ImageFormat(names, array.shape, array.dtype.name, (), (), ()).spatial_shape
         RenderGrid.of(spatial, (1.0,) * len(spatial), scale=scale)
-    rendered: npt.NDArray[np.generic] = fit(
-        image, axes, spacing, **{"preset": "upscale", **options}
-    ).render(scale=scale)
+    rendered: npt.NDArray[Any] = fit(image, axes, spacing, **{"preset": "upscale", **options}).render(scale=scale)
     return rendered
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import numpy.typing as npt
@@ -70,7 +70,7 @@ class AxisTiling:
         count = max(1, int(size / tile + 1e-9))
         borders = tuple(round(i * size / count) for i in range(count + 1))
         # A zone may not reach past the middle of a cell: then three tiles would meet.
-        narrowest = min(b - a for a, b in zip(borders, borders[1:], strict=False))
+        narrowest = min(b - a for a, b in pairwise(borders))
         return cls(size, borders, min(overlap, narrowest / 2))
 
     @property
@@ -82,7 +82,7 @@ class AxisTiling:
     def extent(self) -> int:
         """Number of pixels that every tile sees."""
         halo = int(np.ceil(self.overlap - 0.5))
-        widest = max(b - a for a, b in zip(self.borders, self.borders[1:], strict=False))
+        widest = max(b - a for a, b in pairwise(self.borders))
         return min(self.size, widest + 2 * halo)
 
     @cached_property
@@ -237,7 +237,7 @@ class RenderGrid:
     def positions(self, axis: int, subsamples: int = 1) -> npt.NDArray[np.float64]:
         """Positions in pixels of the samples along an axis, each output pixel divided evenly."""
         n = self.shape[axis] * subsamples
-        return self.start[axis] + (np.arange(n) + 0.5) * (self.step[axis] / subsamples)
+        return self.start[axis] + (np.arange(n, dtype=np.float64) + 0.5) * (self.step[axis] / subsamples)
 
     def block(self, slices: Sequence[slice]) -> RenderGrid:
         """Give the part of the grid that the slices (of output pixels) pick."""
@@ -311,13 +311,13 @@ def _per_axis(name: str, value: float | Sequence[float], dimensions: int) -> npt
     return np.broadcast_to(values, (dimensions,)).copy()
 
 
-def _check_region(
-    region: Sequence[tuple[float, float]] | None, shape: Sequence[int]
-) -> list[tuple[float, float]]:
+def _check_region(region: Sequence[tuple[float, float]] | None, shape: Sequence[int]) -> list[tuple[float, float]]:
     if region is None:
         return [(0.0, float(n)) for n in shape]
-    pairs = [(s.start or 0, n if s.stop is None else s.stop) if isinstance(s, slice) else s
-             for s, n in zip(region, shape, strict=False)]
+    pairs = [
+        (s.start or 0, n if s.stop is None else s.stop) if isinstance(s, slice) else s
+        for s, n in zip(region, shape, strict=False)
+    ]
     try:
         edges = [(float(a), float(b)) for a, b in pairs]
     except (TypeError, ValueError):

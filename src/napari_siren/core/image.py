@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,17 +56,17 @@ class ImageFormat:
         """Number of pixels along each spatial axis."""
         return tuple(n for axis, n in zip(self.axes, self.shape, strict=True) if axis != "C")
 
-    def to_channels_first(self, array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def to_channels_first(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """View an array of the original's axes as (channels, *spatial)."""
         if self.channel_axis is None:
             return array[np.newaxis]
         return np.moveaxis(array, self.channel_axis, 0)
 
-    def from_channels_first(self, values: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    def from_channels_first(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """View values of shape (channels, *spatial) in the original's order of axes."""
         return values[0] if self.channel_axis is None else np.moveaxis(values, 0, self.channel_axis)
 
-    def cast(self, values: npt.NDArray[np.floating], dtype: npt.DTypeLike | None = None) -> npt.NDArray[np.generic]:
+    def cast(self, values: npt.NDArray[Any], dtype: npt.DTypeLike | None = None) -> npt.NDArray[Any]:
         """Round and clip values in the image's units to a dtype's range; never wraps around.
 
         Parameters
@@ -94,7 +95,7 @@ class Samples:
         The way back to an array like the original.
     """
 
-    image: npt.NDArray[np.generic]
+    image: npt.NDArray[Any]
     values: npt.NDArray[np.float32]
     observed: npt.NDArray[np.bool_]
     format: ImageFormat
@@ -240,11 +241,11 @@ def check_missing(missing: npt.ArrayLike | None, layout: ImageFormat) -> npt.NDA
     spatial = layout.spatial_shape
     if missing is None:
         return np.zeros(spatial, dtype=np.bool_)
-    mask = np.asarray(missing)
+    mask: npt.NDArray[Any] = np.asarray(missing)
     if mask.dtype != np.bool_:
         raise InputError(f"missing should be boolean (True where a pixel is missing), not {mask.dtype}.")
     if mask.shape == layout.shape and layout.channel_axis is not None:
-        mask = mask.any(axis=layout.channel_axis)
+        mask = np.any(mask, axis=layout.channel_axis, keepdims=False)
     if mask.shape != spatial:
         raise InputError(f"missing has shape {mask.shape}; it should be {spatial} or the image's {layout.shape}.")
     if mask.all():
@@ -252,7 +253,7 @@ def check_missing(missing: npt.ArrayLike | None, layout: ImageFormat) -> npt.NDA
     return mask
 
 
-def cast_values(values: npt.NDArray[np.floating], dtype: np.dtype[np.generic]) -> npt.NDArray[np.generic]:
+def cast_values(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Round and clip floating values to a dtype's range.
 
     Parameters
@@ -273,11 +274,12 @@ def cast_values(values: npt.NDArray[np.floating], dtype: np.dtype[np.generic]) -
         return np.clip(rounded, float(limits.min), top).astype(dtype)
     if np.issubdtype(dtype, np.floating):
         bounds = np.finfo(dtype)
-        return np.clip(values, bounds.min, bounds.max).astype(dtype)
+        clipped: npt.NDArray[Any] = np.clip(values, bounds.min, bounds.max).astype(dtype)
+        return clipped
     raise InputError(f"values cannot be given as {dtype}; use a boolean, integer or floating dtype.")
 
 
-def _check_array(image: npt.ArrayLike) -> npt.NDArray[np.generic]:
+def _check_array(image: npt.ArrayLike) -> npt.NDArray[Any]:
     try:
         array = np.asarray(image)
     except ValueError as error:
@@ -291,7 +293,7 @@ def _check_array(image: npt.ArrayLike) -> npt.NDArray[np.generic]:
     return array
 
 
-def _check_finite(values: npt.NDArray[np.generic], observed: npt.NDArray[np.bool_]) -> None:
+def _check_finite(values: npt.NDArray[Any], observed: npt.NDArray[np.bool_]) -> None:
     if values.dtype.kind != "f":
         return
     nan = int(np.isnan(values[:, observed]).sum())
@@ -304,26 +306,26 @@ def _check_finite(values: npt.NDArray[np.generic], observed: npt.NDArray[np.bool
         )
 
 
-def _is_photo(dtype: np.dtype[np.generic], channels: int) -> bool:
+def _is_photo(dtype: np.dtype[Any], channels: int) -> bool:
     return dtype == np.uint8 and channels in (3, 4)
 
 
 def _normalisation(
-    seen: npt.NDArray[np.float64], value_range: str, dtype: np.dtype[np.generic], *, joint: bool
+    seen: npt.NDArray[np.float64], value_range: str, dtype: np.dtype[Any], *, joint: bool
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
     """Offset and scale of each channel (see `FitConfig.value_range`); the colours of a photo share theirs."""
     channels = seen.shape[0]
     groups = seen.reshape(1, -1) if joint else seen
     lowest, highest = groups.min(axis=1), groups.max(axis=1)
     if value_range == "robust":
-        low, high = np.percentile(groups, (0.1, 99.9), axis=1)
+        low, high = (np.percentile(groups, q, axis=1) for q in (0.1, 99.9))
         # Nearly all pixels alike (a mask, a few spots on nothing): the percentiles say nothing of the contrast.
         narrow = high - low <= 1e-6 * (highest - lowest)
         low, high = np.where(narrow, lowest, low), np.where(narrow, highest, high)
         offset, scale = (high + low) / 2, (high - low) / 2
     else:
         if np.issubdtype(dtype, np.integer):
-            limits = np.iinfo(dtype)  # type: ignore[type-var]
+            limits = np.iinfo(dtype)
             lowest, highest = np.full(len(groups), float(limits.min)), np.full(len(groups), float(limits.max))
         offset, scale = lowest, highest - lowest
     # A constant channel has no contrast to scale by: its offset says it all.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,7 +70,7 @@ def expected_rounded_mse(mse: float) -> float:
 
 
 def measure(
-    samples: Samples, reconstruction: npt.NDArray[np.generic], heldout: npt.NDArray[np.bool_] | None = None
+    samples: Samples, reconstruction: npt.NDArray[Any], heldout: npt.NDArray[np.bool_] | None = None
 ) -> Metrics:
     """Compare a reconstruction with the image.
 
@@ -91,7 +92,11 @@ def measure(
     if heldout is not None and heldout.any():
         kept_out = psnr_of(float(squares[:, heldout].mean()), peak)
     return Metrics(
-        psnr_of(mse, peak), _ssim(samples, truth, found, peak), math.sqrt(mse), float(np.sqrt(squares.max())), kept_out
+        psnr_of(mse, peak),
+        _ssim(samples, truth, found, peak),
+        math.sqrt(mse),
+        float(np.sqrt(squares.max())),
+        kept_out,
     )
 
 
@@ -103,4 +108,5 @@ def _ssim(
     with warnings.catch_warnings():
         # A constant image divides nothing by nothing in places that scikit-image then leaves out.
         warnings.simplefilter("ignore", RuntimeWarning)
-        return float(structural_similarity(truth, found, data_range=peak, channel_axis=0))
+        similarity: float = structural_similarity(truth, found, data_range=peak, channel_axis=0)  # type: ignore[no-untyped-call]
+    return float(similarity)

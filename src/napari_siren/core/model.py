@@ -67,23 +67,23 @@ class SirenShape:
         return tuple(weights), tuple(biases)
 
     def weights(self, theta: Tensor) -> list[Tensor]:
-        """Views of the layers' weights, (tiles, out, in) each, of parameters (tiles, parameters)."""
+        """Give views of the layers' weights, (tiles, out, in) each, of parameters (tiles, parameters)."""
         return [
-            theta[:, start : start + out * into].unflatten(1, (out, into))
+            theta[:, start : start + out * into].view(-1, out, into)
             for start, (out, into) in zip(self.columns[0], self.layers, strict=True)
         ]
 
     def biases(self, theta: Tensor) -> list[Tensor]:
-        """Views of the layers' biases, (tiles, out, 1) each, of parameters (tiles, parameters)."""
+        """Give views of the layers' biases, (tiles, out, 1) each, of parameters (tiles, parameters)."""
         return [
             theta[:, start : start + out].unsqueeze(2)
             for start, (out, _) in zip(self.columns[1], self.layers, strict=True)
         ]
 
     def hidden_matrices(self, theta: Tensor) -> Tensor:
-        """View of the hidden matrices, (tiles, hidden layers - 1, width, width)."""
+        """Give a view of the hidden matrices, (tiles, hidden layers - 1, width, width)."""
         width = self.hidden_features
-        return theta[:, self.hidden_start :].unflatten(1, (self.hidden_layers - 1, width, width))
+        return theta[:, self.hidden_start :].view(-1, self.hidden_layers - 1, width, width)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ import numpy.typing as npt
 
 
 def noise_level(values: npt.NDArray[np.float32], observed: npt.NDArray[np.bool_]) -> float:
-    """Standard deviation of white noise in an image (after Immerkaer 1996, with a median in place of the mean).
+    """Estimate the standard deviation of white noise (after Immerkaer 1996, with a median in place of the mean).
 
-    The mixed second difference along the last two axes longer than 2 pixels cancels whatever varies smoothly; the median
-    of its size disregards edges.
+    The mixed second difference along the last two axes longer than 2 pixels cancels whatever varies smoothly; the
+    median of its size disregards edges.
 
     Parameters
     ----------

@@ -18,9 +18,9 @@ _PAPER_EPSILON = 1e-8
 class Optimizer:
     """Steps on the parameters of all tiles at once; every tile has step sizes of its own.
 
-    Hidden matrices move by their orthogonalised momentum (Muon, Jordan et al. 2024, with Nesterov's look-ahead): every
-    direction of a matrix learns equally fast, which a squared error on its own does not grant. All else, or all where the
-    configuration says so, moves by Adam (Kingma and Ba 2015).
+    Hidden matrices move by their orthogonalised momentum (Muon, Jordan et al. 2024, with Nesterov's look-ahead):
+    every direction of a matrix learns equally fast, which a squared error on its own does not grant. All else, or all
+    where the configuration says so, moves by Adam (Kingma and Ba 2015).
 
     Parameters
     ----------

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 
@@ -20,9 +20,10 @@ class Progress:
     seconds
         Since the fit began, earlier sessions of a resumed fit included.
     loss
-        Mean squared error of the normalised values.
+        Mean squared error of the normalised values, of the weights that are moved.
     psnr
-        dB, estimated from the loss (see `expected_rounded_mse`); the final metrics are exact.
+        dB, of the mean weights, which are kept; looked at every few steps, and estimated from their mean squared error
+        (see `expected_rounded_mse`). The final metrics are exact.
     seconds_left
         Estimated; None while there is nothing to estimate from.
     render
@@ -35,9 +36,9 @@ class Progress:
     loss: float
     psnr: float
     seconds_left: float | None
-    render: Callable[[float], npt.NDArray[np.generic]] = field(repr=False, compare=False)
+    render: Callable[[float], npt.NDArray[Any]] = field(repr=False, compare=False)
 
-    def preview(self, scale: float = 1.0) -> npt.NDArray[np.generic]:
+    def preview(self, scale: float = 1.0) -> npt.NDArray[Any]:
         """Render the fit as it is now.
 
         Parameters

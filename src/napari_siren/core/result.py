@@ -63,13 +63,14 @@ class FitResult:
     state: State | None = None
 
     @cached_property
-    def reconstruction(self) -> npt.NDArray[np.generic]:
+    def reconstruction(self) -> npt.NDArray[Any]:
         """The field on the image's own grid: its shape and dtype, rounded and clipped to the dtype's range."""
-        return self.render()
+        rendered: npt.NDArray[Any] = self.render()
+        return rendered
 
     @cached_property
     def error(self) -> npt.NDArray[np.float32]:
-        """reconstruction - image, float32, signed, in the image's units; 0 where a pixel is missing.
+        """Reconstruction - image, float32, signed, in the image's units; 0 where a pixel is missing.
 
         Raises
         ------
@@ -149,7 +150,8 @@ class FitResult:
         path
             Where to; by custom it ends in ``.safetensors``.
         resumable
-            Whether to store the optimiser's state too, so that `fit` can go on from the file (about five times the size).
+            Whether to store the optimiser's state too, so that `fit` can go on from the file (about six times the
+            size).
 
         Returns
         -------

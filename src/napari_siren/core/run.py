@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.accel import choose_engine
+from napari_siren.core.blend import Blend
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import is_out_of_memory
 from napari_siren.core.field import Field
@@ -88,6 +90,8 @@ class Run:
         self.loss: Loss = self.targets.loss(device)
         self.optimizer = Optimizer(config, self.plan.shape, self.siren.theta, self.engine.orthogonalise)
         self.gradient = torch.empty_like(self.siren.theta)
+        self.mean = Siren(self.siren.shape, self.siren.theta.clone(), self.siren.omega_0)
+        self.mean_square = float("nan")
         self.best = self.siren.theta.clone()
         self.best_loss = torch.full((tiles,), torch.inf, device=device)
         self.rate = torch.ones(tiles, device=device)
@@ -111,43 +115,39 @@ class Run:
     def step(self) -> Progress:
         """Take one step over every pixel."""
         done = self.done()
-        losses = self._differentiate()
+        losses = self._guarded(lambda: self.engine.gradient(self.siren, self.x, self.loss, self.gradient))
         if self.step_count == 0:
             self.start_loss.copy_(losses)
         if self.step_count % _CHECK_EVERY == 0:
-            self._keep_best(losses)
+            self._keep_best()
             self._roll_back(losses)
         self.optimizer.step(self.gradient, self.rate * schedule(self.config, done))
+        self.mean.theta.lerp_(self.siren.theta, 1 - self.config.averaging)
         self.step_count += 1
         progress = self._progress(losses)
         self.history.add(progress)
         return progress
 
     def finish(self) -> None:
-        """Make the best weights of each tile the weights."""
-        self._keep_best(self._differentiate())
-        self.siren.theta.copy_(self.best)
+        """Make the best weights of each tile the mean, which `field` shows."""
+        self._keep_best()
+        self.mean.theta.copy_(self.best)
 
     def field(self) -> Field:
-        """Give the field of the weights as they are; it shares their memory."""
-        return Field(
-            self.siren,
-            self.plan.tiling,
-            self.samples.format,
-            self.targets.offset.to(self.device),
-            self.targets.scale.to(self.device),
-            self.targets.coordinate_scale,
-            self.config.subsamples if self.config.observation == "box" else 1,
-        )
+        """Give the field of the mean weights as they are; it shares their memory."""
+        offset, scale = self.targets.offset.to(self.device), self.targets.scale.to(self.device)
+        blend = Blend(self.mean, self.plan.tiling, offset, scale, self.targets.coordinate_scale)
+        samples_per_pixel = self.config.subsamples if self.config.observation == "box" else 1
+        return Field(blend, self.samples.format, samples_per_pixel)
 
-    def render(self, scale: float) -> npt.NDArray[np.generic]:
-        """Render the weights as they are."""
+    def render(self, scale: float) -> npt.NDArray[Any]:
+        """Render the field as it is."""
         grid = self.targets.grid(scale)
-        rendered: npt.NDArray[np.generic] = self.field().render(grid)
+        rendered: npt.NDArray[Any] = self.field().render(grid)
         return rendered
 
     def exact_psnr(self) -> float:
-        """PSNR of the rounded reconstruction of the weights as they are."""
+        """PSNR of the rounded reconstruction as it is."""
         layout = self.samples.format
         truth = layout.to_channels_first(self.samples.image)[:, self.samples.observed].astype(np.float64)
         found = layout.to_channels_first(self.render(1.0))[:, self.samples.observed]
@@ -160,11 +160,11 @@ class Run:
 
     # ---- one step ------------------------------------------------------------------------------------
 
-    def _differentiate(self) -> Tensor:
-        """Fill `gradient` and give each tile's loss; in smaller blocks where memory runs out."""
+    def _guarded(self, compute: Callable[[], Tensor]) -> Tensor:
+        """Compute; in smaller blocks where memory runs out."""
         while True:
             try:
-                return self.engine.gradient(self.siren, self.x, self.loss, self.gradient)
+                return compute()
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
@@ -177,16 +177,19 @@ class Run:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
-    def _keep_best(self, losses: Tensor) -> None:
+    def _keep_best(self) -> None:
+        losses = self._guarded(lambda: self.engine.losses(self.mean, self.x, self.loss))
+        self.mean_square = self.targets.mean_square(losses)
         better = losses < self.best_loss
         self.best_loss = torch.where(better, losses, self.best_loss)
-        self.best = torch.where(better[:, None], self.siren.theta, self.best)
+        self.best = torch.where(better[:, None], self.mean.theta, self.best)
 
     def _roll_back(self, losses: Tensor) -> None:
         bad = ~(losses <= _DIVERGED * self.start_loss + 1e-12)
         if not bad.any():
             return
         self.siren.theta[bad] = self.best[bad]
+        self.mean.theta[bad] = self.best[bad]
         self.gradient[bad] = 0
         self.optimizer.reset(bad)
         self.rate[bad] *= _BACK_OFF
@@ -197,8 +200,7 @@ class Run:
         )
 
     def _progress(self, losses: Tensor) -> Progress:
-        mse = self.targets.mean_square(losses)
-        in_units = mse * self.targets.unit_square
+        in_units = self.mean_square * self.targets.unit_square
         if np.issubdtype(self.samples.image.dtype, np.integer):
             in_units = expected_rounded_mse(in_units)
         done, seconds = self.done(), self.seconds
@@ -207,7 +209,7 @@ class Run:
             self.step_count,
             self.config.max_steps,
             seconds,
-            mse,
+            self.targets.mean_square(losses),
             psnr_of(in_units, self.targets.peak),
             left,
             self.render,
@@ -216,7 +218,12 @@ class Run:
     # ---- going on later --------------------------------------------------------------------------------
 
     def _tensors(self) -> dict[str, Tensor]:
-        own = {"theta": self.siren.theta, "best": self.best, "best_loss": self.best_loss}
+        own = {
+            "theta": self.siren.theta,
+            "mean": self.mean.theta,
+            "best": self.best,
+            "best_loss": self.best_loss,
+        }
         own |= {"rate": self.rate, "start_loss": self.start_loss}
         return own | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
 
@@ -225,8 +232,8 @@ class Run:
         wrong = [k for k, v in mine.items() if k not in state.tensors or state.tensors[k].shape != v.shape]
         if wrong:
             raise InputError(
-                f"the saved state does not fit this image and these settings (it differs in {', '.join(wrong)}). Use the "
-                "image and the settings that it was made with; max_steps, max_seconds and target_psnr may differ."
+                f"the saved state does not fit this image and these settings (it differs in {', '.join(wrong)}). Use "
+                "those that it was made with; max_steps, max_seconds and target_psnr may differ."
             )
         for name, tensor in mine.items():
             tensor.copy_(state.tensors[name])

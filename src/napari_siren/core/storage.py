@@ -11,11 +11,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from napari_siren.core.blend import Blend
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field import Field
 from napari_siren.core.geometry import AxisTiling, Tiling
@@ -35,7 +35,11 @@ _STATE = "state."
 def save(result: FitResult, path: Path, resumable: bool) -> Path:
     """Write a result; see `FitResult.save`."""
     field = result.field
-    tensors: dict[str, Tensor] = {"theta": field.siren.theta, "offset": field.offset, "scale": field.scale}
+    tensors: dict[str, Tensor] = {
+        "theta": field.siren.theta,
+        "offset": field.blend.offset,
+        "scale": field.blend.scale,
+    }
     if resumable:
         if result.state is None:
             raise StorageError("this result holds no state to go on from: it was loaded from a file without one.")
@@ -46,7 +50,7 @@ def save(result: FitResult, path: Path, resumable: bool) -> Path:
         "tiling": [asdict(axis) for axis in field.tiling.axes],
         "network": asdict(field.siren.shape),
         "omega_0": field.siren.omega_0,
-        "coordinate_scale": field.coordinate_scale,
+        "coordinate_scale": field.blend.coordinate_scale,
         "samples_per_pixel": field.samples_per_pixel,
         "metrics": result.metrics.as_dict(),
         "history": asdict(result.history),
@@ -104,20 +108,22 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
     header, tensors = _read(path)
     try:
         state = header["state"] and State(
-            **header["state"], tensors={k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)}
+            **header["state"],
+            tensors={k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)},
         )
         shape = SirenShape(**header["network"])
-        axes = tuple(
-            AxisTiling(axis["size"], tuple(axis["borders"]), axis["overlap"]) for axis in header["tiling"]
-        )
-        layout = ImageFormat(**{k: tuple(v) if isinstance(v, list) else v for k, v in header["format"].items()})
+        axes = tuple(AxisTiling(axis["size"], tuple(axis["borders"]), axis["overlap"]) for axis in header["tiling"])
+        described: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["format"].items()}
+        layout = ImageFormat(**described)
         field = Field(
-            Siren(shape, tensors["theta"], header["omega_0"]),
-            Tiling(axes),
+            Blend(
+                Siren(shape, tensors["theta"], header["omega_0"]),
+                Tiling(axes),
+                tensors["offset"],
+                tensors["scale"],
+                tuple(header["coordinate_scale"]),
+            ),
             layout,
-            tensors["offset"],
-            tensors["scale"],
-            tuple(header["coordinate_scale"]),
             header["samples_per_pixel"],
         )
         if field.siren.theta.shape != (field.tiling.count, shape.parameters):

@@ -23,7 +23,11 @@ class Engine(Protocol):
         ...
 
     def gradient(self, siren: Siren, x: Tensor, loss: Loss, out: Tensor) -> Tensor:
-        """Write the gradient of the mean loss with respect to `siren.theta` to `out`; give each tile's loss, (tiles,)."""
+        """Write the gradient of the mean loss with respect to `siren.theta` to `out`; give each tile's loss."""
+        ...
+
+    def losses(self, siren: Siren, x: Tensor, loss: Loss) -> Tensor:
+        """Give each tile's loss, (tiles,), without a gradient."""
         ...
 
     def orthogonalise(self, matrices: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -125,12 +125,18 @@ class NativeEngine:
         if isinstance(loss, SquaredLoss):
             self._gradient(siren, x, loss.target, loss.weight, loss.factor, out, losses)
             return losses
-        block = max(1, self.block_bytes // (4 * siren.shape.outputs * x.shape[2]))
-        for first in range(0, siren.tiles, block):
-            tiles = slice(first, first + block)
+        for tiles in self._blocks(siren, x):
             picked, coords = siren.pick(tiles), x[tiles] if len(x) > 1 else x
             losses[tiles], gradient = loss.value_and_gradient(self.forward(picked, coords), tiles)
             self._gradient(picked, coords, gradient.contiguous(), None, None, out[tiles], losses[tiles])
+        return losses
+
+    def losses(self, siren: Siren, x: Tensor, loss: Loss) -> Tensor:
+        """See `Engine`."""
+        losses = torch.empty(siren.tiles)
+        for tiles in self._blocks(siren, x):
+            values = self.forward(siren.pick(tiles), x[tiles] if len(x) > 1 else x)
+            losses[tiles] = loss.value_and_gradient(values, tiles)[0]
         return losses
 
     def orthogonalise(self, matrices: Tensor) -> Tensor:
@@ -150,8 +156,21 @@ class NativeEngine:
         self.block_bytes //= 2
         return self.block_bytes >= 1 << 16
 
+    def _blocks(self, siren: Siren, x: Tensor) -> Iterator[slice]:
+        """Ranges of tiles whose values fit the bound."""
+        block = max(1, self.block_bytes // (4 * siren.shape.outputs * x.shape[2]))
+        for first in range(0, siren.tiles, block):
+            yield slice(first, min(first + block, siren.tiles))
+
     def _gradient(
-        self, siren: Siren, x: Tensor, target: Tensor, weight: Tensor | None, factor: Tensor | None, out: Tensor, losses: Tensor
+        self,
+        siren: Siren,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor | None,
+        factor: Tensor | None,
+        out: Tensor,
+        losses: Tensor,
     ) -> None:
         network = _network(siren, x)
         tensors = (siren.theta, x, target, weight, factor, out, losses)

@@ -16,8 +16,8 @@ from napari_siren.core.model import Siren
 
 _CACHE_BYTES = 4 << 20
 
-# Polar Express (Amsel et al. 2025, arXiv 2505.16932, algorithm 1): five odd quintics, each the best there is for what the
-# one before leaves.
+# Polar Express (Amsel et al. 2025, arXiv 2505.16932, algorithm 1): five odd quintics, each the best there is for
+# what the one before leaves.
 ORTHOGONALISATION = (
     (8.28721201814563, -23.595886519098837, 17.300387312530933),
     (4.107059111542203, -2.9478499167379106, 0.5448431082926601),
@@ -62,9 +62,19 @@ class PlainEngine:
             losses[tiles] += _block_gradient(siren.pick(tiles), block[:, :, samples], loss, tiles, samples, out[tiles])
         return losses
 
+    def losses(self, siren: Siren, x: Tensor, loss: Loss) -> Tensor:
+        """See `Engine`."""
+        losses = torch.zeros(siren.tiles, dtype=x.dtype, device=x.device)
+        for tiles, samples in self._blocks(siren, x.shape[2], splits_samples=isinstance(loss, SquaredLoss)):
+            block = x[tiles] if len(x) > 1 else x
+            values = siren.pick(tiles).forward(block[:, :, samples])
+            losses[tiles] += _loss_of(loss, values, tiles, samples)[0]
+        return losses
+
     def orthogonalise(self, matrices: Tensor) -> Tensor:
         """See `Engine`."""
-        x = matrices / (matrices.norm(dim=(-2, -1), keepdim=True) * 1.01 + 1e-30)
+        norm: Tensor = torch.linalg.matrix_norm(matrices, keepdim=True)
+        x = matrices / (norm * 1.01 + 1e-30)
         for a, b, c in ORTHOGONALISATION:
             gram = x @ x.mT
             x = a * x + (b * gram + c * (gram @ gram)) @ x
@@ -77,7 +87,9 @@ class PlainEngine:
 
     def _blocks(self, siren: Siren, samples: int, *, splits_samples: bool) -> Iterator[tuple[slice, slice]]:
         # Sines, cosines and two gradients of a layer's width, for each sample.
-        bytes_per_sample = (2 * siren.shape.hidden_layers + 2) * siren.shape.hidden_features * siren.theta.element_size()
+        bytes_per_sample = (
+            (2 * siren.shape.hidden_layers + 2) * siren.shape.hidden_features * siren.theta.element_size()
+        )
         affordable = max(1, self.block_bytes // bytes_per_sample)
         tiles = max(1, affordable // samples)
         chunk = samples if tiles > 1 or not splits_samples else min(samples, max(256, affordable))
@@ -96,13 +108,16 @@ def _block_gradient(siren: Siren, x: Tensor, loss: Loss, tiles: slice, samples: 
         cosines.append(z.cos().mul_(siren.omega_0))
         inputs.append(z.sin_())
     values = torch.baddbmm(biases[-1], weights[-1], inputs[-1])
-    if isinstance(loss, SquaredLoss):
-        losses, dz = loss.value_and_gradient(values, tiles, samples)
-    else:
-        losses, dz = loss.value_and_gradient(values, tiles)
+    losses, dz = _loss_of(loss, values, tiles, samples)
     for layer in reversed(range(len(weights))):
         weight_gradients[layer].baddbmm_(dz, inputs[layer].mT)
         bias_gradients[layer].add_(dz.sum(dim=2, keepdim=True))
         if layer:
             dz = (weights[layer].mT @ dz).mul_(cosines[layer - 1])
     return losses
+
+
+def _loss_of(loss: Loss, values: Tensor, tiles: slice, samples: slice) -> tuple[Tensor, Tensor]:
+    if isinstance(loss, SquaredLoss):
+        return loss.value_and_gradient(values, tiles, samples)
+    return loss.value_and_gradient(values, tiles)

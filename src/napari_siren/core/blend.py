@@ -1,0 +1,261 @@
+"""`Blend`: the weighted sum of the tiles' networks, sum_i w_i(x) f_i(x), and its derivatives.
+
+Here lengths are pixels and values are normalised; `Field` gives both their units.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from napari_siren.core.accel import forward
+from napari_siren.core.geometry import AxisTiling, Tiling, WindowJet
+from napari_siren.core.model import Siren
+
+Order = Literal["value", "first", "second"]
+
+# Bound for the elements of a block of activations, by how many of them an evaluation keeps at a time.
+_BLOCK_ELEMENTS = 1 << 25
+
+
+@dataclass(frozen=True)
+class Blend:
+    """A partition of unity of SIRENs.
+
+    Parameters
+    ----------
+    siren
+        One network for each tile.
+    tiling
+        The tiles and their windows.
+    offset, scale
+        (tiles, channels) and (tiles, 1): normalised value = offset + scale * output of the tile's network.
+    coordinate_scale
+        For each axis, the networks' own unit of length per pixel.
+    """
+
+    siren: Siren
+    tiling: Tiling
+    offset: Tensor
+    scale: Tensor
+    coordinate_scale: tuple[float, ...]
+
+    @property
+    def dimensions(self) -> int:
+        """Number of spatial axes."""
+        return len(self.tiling.axes)
+
+    @property
+    def channels(self) -> int:
+        """Number of outputs."""
+        return self.siren.shape.outputs
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Blend:
+        """Give the same on another device, or in another precision."""
+        offset, scale = (t.to(device=device, dtype=dtype) for t in (self.offset, self.scale))
+        return Blend(self.siren.to(device, dtype), self.tiling, offset, scale, self.coordinate_scale)
+
+    def on_grid(self, positions: Sequence[npt.NDArray[np.float64]], order: Order) -> Tensor:
+        """Evaluate on the product of ascending positions along each axis.
+
+        Parameters
+        ----------
+        positions
+            One array an axis, in pixels.
+        order
+            "value", or the "first" or "second" derivative along each axis.
+
+        Returns
+        -------
+        Tensor
+            (parts, channels, *lengths); one part, or one for each axis.
+        """
+        like = self.siren.theta
+        axes = [_AxisSamples.of(axis, p) for axis, p in zip(self.tiling.axes, positions, strict=True)]
+        lengths, widths = [len(p) for p in positions], [axis.width for axis in axes]
+        out = torch.zeros(self._parts(order), self.channels, *lengths, dtype=like.dtype, device=like.device)
+        combinations = np.array(list(product(*(range(len(axis.tiles)) for axis in axes))))
+        block = max(1, self._block_samples(order) // int(np.prod(widths)))
+        for first in range(0, len(combinations), block):
+            picks = combinations[first : first + block]
+            index = tuple(axis.tiles[picks[:, i]] for i, axis in enumerate(axes))
+            tiles = torch.from_numpy(np.ravel_multi_index(index, self.tiling.counts))
+            local, windows = [], []
+            for i, axis in enumerate(axes):
+                rows = torch.from_numpy(picks[:, i])
+                shape = (len(picks), 1, *(width if j == i else 1 for j, width in enumerate(widths)))
+                centre = torch.from_numpy(self.tiling.centres)[tiles, i, None]
+                local.append((axis.positions[rows] - centre).reshape(shape).expand(-1, -1, *widths))
+                windows.append(axis.window.pick(rows, shape, like))
+            weighted = self._weighted(tiles, torch.cat(local, dim=1), windows, order)
+            for row, pick in enumerate(picks):
+                starts = [int(axis.starts[k]) for axis, k in zip(axes, pick, strict=True)]
+                counts = [int(axis.counts[k]) for axis, k in zip(axes, pick, strict=True)]
+                where = tuple(slice(a, a + n) for a, n in zip(starts, counts, strict=True))
+                inside = tuple(slice(n) for n in counts)
+                out[(slice(None), slice(None), *where)] += weighted[:, row][(slice(None), slice(None), *inside)]
+        return out
+
+    def at_points(self, points: Tensor, order: Order) -> Tensor:
+        """Evaluate at single points.
+
+        Parameters
+        ----------
+        points
+            (points, dimensions), in pixels, on the CPU.
+        order
+            As in `on_grid`.
+
+        Returns
+        -------
+        Tensor
+            (parts, points, channels).
+        """
+        like = self.siren.theta
+        out = torch.zeros(self._parts(order), len(points), self.channels, dtype=like.dtype, device=like.device)
+        for block in torch.split(torch.arange(len(points)), self._block_samples(order)):
+            for where, tiles in self._pairs(points[block]):
+                chosen = block[where]
+                out.index_add_(1, chosen.to(like.device), self._at_pairs(tiles, points[chosen], order))
+        return out
+
+    def _pairs(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pair points with the tiles that see them, 2^d times: (indices of points, tiles, ascending)."""
+        choices = []
+        for i, axis in enumerate(self.tiling.axes):
+            cell = axis.cell_of(points[:, i])
+            borders = torch.tensor(axis.borders, dtype=points.dtype)
+            nearer_low = points[:, i] < (borders[cell] + borders[cell + 1]) / 2
+            choices.append((cell, torch.where(nearer_low, cell - 1, cell + 1)))
+        counts = torch.tensor(self.tiling.counts)
+        strides = torch.tensor([int(np.prod(self.tiling.counts[i + 1 :])) for i in range(self.dimensions)])
+        for combination in product((0, 1), repeat=self.dimensions):
+            index = torch.stack([choices[i][k] for i, k in enumerate(combination)], dim=1)
+            valid = ((index >= 0) & (index < counts)).all(dim=1)
+            for i, axis in enumerate(self.tiling.axes):
+                valid &= axis.window(index[:, i].clamp(0, axis.count - 1), points[:, i]).value > 0
+            where = valid.nonzero()[:, 0]
+            tiles = (index[where] * strides).sum(dim=1)
+            ordered = tiles.argsort(stable=True)
+            if len(ordered):
+                yield where[ordered], tiles[ordered]
+
+    def _at_pairs(self, tiles: Tensor, points: Tensor, order: Order) -> Tensor:
+        """Evaluate each point by the tile beside it (ascending): (parts, points, channels)."""
+        like = self.siren.theta
+        unique, counts = torch.unique_consecutive(tiles, return_counts=True)
+        width = int(counts.max())
+        row = torch.repeat_interleave(torch.arange(len(unique)), counts)
+        column = torch.arange(len(tiles)) - torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+        centres = torch.from_numpy(self.tiling.centres)[unique][:, None]
+        padded = centres.expand(-1, width, -1).clone()
+        padded[row, column] = points.to(padded.dtype)
+        indices = torch.from_numpy(self.tiling.indices)[unique]
+        rows = torch.arange(len(unique))
+        windows = [
+            axis.window(indices[:, i, None], padded[..., i]).pick(rows, (len(unique), 1, width), like)
+            for i, axis in enumerate(self.tiling.axes)
+        ]
+        weighted = self._weighted(unique, (padded - centres).transpose(1, 2), windows, order)
+        return weighted.movedim(2, 3)[:, row.to(like.device), column.to(like.device)]
+
+    def _weighted(self, tiles: Tensor, local: Tensor, windows: Sequence[WindowJet], order: Order) -> Tensor:
+        """Evaluate w_i f_i of some tiles, or its derivatives by the product rule.
+
+        Parameters
+        ----------
+        tiles
+            int64, (n,).
+        local
+            (n, dimensions, *samples), pixels from each tile's centre.
+        windows
+            One an axis; each broadcasts with (n, channels, *samples).
+
+        Returns
+        -------
+        Tensor
+            (parts, n, channels, *samples).
+        """
+        like = self.siren.theta
+        samples = local.shape[2:]
+        unit = torch.tensor(self.coordinate_scale, dtype=torch.float64)
+        x = (local.flatten(2) * unit[:, None]).to(like)
+        tiles = tiles.to(like.device)
+        siren = self.siren.pick(tiles)
+        scale, offset = (t[tiles].reshape(len(tiles), -1, *(1 for _ in samples)) for t in (self.scale, self.offset))
+        if order == "value":
+            value = forward(siren, x).reshape(len(tiles), -1, *samples).mul_(scale).add_(offset)
+            for window in windows:
+                value *= window.value
+            return value[None]
+        value, first, second = (part.reshape(*part.shape[:-1], *samples) for part in siren.jet(x))
+        value = value * scale + offset
+        parts = []
+        for axis, window in enumerate(windows):
+            slope = float(unit[axis])
+            d = first[axis] * scale * slope
+            if order == "first":
+                part = window.first * value + window.value * d
+            else:
+                dd = second[axis] * scale * slope**2
+                part = window.second * value + 2 * window.first * d + window.value * dd
+            for other, w in enumerate(windows):
+                if other != axis:
+                    part = part * w.value
+            parts.append(part)
+        return torch.stack(parts)
+
+    def _parts(self, order: Order) -> int:
+        return 1 if order == "value" else self.dimensions
+
+    def _block_samples(self, order: Order) -> int:
+        kept = self.siren.shape.hidden_features * (2 if order == "value" else 2 + 4 * self.dimensions)
+        return max(1, _BLOCK_ELEMENTS // kept)
+
+
+@dataclass(frozen=True)
+class _AxisSamples:
+    """Positions along one axis, sorted by the tiles that see them.
+
+    Parameters
+    ----------
+    tiles
+        The tiles that see any.
+    starts, counts
+        Of each such tile, its first position and how many there are.
+    positions, window
+        (tiles, width): the positions, filled up to the same number for all, and the tiles' weights there. What was
+        filled up is cut off again.
+    """
+
+    tiles: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    positions: Tensor
+    window: WindowJet
+
+    @property
+    def width(self) -> int:
+        """Number of positions of a tile, filled up."""
+        return self.positions.shape[1]
+
+    @classmethod
+    def of(cls, axis: AxisTiling, positions: npt.NDArray[np.float64]) -> _AxisSamples:
+        """Sort ascending positions in pixels."""
+        low = np.array(axis.borders[:-1], dtype=np.float64) - axis.overlap
+        high = np.array(axis.borders[1:], dtype=np.float64) + axis.overlap
+        low[0], high[-1] = -np.inf, np.inf  # the outermost tiles reach without end
+        starts = np.searchsorted(positions, low, side="right")
+        stops = np.searchsorted(positions, high, side="left")
+        tiles: npt.NDArray[Any] = np.flatnonzero(stops > starts)
+        counts = (stops - starts)[tiles]
+        index = np.minimum(starts[tiles, None] + np.arange(counts.max()), len(positions) - 1)
+        filled = torch.from_numpy(positions[index])
+        return cls(tiles, starts[tiles], counts, filled, axis.window(torch.from_numpy(tiles)[:, None], filled))
