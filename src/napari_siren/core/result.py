@@ -62,6 +62,14 @@ class FitResult:
     samples: Samples | None = None
     state: State | None = None
 
+    def __repr__(self) -> str:
+        """Give one line."""
+        layout, siren = self.field.format, self.field.siren
+        return (
+            f"FitResult({layout.dtype} {layout.axes} {layout.shape}, {siren.tiles} x {siren.shape.parameters} parameters, "
+            f"{self.history.step[-1] if self.history.step else 0} steps, PSNR {self.metrics.psnr:.2f} dB)"
+        )
+
     @cached_property
     def reconstruction(self) -> npt.NDArray[Any]:
         """The field on the image's own grid: its shape and dtype, rounded and clipped to the dtype's range."""

@@ -52,12 +52,12 @@ def save(result: FitResult, path: Path, resumable: bool) -> Path:
         "omega_0": field.siren.omega_0,
         "coordinate_scale": field.blend.coordinate_scale,
         "samples_per_pixel": field.samples_per_pixel,
-        "metrics": result.metrics.as_dict(),
-        "history": asdict(result.history),
+        "metrics": {k: "inf" if v == math.inf else v for k, v in result.metrics.as_dict().items()},
+        "history": _finite(asdict(result.history)),
         "receipt": dict(result.receipt),
         "state": None if not resumable or result.state is None else _counters(result.state),
     }
-    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "model": json.dumps(header)}
+    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "model": json.dumps(header, allow_nan=False)}
     try:
         with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as scratch:
             aside = Path(scratch.name)
@@ -160,6 +160,15 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         raise
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise StorageError(f"{path} is not a whole napari-siren model ({error}). Was it cut short?") from error
+
+
+def _finite(value: Any) -> Any:
+    """Give plain values that strict JSON knows: numbers that are not finite (a PSNR of no error) become None."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _counters(state: State) -> dict[str, Any]:
