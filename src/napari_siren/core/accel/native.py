@@ -134,6 +134,9 @@ class NativeEngine:
     def losses(self, siren: Siren, x: Tensor, loss: Loss) -> Tensor:
         """See `Engine`."""
         losses = torch.empty(siren.tiles)
+        if isinstance(loss, SquaredLoss):
+            self._gradient(siren, x.contiguous(), loss.target, loss.weight, loss.factor, None, losses)
+            return losses
         for tiles in self._blocks(siren, x):
             values = self.forward(siren.pick(tiles), x[tiles] if len(x) > 1 else x)
             losses[tiles] = loss.value_and_gradient(values, tiles)[0]
@@ -169,7 +172,7 @@ class NativeEngine:
         target: Tensor,
         weight: Tensor | None,
         factor: Tensor | None,
-        out: Tensor,
+        out: Tensor | None,
         losses: Tensor,
     ) -> None:
         network = _network(siren, x)

@@ -100,6 +100,7 @@ static void product(int M, int K, int N, const float *A, int ra, int ca, const f
                     float *C, int ldc) {
     int n = 0;
     for (; n + BLOCK * VL <= N; n += BLOCK * VL) product_columns(BLOCK, M, K, A, ra, ca, B + n, ldb, bias, C + n, ldc);
+    for (; n + 2 * VL <= N; n += 2 * VL) product_columns(2, M, K, A, ra, ca, B + n, ldb, bias, C + n, ldc);
     for (; n < N; n += VL) product_columns(1, M, K, A, ra, ca, B + n, ldb, bias, C + n, ldc);
 }
 
@@ -244,8 +245,8 @@ int siren_forward(const Network *net, int t0, int t1, const float *theta, const 
 /* Gradient of tiles t0 to t1 with respect to their parameters, grad[t][parameters].
  *
  * With weight: the loss is sum_p weight[t][p] sum_c (f - target)^2, written to loss[t], and the gradient that of
- * factor[t] / 2 times it. Without: target[t][c][p] is the gradient with respect to the values, from whatever loss.
- * Returns 0, or 1 where there is no memory. */
+ * factor[t] / 2 times it; with a null grad, the loss is all. Without weight: target[t][c][p] is the gradient with respect
+ * to the values, from whatever loss. Returns 0, or 1 where there is no memory. */
 int siren_gradient(const Network *net, int t0, int t1, const float *theta, const float *coords, const float *target,
                    const float *weight, const float *factor, float *grad, float *loss) {
     const int P = net->samples, C = net->outputs;
@@ -257,12 +258,12 @@ int siren_gradient(const Network *net, int t0, int t1, const float *theta, const
     float *X = E + act, *F = X + CHUNK * net->inputs, *y = F + CHUNK * C, *w = y + CHUNK;
     for (int t = t0; t < t1; t++) {
         const float *tile = theta + t * net->tile_stride;
-        float *g = grad + t * net->tile_stride;
+        float *g = grad ? grad + t * net->tile_stride : 0;
         double total = 0;
-        memset(g, 0, sizeof(float) * net->tile_stride);
+        if (g) memset(g, 0, sizeof(float) * net->tile_stride);
         for (int p = 0; p < P; p += CHUNK) {
             int n = P - p < CHUNK ? P - p : CHUNK;
-            int N = forward_chunk(net, tile, coords + t * net->coords_stride, p, n, X, S, Co, F);
+            int N = forward_chunk(net, tile, coords + t * net->coords_stride, p, n, X, S, g ? Co : 0, F);
             if (weight) load_padded(w, weight + (size_t)t * P + p, n);
             for (int k = 0; k < C; k++) {
                 load_padded(y, target + ((size_t)t * C + k) * P + p, n);
@@ -278,7 +279,7 @@ int siren_gradient(const Network *net, int t0, int t1, const float *theta, const
                     memcpy(f, y, sizeof(float) * N);
                 total += sum_lanes(sum);
             }
-            backward_chunk(net, tile, N, X, S, Co, F, D, E, g);
+            if (g) backward_chunk(net, tile, N, X, S, Co, F, D, E, g);
         }
         if (weight) loss[t] = (float)total;
     }

@@ -1,0 +1,1 @@
+"""Speed and quality, measured against peers in one run: each module prints a table and writes JSON."""

@@ -1,0 +1,129 @@
+"""How well and how fast a fit memorises photographs, beside a plain SIREN on the same machine in the same run.
+
+    python -m benchmarks.fit [--data FOLDER] [--device cpu] [--json FILE] [--images N]
+
+For each image: PSNR and seconds of the preset "faithful" within a time limit; seconds to 44 dB; and the error next to
+tile borders against elsewhere. Then the time of one step of the plain SIREN, and the time to import the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import napari_siren as ns
+from benchmarks import machine
+from benchmarks.peer import seconds_per_step
+
+LIMIT_SECONDS = 19.0
+TARGET = 44.0
+PUBLISHED = {"SIREN": 33.47, "FINER": 36.35, "SL2A": 36.88}
+
+
+def seam_ratio(result: ns.FitResult) -> float:
+    """Mean absolute error on pixels within 1 px of a tile border, over the mean elsewhere."""
+    error = np.abs(result.error).mean(axis=2)
+    near = np.zeros(error.shape, dtype=bool)
+    rows, columns = (axis.borders[1:-1] for axis in result.field.tiling.axes)
+    for border in rows:
+        near[border - 1 : border + 1] = True
+    for border in columns:
+        near[:, border - 1 : border + 1] = True
+    return float(error[near].mean() / error[~near].mean())
+
+
+def measure(image: np.ndarray, device: str, *, to_target: bool) -> dict[str, float]:
+    row: dict[str, float] = {}
+    begin = time.perf_counter()
+    result = ns.fit(image, device=device, max_seconds=LIMIT_SECONDS)
+    row["seconds"] = time.perf_counter() - begin
+    row["psnr"] = result.metrics.psnr
+    row["ssim"] = result.metrics.ssim or float("nan")
+    row["steps"] = result.history.step[-1]
+    row["parameters_per_value"] = result.field.siren.theta.numel() / image.size
+    row["seam_ratio"] = seam_ratio(result)
+    if to_target:
+        begin = time.perf_counter()
+        reached = ns.fit(image, device=device, target_psnr=TARGET, max_seconds=LIMIT_SECONDS)
+        row["seconds_to_target"] = time.perf_counter() - begin
+        row["target_psnr_reached"] = reached.metrics.psnr
+    return row
+
+
+def run_set(title: str, pictures: dict[str, np.ndarray], device: str, *, to_target: bool) -> dict[str, Any]:
+    console = Console()
+    rows: dict[str, dict[str, float]] = {}
+    for name, image in pictures.items():
+        rows[name] = measure(image, device, to_target=to_target)
+        console.print(f"{title} {name}: " + ", ".join(f"{k} {v:.3g}" for k, v in rows[name].items()))
+    keys = list(next(iter(rows.values())))
+    mean = {key: float(np.mean([row[key] for row in rows.values()])) for key in keys}
+    table = Table("image", *keys, title=title)
+    for name, row in {**rows, "mean": mean}.items():
+        table.add_row(name, *(f"{row[key]:.2f}" for key in keys))
+    console.print(table)
+    return {"images": rows, "mean": mean, "worst_psnr": min(row["psnr"] for row in rows.values())}
+
+
+def import_milliseconds() -> float:
+    """The best of five, in fresh interpreters, less the bare interpreter."""
+
+    def best(code: str) -> float:
+        times = []
+        for _ in range(5):
+            begin = time.perf_counter()
+            subprocess.run([sys.executable, "-c", code], check=True)
+            times.append(time.perf_counter() - begin)
+        return min(times)
+
+    return 1000 * (best("import napari_siren") - best("pass"))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=machine.DATA, help="folder with kodak/ and div2k16/")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--json", type=Path, default=Path("out/benchmark-fit.json"))
+    parser.add_argument("--images", type=int, default=None, help="only the first N of each set")
+    arguments = parser.parse_args()
+
+    report: dict[str, Any] = {"machine": machine.describe(arguments.device), "limit_seconds": LIMIT_SECONDS}
+    kodak = dict(list(machine.images(arguments.data, "kodak").items())[: arguments.images])
+    div2k = dict(list(machine.images(arguments.data, "div2k16").items())[: arguments.images])
+    if not kodak:
+        raise SystemExit(f"no images in {arguments.data / 'kodak'}; say where they are with --data")
+    # The first use compiles the kernel, or starts the device; that is not the fit's time.
+    ns.fit(next(iter(kodak.values()))[:64, :64], device=arguments.device, max_steps=3)
+
+    report["peer_step_seconds"] = seconds_per_step(next(iter(kodak.values())), arguments.device, steps=4)
+    report["kodak"] = run_set("kodak", kodak, arguments.device, to_target=True)
+    report["peer_step_seconds"] += seconds_per_step(next(iter(kodak.values())), arguments.device, steps=4)
+    if div2k:
+        report["div2k16"] = run_set("div2k16", div2k, arguments.device, to_target=False)
+        report["div2k16"]["published"] = PUBLISHED
+    report["import_milliseconds"] = import_milliseconds()
+
+    step = float(np.median(report["peer_step_seconds"]))
+    mean = report["kodak"]["mean"]
+    report["peer_steps_until_target"] = mean["seconds_to_target"] / step
+    print(f"plain SIREN 5x256, one step over every pixel: {step:.2f} s (median)")
+    print(
+        f"ours to {TARGET:g} dB: {mean['seconds_to_target']:.2f} s = {report['peer_steps_until_target']:.2f} of its steps"
+    )
+    print(f"import napari_siren: {report['import_milliseconds']:.0f} ms")
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    print(f"written to {arguments.json}")
+
+
+if __name__ == "__main__":
+    main()
