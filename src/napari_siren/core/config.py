@@ -71,10 +71,10 @@ class FitConfig(BaseModel):
     """How a pixel sees the field: "point", its value at the pixel's centre; "box", its mean over the
     pixel's area."""
     subsamples: int = Field(2, ge=2, le=8)
-    """Samples along each axis of a pixel, with the observation "box" or a prior."""
+    """Samples along each axis of a pixel, with the observation "box"."""
     total_variation: float | Literal["auto"] = 0.0
-    """Weight of the prior of total variation (isotropic, over the channels jointly); "auto" derives it from
-    the image's noise."""
+    """Weight of the prior of total variation (isotropic, over the channels jointly), which needs the observation
+    "box"; "auto" derives it from the image's noise."""
 
     # ---- the fitting -----------------------------------------------------------------------------
     optimizer: Literal["muon", "adam"] = "muon"
@@ -132,6 +132,8 @@ class FitConfig(BaseModel):
             raise ValueError('tile: 4 pixels or more, or "auto" or "whole"')
         if isinstance(self.total_variation, float) and not 0 <= self.total_variation <= 10:
             raise ValueError("total_variation: between 0 and 10")
+        if self.total_variation != 0 and self.observation != "box":
+            raise ValueError('total_variation is laid on the samples within a pixel: it goes with observation="box"')
         if self.coordinates == "unit" and self.tile != "whole":
             raise ValueError('coordinates="unit" goes with tile="whole"')
         return self

@@ -62,14 +62,9 @@ def plan_fit(spatial_shape: Sequence[int], channels: int, config: FitConfig) -> 
     data = 4 * tiling.count * samples * (channels + 1)
     parameters = 4 * tiling.count * shape.parameters * 6
     sines = (2 * shape.hidden_layers + 2) * shape.hidden_features * 4
-    fine = samples * (config.subsamples**dimensions if uses_subsamples(config) else 1)
-    smallest = sines * (min(fine, 1024) if not uses_subsamples(config) else fine)
-    return Plan(tiling, shape, data, parameters, smallest)
-
-
-def uses_subsamples(config: FitConfig) -> bool:
-    """Whether the field is sampled more finely than the pixels while fitting."""
-    return config.observation != "point" or config.total_variation != 0
+    # Pixels that see a point do not need each other; those that see an area need the whole tile's samples at once.
+    together = min(samples, 1024) if config.observation == "point" else samples * config.subsamples**dimensions
+    return Plan(tiling, shape, data, parameters, sines * together)
 
 
 def memory_bound(config: FitConfig, device: torch.device) -> int:

@@ -65,9 +65,11 @@ class FitResult:
     def __repr__(self) -> str:
         """Give one line."""
         layout, siren = self.field.format, self.field.siren
+        network = f"{siren.tiles} x {siren.shape.parameters} parameters"
+        steps = self.history.step[-1] if self.history.step else 0
         return (
-            f"FitResult({layout.dtype} {layout.axes} {layout.shape}, {siren.tiles} x {siren.shape.parameters} parameters, "
-            f"{self.history.step[-1] if self.history.step else 0} steps, PSNR {self.metrics.psnr:.2f} dB)"
+            f"FitResult({layout.dtype} {layout.axes} {layout.shape}, {network}, {steps} steps, "
+            f"PSNR {self.metrics.psnr:.2f} dB)"
         )
 
     @cached_property

@@ -15,7 +15,6 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.geometry import RenderGrid, Tiling
 from napari_siren.core.image import Samples
 from napari_siren.core.loss import Loss, ObservedLoss, SquaredLoss
-from napari_siren.core.memory import uses_subsamples
 from napari_siren.core.metrics import peak_of
 from napari_siren.core.noise import noise_level
 
@@ -90,14 +89,14 @@ class Targets:
     @property
     def coordinates(self) -> Tensor:
         """(1, dimensions, samples of a tile): where the networks are evaluated in a step, in their own units."""
-        subsamples = self.config.subsamples if uses_subsamples(self.config) else 1
+        subsamples = self.config.subsamples if self.config.observation == "box" else 1
         local = torch.from_numpy(self.tiling.local_grid(subsamples))
         return (local * torch.tensor(self.coordinate_scale)[:, None])[None].contiguous()
 
     def loss(self, device: torch.device) -> Loss:
         """Give what is to be minimised."""
         data = SquaredLoss(self.values.to(device), self.weight.to(device))
-        if not uses_subsamples(self.config):
+        if self.config.observation == "point":
             return data
         variation = self.config.total_variation
         if variation == "auto":
