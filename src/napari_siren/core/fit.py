@@ -6,11 +6,11 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import describe_device, resolve_device
+from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import Samples
 from napari_siren.core.metrics import measure
 from napari_siren.core.progress import Progress
@@ -171,14 +171,8 @@ def upscale(
     (32, 32)
     """
     # A bad scale should not come to light only after the fit.
-    array = np.asarray(image)
-    if array.dtype != object:
-        from napari_siren.core.geometry import RenderGrid
-        from napari_siren.core.image import ImageFormat, check_axes, guess_axes
-
-        names = guess_axes(array.shape) if axes is None else check_axes(axes, array.shape)
-        spatial = ImageFormat(names, array.shape, array.dtype.name, (), (), ()).spatial_shape
-        RenderGrid.of(spatial, (1.0,) * len(spatial), scale=scale)
+    layout = Samples.from_array(image, axes, spacing, options.get("missing")).format
+    RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
     rendered: npt.NDArray[Any] = fit(image, axes, spacing, **{"preset": "upscale", **options}).render(scale=scale)
     return rendered
 
@@ -206,9 +200,8 @@ def _finish(run: Run, stopped: str) -> FitResult:
     run.history.stopped = stopped
     state = run.state()
     run.finish()
-    field = run.field().to("cpu") if run.device.type == "mps" else run.field()
-    result = FitResult(
-        field,
+    return FitResult(
+        run.field(),
         run.config,
         measure(run.samples, run.render(1.0), run.targets.heldout),
         run.history,
@@ -216,7 +209,6 @@ def _finish(run: Run, stopped: str) -> FitResult:
         run.samples,
         state,
     )
-    return result
 
 
 def _state_of(resume: FitResult | str | Path) -> State:

@@ -138,6 +138,8 @@ class Run:
         offset, scale = self.targets.offset.to(self.device), self.targets.scale.to(self.device)
         blend = Blend(self.mean, self.plan.tiling, offset, scale, self.targets.coordinate_scale)
         samples_per_pixel = self.config.subsamples if self.config.observation == "box" else 1
+        # Apple's GPUs have no float64, which positions need.
+        blend = blend.to("cpu") if self.device.type == "mps" else blend
         return Field(blend, self.samples.format, samples_per_pixel)
 
     def render(self, scale: float) -> npt.NDArray[Any]:

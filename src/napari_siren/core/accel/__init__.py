@@ -52,7 +52,8 @@ def choose_engine(
     """
     fits = device.type == "cpu" and dtype == torch.float32
     threads = threads or torch.get_num_threads()
-    pays = shape.hidden_features <= _NATIVE_WIDTH and tiles >= min(2, threads)
+    # Threads take tiles: with few of them most would be idle.
+    pays = shape.hidden_features <= _NATIVE_WIDTH and 4 * tiles >= threads
     if engine == "native" or (engine == "auto" and fits and pays):
         built = kernel() if fits else Kernel(None, f"it computes in float32 on the CPU, not in {dtype} on {device}")
         if built.library is not None:

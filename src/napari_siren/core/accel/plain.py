@@ -14,7 +14,7 @@ from torch import Tensor
 from napari_siren.core.loss import Loss, SquaredLoss
 from napari_siren.core.model import Siren
 
-_CACHE_BYTES = 4 << 20
+_CACHE_BYTES = 16 << 20
 
 # Polar Express (Amsel et al. 2025, arXiv 2505.16932, algorithm 1): five odd quintics, each the best there is for
 # what the one before leaves.
