@@ -116,9 +116,8 @@ def main() -> None:
     mean = report["kodak"]["mean"]
     report["peer_steps_until_target"] = mean["seconds_to_target"] / step
     print(f"plain SIREN 5x256, one step over every pixel: {step:.2f} s (median)")
-    print(
-        f"ours to {TARGET:g} dB: {mean['seconds_to_target']:.2f} s = {report['peer_steps_until_target']:.2f} of its steps"
-    )
+    ratio = report["peer_steps_until_target"]
+    print(f"ours to {TARGET:g} dB: {mean['seconds_to_target']:.2f} s = {ratio:.2f} of its steps")
     print(f"import napari_siren: {report['import_milliseconds']:.0f} ms")
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")

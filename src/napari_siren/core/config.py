@@ -158,7 +158,7 @@ class FitConfig(BaseModel):
             An unknown preset or field, or a value out of range.
         """
         if name not in PRESETS:
-            raise ConfigError(f"there is no preset {name!r}{_nearest(name, PRESETS)}. There are: {', '.join(PRESETS)}.")
+            raise ConfigError(f"there is no preset {name!r}{_nearest(name, PRESETS)} There are: {', '.join(PRESETS)}.")
         return cls(**{"name": name, **_PRESET_FIELDS[name], **overrides})
 
     @classmethod
@@ -225,7 +225,7 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
 
 def _nearest(name: str, choices: Any) -> str:
     close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else ""
+    return f"; did you mean {close[0]!r}?" if close else "."
 
 
 def _explain(error: ValidationError) -> str:
@@ -235,7 +235,7 @@ def _explain(error: ValidationError) -> str:
         if item["type"] == "extra_forbidden":
             lines.append(f"there is no setting {field!r}{_nearest(field, FitConfig.model_fields)}")
         elif field:
-            lines.append(f"{field}: {item['msg']} (got {item['input']!r})")
+            lines.append(f"{field}: {item['msg']} (got {item['input']!r}).")
         else:
-            lines.append(item["msg"].removeprefix("Value error, "))
-    return "; ".join(dict.fromkeys(lines)) + "."
+            lines.append(item["msg"].removeprefix("Value error, ") + ".")
+    return " ".join(dict.fromkeys(lines))

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import erfc
 from skimage.metrics import structural_similarity
 
 from napari_siren.core.image import Samples
@@ -55,18 +56,23 @@ def psnr_of(mse: float, peak: float) -> float:
     return math.inf if mse <= 0 else 10 * math.log10(peak**2 / mse)
 
 
-def expected_rounded_mse(mse: float) -> float:
+def expected_rounded_mse(mse: npt.ArrayLike) -> npt.NDArray[np.float64]:
     """Mean squared error to expect once values with a normal error are rounded to integers.
 
     Small errors vanish in the rounding, larger ones gain 1/12. With sigma^2 = `mse`, this is
     sum over k of (2 k - 1) P(|error| > k - 1/2).
+
+    Parameters
+    ----------
+    mse
+        Any shape, before the rounding.
     """
-    if mse <= 0:
-        return 0.0
-    if mse > 9:
-        return mse + 1 / 12
-    sigma = math.sqrt(mse)
-    return sum((2 * k - 1) * math.erfc((k - 0.5) / (sigma * math.sqrt(2))) for k in range(1, 40))
+    exact = np.asarray(mse, dtype=np.float64)
+    sigma = np.sqrt(np.clip(exact, 1e-30, 9.0))[..., None]
+    k = np.arange(1, 20)
+    rounded = ((2 * k - 1) * erfc((k - 0.5) / (sigma * math.sqrt(2)))).sum(axis=-1)
+    result: npt.NDArray[np.float64] = np.where(exact > 9, exact + 1 / 12, rounded)
+    return result
 
 
 def measure(

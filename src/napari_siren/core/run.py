@@ -20,7 +20,7 @@ from napari_siren.core.field import Field
 from napari_siren.core.image import Samples
 from napari_siren.core.loss import Loss
 from napari_siren.core.memory import Plan, check_memory, memory_bound, plan_fit
-from napari_siren.core.metrics import expected_rounded_mse, psnr_of
+from napari_siren.core.metrics import psnr_of
 from napari_siren.core.model import Siren
 from napari_siren.core.optim import Optimizer, schedule
 from napari_siren.core.progress import History, Progress
@@ -91,7 +91,7 @@ class Run:
         self.optimizer = Optimizer(config, self.plan.shape, self.siren.theta, self.engine.orthogonalise)
         self.gradient = torch.empty_like(self.siren.theta)
         self.mean = Siren(self.siren.shape, self.siren.theta.clone(), self.siren.omega_0)
-        self.mean_square = float("nan")
+        self.expected_mse = float("nan")
         self.best = self.siren.theta.clone()
         self.best_loss = torch.full((tiles,), torch.inf, device=device)
         self.rate = torch.ones(tiles, device=device)
@@ -181,7 +181,7 @@ class Run:
 
     def _keep_best(self) -> None:
         losses = self._guarded(lambda: self.engine.losses(self.mean, self.x, self.loss))
-        self.mean_square = self.targets.mean_square(losses)
+        self.expected_mse = self.targets.expected_mse(losses)
         better = losses < self.best_loss
         self.best_loss = torch.where(better, losses, self.best_loss)
         self.best = torch.where(better[:, None], self.mean.theta, self.best)
@@ -202,9 +202,6 @@ class Run:
         )
 
     def _progress(self, losses: Tensor) -> Progress:
-        in_units = self.mean_square * self.targets.unit_square
-        if np.issubdtype(self.samples.image.dtype, np.integer):
-            in_units = expected_rounded_mse(in_units)
         done, seconds = self.done(), self.seconds
         left = max(0.0, seconds * (1 - done) / done) if done > 0 else None
         return Progress(
@@ -212,7 +209,7 @@ class Run:
             self.config.max_steps,
             seconds,
             self.targets.mean_square(losses),
-            psnr_of(in_units, self.targets.peak),
+            psnr_of(self.expected_mse, self.targets.peak),
             left,
             self.render,
         )

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialise
 from torch import Tensor
 
 from napari_siren.core.blend import Blend
@@ -26,6 +24,7 @@ from napari_siren.core.progress import History
 from napari_siren.core.result import FitResult
 from napari_siren.core.run import State
 from napari_siren.errors import SirenError, StorageError
+from napari_siren.files import written_aside
 
 FORMAT = "napari-siren"
 FORMAT_VERSION = 1
@@ -58,17 +57,8 @@ def save(result: FitResult, path: Path, resumable: bool) -> Path:
         "state": None if not resumable or result.state is None else _counters(result.state),
     }
     metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "model": json.dumps(header, allow_nan=False)}
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as scratch:
-            aside = Path(scratch.name)
-        try:
-            save_file({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, aside, metadata)
-            aside.chmod(0o666 & ~_umask())
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except (OSError, SafetensorError) as error:
-        raise StorageError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}.") from error
+    with written_aside(path) as aside:
+        aside.write_bytes(serialise({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
     return path
 
 
@@ -173,9 +163,3 @@ def _finite(value: Any) -> Any:
 
 def _counters(state: State) -> dict[str, Any]:
     return {"step": state.step, "seconds": state.seconds, "seed": state.seed}
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -15,7 +15,7 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.geometry import RenderGrid, Tiling
 from napari_siren.core.image import Samples
 from napari_siren.core.loss import Loss, ObservedLoss, SquaredLoss
-from napari_siren.core.metrics import peak_of
+from napari_siren.core.metrics import expected_rounded_mse, peak_of
 from napari_siren.core.noise import noise_level
 
 # Standard deviation of a tile's targets once it has its own scale.
@@ -109,8 +109,18 @@ class Targets:
         """Mean squared error of the normalised values, from the loss of each tile."""
         return float((losses * self._square_scale.to(losses.device)).sum()) / self._total
 
+    def expected_mse(self, losses: Tensor) -> float:
+        """Mean squared error to expect of the reconstruction, rounded where it is integers, in the image's units."""
+        layout = self.samples.format
+        share = self.weight.sum(dim=1).double().numpy() * layout.channels / self._total
+        square = losses.cpu().double().numpy() * self._square_scale.double().numpy() * self._unit_square
+        mse = square / np.maximum(share * self._total, 1e-12)
+        if np.issubdtype(self.samples.image.dtype, np.integer):
+            mse = expected_rounded_mse(mse)
+        return float((share * mse).sum())
+
     @cached_property
-    def unit_square(self) -> float:
+    def _unit_square(self) -> float:
         """Squared units of the image in one squared unit of normalised values (the mean over the channels)."""
         return float(np.mean(np.square(self.samples.format.scale)))
 

@@ -1,0 +1,192 @@
+"""The command line: `napari-siren fit`, `upscale`, `render`, `info`, `doctor`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+from typer.core import TyperGroup
+
+import napari_siren
+from napari_siren.errors import SirenError
+
+
+class _Group(TyperGroup):
+    """Commands whose errors on purpose are one line, not a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SirenError as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+
+_Image = Annotated[Path | None, typer.Argument(metavar="IMAGE", help="TIFF, PNG, JPEG, NPY, …", show_default=False)]
+_Axes = Annotated[str | None, typer.Option(help="One letter an axis of Z, Y, X, C; else as the file says.")]
+_Spacing = Annotated[str | None, typer.Option(help="Size of a pixel, one number or one a spatial axis: 0.4,0.1,0.1.")]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+_Seed = Annotated[int, typer.Option(help="Of the random start.")]
+_Seconds = Annotated[float | None, typer.Option(help="Time limit.")]
+_Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
+_Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any setting; repeatable.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+_Scale = Annotated[str, typer.Option(help="Output pixels per pixel: a number, or one a spatial axis: 1,4,4.")]
+_File = Annotated[Path, typer.Option("--out", "-o", help="The file to write: .png, .tif, .ome.tif, .jpg, .npy.")]
+_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors.", show_default=False)]
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="napari-siren")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"napari-siren {napari_siren.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _start(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Fit SIRENs (sinusoidal implicit neural representations) to images."""
+    # What it would say of a damaged file is in our own errors.
+    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+
+
+@app.command()
+def fit(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results.")],
+    image: _Image = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Fit the photograph that comes with the package.")] = False,
+    preset: Annotated[str | None, typer.Option(help="faithful (the default), upscale, fast or paper.")] = None,
+    scale: _Scale = "4",
+    axes: _Axes = None,
+    spacing: _Spacing = None,
+    device: _Device = "auto",
+    seed: _Seed = 0,
+    max_seconds: _Seconds = None,
+    max_steps: _Steps = None,
+    target_psnr: Annotated[float | None, typer.Option(help="Stop at this PSNR in dB.")] = None,
+    config: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Settings, in the preset's place.")] = None,
+    changes: _Set = None,
+    resume: Annotated[Path | None, typer.Option(metavar="MODEL", help="Go on with a fit saved as resumable.")] = None,
+    resumable: Annotated[bool, typer.Option("--resumable", help="Save what is needed to go on later.")] = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Fit an image; write reconstruction, error map, upscaled image, overview, model and report.json to a folder.
+
+    Ctrl-C ends the fit and keeps the best so far; a second one aborts.
+    """
+    from napari_siren import arguments, console, report
+    from napari_siren.core.fit import fit_iter
+    from napari_siren.core.storage import load
+
+    picture = arguments.open_picture(image, sample, axes, spacing)
+    factor = arguments.check_scale(picture, scale)
+    earlier = None if resume is None else load(resume)
+    fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps, target_psnr=target_psnr)
+    chosen = arguments.choose_config(preset, config, earlier, fields)
+    steps = fit_iter(
+        picture.array, picture.axes, picture.spacing, config=chosen, device=device, seed=seed, resume=earlier
+    )
+    report.prepare_folder(out)
+    result = console.follow(steps, quiet)
+    files = report.write_report(result, out, factor, name=picture.path.name, unit=picture.unit, resumable=resumable)
+    if not quiet:
+        console.show_fit(result, files)
+
+
+@app.command()
+def upscale(
+    out: _File,
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="TIFF, PNG, JPEG, NPY, …", show_default=False)],
+    scale: _Scale = "4",
+    axes: _Axes = None,
+    spacing: _Spacing = None,
+    device: _Device = "auto",
+    seed: _Seed = 0,
+    max_seconds: _Seconds = None,
+    max_steps: _Steps = None,
+    changes: _Set = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Fit an image with the preset "upscale" and write it at a higher resolution."""
+    from napari_siren import arguments, console, report, sources
+    from napari_siren.core.fit import fit_iter
+
+    picture = arguments.open_picture(image, False, axes, spacing)
+    names = picture.axes or ""
+    factor = arguments.check_scale(picture, scale)
+    sources.check_target(out, picture.array.dtype, names, picture.array.shape)
+    fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
+    chosen = arguments.choose_config("upscale", None, None, fields)
+    steps = fit_iter(picture.array, names, picture.spacing, config=chosen, device=device, seed=seed)
+    result = console.follow(steps, quiet)
+    rendered = result.render(scale=factor)
+    spaced = picture.spacing and result.field.format.spacing
+    finer = report.finer_spacing(spaced, arguments.grid_of(result, scale=factor).step)
+    sources.write_image(out, rendered, names, finer, picture.unit)
+    if not quiet:
+        console.show_file(out, rendered.shape)
+
+
+@app.command()
+def render(
+    model: _Model,
+    out: _File,
+    scale: Annotated[str | None, typer.Option(help="Output pixels per pixel: a number, or one a spatial axis.")] = None,
+    shape: Annotated[str | None, typer.Option(help="Output pixels along each spatial axis: 512,768.")] = None,
+    spacing: Annotated[str | None, typer.Option(help="Size of an output pixel, one number or one an axis.")] = None,
+    region: Annotated[
+        str | None, typer.Option(help="start:stop in pixels of the image, each axis: 0:64,32:96.")
+    ] = None,
+    derivative: Annotated[str | None, typer.Option(help="gradient, gradient_magnitude or laplacian.")] = None,
+    device: _Device = "auto",
+    quiet: _Quiet = False,
+) -> None:
+    """Render a fitted model at any resolution, or its exact derivatives; without a size, at its own."""
+    from napari_siren import arguments, console, report, sources
+    from napari_siren.core.storage import load
+
+    result = load(model, device)
+    where: dict[str, Any] = {
+        "scale": arguments.scale_of("--scale", scale),
+        "shape": arguments.numbers("--shape", shape),
+        "spacing": arguments.scale_of("--spacing", spacing),
+        "region": arguments.region(region),
+    }
+    grid = arguments.grid_of(result, **where)
+    dtype, names, size = arguments.output_of(result, grid, derivative, out)
+    sources.check_target(out, dtype, names, size)
+    rendered = result.render(**where, derivative=cast(Any, derivative))
+    finer = report.finer_spacing(report.pixel_size(result), grid.step)
+    sources.write_image(out, rendered, names, finer, result.receipt.get("unit"))
+    if not quiet:
+        console.show_file(out, rendered.shape)
+
+
+@app.command()
+def info(model: _Model) -> None:
+    """Print what is known of a fitted model: its image, network, metrics, and how it was made."""
+    from napari_siren import console
+    from napari_siren.core.storage import load
+
+    console.show_model(load(model), model)
+
+
+@app.command()
+def doctor() -> None:
+    """Print what this machine offers, what speed to expect, and what is missing."""
+    from napari_siren import console
+    from napari_siren.doctor import examine
+
+    console.show_rows(examine())

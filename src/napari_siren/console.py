@@ -1,0 +1,169 @@
+"""What the command line shows: the bar of a fit in progress, and tables."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, TaskID, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from napari_siren.core.fit import STOP
+from napari_siren.figures import value_unit
+from napari_siren.report import describe
+
+if TYPE_CHECKING:
+    from napari_siren.core.progress import Progress
+    from napari_siren.core.result import FitResult
+
+_STOPPED = {
+    "max_steps": "all steps done",
+    "max_seconds": "time limit reached",
+    "target_psnr": "target PSNR reached",
+    "asked": "stopped by you",
+}
+
+
+def follow(steps: Generator[Progress, str | None, FitResult], quiet: bool = False) -> FitResult:
+    """Run a fit to its end with a live bar. Ctrl-C ends it and keeps the best so far, a second one aborts.
+
+    Parameters
+    ----------
+    steps
+        From `fit_iter`.
+    quiet
+        Show nothing.
+    """
+    text = TextColumn("{task.description}", markup=False)
+    with Bar(text, BarColumn(), TextColumn("{task.fields[state]}"), console=Console(stderr=True), disable=quiet) as bar:
+        task = bar.add_task("fitting", total=1.0, state="")
+        with _stop_on_interrupt(lambda: bar.update(task, description="stopping")) as asked:
+            while True:
+                try:
+                    progress = steps.send(STOP if asked.is_set() else None)
+                except StopIteration as end:
+                    result: FitResult = end.value
+                    state = f"{len(result.history.step)} steps  {_decibels(result.metrics.psnr)}"
+                    bar.update(task, description="fitted", completed=1.0, state=state)
+                    return result
+                _show(bar, task, progress)
+
+
+def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:
+    """Print how well a fit went, and where its files are."""
+    told = describe(result)
+    unit = value_unit(told["image"]["dtype"])
+    rows = [
+        *_metrics(result),
+        ("largest error", f"{result.metrics.max_abs:.4g} {unit}"),
+        ("time", f"{told['seconds']:.1f} s, {told['steps']} steps ({_STOPPED.get(told['stopped'], told['stopped'])})"),
+        ("parameters per value", f"{told['parameters_per_value']:.2f}"),
+        *((kind, path.name) for kind, path in files.items()),
+    ]
+    show_rows(rows)
+    _say(f"The pictures are in {next(iter(files.values())).parent}{os.sep}")
+
+
+def show_file(path: Path, shape: Iterable[int]) -> None:
+    """Print where one picture was written."""
+    size = " x ".join(map(str, shape))
+    _say(f"Written: {path} ({size})")
+
+
+def show_model(result: FitResult, path: Path) -> None:
+    """Print what is known of a model."""
+    told = describe(result)
+    image, field = told["image"], result.field
+    network = field.siren.shape
+    unit = image["unit"] or ("pixels" if set(image["spacing"]) == {1.0} else "(no unit)")
+    config = result.config
+    rows = [
+        ("model", str(path)),
+        ("image", f"{image['name'] or 'unnamed'}, {image['dtype']}, axes {image['axes']}, {_times(image['shape'])}"),
+        ("spacing", f"{_times(f'{s:g}' for s in image['spacing'])} {unit}"),
+        ("network", f"{network.hidden_layers} sine layers of {network.hidden_features}, omega_0 {config.omega_0:g}"),
+        ("tiles", f"{_times(told['tiles'])}, cross-faded over {2 * config.overlap:g} pixels"),
+        ("parameters", f"{told['parameters']:,} ({told['parameters_per_value']:.2f} per value)"),
+        *_metrics(result),
+        ("largest error", f"{result.metrics.max_abs:.4g} {value_unit(image['dtype'])}"),
+        ("fit", f"preset {config.name}, {told['steps']} steps, {told['seconds']:.1f} s ({told['stopped']})"),
+        ("can be resumed", "no" if result.state is None else f"yes, from step {result.state.step}"),
+        ("seed", str(told.get("seed"))),
+        ("device", f"{told.get('device')}, {told.get('engine')} engine, {told.get('platform')}"),
+        ("versions", ", ".join(f"{name} {v}" for name, v in told.get("versions", {}).items())),
+        ("image's SHA-256", str(told.get("data_sha256"))),
+    ]
+    show_rows(rows)
+
+
+def show_rows(rows: Iterable[tuple[str, str]]) -> None:
+    """Print names and what they stand for."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, Text(value))
+    Console(highlight=False).print(table)
+
+
+def _say(line: str) -> None:
+    Console(highlight=False).print(line, soft_wrap=True, markup=False)
+
+
+def _metrics(result: FitResult) -> list[tuple[str, str]]:
+    metrics = result.metrics
+    rows = [("PSNR", _decibels(metrics.psnr))]
+    if metrics.psnr_heldout is not None:
+        rows.append(("PSNR held out", _decibels(metrics.psnr_heldout)))
+    rows.append(("SSIM", "not measured" if metrics.ssim is None else f"{metrics.ssim:.4f}"))
+    return [*rows, ("RMSE", f"{metrics.rmse:.4g} {value_unit(result.field.format.dtype)}")]
+
+
+def _show(bar: Bar, task: TaskID, progress: Progress) -> None:
+    left = progress.seconds_left
+    done = 0.0 if left is None else progress.seconds / max(progress.seconds + left, 1e-9)
+    ahead = "" if left is None else f"  {_duration(left)} left"
+    state = f"step {progress.step}/{progress.max_steps}  {_decibels(progress.psnr)}{ahead}"
+    bar.update(task, completed=done, state=state)
+
+
+def _decibels(psnr: float) -> str:
+    return "infinite (every value right)" if math.isinf(psnr) else f"{psnr:.2f} dB"
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes}:{rest:02d} min" if minutes else f"{rest} s"
+
+
+def _times(values: Iterable[object]) -> str:
+    return " x ".join(map(str, values))
+
+
+@contextmanager
+def _stop_on_interrupt(tell: Callable[[], object]) -> Iterator[threading.Event]:
+    """Give an event that the first Ctrl-C sets; from then on Ctrl-C does what it always does."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked
+        return
+
+    def ask(number: int, frame: object) -> None:
+        asked.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        tell()
+
+    before = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,104 @@
+"""Files that are written whole or not at all: under a temporary name in the same folder, then moved into place."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from napari_siren.errors import StorageError
+
+
+@contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside `path`, which takes its place when the block ends without an exception.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written there.
+    """
+    aside = _make_aside(path)
+    try:
+        yield aside
+        aside.replace(path)
+    except OSError as error:
+        raise _refusal(path, error) from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def check_writable(path: Path) -> None:
+    """Find out whether a file can be written, without leaving a trace or touching one that is there.
+
+    Raises
+    ------
+    StorageError
+        It cannot.
+    """
+    _make_aside(path).unlink(missing_ok=True)
+
+
+def prepare_folder(folder: Path) -> Path:
+    """Make a folder where it is missing, and find out whether files can be written in it.
+
+    Raises
+    ------
+    StorageError
+        It cannot be made, is a file, or cannot be written in.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise StorageError(f"cannot make the folder {folder}: there is a file of that name in the way.") from None
+    except OSError as error:
+        raise StorageError(f"cannot make the folder {folder}: {error.strerror}. Choose another place.") from error
+    check_writable(folder / "report.json")
+    return folder
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> Path:
+    """Write strict JSON: infinite numbers become the strings "inf" and "-inf", NaN becomes null.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    text = json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False)
+    with written_aside(path) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _make_aside(path: Path) -> Path:
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    if path.is_dir():
+        raise StorageError(f"cannot write {path}: it is a folder. Give the name of a file.")
+    try:
+        aside.open("xb").close()
+    except OSError as error:
+        raise _refusal(path, error) from error
+    return aside
+
+
+def _refusal(path: Path, error: OSError) -> StorageError:
+    if isinstance(error, StorageError):
+        return error
+    if isinstance(error, FileNotFoundError):
+        return StorageError(f"cannot write {path}: the folder {path.parent} is not there. Make it first.")
+    return StorageError(f"cannot write {path}: {error.strerror or error}. Choose another place.")
+
+
+def _strict(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _strict(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value

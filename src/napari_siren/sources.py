@@ -1,0 +1,223 @@
+"""Open images and write them: TIFF, OME-TIFF, ImageJ TIFF, NPY, and what Pillow knows (PNG, JPEG, …)."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import imageio.v3 as iio
+import numpy as np
+import numpy.typing as npt
+
+from napari_siren.core.image import check_axes
+from napari_siren.errors import InputError, SirenError
+from napari_siren.files import check_writable, written_aside
+from napari_siren.tiff import MAGIC, read_tiff, write_tiff
+
+# What each kind of file can hold: numbers of channels for each dtype, in two dimensions; None is anything.
+_HOLDS: dict[str, dict[str, tuple[int, ...]] | None] = {
+    ".png": {"uint8": (1, 3, 4), "uint16": (1,), "bool": (1,)},
+    ".jpg": {"uint8": (1, 3)},
+    ".jpeg": {"uint8": (1, 3)},
+    ".tif": None,
+    ".tiff": None,
+    ".npy": None,
+}
+_NPY_MAGIC = b"\x93NUMPY"
+_PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+# Modes of Pillow whose channels are not red, green and blue.
+_OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image from a file.
+
+    Parameters
+    ----------
+    array
+        The pixels.
+    axes
+        One letter for each axis of the array, of Z, Y, X and C; None where the file does not tell.
+    spacing
+        Distance between pixel centres along each spatial axis; None where the file does not tell.
+    unit
+        Of the spacing, such as "µm"; None where the file does not tell.
+    path
+        The file.
+    """
+
+    array: npt.NDArray[Any]
+    axes: str | None
+    spacing: tuple[float, ...] | None
+    unit: str | None
+    path: Path
+
+
+def sample_path() -> Path:
+    """Path of the photograph that comes with the package, 768 x 512 RGB."""
+    return Path(str(importlib.resources.files("napari_siren"))) / "samples" / "kodim23.png"
+
+
+def read_image(path: str | Path, axes: str | None = None) -> Picture:
+    """Read an image; of a file with several, the first.
+
+    Parameters
+    ----------
+    path
+        TIFF, OME-TIFF, ImageJ TIFF, NPY, PNG, JPEG, WebP, BMP and others that Pillow reads; told by its content.
+    axes
+        What to take its axes for, one letter each, in place of what the file says.
+
+    Raises
+    ------
+    InputError
+        There is no such file, it is not an image, or it has axes beside space and channels.
+    """
+    path = Path(path)
+    start = _first_bytes(path)
+    try:
+        if start.startswith(MAGIC):
+            array, names, spacing, unit = read_tiff(path, axes)
+            return Picture(array, names, spacing, unit, path)
+        if start.startswith(_NPY_MAGIC):
+            array = np.load(path, allow_pickle=False)
+            return Picture(array, axes and check_axes(axes, array.shape), None, None, path)
+        array = _read_by_pillow(path, start)
+        names = check_axes(axes or "YXC"[: array.ndim], array.shape)
+        return Picture(array, names, None, None, path)
+    except SirenError:
+        raise
+    except MemoryError:
+        raise InputError(f"{path} does not fit into memory. Cut out the part to fit, and save that.") from None
+    # Decoders raise all kinds of exceptions on content that they did not expect.
+    except Exception as error:
+        hint = " Install it with: pip install imagecodecs." if "imagecodecs" in str(error) else ""
+        raise InputError(f"{path} cannot be read as an image: {error or type(error).__name__}.{hint}") from error
+
+
+def write_image(
+    path: str | Path,
+    array: npt.NDArray[Any],
+    axes: str,
+    spacing: Sequence[float] | None = None,
+    unit: str | None = None,
+) -> Path:
+    """Write an image, aside first and then moved into place. The name's ending tells the kind of file.
+
+    Parameters
+    ----------
+    path
+        .png, .jpg, .tif (ImageJ's kind where it can hold the data, else OME-TIFF), .ome.tif, .npy.
+    array, axes, spacing, unit
+        As in `Picture`; only TIFF holds spacing and unit. .npy takes any array, and no axes.
+
+    Raises
+    ------
+    InputError
+        That kind of file cannot hold this image.
+    StorageError
+        The file cannot be written.
+    """
+    path = Path(path)
+    check_kind(path, array.dtype, axes, array.shape)
+    with written_aside(path) as aside:
+        kind = path.suffix.lower()
+        if kind == ".npy":
+            with aside.open("wb") as file:
+                np.save(file, array, allow_pickle=False)
+        elif _HOLDS[kind] is None:
+            write_tiff(aside, array, axes, spacing, unit, ome=".ome" in [s.lower() for s in path.suffixes])
+        else:
+            options: dict[str, Any] = {} if kind == ".png" else {"quality": 95}
+            iio.imwrite(aside, _as_plane(array, axes), plugin="pillow", extension=kind, **options)
+    return path
+
+
+def suffix_for(dtype: npt.DTypeLike, axes: str, shape: Sequence[int]) -> str:
+    """Give the ending for an image: ".png" for 8 bits, two dimensions and 1, 3 or 4 channels, else ".tif".
+
+    Colours count as such where they are the last axis, as in photographs.
+    """
+    return ".png" if np.dtype(dtype) == np.uint8 and _channels(axes, shape) in (1, 3, 4) else ".tif"
+
+
+def check_kind(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[int]) -> None:
+    """Check that the kind of file that a name stands for can hold an image.
+
+    Raises
+    ------
+    InputError
+        It cannot, or the name's ending is not known.
+    """
+    kind, name = path.suffix.lower(), np.dtype(dtype).name
+    if kind not in _HOLDS:
+        raise InputError(f"{path.name}: the name should end in one of {', '.join(_HOLDS)}.")
+    holds = _HOLDS[kind]
+    if holds is not None and _channels(axes, shape) not in holds.get(name, ()):
+        raise InputError(
+            f"a {kind} file cannot hold {name} of shape {tuple(shape)} (axes {axes}). Choose a name ending in .tif."
+        )
+
+
+def check_target(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[int]) -> None:
+    """Check, before the work, that `write_image` will succeed.
+
+    Raises
+    ------
+    InputError, StorageError
+        It would not.
+    """
+    check_kind(path, dtype, axes, shape)
+    check_writable(path)
+
+
+def _first_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give the file of an image.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(32)
+    except FileNotFoundError:
+        raise InputError(f"there is no file {path}. Is its name right?") from None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}.") from None
+    if not start:
+        raise InputError(f"{path} is empty.")
+    return start
+
+
+def _read_by_pillow(path: Path, start: bytes) -> npt.NDArray[Any]:
+    # Pillow would cut such colours down to 8 bits without a word.
+    if start.startswith(_PNG_MAGIC) and len(start) > 25 and start[24] == 16 and start[25] in (2, 4, 6):
+        raise InputError(f"{path} has colours of 16 bits, which are not read from PNG. Save it as TIFF.")
+    try:
+        file: Any = iio.imopen(path, "r", plugin="pillow")
+    except OSError:
+        raise InputError(
+            f"{path} is not an image of a known kind (TIFF, NPY, PNG, JPEG, WebP, BMP, …). Save it as TIFF or PNG."
+        ) from None
+    with file:
+        frames = file.properties(index=...).n_images or 1
+        if frames > 1:
+            raise InputError(f"{path} has {frames} frames. Save the one to fit as an image of its own.")
+        other = file.metadata(index=0).get("mode") in _OTHER_COLOURS
+        array: npt.NDArray[Any] = file.read(index=0, rotate=True, mode="RGB" if other else None)
+    return array
+
+
+def _channels(axes: str, shape: Sequence[int]) -> int | None:
+    """Count the channels of a plain picture, two dimensions and then colours; None for another image."""
+    spatial = axes.removesuffix("C")
+    if len(shape) != len(axes) or len(spatial) != 2 or "C" in spatial:
+        return None
+    return shape[-1] if axes.endswith("C") else 1
+
+
+def _as_plane(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
+    """Rows first, and without an axis for a single channel."""
+    array = array if axes.removesuffix("C") in ("ZY", "ZX", "YX") else array.swapaxes(0, 1)
+    return np.ascontiguousarray(array[..., 0] if axes.endswith("C") and array.shape[-1] == 1 else array)
