@@ -69,7 +69,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     StorageError
         The file cannot be written.
     """
-    text = json.dumps(_strict(content), indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(strict_values(content), indent=2, ensure_ascii=False, allow_nan=False)
     with written_aside(path) as aside:
         aside.write_text(text + "\n", encoding="utf-8")
     return path
@@ -94,11 +94,12 @@ def _refusal(path: Path, error: OSError) -> StorageError:
     return StorageError(f"cannot write {path}: {error.strerror or error}. Choose another place.")
 
 
-def _strict(value: Any) -> Any:
+def strict_values(value: Any) -> Any:
+    """Give plain values that strict JSON knows: infinite numbers become "inf" and "-inf", NaN becomes None."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): strict_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
+        return [strict_values(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value

@@ -158,7 +158,9 @@ class FitConfig(BaseModel):
             An unknown preset or field, or a value out of range.
         """
         if name not in PRESETS:
-            raise ConfigError(f"there is no preset {name!r}{_nearest(name, PRESETS)} There are: {', '.join(PRESETS)}.")
+            raise ConfigError(
+                f"there is no preset {name!r}{_nearest(str(name), PRESETS)} There are: {', '.join(PRESETS)}."
+            )
         return cls(**{"name": name, **_PRESET_FIELDS[name], **overrides})
 
     @classmethod
@@ -178,7 +180,7 @@ class FitConfig(BaseModel):
             raise ConfigError(f"{path} is not a JSON file of settings: {error}.") from None
         if not isinstance(fields, dict):
             raise ConfigError(f"{path} should hold a JSON object of settings, not a {type(fields).__name__}.")
-        return cls(**fields)
+        return cls.preset(**{"name": "faithful", **fields})
 
     def override(self, **fields: Any) -> FitConfig:
         """Give the same settings with some fields changed (checked anew).

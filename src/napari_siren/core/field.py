@@ -13,7 +13,7 @@ import torch
 
 from napari_siren.core.blend import Blend, Order
 from napari_siren.core.geometry import RenderGrid, Tiling
-from napari_siren.core.image import ImageFormat
+from napari_siren.core.image import ImageFormat, check_dtype
 from napari_siren.core.model import Siren
 from napari_siren.errors import InputError
 
@@ -167,6 +167,7 @@ class Field:
         shape = self._output_shape(grid, derivative)
         if dtype is None:
             dtype = getattr(out, "dtype", None) or (np.float32 if derivative else self.format.dtype)
+        dtype = check_dtype(dtype)
         if out is None:
             out = np.empty(shape, dtype=dtype)
         elif tuple(out.shape) != shape:
@@ -179,7 +180,10 @@ class Field:
     def _block(self, grid: RenderGrid, derivative: Derivative | None) -> npt.NDArray[Any]:
         order = _ORDERS.get(derivative, "first")
         samples = self._samples(grid)
-        raw = self.blend.on_grid([grid.positions(i, k) for i, k in enumerate(samples)], order)
+        # An output pixel that is cut by the image's edge sees the edge go on.
+        sizes = self.tiling.shape
+        positions = [np.clip(grid.positions(i, k), 0, sizes[i]) for i, k in enumerate(samples)]
+        raw = self.blend.on_grid(positions, order)
         if max(samples) > 1:  # the mean over each output pixel
             pairs = (m for n, k in zip(grid.shape, samples, strict=True) for m in (n, k))
             split = raw.reshape(*raw.shape[:2], *pairs)
@@ -246,7 +250,10 @@ def _blocks(shape: Sequence[int], samples: Sequence[int], channels: int) -> Iter
 
 
 def _check_coords(coords: npt.ArrayLike, dimensions: int) -> npt.NDArray[Any]:
-    array = np.asarray(coords)
+    try:
+        array = np.asarray(coords)
+    except ValueError as error:
+        raise InputError(f"coords is not an array of numbers: {error}.") from None
     if array.dtype.kind not in "uif" or array.ndim == 0 or array.shape[-1] != dimensions:
         raise InputError(f"coords should be numbers of shape (..., {dimensions}), not {array.dtype} {array.shape}.")
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)

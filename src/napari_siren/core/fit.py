@@ -17,7 +17,7 @@ from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult, make_receipt
 from napari_siren.core.run import Run, State
 from napari_siren.core.storage import load
-from napari_siren.errors import InputError
+from napari_siren.errors import ConfigError, InputError
 
 STOP = "stop"
 # The estimate is a bound, which the blend of the tiles beats by about so many dB: near the target the exact figure is
@@ -52,6 +52,12 @@ def fit_iter(
     >>> progress.step
     10
     """
+    if not (config is None or isinstance(config, FitConfig)):
+        raise ConfigError(
+            f"config should be a FitConfig, not a {type(config).__name__}: FitConfig(**fields) makes one."
+        )
+    if not isinstance(seed, int) or seed < 0:
+        raise InputError(f"seed={seed!r}: a whole number of 0 or more is needed.")
     settings = FitConfig.preset(preset) if config is None else config
     settings = settings.override(**overrides)
     where = resolve_device(device)
@@ -59,7 +65,7 @@ def fit_iter(
     seed = seed if state is None else state.seed
     if state is not None and state.step >= settings.max_steps:
         raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
-    samples = Samples.from_array(image, axes, spacing, missing, settings.value_range)
+    samples = Samples.from_array(image, axes, spacing, missing, settings.value_range, settings.heldout, seed)
     return _iterate(Run(samples, settings, where, seed, state))
 
 
@@ -208,7 +214,7 @@ def _finish(run: Run, stopped: str) -> FitResult:
     return FitResult(
         run.field(),
         run.config,
-        measure(run.samples, run.render(1.0), run.targets.heldout),
+        measure(run.samples, run.render(1.0)),
         run.history,
         make_receipt(run.samples, describe_device(run.device), run.seed, run.engine.name),
         run.samples,
@@ -217,6 +223,8 @@ def _finish(run: Run, stopped: str) -> FitResult:
 
 
 def _state_of(resume: FitResult | str | Path) -> State:
+    if not isinstance(resume, FitResult | str | Path):
+        raise InputError(f"resume should be a FitResult or a file, not a {type(resume).__name__}.")
     result = resume if isinstance(resume, FitResult) else load(resume)
     if result.state is None:
         raise InputError("there is no state to go on from in it; save it with result.save(path, resumable=True).")

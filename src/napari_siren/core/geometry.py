@@ -294,6 +294,7 @@ class RenderGrid:
                 step = _per_axis("spacing", spacing, dimensions) / np.array(image_spacing)
             else:
                 step = 1 / _per_axis("scale", 1.0 if scale is None else scale, dimensions)
+            step = np.minimum(step, extent)
             counts = np.maximum(1, np.rint(extent / step)).astype(np.int64)
         start = tuple(float(a) for a, _ in edges)
         return cls(tuple(int(n) for n in counts), start, tuple(float(s) for s in step))
@@ -314,6 +315,8 @@ def _per_axis(name: str, value: float | Sequence[float], dimensions: int) -> npt
 def _check_region(region: Sequence[tuple[float, float]] | None, shape: Sequence[int]) -> list[tuple[float, float]]:
     if region is None:
         return [(0.0, float(n)) for n in shape]
+    if np.ndim(region) == 0 or len(region) != len(shape):
+        raise InputError(f"region={region!r}: give {len(shape)} pairs of (start, stop), one for each spatial axis.")
     pairs = [
         (s.start or 0, n if s.stop is None else s.stop) if isinstance(s, slice) else s
         for s, n in zip(region, shape, strict=False)
@@ -322,8 +325,6 @@ def _check_region(region: Sequence[tuple[float, float]] | None, shape: Sequence[
         edges = [(float(a), float(b)) for a, b in pairs]
     except (TypeError, ValueError):
         raise InputError(f"region={region!r}: give (start, stop) in pixels for each spatial axis.") from None
-    if len(region) != len(shape):
-        raise InputError(f"region={region!r}: give {len(shape)} pairs of (start, stop), one for each spatial axis.")
     for (a, b), n in zip(edges, shape, strict=True):
         if not (0 <= a < b <= n):
             raise InputError(f"region={region!r}: (start, stop) must lie in order within 0 and {n} pixels.")

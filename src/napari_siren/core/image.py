@@ -91,6 +91,8 @@ class Samples:
         float32, (channels, *spatial), normalised; 0 where `observed` is False.
     observed
         bool, (*spatial): False where the pixel is missing.
+    heldout
+        bool, (*spatial): True where a pixel that is there is kept out of the fit.
     format
         The way back to an array like the original.
     """
@@ -98,6 +100,7 @@ class Samples:
     image: npt.NDArray[Any]
     values: npt.NDArray[np.float32]
     observed: npt.NDArray[np.bool_]
+    heldout: npt.NDArray[np.bool_]
     format: ImageFormat
 
     @classmethod
@@ -108,13 +111,16 @@ class Samples:
         spacing: float | Sequence[float] | None = None,
         missing: npt.ArrayLike | None = None,
         value_range: str = "robust",
+        heldout: float = 0.0,
+        seed: int = 0,
     ) -> Samples:
         """Check an image and normalise it.
 
         Parameters
         ----------
         image
-            Real numbers or booleans; 1 to 3 spatial axes and perhaps channels.
+            Real numbers or booleans; 1 to 3 spatial axes and perhaps channels. The masked pixels of a
+            `numpy.ma.MaskedArray` are missing.
         axes
             One letter an axis, of Z, Y, X, C; None guesses (see `guess_axes`).
         spacing
@@ -123,12 +129,16 @@ class Samples:
             bool, the image's shape or its spatial shape: True where a pixel is missing.
         value_range
             ``"robust"`` or ``"full"``, see `FitConfig.value_range`.
+        heldout, seed
+            Share of the pixels to keep out of the fit, and of which draw.
 
         Raises
         ------
         InputError
             The image, or an argument, cannot be used; the message says why and what to do.
         """
+        if isinstance(image, np.ma.MaskedArray) and missing is None:
+            missing, image = np.ma.getmaskarray(image), image.data
         array = _check_array(image)
         axes = guess_axes(array.shape) if axes is None else check_axes(axes, array.shape)
         layout = ImageFormat(axes, array.shape, array.dtype.name, (), (), ())
@@ -141,7 +151,10 @@ class Samples:
         observed = ~check_missing(missing, layout)
         values = layout.to_channels_first(array)
         _check_finite(values, observed)
-        seen = values[:, observed].astype(np.float64)
+        kept_out = observed & (np.random.default_rng(seed).random(spatial) < heldout)
+        if (kept_out == observed).all():
+            raise InputError("no pixel is left to fit once those held out are taken away; lower heldout.")
+        seen = values[:, observed & ~kept_out].astype(np.float64)
         offset, scale = _normalisation(seen, value_range, array.dtype, joint=_is_photo(array.dtype, layout.channels))
         column = (slice(None), *(np.newaxis,) * len(spatial))
         normalised = np.where(observed, (np.where(observed, values, 0) - offset[column]) / scale[column], 0)
@@ -149,6 +162,7 @@ class Samples:
             array,
             np.ascontiguousarray(normalised, dtype=np.float32),
             observed,
+            kept_out,
             ImageFormat(
                 axes,
                 array.shape,
@@ -272,11 +286,26 @@ def cast_values(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
         # The largest 64-bit integers have no exact float: clip below them, so that the cast cannot wrap around.
         top = min(float(limits.max), np.nextafter(float(limits.max), 0.0)) if limits.bits == 64 else float(limits.max)
         return np.clip(rounded, float(limits.min), top).astype(dtype)
-    if np.issubdtype(dtype, np.floating):
-        bounds = np.finfo(dtype)
-        clipped: npt.NDArray[Any] = np.clip(values, bounds.min, bounds.max).astype(dtype)
-        return clipped
-    raise InputError(f"values cannot be given as {dtype}; use a boolean, integer or floating dtype.")
+    bounds = np.finfo(check_dtype(dtype))
+    clipped: npt.NDArray[Any] = np.clip(values, bounds.min, bounds.max).astype(dtype)
+    return clipped
+
+
+def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    """Give the dtype of a name, where values can be given as it.
+
+    Raises
+    ------
+    InputError
+        There is no such dtype, or it is not boolean, integer or floating.
+    """
+    try:
+        wanted = np.dtype(dtype)
+    except TypeError:
+        raise InputError(f"there is no dtype {dtype!r}; use a boolean, integer or floating one.") from None
+    if wanted.kind not in "buif":
+        raise InputError(f"values cannot be given as {wanted}; use a boolean, integer or floating dtype.")
+    return wanted
 
 
 def _check_array(image: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -14,6 +14,9 @@ from napari_siren.core.geometry import Tiling
 from napari_siren.core.model import SirenShape
 from napari_siren.errors import DeviceError
 
+# Fewer pixels a side leave no room to blend neighbours.
+LEAST_TILE = 4
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -95,7 +98,7 @@ def _tile_for_budget(spatial_shape: Sequence[int], channels: int, parameters: in
     for i, side in enumerate(sides):
         tile: float = wanted ** (1 / (len(sides) - i))
         if tile <= side:
-            return tile
+            return max(tile, LEAST_TILE)
         wanted /= side
     return max(sides)
 

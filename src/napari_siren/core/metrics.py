@@ -53,7 +53,7 @@ def peak_of(samples: Samples) -> float:
 
 def psnr_of(mse: float, peak: float) -> float:
     """PSNR in dB of a mean squared error; infinite at 0."""
-    return math.inf if mse <= 0 else 10 * math.log10(peak**2 / mse)
+    return math.inf if mse <= 0 else 20 * math.log10(peak) - 10 * math.log10(mse)
 
 
 def expected_rounded_mse(mse: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -75,9 +75,7 @@ def expected_rounded_mse(mse: npt.ArrayLike) -> npt.NDArray[np.float64]:
     return result
 
 
-def measure(
-    samples: Samples, reconstruction: npt.NDArray[Any], heldout: npt.NDArray[np.bool_] | None = None
-) -> Metrics:
+def measure(samples: Samples, reconstruction: npt.NDArray[Any]) -> Metrics:
     """Compare a reconstruction with the image.
 
     Parameters
@@ -86,8 +84,6 @@ def measure(
         The image.
     reconstruction
         Of the image's shape and dtype.
-    heldout
-        bool, spatial shape: the pixels kept out of the fit.
     """
     truth = samples.format.to_channels_first(samples.image).astype(np.float64)
     found = samples.format.to_channels_first(reconstruction).astype(np.float64)
@@ -95,8 +91,8 @@ def measure(
     squares = np.square(found - truth, where=samples.observed, out=np.zeros_like(truth))
     mse = float(squares.sum() / (samples.observed.sum() * len(truth)))
     kept_out = None
-    if heldout is not None and heldout.any():
-        kept_out = psnr_of(float(squares[:, heldout].mean()), peak)
+    if samples.heldout.any():
+        kept_out = psnr_of(float(squares[:, samples.heldout].mean()), peak)
     return Metrics(
         psnr_of(mse, peak),
         _ssim(samples, truth, found, peak),

@@ -83,7 +83,7 @@ class SirenShape:
     def hidden_matrices(self, theta: Tensor) -> Tensor:
         """Give a view of the hidden matrices, (tiles, hidden layers - 1, width, width)."""
         width = self.hidden_features
-        return theta[:, self.hidden_start :].view(-1, self.hidden_layers - 1, width, width)
+        return theta[:, self.hidden_start :].view(len(theta), self.hidden_layers - 1, width, width)
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -34,6 +35,19 @@ _DIVERGED = 4.0
 _BACK_OFF = 0.5
 
 
+# What does not change what a fit is heading for.
+_FREE_SETTINGS = {
+    "name",
+    "max_steps",
+    "max_seconds",
+    "target_psnr",
+    "engine",
+    "threads",
+    "max_memory",
+    "memory_fraction",
+}
+
+
 @dataclass(frozen=True)
 class State:
     """Everything that a fit needs to go on later, on the CPU.
@@ -44,6 +58,10 @@ class State:
         Done so far.
     seed
         Of the fit; it decides the pixels held out.
+    expected_mse
+        Mean squared error at the last look.
+    fingerprint
+        Hash of the image and of the settings that a fit to go on with must share.
     tensors
         Parameters, best parameters and their losses, step sizes, and the optimiser's state.
     """
@@ -51,6 +69,8 @@ class State:
     step: int
     seconds: float
     seed: int
+    expected_mse: float
+    fingerprint: str
     tensors: Mapping[str, Tensor]
 
 
@@ -72,9 +92,10 @@ class Run:
         self.history = History()
         layout = samples.format
         bound = memory_bound(config, device)
+        self.fingerprint = _fingerprint(samples, config)
         self.plan: Plan = plan_fit(layout.spatial_shape, layout.channels, config)
         check_memory(self.plan, bound)
-        self.targets = Targets.of(samples, self.plan.tiling, config, seed)
+        self.targets = Targets.of(samples, self.plan.tiling, config)
         generator = torch.Generator().manual_seed(seed)
         tiles = self.plan.tiling.count
         self.siren = Siren.initialise(self.plan.shape, tiles, config, generator).to(device)
@@ -158,7 +179,7 @@ class Run:
     def state(self) -> State:
         """Give a copy of what is needed to go on."""
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in self._tensors().items()}
-        return State(self.step_count, self.seconds, self.seed, tensors)
+        return State(self.step_count, self.seconds, self.seed, self.expected_mse, self.fingerprint, tensors)
 
     # ---- one step ------------------------------------------------------------------------------------
 
@@ -228,14 +249,22 @@ class Run:
 
     def _load(self, state: State) -> None:
         mine = self._tensors()
-        wrong = [k for k, v in mine.items() if k not in state.tensors or state.tensors[k].shape != v.shape]
-        if wrong:
+        if state.fingerprint != self.fingerprint:
             raise InputError(
-                f"the saved state does not fit this image and these settings (it differs in {', '.join(wrong)}). Use "
-                "those that it was made with; max_steps, max_seconds and target_psnr may differ."
+                "the saved state is of another image or of other settings. Use those that it was made with; "
+                f"only {', '.join(sorted(_FREE_SETTINGS))} may differ."
             )
         for name, tensor in mine.items():
             tensor.copy_(state.tensors[name])
         self.step_count = state.step
+        self.expected_mse = state.expected_mse
         self._seconds_before = state.seconds
         self.history.events.append((state.step, "resumed"))
+
+
+def _fingerprint(samples: Samples, config: FitConfig) -> str:
+    digest = hashlib.sha256(config.model_dump_json(exclude=_FREE_SETTINGS).encode())
+    digest.update(repr(samples.format).encode())
+    for array in (samples.image, samples.observed, samples.heldout):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ from napari_siren.core.progress import History
 from napari_siren.core.result import FitResult
 from napari_siren.core.run import State
 from napari_siren.errors import SirenError, StorageError
-from napari_siren.files import written_aside
+from napari_siren.files import strict_values, written_aside
 
 FORMAT = "napari-siren"
 FORMAT_VERSION = 1
@@ -51,12 +50,16 @@ def save(result: FitResult, path: Path, resumable: bool) -> Path:
         "omega_0": field.siren.omega_0,
         "coordinate_scale": field.blend.coordinate_scale,
         "samples_per_pixel": field.samples_per_pixel,
-        "metrics": {k: "inf" if v == math.inf else v for k, v in result.metrics.as_dict().items()},
-        "history": _finite(asdict(result.history)),
+        "metrics": result.metrics.as_dict(),
+        "history": asdict(result.history),
         "receipt": dict(result.receipt),
         "state": None if not resumable or result.state is None else _counters(result.state),
     }
-    metadata = {"format": FORMAT, "format_version": str(FORMAT_VERSION), "model": json.dumps(header, allow_nan=False)}
+    metadata = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "model": json.dumps(strict_values(header), allow_nan=False),
+    }
     with written_aside(path) as aside:
         aside.write_bytes(serialise({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
     return path
@@ -98,13 +101,14 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
     header, tensors = _read(path)
     try:
         state = header["state"] and State(
-            **header["state"],
+            **_numbers(header["state"]),
             tensors={k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)},
         )
         shape = SirenShape(**header["network"])
         axes = tuple(AxisTiling(axis["size"], tuple(axis["borders"]), axis["overlap"]) for axis in header["tiling"])
         described: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["format"].items()}
         layout = ImageFormat(**described)
+        history = _numbers(header["history"])
         field = Field(
             Blend(
                 Siren(shape, tensors["theta"], header["omega_0"]),
@@ -116,13 +120,15 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
             layout,
             header["samples_per_pixel"],
         )
-        if field.siren.theta.shape != (field.tiling.count, shape.parameters):
+        tiles = field.tiling.count
+        wanted = {"theta": (tiles, shape.parameters), "offset": (tiles, shape.outputs), "scale": (tiles, 1)}
+        if any(tensors[name].shape != sizes for name, sizes in wanted.items()):
             raise StorageError(f"{path} is damaged: its parameters do not fit its own description.")
         return FitResult(
             field.to(where),
             FitConfig(**header["config"]),
-            Metrics(**{k: math.inf if v == "inf" else v for k, v in header["metrics"].items()}),
-            History(**header["history"]),
+            Metrics(**_numbers(header["metrics"])),
+            History(**{**history, "events": [(step, text) for step, text in history["events"]]}),
             header["receipt"],
             state=state or None,
         )
@@ -152,14 +158,14 @@ def _read(path: Path) -> tuple[dict[str, Any], Mapping[str, Tensor]]:
         raise StorageError(f"{path} is not a whole napari-siren model ({error}). Was it cut short?") from error
 
 
-def _finite(value: Any) -> Any:
-    """Give plain values that strict JSON knows: numbers that are not finite (a PSNR of no error) become None."""
+def _numbers(value: Any) -> Any:
+    """Give plain values from strict JSON: the strings "inf" and "-inf" are numbers again."""
     if isinstance(value, dict):
-        return {k: _finite(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+        return {k: _numbers(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_numbers(v) for v in value]
+    return float(value) if value in ("inf", "-inf") else value
 
 
 def _counters(state: State) -> dict[str, Any]:
-    return {"step": state.step, "seconds": state.seconds, "seed": state.seed}
+    return {f.name: getattr(state, f.name) for f in fields(state) if f.name != "tensors"}

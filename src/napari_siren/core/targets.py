@@ -38,8 +38,6 @@ class Targets:
         (tiles, pixels of a tile): the window, and 0 where a pixel is missing or held out.
     offset, scale
         (tiles, channels), (tiles, 1): normalised value = offset + scale * output.
-    heldout
-        bool, spatial shape: pixels kept out of the fit.
     """
 
     samples: Samples
@@ -49,20 +47,15 @@ class Targets:
     weight: Tensor
     offset: Tensor
     scale: Tensor
-    heldout: npt.NDArray[np.bool_]
 
     @classmethod
-    def of(cls, samples: Samples, tiling: Tiling, config: FitConfig, seed: int) -> Targets:
+    def of(cls, samples: Samples, tiling: Tiling, config: FitConfig) -> Targets:
         """Cut, weigh and scale.
 
         The weights are the blending windows, so that the sum of the tiles' losses bounds the blended field's from above
         (Jensen's inequality) and each tile still learns alone.
         """
-        heldout = np.zeros(samples.observed.shape, dtype=np.bool_)
-        if config.heldout:
-            draw = np.random.default_rng(seed).random(heldout.shape)
-            heldout = samples.observed & (draw < config.heldout)
-        used = samples.observed & ~heldout
+        used = samples.observed & ~samples.heldout
         values = torch.from_numpy(tiling.extract(_filled(samples.values, used)))
         mask = torch.from_numpy(tiling.extract(used[np.newaxis].astype(np.float32))[:, 0])
         weight = torch.from_numpy(tiling.pixel_windows()) * mask
@@ -77,7 +70,7 @@ class Targets:
             spread = (values.square().mean(dim=1) * share).sum(dim=1, keepdim=True).sqrt()
             scale = torch.where(spread > 1e-9, spread / _SPREAD, 1.0)
             values /= scale[:, :, None]
-        return cls(samples, tiling, config, values, weight, offset, scale, heldout)
+        return cls(samples, tiling, config, values, weight, offset, scale)
 
     @property
     def coordinate_scale(self) -> tuple[float, ...]:

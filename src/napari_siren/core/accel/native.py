@@ -81,7 +81,11 @@ def kernel() -> Kernel:
     for machine in _MACHINES:
         try:
             path, fresh = _build(compiler, machine)
-            library = ctypes.CDLL(str(path))
+            library = _load(path)
+            if library is None:  # damaged in the cache
+                path.unlink(missing_ok=True)
+                path, fresh = _build(compiler, machine)
+                library = ctypes.CDLL(str(path))
         except (OSError, subprocess.SubprocessError) as error:
             errors.append(_reason(error))
             continue
@@ -239,6 +243,13 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
         _run_compiler([compiler, *_OPTIMISE, *machine, str(_SOURCE), "-o", str(built)])
         built.replace(path)
     return path, True
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
 
 
 def _run_compiler(command: Sequence[str]) -> bytes:

@@ -1,0 +1,45 @@
+"""The noise estimate: right on noise, blind to shading and edges, calm where it cannot know."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_siren.core.noise import noise_level
+
+
+def everywhere(values: np.ndarray) -> np.ndarray:
+    return np.ones(values.shape[1:], bool)
+
+
+@pytest.mark.parametrize("shape", [(1, 4000), (1, 90, 80), (3, 60, 50), (1, 12, 40, 40), (1, 2, 60, 60)])
+@pytest.mark.parametrize("sigma", [0.01, 1.0])
+def test_white_noise_is_measured(shape: tuple[int, ...], sigma: float) -> None:
+    values = np.random.default_rng(0).normal(0, sigma, shape).astype(np.float32)
+    assert noise_level(values, everywhere(values)) == pytest.approx(sigma, rel=0.1)
+
+
+def test_shading_and_edges_hardly_count() -> None:
+    y, x = np.mgrid[:100, :100]
+    picture = 3 * x + 0.2 * y + 50 * (x > 40) * (y > 30)
+    noise = np.random.default_rng(0).normal(0, 0.5, picture.shape)
+    values = (picture + noise)[np.newaxis].astype(np.float32)
+    assert noise_level(values, everywhere(values)) == pytest.approx(0.5, rel=0.1)
+
+
+def test_missing_pixels_do_not_count() -> None:
+    values = np.random.default_rng(0).normal(0, 1, (1, 80, 80)).astype(np.float32)
+    observed = everywhere(values)
+    observed[:40] = False
+    values[0, :40] = 1000 * np.random.default_rng(1).random((40, 80))
+    assert noise_level(values, observed) == pytest.approx(1, rel=0.15)
+
+
+@pytest.mark.parametrize("shape", [(1, 2), (1, 2, 2), (1, 1, 2, 2)])
+def test_an_image_too_small_to_tell_has_none(shape: tuple[int, ...]) -> None:
+    values = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    assert noise_level(values, everywhere(values)) == 0
+
+
+def test_an_image_of_missing_pixels_has_none() -> None:
+    assert noise_level(np.ones((1, 9, 9), np.float32), np.zeros((9, 9), bool)) == 0
