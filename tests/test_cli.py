@@ -18,6 +18,7 @@ import napari_siren as ns
 from napari_siren import arguments, console
 from napari_siren.cli import app
 from napari_siren.core.fit import fit_iter
+from napari_siren.core.steps import FitSteps
 from napari_siren.sources import read_image, write_image
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -287,7 +288,7 @@ def interrupted(times: int) -> Any:
 
 def test_the_first_interrupt_keeps_the_best_so_far() -> None:
     before = signal.getsignal(signal.SIGINT)
-    result = console.follow(interrupted(1), quiet=True)
+    result = console.follow(FitSteps(interrupted(1)), quiet=True)
     assert (result.history.stopped, result.history.step) == ("asked", [1, 2, 3])
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -295,7 +296,7 @@ def test_the_first_interrupt_keeps_the_best_so_far() -> None:
 def test_the_second_interrupt_aborts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        console.follow(interrupted(2), quiet=True)
+        console.follow(FitSteps(interrupted(2)), quiet=True)
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from napari_siren.core.fit import fit, fit_iter, upscale
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
+    from napari_siren.core.steps import FitSteps
     from napari_siren.core.storage import load
     from napari_siren.layers import LayerFit, fit_layer
 
@@ -28,6 +29,7 @@ __all__ = [
     "Field",
     "FitConfig",
     "FitResult",
+    "FitSteps",
     "InputError",
     "LayerFit",
     "Progress",
@@ -44,6 +46,7 @@ _HOMES = {
     "Field": "napari_siren.core.field",
     "FitConfig": "napari_siren.core.config",
     "FitResult": "napari_siren.core.result",
+    "FitSteps": "napari_siren.core.steps",
     "LayerFit": "napari_siren.layers",
     "Progress": "napari_siren.core.progress",
     "fit": "napari_siren.core.fit",

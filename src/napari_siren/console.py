@@ -6,7 +6,7 @@ import math
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,13 +17,13 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from napari_siren.core.fit import STOP
 from napari_siren.figures import value_unit
 from napari_siren.report import describe
 
 if TYPE_CHECKING:
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
+    from napari_siren.core.steps import FitSteps
 
 _STOPPED = {
     "max_steps": "all steps done",
@@ -33,7 +33,7 @@ _STOPPED = {
 }
 
 
-def follow(steps: Generator[Progress, str | None, FitResult], quiet: bool = False) -> FitResult:
+def follow(steps: FitSteps, quiet: bool = False) -> FitResult:
     """Run a fit to its end with a live bar. Ctrl-C ends it and keeps the best so far, a second one aborts.
 
     Parameters
@@ -47,15 +47,14 @@ def follow(steps: Generator[Progress, str | None, FitResult], quiet: bool = Fals
     with Bar(text, BarColumn(), TextColumn("{task.fields[state]}"), console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("fitting", total=1.0, state="")
         with _stop_on_interrupt(lambda: bar.update(task, description="stopping")) as asked:
-            while True:
-                try:
-                    progress = steps.send(STOP if asked.is_set() else None)
-                except StopIteration as end:
-                    result: FitResult = end.value
-                    state = f"{len(result.history.step)} steps  {_decibels(result.metrics.psnr)}"
-                    bar.update(task, description="fitted", completed=1.0, state=state)
-                    return result
+            for progress in steps:
                 _show(bar, task, progress)
+                if asked.is_set():
+                    steps.stop()
+            result = steps.result
+            state = f"{result.history.step[-1]} steps  {_decibels(result.metrics.psnr)}"
+            bar.update(task, description="fitted", completed=1.0, state=state)
+            return result
 
 
 def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:

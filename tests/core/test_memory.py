@@ -54,7 +54,7 @@ def test_memory_is_that_of_what_a_fit_holds() -> None:
     config = FitConfig(tile=16, hidden_features=8)
     plan = plan_fit((64, 64), 3, config)
     pixels = plan.tiling.count * np.prod(plan.tiling.tile_shape)
-    assert plan.data == 4 * pixels * (3 + 1)
+    assert plan.data >= 4 * pixels * (3 + 1) + 3 * 8 * 64 * 64 * 3  # and truth, result and their difference in float64
     assert plan.parameters >= 4 * plan.tiling.count * plan.shape.parameters * 5
     assert plan.total == plan.data + plan.parameters + plan.block
 

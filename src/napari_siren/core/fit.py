@@ -15,11 +15,11 @@ from napari_siren.core.image import Samples
 from napari_siren.core.metrics import measure
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult, make_receipt
-from napari_siren.core.run import Run, State
+from napari_siren.core.run import Run
+from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.storage import load
 from napari_siren.errors import ConfigError, InputError
 
-STOP = "stop"
 # The estimate is a bound, which the blend of the tiles beats by about so many dB: near the target the exact figure is
 # asked for, and again after so many steps where it falls short.
 _BOUND_GAP = 0.5
@@ -37,20 +37,25 @@ def fit_iter(
     seed: int = 0,
     resume: FitResult | str | Path | None = None,
     **overrides: Any,
-) -> Generator[Progress, str | None, FitResult]:
-    """Fit a field to an image, step by step. Parameters, errors and result are those of `fit`.
+) -> FitSteps:
+    """Fit a field to an image, step by step. Parameters and errors are those of `fit`.
 
-    The generator yields a `Progress` after every step. ``generator.send("stop")`` ends the fit: the best so far is kept
-    and is the generator's return value (``StopIteration.value``). ``generator.close()`` ends it without a result.
     Bad input raises at once, not at the first step.
+
+    Returns
+    -------
+    FitSteps
+        A generator that yields a `Progress` after every step. ``send("stop")`` ends the fit and keeps the best so far;
+        ``close()`` ends it without a result. Once it has ended, its `result` is that of `fit`.
 
     Examples
     --------
     >>> import numpy as np, napari_siren as ns
-    >>> for progress in ns.fit_iter(np.eye(24, dtype=np.float32), max_steps=10):
+    >>> steps = ns.fit_iter(np.eye(24, dtype=np.float32), max_steps=10)
+    >>> for progress in steps:
     ...     pass
-    >>> progress.step
-    10
+    >>> progress.step, steps.result.reconstruction.shape
+    (10, (24, 24))
     """
     if not (config is None or isinstance(config, FitConfig)):
         raise ConfigError(
@@ -58,15 +63,17 @@ def fit_iter(
         )
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}: a whole number of 0 or more is needed.")
-    settings = FitConfig.preset(preset) if config is None else config
-    settings = settings.override(**overrides)
+    earlier = None if resume is None else _resumable(resume)
+    state = None if earlier is None else earlier.state
+    if config is None:
+        config = FitConfig.preset(preset) if earlier is None else earlier.config
+    settings = config.override(**overrides)
     where = resolve_device(device)
-    state = None if resume is None else _state_of(resume)
     seed = seed if state is None else state.seed
     if state is not None and state.step >= settings.max_steps:
         raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
     samples = Samples.from_array(image, axes, spacing, missing, settings.value_range, settings.heldout, seed)
-    return _iterate(Run(samples, settings, where, seed, state))
+    return FitSteps(_iterate(Run(samples, settings, where, seed, state)))
 
 
 def fit(
@@ -106,8 +113,8 @@ def fit(
     on_progress
         Called with a `Progress` after each step; return ``"stop"`` to end the fit and keep the best so far.
     resume
-        A `FitResult` of the same image and networks to go on from, or a file saved with ``resumable=True``. Steps count
-        on: ask for a larger `max_steps`.
+        A `FitResult` of the same image to go on from, or a file saved with ``resumable=True``. Its settings and seed
+        are taken too, unless `config` is given. Steps count on: ask for a larger `max_steps`.
     **overrides
         Any field of `FitConfig`, among them max_seconds, max_steps, target_psnr.
 
@@ -136,14 +143,10 @@ def fit(
     True
     """
     steps = fit_iter(image, axes, spacing, missing, preset, config, device, seed, resume, **overrides)
-    answer: str | None = None
-    while True:
-        try:
-            progress = steps.send(answer)
-        except StopIteration as end:
-            result: FitResult = end.value
-            return result
-        answer = STOP if on_progress is not None and on_progress(progress) == STOP else None
+    for progress in steps:
+        if on_progress is not None and on_progress(progress) == STOP:
+            steps.stop()
+    return steps.result
 
 
 def upscale(
@@ -157,10 +160,14 @@ def upscale(
 
     Parameters
     ----------
-    image, axes, spacing
+    image
         As in `fit`.
     scale
         Output pixels per pixel: a number, or one for each spatial axis.
+    axes
+        As in `fit`.
+    spacing
+        As in `fit`.
     **options
         Any other argument of `fit`.
 
@@ -222,10 +229,10 @@ def _finish(run: Run, stopped: str) -> FitResult:
     )
 
 
-def _state_of(resume: FitResult | str | Path) -> State:
+def _resumable(resume: FitResult | str | Path) -> FitResult:
     if not isinstance(resume, FitResult | str | Path):
         raise InputError(f"resume should be a FitResult or a file, not a {type(resume).__name__}.")
     result = resume if isinstance(resume, FitResult) else load(resume)
     if result.state is None:
         raise InputError("there is no state to go on from in it; save it with result.save(path, resumable=True).")
-    return result.state
+    return result

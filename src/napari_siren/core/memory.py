@@ -14,6 +14,8 @@ from napari_siren.core.geometry import Tiling
 from napari_siren.core.model import SirenShape
 from napari_siren.errors import DeviceError
 
+# Bytes a value for the metrics, mostly those of the structural similarity: measured, 110 to 200 bytes in all.
+_METRICS_BYTES = 80
 # Fewer pixels a side leave no room to blend neighbours.
 LEAST_TILE = 4
 
@@ -26,8 +28,12 @@ class Plan:
     ----------
     tiling, shape
         The tiles and the network of each.
-    data, parameters, block
-        Bytes of the samples, of the parameters with gradient, best copy and optimiser, and of the block of activations.
+    data
+        Bytes of the image's samples: cut into tiles, and in double precision for the metrics.
+    parameters
+        Bytes of the parameters with gradient, mean, best copy and optimiser.
+    block
+        Bytes of the smallest block of activations.
     """
 
     tiling: Tiling
@@ -62,8 +68,9 @@ def plan_fit(spatial_shape: Sequence[int], channels: int, config: FitConfig) -> 
         tile = config.tile
     tiling = Tiling.cut(spatial_shape, tile, config.overlap)
     samples = math.prod(tiling.tile_shape)
-    data = 4 * tiling.count * samples * (channels + 1)
-    parameters = 4 * tiling.count * shape.parameters * 6
+    values = math.prod(spatial_shape) * channels
+    data = 2 * 4 * tiling.count * samples * (channels + 1) + _METRICS_BYTES * values
+    parameters = 4 * tiling.count * shape.parameters * 7
     sines = (2 * shape.hidden_layers + 2) * shape.hidden_features * 4
     # Pixels that see a point do not need each other; those that see an area need the whole tile's samples at once.
     together = min(samples, 1024) if config.observation == "point" else samples * config.subsamples**dimensions

@@ -15,8 +15,10 @@ class Progress:
 
     Parameters
     ----------
-    step, max_steps
-        Steps done, and at most to do.
+    step
+        Steps done.
+    max_steps
+        Steps at most to do.
     seconds
         Since the fit began, earlier sessions of a resumed fit included.
     loss

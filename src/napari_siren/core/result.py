@@ -160,7 +160,7 @@ class FitResult:
         path
             Where to; by custom it ends in ``.safetensors``.
         resumable
-            Whether to store the optimiser's state too, so that `fit` can go on from the file (about six times the
+            Whether to store the optimiser's state too, so that `fit` can go on from the file (about five times the
             size).
 
         Returns

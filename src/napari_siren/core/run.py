@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.accel import choose_engine
+from napari_siren.core.accel import PlainEngine, choose_engine
 from napari_siren.core.blend import Blend
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import is_out_of_memory
@@ -105,7 +105,7 @@ class Run:
             self.plan.shape,
             tiles,
             threads=config.threads,
-            block_bytes=None if device.type == "cpu" else max(self.plan.block, bound - self.plan.total) // 4,
+            block_bytes=self._block_bytes(bound),
         )
         self.x = self.targets.coordinates.to(device)
         self.loss: Loss = self.targets.loss(device)
@@ -180,6 +180,12 @@ class Run:
         """Give a copy of what is needed to go on."""
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in self._tensors().items()}
         return State(self.step_count, self.seconds, self.seed, self.expected_mse, self.fingerprint, tensors)
+
+    def _block_bytes(self, bound: int) -> int | None:
+        """Bound for a block: a share of what is left, since some temporary arrays of its size come and go."""
+        left = max(self.plan.block, (bound - self.plan.total) // 8)
+        # On a CPU blocks that fit the cache are faster than larger ones.
+        return min(left, PlainEngine.cache_bytes) if self.device.type == "cpu" else left
 
     # ---- one step ------------------------------------------------------------------------------------
 

@@ -43,7 +43,7 @@ def choose_engine(
     threads
         On the CPU; None takes as many as PyTorch does.
     block_bytes
-        Bound for the activations of the plain engine; None lets it choose.
+        Bound for what is worked on at once; None lets the engine choose.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def choose_engine(
     if engine == "native" or (engine == "auto" and fits and pays):
         built = kernel() if fits else Kernel(None, f"it computes in float32 on the CPU, not in {dtype} on {device}")
         if built.library is not None:
-            return NativeEngine(built.library, threads)
+            return NativeEngine(built.library, threads, block_bytes)
         if engine == "native":
             raise ConfigError(f'engine="native" is not to be had: {built.message}. Use engine="auto".')
     return PlainEngine(device, block_bytes)

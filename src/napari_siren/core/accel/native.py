@@ -102,14 +102,16 @@ class NativeEngine:
         The compiled kernel.
     threads
         How many.
+    block_bytes
+        Bound for the values of the tiles that a loss sees at once; None is 64 MiB.
     """
 
     name = "native"
 
-    def __init__(self, library: ctypes.CDLL, threads: int) -> None:
+    def __init__(self, library: ctypes.CDLL, threads: int, block_bytes: int | None = None) -> None:
         self.library = library
         self.threads = threads
-        self.block_bytes = _BLOCK_BYTES
+        self.block_bytes = block_bytes or _BLOCK_BYTES
         self._coefficients = np.array(ORTHOGONALISATION, dtype=np.float32)
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:

@@ -14,8 +14,6 @@ from torch import Tensor
 from napari_siren.core.loss import Loss, SquaredLoss
 from napari_siren.core.model import Siren
 
-_CACHE_BYTES = 16 << 20
-
 # Polar Express (Amsel et al. 2025, arXiv 2505.16932, algorithm 1): five odd quintics, each the best there is for
 # what the one before leaves.
 ORTHOGONALISATION = (
@@ -39,10 +37,11 @@ class PlainEngine:
     """
 
     name = "plain"
+    cache_bytes = 16 << 20
 
     def __init__(self, device: torch.device, block_bytes: int | None = None) -> None:
         if block_bytes is None:
-            block_bytes = _CACHE_BYTES if device.type == "cpu" else 1 << 30
+            block_bytes = self.cache_bytes if device.type == "cpu" else 1 << 30
         self.block_bytes = block_bytes
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import napari_siren as ns
+
+IMAGE = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)
+
+
+def test_a_for_loop_leads_to_the_result() -> None:
+    steps = ns.fit_iter(IMAGE, max_steps=6)
+    assert [progress.step for progress in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps.result.history.stopped == "max_steps"
+
+
+def test_the_result_is_also_what_the_generator_returns() -> None:
+    def outer():  # type: ignore[no-untyped-def]
+        return (yield from ns.fit_iter(IMAGE, max_steps=3))
+
+    generator = outer()
+    assert [next(generator).step for _ in range(3)] == [1, 2, 3]
+    with pytest.raises(StopIteration) as end:
+        next(generator)
+    assert isinstance(end.value.value, ns.FitResult)
+
+
+def test_stop_inside_the_loop_keeps_the_best_so_far() -> None:
+    steps = ns.fit_iter(IMAGE, max_steps=1000)
+    for progress in steps:
+        if progress.step == 5:
+            steps.stop()
+    assert steps.result.history.step == [1, 2, 3, 4, 5]
+    assert steps.result.history.stopped == "asked"
+
+
+def test_stop_before_the_first_step_takes_one() -> None:
+    assert ns.fit_iter(IMAGE, max_steps=1000).stop().history.step == [1]
+
+
+def test_stop_after_the_end_changes_nothing() -> None:
+    steps = ns.fit_iter(IMAGE, max_steps=3)
+    list(steps)
+    assert steps.stop() is steps.result
+
+
+def test_there_is_no_result_before_the_end_or_after_closing() -> None:
+    steps = ns.fit_iter(IMAGE, max_steps=10)
+    next(steps)
+    with pytest.raises(ns.InputError, match="no result yet"):
+        _ = steps.result
+    steps.close()
+    with pytest.raises(ns.InputError, match="no result yet"):
+        steps.stop()
+
+
+def test_a_resumed_fit_has_the_settings_and_the_seed_of_the_first(tmp_path: Path) -> None:
+    first = ns.fit(IMAGE, preset="fast", band=0.5, seed=7, max_steps=5)
+    path = first.save(tmp_path / "model.safetensors", resumable=True)
+    for resume in (first, path, str(path)):
+        more = ns.fit(IMAGE, resume=resume, max_steps=8)
+        assert more.config == first.config.override(max_steps=8)
+        assert more.receipt["seed"] == 7
+        assert more.history.step == [6, 7, 8]

@@ -1,0 +1,112 @@
+"""The documentation is true: its code runs, its commands are understood, its tables say what the code says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import typer.main
+
+import napari_siren as ns
+from napari_siren.cli import app
+from napari_siren.core.config import PRESETS
+from napari_siren.sources import read_image, sample_path, write_image
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
+COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def blocks(page: Path, language: str) -> list[tuple[int, str]]:
+    """Code blocks of exactly this info string: line of the first line of code, code."""
+    text = page.read_text(encoding="utf-8")
+    found = [m for m in FENCE.finditer(text) if m[1].strip() == language]
+    return [(text.count("\n", 0, m.start(2)) + 1, m[2]) for m in found]
+
+
+@pytest.fixture
+def folder_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory with the images that the pages speak of, small ones."""
+    write_image(tmp_path / "photo.png", read_image(sample_path()).array[180:220, 150:200], "YXC")
+    z, y, x = np.indices((5, 24, 30))
+    stack = 1000 + 800 * np.exp(-((z - 2) ** 2 / 4 + (y - 12) ** 2 / 40 + (x - 15) ** 2 / 40))
+    write_image(tmp_path / "stack.tif", stack.astype(np.uint16), "ZYX", (0.4, 0.1, 0.1), "µm")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
+def test_code_runs(page: Path, folder_of_a_reader: Path) -> None:
+    torch.set_num_threads(1)
+    namespace: dict[str, object] = {"__name__": "__main__"}
+    for line, code in blocks(page, "python"):
+        # Empty lines before it, so that a traceback tells the line of the page.
+        exec(compile("\n" * (line - 1) + code, str(page), "exec"), namespace)
+
+
+def test_code_that_does_not_run_is_the_exception() -> None:
+    skipped = [code for page in PAGES for _, code in blocks(page, "python no-run")]
+    assert all("napari" in code or "viewer" in code for code in skipped)
+    known = {"", "json", "python", "python no-run", "sh", "text"}
+    for page in PAGES:
+        opening = [m[1].strip() for m in FENCE.finditer(page.read_text(encoding="utf-8"))]
+        assert set(opening) <= known, name_of(page)
+
+
+def command_lines() -> list[tuple[str, list[str]]]:
+    lines = []
+    for page in PAGES:
+        for _, code in blocks(page, "sh"):
+            for line in code.splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["napari-siren"] and "--help" not in words:
+                    lines.append((name_of(page), words[1:]))
+    return lines
+
+
+@pytest.mark.parametrize(("page", "words"), command_lines(), ids=lambda v: v if isinstance(v, str) else " ".join(v))
+def test_commands_are_understood(page: str, words: list[str]) -> None:
+    name, *arguments = words
+    assert name in COMMANDS
+    COMMANDS[name].make_context(name, list(arguments))  # parses; runs nothing
+
+
+def test_options_on_the_page_of_the_command_line_exist() -> None:
+    text = (ROOT / "docs/guide/command-line.md").read_text(encoding="utf-8")
+    there = {option for command in COMMANDS.values() for p in command.params for option in p.opts} | {"--help"}
+    assert set(re.findall(r"--[a-z][a-z-]*", text)) <= there
+
+
+def test_the_table_of_presets_is_that_of_the_code() -> None:
+    text = (ROOT / "docs/guide/fitting.md").read_text(encoding="utf-8")
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("| ")]
+    head = next(row for row in rows if row[0] == "setting")
+    assert set(head[1:]) == set(PRESETS)
+    configs = [ns.FitConfig.preset(name).model_dump() for name in head[1:]]
+    told = {match[1]: row[1:] for row in rows if len(row) == 5 and (match := re.match(r"`(\w+)`", row[0]))}
+    for setting, cells in told.items():
+        for config, cell in zip(configs, cells, strict=True):
+            assert cell == "not used" or json.loads(cell) == config[setting], (setting, config["name"])
+    differing = {field for field in configs[0] if len({repr(config[field]) for config in configs}) > 1}
+    assert differing - {"name"} <= set(told)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_pictures_are_there(page: Path) -> None:
+    for target in re.findall(r"!\[[^\]]*\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).is_file(), target
+
+
+def test_every_public_name_is_in_the_reference() -> None:
+    text = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    assert {f"napari_siren.{name}" for name in ns.__all__} <= set(re.findall(r"^::: (\S+)$", text, re.MULTILINE))
