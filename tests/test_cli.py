@@ -286,9 +286,21 @@ def interrupted(times: int) -> Any:
         answer = yield progress
 
 
+def nothing_to_see() -> Any:
+    raise AssertionError("no checkpoint was asked for")
+
+
+def test_checkpoints_are_saved_while_a_fit_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "_CHECKPOINT_SECONDS", 0.0)
+    path = tmp_path / "model.safetensors"
+    steps = fit_iter(np.eye(16, dtype=np.float32), preset="fast", max_steps=5)
+    console.follow(steps, quiet=True, checkpoint=path)
+    assert ns.load(path).history.step == [1, 2, 3, 4, 5]
+
+
 def test_the_first_interrupt_keeps_the_best_so_far() -> None:
     before = signal.getsignal(signal.SIGINT)
-    result = console.follow(FitSteps(interrupted(1)), quiet=True)
+    result = console.follow(FitSteps(interrupted(1), nothing_to_see), quiet=True)
     assert (result.history.stopped, result.history.step) == ("asked", [1, 2, 3])
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -296,7 +308,7 @@ def test_the_first_interrupt_keeps_the_best_so_far() -> None:
 def test_the_second_interrupt_aborts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        console.follow(FitSteps(interrupted(2)), quiet=True)
+        console.follow(FitSteps(interrupted(2), nothing_to_see), quiet=True)
     assert signal.getsignal(signal.SIGINT) is before
 
 

@@ -79,7 +79,9 @@ def fit(
     config: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Settings, in the preset's place.")] = None,
     changes: _Set = None,
     resume: Annotated[Path | None, typer.Option(metavar="MODEL", help="Go on with a fit saved as resumable.")] = None,
-    resumable: Annotated[bool, typer.Option("--resumable", help="Save what is needed to go on later.")] = False,
+    resumable: Annotated[
+        bool, typer.Option("--resumable", help="Save what is needed to go on later, each minute too.")
+    ] = False,
     quiet: _Quiet = False,
 ) -> None:
     """Fit an image; write reconstruction, error map, upscaled image, overview, model and report.json to a folder.
@@ -99,7 +101,7 @@ def fit(
         picture.array, picture.axes, picture.spacing, config=chosen, device=device, seed=seed, resume=earlier
     )
     report.prepare_folder(out)
-    result = console.follow(steps, quiet)
+    result = console.follow(steps, quiet, out / "model.safetensors" if resumable else None)
     files = report.write_report(result, out, factor, name=picture.path.name, unit=picture.unit, resumable=resumable)
     if not quiet:
         console.show_fit(result, files)

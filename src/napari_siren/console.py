@@ -6,6 +6,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
 
+_CHECKPOINT_SECONDS = 60.0
+
 _STOPPED = {
     "max_steps": "all steps done",
     "max_seconds": "time limit reached",
@@ -33,7 +36,7 @@ _STOPPED = {
 }
 
 
-def follow(steps: FitSteps, quiet: bool = False) -> FitResult:
+def follow(steps: FitSteps, quiet: bool = False, checkpoint: Path | None = None) -> FitResult:
     """Run a fit to its end with a live bar. Ctrl-C ends it and keeps the best so far, a second one aborts.
 
     Parameters
@@ -42,7 +45,10 @@ def follow(steps: FitSteps, quiet: bool = False) -> FitResult:
         From `fit_iter`.
     quiet
         Show nothing.
+    checkpoint
+        Where to save what is needed to go on, each minute; None saves nothing.
     """
+    due = time.monotonic() + _CHECKPOINT_SECONDS
     text = TextColumn("{task.description}", markup=False)
     with Bar(text, BarColumn(), TextColumn("{task.fields[state]}"), console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("fitting", total=1.0, state="")
@@ -51,6 +57,9 @@ def follow(steps: FitSteps, quiet: bool = False) -> FitResult:
                 _show(bar, task, progress)
                 if asked.is_set():
                     steps.stop()
+                elif checkpoint is not None and time.monotonic() >= due:
+                    steps.snapshot().save(checkpoint, resumable=True)
+                    due = time.monotonic() + _CHECKPOINT_SECONDS
             result = steps.result
             state = f"{result.history.step[-1]} steps  {_decibels(result.metrics.psnr)}"
             bar.update(task, description="fitted", completed=1.0, state=state)

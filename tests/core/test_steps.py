@@ -64,3 +64,16 @@ def test_a_resumed_fit_has_the_settings_and_the_seed_of_the_first(tmp_path: Path
         assert more.config == first.config.override(max_steps=8)
         assert more.receipt["seed"] == 7
         assert more.history.step == [6, 7, 8]
+
+
+def test_a_snapshot_is_a_checkpoint_and_leaves_the_fit_as_it_was(tmp_path: Path) -> None:
+    straight = ns.fit(IMAGE, max_steps=30)
+    steps = ns.fit_iter(IMAGE, max_steps=30)
+    for progress in steps:
+        if progress.step == 13:
+            early = steps.snapshot()
+            path = early.save(tmp_path / "checkpoint.safetensors", resumable=True)
+    assert early.history.step[-1] == 13
+    resumed = ns.fit(IMAGE, resume=path, max_steps=30)
+    for result in (steps.result, resumed):
+        assert np.array_equal(result.field.siren.theta, straight.field.siren.theta)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,8 @@ def fit_iter(
     if state is not None and state.step >= settings.max_steps:
         raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
     samples = Samples.from_array(image, axes, spacing, missing, settings.value_range, settings.heldout, seed)
-    return FitSteps(_iterate(Run(samples, settings, where, seed, state)))
+    run = Run(samples, settings, where, seed, state)
+    return FitSteps(_iterate(run), lambda: _result(run))
 
 
 def fit(
@@ -211,21 +213,20 @@ def _iterate(run: Run) -> Generator[Progress, str | None, FitResult]:
                 asked = "target_psnr" if run.exact_psnr() >= target else ""
             if (yield progress) == STOP:
                 asked = "asked"
-    return _finish(run, asked)
+    run.history.stopped = asked
+    return _result(run)
 
 
-def _finish(run: Run, stopped: str) -> FitResult:
-    run.history.stopped = stopped
-    state = run.state()
-    run.finish()
+def _result(run: Run) -> FitResult:
+    field = run.best_field()
     return FitResult(
-        run.field(),
+        field,
         run.config,
-        measure(run.samples, run.render(1.0)),
-        run.history,
+        measure(run.samples, field.render(run.targets.grid(1.0))),
+        deepcopy(run.history),
         make_receipt(run.samples, describe_device(run.device), run.seed, run.engine.name),
         run.samples,
-        state,
+        run.state(),
     )
 
 

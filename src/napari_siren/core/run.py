@@ -149,31 +149,32 @@ class Run:
         self.history.add(progress)
         return progress
 
-    def finish(self) -> None:
-        """Make the best weights of each tile the mean, which `field` shows."""
-        self._keep_best()
-        self.mean.theta.copy_(self.best)
+    def best_field(self) -> Field:
+        """Give the field of the best weights of each tile so far; the run is left as it is, and goes on."""
+        losses = self._guarded(lambda: self.engine.losses(self.mean, self.x, self.loss))
+        theta = torch.where((losses < self.best_loss)[:, None], self.mean.theta, self.best)
+        return self.field(Siren(self.siren.shape, theta, self.siren.omega_0))
 
-    def field(self) -> Field:
-        """Give the field of the mean weights as they are; it shares their memory."""
+    def field(self, siren: Siren | None = None) -> Field:
+        """Give the field of some weights; of the mean weights, whose memory it shares, where none are given."""
         offset, scale = self.targets.offset.to(self.device), self.targets.scale.to(self.device)
-        blend = Blend(self.mean, self.plan.tiling, offset, scale, self.targets.coordinate_scale)
+        blend = Blend(siren or self.mean, self.plan.tiling, offset, scale, self.targets.coordinate_scale)
         samples_per_pixel = self.config.subsamples if self.config.observation == "box" else 1
         # Apple's GPUs have no float64, which positions need.
         blend = blend.to("cpu") if self.device.type == "mps" else blend
         return Field(blend, self.samples.format, samples_per_pixel)
 
     def render(self, scale: float) -> npt.NDArray[Any]:
-        """Render the field as it is."""
-        grid = self.targets.grid(scale)
-        rendered: npt.NDArray[Any] = self.field().render(grid)
+        """Render the field of the mean weights."""
+        rendered: npt.NDArray[Any] = self.field().render(self.targets.grid(scale))
         return rendered
 
-    def exact_psnr(self) -> float:
-        """PSNR of the rounded reconstruction as it is."""
+    def exact_psnr(self, field: Field | None = None) -> float:
+        """PSNR of the rounded reconstruction by a field; by that of the mean weights where none is given."""
         layout = self.samples.format
         truth = layout.to_channels_first(self.samples.image)[:, self.samples.observed].astype(np.float64)
-        found = layout.to_channels_first(self.render(1.0))[:, self.samples.observed]
+        rendered = (field or self.field()).render(self.targets.grid(1.0))
+        found = layout.to_channels_first(rendered)[:, self.samples.observed]
         return psnr_of(float(np.square(found - truth).mean()), self.targets.peak)
 
     def state(self) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 from napari_siren.core.progress import Progress
@@ -19,6 +19,8 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
     ----------
     steps
         Yields the progress and returns the result.
+    look
+        Gives the result as it would be now.
 
     Examples
     --------
@@ -31,8 +33,9 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
     'asked'
     """
 
-    def __init__(self, steps: Generator[Progress, str | None, FitResult]) -> None:
+    def __init__(self, steps: Generator[Progress, str | None, FitResult], look: Callable[[], FitResult]) -> None:
         self._steps = steps
+        self._look = look
         self._result: FitResult | None = None
         self._begun = False
 
@@ -48,6 +51,13 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
         if self._result is None:
             raise InputError("the fit has no result yet: take its steps to their end, or end it by stop().")
         return self._result
+
+    def snapshot(self) -> FitResult:
+        """Give the best so far as a result; the fit goes on as if it had not been asked.
+
+        Saved with ``resumable=True`` it is a checkpoint, from which `fit` goes on to the same bits.
+        """
+        return self._look()
 
     def stop(self) -> FitResult:
         """End the fit, keep the best so far, and give the result; a fit that has ended stays as it is."""

@@ -93,7 +93,7 @@ class Targets:
             return data
         variation = self.config.total_variation
         if variation == "auto":
-            noise = noise_level(self.samples.values, self.samples.observed)
+            noise = noise_level(self.samples.values, self.samples.observed & ~self.samples.heldout)
             variation = max(_LEAST_VARIATION, _VARIATION_PER_NOISE * noise)
         weights = torch.full((len(self.values),), float(variation), device=device) / self.scale[:, 0].to(device)
         return ObservedLoss(data, self.tiling.tile_shape, self.config.subsamples, weights)
