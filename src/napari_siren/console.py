@@ -33,6 +33,7 @@ _STOPPED = {
     "max_seconds": "time limit reached",
     "target_psnr": "target PSNR reached",
     "asked": "stopped by you",
+    "": "not ended",
 }
 
 
@@ -103,7 +104,10 @@ def show_model(result: FitResult, path: Path) -> None:
         ("parameters", f"{told['parameters']:,} ({told['parameters_per_value']:.2f} per value)"),
         *_metrics(result),
         ("largest error", f"{result.metrics.max_abs:.4g} {value_unit(image['dtype'])}"),
-        ("fit", f"preset {config.name}, {told['steps']} steps, {told['seconds']:.1f} s ({told['stopped']})"),
+        (
+            "fit",
+            f"preset {config.name}, {told['steps']} steps, {told['seconds']:.1f} s ({_STOPPED.get(told['stopped'], told['stopped'])})",
+        ),
         ("can be resumed", "no" if result.state is None else f"yes, from step {result.state.step}"),
         ("seed", str(told.get("seed"))),
         ("device", f"{told.get('device')}, {told.get('engine')} engine, {told.get('platform')}"),
