@@ -197,11 +197,10 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
     "faithful": {},
     "fast": {"hidden_features": 16, "max_steps": 60, "parameters_per_value": 0.85},
     "upscale": {
-        "hidden_features": 40,
+        "hidden_features": 32,
         "hidden_layers": 4,
         "parameters_per_value": 2.0,
-        "overlap": 4.0,
-        "band": 0.8,
+        "overlap": 2.0,
         "observation": "box",
         "total_variation": "auto",
         "max_steps": 200,
