@@ -74,7 +74,7 @@ def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:
     rows = [
         *_metrics(result),
         ("largest error", f"{result.metrics.max_abs:.4g} {unit}"),
-        ("time", f"{told['seconds']:.1f} s, {told['steps']} steps ({_STOPPED.get(told['stopped'], told['stopped'])})"),
+        ("time", f"{told['seconds']:.1f} s, {told['steps']} steps ({_STOPPED[told['stopped']]})"),
         ("parameters per value", f"{told['parameters_per_value']:.2f}"),
         *((kind, path.name) for kind, path in files.items()),
     ]
@@ -106,7 +106,7 @@ def show_model(result: FitResult, path: Path) -> None:
         ("largest error", f"{result.metrics.max_abs:.4g} {value_unit(image['dtype'])}"),
         (
             "fit",
-            f"preset {config.name}, {told['steps']} steps, {told['seconds']:.1f} s ({_STOPPED.get(told['stopped'], told['stopped'])})",
+            f"preset {config.name}, {told['steps']} steps, {told['seconds']:.1f} s ({_STOPPED[told['stopped']]})",
         ),
         ("can be resumed", "no" if result.state is None else f"yes, from step {result.state.step}"),
         ("seed", str(told.get("seed"))),
