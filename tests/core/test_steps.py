@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,15 @@ def test_a_resumed_fit_has_the_settings_and_the_seed_of_the_first(tmp_path: Path
         assert more.config == first.config.override(max_steps=8)
         assert more.receipt["seed"] == 7
         assert more.history.step == [6, 7, 8]
+
+
+def test_a_damaged_state_is_refused() -> None:
+    first = ns.fit(IMAGE, max_steps=5)
+    assert first.state is not None
+    kept = {name: tensor for name, tensor in first.state.tensors.items() if name != "mean"}
+    damaged = replace(first, state=replace(first.state, tensors=kept))
+    with pytest.raises(ns.StorageError, match="damaged"):
+        ns.fit_iter(IMAGE, resume=damaged, max_steps=8)
 
 
 def test_a_snapshot_is_a_checkpoint_and_leaves_the_fit_as_it_was(tmp_path: Path) -> None:

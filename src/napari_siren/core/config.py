@@ -114,7 +114,7 @@ class FitConfig(BaseModel):
     """How a step is carried out: "native", the compiled kernel (needs a C compiler, CPU only); "plain",
     PyTorch; "auto", the kernel where it is there and pays."""
     threads: int | None = Field(None, ge=1, le=1024)
-    """Threads on the CPU; None takes as many as PyTorch does."""
+    """Threads of the native engine; None takes as many as PyTorch does."""
     max_memory: int | None = Field(None, ge=1)
     """Bound of the working set in bytes; None takes `memory_fraction` of what is free."""
     memory_fraction: float = Field(0.5, gt=0, le=0.95)

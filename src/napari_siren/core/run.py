@@ -26,15 +26,13 @@ from napari_siren.core.model import Siren
 from napari_siren.core.optim import Optimizer, schedule
 from napari_siren.core.progress import History, Progress
 from napari_siren.core.targets import Targets
-from napari_siren.errors import DeviceError, InputError
+from napari_siren.errors import DeviceError, InputError, StorageError
 
 # Every so many steps the best weights are kept and divergence is looked for.
 _CHECK_EVERY = 10
 # A tile whose loss is so many times what it was before the first step has diverged.
 _DIVERGED = 4.0
 _BACK_OFF = 0.5
-
-
 # What does not change what a fit is heading for.
 _FREE_SETTINGS = {
     "name",
@@ -182,7 +180,7 @@ class Run:
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in self._tensors().items()}
         return State(self.step_count, self.seconds, self.seed, self.expected_mse, self.fingerprint, tensors)
 
-    def _block_bytes(self, bound: int) -> int | None:
+    def _block_bytes(self, bound: int) -> int:
         """Bound for a block: a share of what is left, since some temporary arrays of its size come and go."""
         left = max(self.plan.block, (bound - self.plan.total) // 8)
         # On a CPU blocks that fit the cache are faster than larger ones.
@@ -261,6 +259,8 @@ class Run:
                 "the saved state is of another image or of other settings. Use those that it was made with; "
                 f"only {', '.join(sorted(_FREE_SETTINGS))} may differ."
             )
+        if any(name not in state.tensors or state.tensors[name].shape != mine[name].shape for name in mine):
+            raise StorageError("the saved state is damaged: its tensors do not fit its settings. Start the fit anew.")
         for name, tensor in mine.items():
             tensor.copy_(state.tensors[name])
         self.step_count = state.step
