@@ -199,7 +199,9 @@ def test_steps_of_the_paper_preset_are_those_of_plain_pytorch(
     moved = torch.cat([p.detach().flatten() for p in network.weights])
     ours = torch.cat([w[0].flatten() for w in run.siren.shape.weights(run.siren.theta)])
     torch.testing.assert_close(ours, moved, rtol=0, atol=3e-5)
-    np.testing.assert_allclose(run.render(1.0), 255 * network(x).detach().numpy().reshape(photo.shape), atol=0.6)
+    np.testing.assert_allclose(
+        run.field().render(run.targets.grid), 255 * network(x).detach().numpy().reshape(photo.shape), atol=0.6
+    )
 
 
 # ---- stopping ------------------------------------------------------------------------------------------
@@ -538,3 +540,14 @@ def test_what_cannot_be_upscaled_is_refused(image: object) -> None:
 def test_missing_is_the_way_out_of_values_that_are_not_finite() -> None:
     result = ns.fit(NAN, missing=~np.isfinite(NAN), **QUICK)
     assert np.isfinite(result.reconstruction).all()
+
+
+def test_a_coarse_look_at_a_part_takes_values_at_points(photo: npt.NDArray[np.uint8]) -> None:
+    for progress in ns.fit_iter(photo, **QUICK):
+        whole = progress.preview()
+        part = progress.preview(region=[(2, 10), (4, 20)])
+        np.testing.assert_array_equal(part, whole[2:10, 4:20])
+        coarse = progress.preview(1 / 3, antialias=False)
+        # A third of the size: the middle of each output pixel is the middle of a pixel.
+        np.testing.assert_array_equal(coarse[:-1, :-1], whole[1:-1:3, 1:-1:3][: len(coarse) - 1, : coarse.shape[1] - 1])
+        break

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import napari_siren as ns
+from napari_siren.core.accel import kernel
+from napari_siren.core.clock import Cancelled
+from napari_siren.core.config import FitConfig
+from napari_siren.core.image import Samples
+from napari_siren.core.run import Run
 
 IMAGE = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)
 
@@ -87,3 +95,32 @@ def test_a_snapshot_is_a_checkpoint_and_leaves_the_fit_as_it_was(tmp_path: Path)
     resumed = ns.fit(IMAGE, resume=path, max_steps=30)
     for result in (steps.result, resumed):
         assert np.array_equal(result.field.siren.theta, straight.field.siren.theta)
+
+
+def test_time_for_which_the_clock_is_held_does_not_count() -> None:
+    steps = ns.fit_iter(IMAGE, max_seconds=0.5, max_steps=10**9)
+    first = next(steps).seconds
+    with steps.held(), steps.held():
+        time.sleep(0.8)
+    second = next(steps)
+    assert second.seconds - first < 0.4
+    assert steps.stop().history.stopped == "asked"
+
+
+def test_a_fit_called_off_ends_without_a_result() -> None:
+    steps = ns.fit_iter(IMAGE, max_steps=10**9)
+    threading.Timer(0.2, steps.cancel).start()
+    assert max(progress.step for progress in steps) > 1
+    with pytest.raises(ns.InputError, match="no result yet"):
+        _ = steps.result
+
+
+@pytest.mark.parametrize("engine", ["plain", "native"])
+def test_a_step_under_way_is_given_up(engine: str) -> None:
+    if engine == "native" and kernel().library is None:
+        pytest.skip("no kernel")
+    samples = Samples.from_array(IMAGE)
+    run = Run(samples, FitConfig(engine=engine), torch.device("cpu"), seed=0)
+    run.clock.cancel()
+    with pytest.raises(Cancelled):
+        run.step()

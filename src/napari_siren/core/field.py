@@ -133,11 +133,12 @@ class Field:
         derivative: Derivative | None = None,
         dtype: npt.DTypeLike | None = None,
         out: Any = None,
+        antialias: bool = True,
     ) -> Any:
         """Evaluate the field on a grid, block by block.
 
         Output pixels larger than what a pixel of the original sees are averaged over their area, so that a
-        smaller picture is free of aliasing.
+        smaller picture is free of aliasing (see `antialias`).
 
         Parameters
         ----------
@@ -151,6 +152,9 @@ class Field:
         out
             An array, or anything that takes blocks by slices (a zarr array), to be filled; its dtype counts if
             `dtype` is None.
+        antialias
+            Whether to average over the area of output pixels that are larger than what a pixel of the original sees;
+            False takes the value at their centres.
 
         Returns
         -------
@@ -172,14 +176,14 @@ class Field:
             out = np.empty(shape, dtype=dtype)
         elif tuple(out.shape) != shape:
             raise InputError(f"out has shape {tuple(out.shape)}, the render needs {shape}.")
-        for slices in _blocks(grid.shape, self._samples(grid), self.format.channels):
-            values = self._block(grid.block(slices), derivative)
+        samples = self._samples(grid) if antialias else (1,) * self.dimensions
+        for slices in _blocks(grid.shape, samples, self.format.channels):
+            values = self._block(grid.block(slices), samples, derivative)
             out[self._output_slices(slices, derivative)] = self.format.cast(values, dtype)
         return out
 
-    def _block(self, grid: RenderGrid, derivative: Derivative | None) -> npt.NDArray[Any]:
+    def _block(self, grid: RenderGrid, samples: Sequence[int], derivative: Derivative | None) -> npt.NDArray[Any]:
         order = _ORDERS.get(derivative, "first")
-        samples = self._samples(grid)
         # An output pixel that is cut by the image's edge sees the edge go on.
         sizes = self.tiling.shape
         positions = [np.clip(grid.positions(i, k), 0, sizes[i]) for i, k in enumerate(samples)]

@@ -75,7 +75,7 @@ def fit_iter(
         raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
     samples = Samples.from_array(image, axes, spacing, missing, settings.value_range, settings.heldout, seed)
     run = Run(samples, settings, where, seed, state)
-    return FitSteps(_iterate(run), lambda: _result(run))
+    return FitSteps(_iterate(run), lambda: _result(run), run.clock)
 
 
 def fit(
@@ -201,6 +201,7 @@ def _iterate(run: Run) -> Generator[Progress, str | None, FitResult]:
     asked = ""
     look_at = 0
     while not asked:
+        run.clock.check()
         if run.step_count >= config.max_steps:
             asked = "max_steps"
         elif config.max_seconds is not None and run.seconds >= config.max_seconds:
@@ -222,7 +223,7 @@ def _result(run: Run) -> FitResult:
     return FitResult(
         field,
         run.config,
-        measure(run.samples, field.render(run.targets.grid(1.0))),
+        measure(run.samples, field.render(run.targets.grid)),
         deepcopy(run.history),
         make_receipt(run.samples, describe_device(run.device), run.seed, run.engine.name),
         run.samples,

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
+
+from napari_siren.core.geometry import RenderGrid
+
+if TYPE_CHECKING:
+    from napari_siren.core.field import Field
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,9 @@ class Progress:
         (see `expected_rounded_mse`). The final metrics are exact.
     seconds_left
         Estimated; None while there is nothing to estimate from.
-    render
-        Renders the fit as it is when called; see `preview`.
+    field
+        Gives the field of the mean weights as they are when called. It shares their memory: use it before the next
+        step, in the thread that takes the steps.
     """
 
     step: int
@@ -38,22 +44,32 @@ class Progress:
     loss: float
     psnr: float
     seconds_left: float | None
-    render: Callable[[float], npt.NDArray[Any]] = field(repr=False, compare=False)
+    field: Callable[[], Field] = field(repr=False, compare=False)
 
-    def preview(self, scale: float = 1.0) -> npt.NDArray[Any]:
+    def preview(
+        self, scale: float = 1.0, region: Sequence[tuple[float, float]] | None = None, antialias: bool = True
+    ) -> npt.NDArray[Any]:
         """Render the fit as it is now.
 
         Parameters
         ----------
         scale
-            Output pixels per pixel; below 1 for a small, fast picture.
+            Output pixels per pixel; below 1 for a small picture.
+        region
+            (start, stop) for each spatial axis, in pixels of the original; None is all of it.
+        antialias
+            False takes the value at the centre of each output pixel: with a scale below 1 faster by as much as the
+            picture is smaller, and as coarse.
 
         Returns
         -------
         ndarray
             The image's order of axes and dtype.
         """
-        return self.render(scale)
+        now = self.field()
+        grid = RenderGrid.of(now.format.spatial_shape, now.format.spacing, scale=scale, region=region)
+        rendered: npt.NDArray[Any] = now.render(grid, antialias=antialias)
+        return rendered
 
 
 @dataclass

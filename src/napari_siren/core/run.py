@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from napari_siren.core.accel import PlainEngine, choose_engine
 from napari_siren.core.blend import Blend
+from napari_siren.core.clock import Stopwatch
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import is_out_of_memory
 from napari_siren.core.field import Field
@@ -116,15 +114,15 @@ class Run:
         self.rate = torch.ones(tiles, device=device)
         self.start_loss = torch.full((tiles,), torch.inf, device=device)
         self.step_count = 0
-        self._seconds_before = 0.0
+        self.clock = Stopwatch(0.0 if state is None else state.seconds)
+        self.engine.check = self.clock.check
         if state is not None:
             self._load(state)
-        self._began = time.perf_counter()
 
     @property
     def seconds(self) -> float:
         """Time spent, earlier sessions included."""
-        return self._seconds_before + time.perf_counter() - self._began
+        return self.clock.seconds
 
     def done(self) -> float:
         """Share of the fit that is done, by steps or by time, whichever is more."""
@@ -162,16 +160,11 @@ class Run:
         blend = blend.to("cpu") if self.device.type == "mps" else blend
         return Field(blend, self.samples.format, samples_per_pixel)
 
-    def render(self, scale: float) -> npt.NDArray[Any]:
-        """Render the field of the mean weights."""
-        rendered: npt.NDArray[Any] = self.field().render(self.targets.grid(scale))
-        return rendered
-
     def exact_psnr(self, field: Field | None = None) -> float:
         """PSNR of the rounded reconstruction by a field; by that of the mean weights where none is given."""
         layout = self.samples.format
         truth = layout.to_channels_first(self.samples.image)[:, self.samples.observed].astype(np.float64)
-        rendered = (field or self.field()).render(self.targets.grid(1.0))
+        rendered = (field or self.field()).render(self.targets.grid)
         found = layout.to_channels_first(rendered)[:, self.samples.observed]
         return psnr_of(float(np.square(found - truth).mean()), self.targets.peak)
 
@@ -237,7 +230,7 @@ class Run:
             self.targets.mean_square(losses),
             psnr_of(self.expected_mse, self.targets.peak),
             left,
-            self.render,
+            self.field,
         )
 
     # ---- going on later --------------------------------------------------------------------------------
@@ -265,7 +258,6 @@ class Run:
             tensor.copy_(state.tensors[name])
         self.step_count = state.step
         self.expected_mse = state.expected_mse
-        self._seconds_before = state.seconds
         self.history.events.append((state.step, "resumed"))
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from typing import Any
 
+from napari_siren.core.clock import Cancelled, Stopwatch
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
 from napari_siren.errors import InputError
@@ -21,6 +23,8 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
         Yields the progress and returns the result.
     look
         Gives the result as it would be now.
+    clock
+        That of the fit.
 
     Examples
     --------
@@ -33,9 +37,12 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
     'asked'
     """
 
-    def __init__(self, steps: Generator[Progress, str | None, FitResult], look: Callable[[], FitResult]) -> None:
+    def __init__(
+        self, steps: Generator[Progress, str | None, FitResult], look: Callable[[], FitResult], clock: Stopwatch
+    ) -> None:
         self._steps = steps
         self._look = look
+        self._clock = clock
         self._result: FitResult | None = None
         self._begun = False
 
@@ -68,6 +75,14 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
             pass
         return self.result
 
+    def held(self) -> AbstractContextManager[None]:
+        """Give a context in which the clock of the fit stands still: a pause does not count for `max_seconds`."""
+        return self._clock.held()
+
+    def cancel(self) -> None:
+        """Call the fit off; may be called from any thread. The step under way is given up, and there is no result."""
+        self._clock.cancel()
+
     def send(self, value: str | None) -> Progress:
         """Take a step; with ``"stop"`` end the fit instead (StopIteration, whose value is the result)."""
         self._begun = True
@@ -76,6 +91,8 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
         except StopIteration as end:
             self._result = end.value if isinstance(end.value, FitResult) else self._result
             raise
+        except Cancelled:
+            raise StopIteration from None
 
     def throw(self, *error: Any) -> Progress:
         """Raise an exception where the fit stands."""

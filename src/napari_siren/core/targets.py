@@ -122,10 +122,11 @@ class Targets:
         """Peak of the PSNR."""
         return peak_of(self.samples)
 
-    def grid(self, scale: float) -> RenderGrid:
-        """Give the grid of a render of the whole image."""
+    @cached_property
+    def grid(self) -> RenderGrid:
+        """The image's own grid."""
         layout = self.samples.format
-        return RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
+        return RenderGrid.of(layout.spatial_shape, layout.spacing)
 
     @cached_property
     def _square_scale(self) -> Tensor:

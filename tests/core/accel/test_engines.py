@@ -244,6 +244,7 @@ def fresh_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Ca
     """The kernel, built anew into an empty cache."""
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
     monkeypatch.delenv("NAPARI_SIREN_NATIVE", raising=False)
+    monkeypatch.delenv("NAPARI_SIREN_CACHE", raising=False)
     kernel.cache_clear()
     yield kernel
     kernel.cache_clear()
@@ -320,6 +321,16 @@ def test_the_kernel_is_compiled_once_and_then_from_the_cache(fresh_kernel: Calla
     assert fresh_kernel().message.startswith("compiled")
     kernel.cache_clear()
     assert fresh_kernel().message.startswith("from the cache")
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
+def test_the_environment_names_another_folder_for_the_cache(
+    fresh_kernel: Callable[[], native.Kernel], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("NAPARI_SIREN_CACHE", str(tmp_path / "chosen"))
+    assert fresh_kernel().library is not None
+    assert list((tmp_path / "chosen").rglob("*.so"))
+    assert not (tmp_path / "cache").exists()
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")

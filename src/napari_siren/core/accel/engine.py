@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from torch import Tensor
@@ -17,6 +18,8 @@ class Engine(Protocol):
     """
 
     name: str
+    check: Callable[[], None]
+    """Called between blocks; what it raises ends the work."""
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:
         """Evaluate: x (tiles or 1, inputs, samples) -> (tiles, outputs, samples)."""

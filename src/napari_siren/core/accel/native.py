@@ -2,6 +2,8 @@
 
 It needs a C compiler (gcc 12 or later, or clang) and a CPU; without one the plain engine does the same, slower. Threads
 take tiles in turn; the arithmetic of a tile does not depend on which thread took it, so that results are reproducible.
+
+What was compiled is kept in the user's cache folder, or in the folder that NAPARI_SIREN_CACHE names.
 """
 
 from __future__ import annotations
@@ -112,6 +114,7 @@ class NativeEngine:
         self.library = library
         self.threads = threads
         self.block_bytes = block_bytes or _BLOCK_BYTES
+        self.check: Callable[[], None] = lambda: None
         self._coefficients = np.array(ORTHOGONALISATION, dtype=np.float32)
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:
@@ -188,6 +191,8 @@ class NativeEngine:
 
     def _run(self, count: int, call: Callable[[int, int], int]) -> None:
         """Call for ranges of `count` items, a few for each thread, so that a slow core does not keep the others."""
+        # Not between the pieces: those under way write to memory that must not be freed before they end.
+        self.check()
         pieces = min(count, 1 if self.threads == 1 else 8 * self.threads)
         cuts = [count * i // pieces for i in range(pieces + 1)]
         if any(_pool(self.threads).map(call, cuts[:-1], cuts[1:])):
@@ -235,7 +240,7 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
     # different kinds share must not give one the other's.
     predefined = _run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
     key = hashlib.sha256(_SOURCE.read_bytes() + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
-    folder = platformdirs.user_cache_path("napari-siren") / "kernels"
+    folder = _cache() / "kernels"
     path = folder / f"siren-{key}.so"
     if path.exists():
         return path, False
@@ -245,6 +250,11 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
         _run_compiler([compiler, *_OPTIMISE, *machine, str(_SOURCE), "-o", str(built)])
         built.replace(path)
     return path, True
+
+
+def _cache() -> Path:
+    chosen = os.environ.get("NAPARI_SIREN_CACHE")
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("napari-siren")
 
 
 def _load(path: Path) -> ctypes.CDLL | None:

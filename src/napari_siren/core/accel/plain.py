@@ -6,7 +6,7 @@ product after the other finds them there); on a GPU it is as large as the memory
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -43,6 +43,7 @@ class PlainEngine:
         if block_bytes is None:
             block_bytes = self.cache_bytes if device.type == "cpu" else 1 << 30
         self.block_bytes = block_bytes
+        self.check: Callable[[], None] = lambda: None
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:
         """See `Engine`."""
@@ -94,6 +95,7 @@ class PlainEngine:
         chunk = samples if tiles > 1 or not splits_samples else min(samples, max(256, affordable))
         for t in range(0, siren.tiles, tiles):
             for p in range(0, samples, chunk):
+                self.check()
                 yield slice(t, min(t + tiles, siren.tiles)), slice(p, min(p + chunk, samples))
 
 
