@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,6 +145,7 @@ def check_scale(picture: Picture, text: str) -> float | tuple[float, ...]:
         It is not a number, not positive, or not one for each spatial axis, or the result would not fit into memory.
     """
     from napari_siren.core.geometry import RenderGrid
+    from napari_siren.core.memory import check_size
 
     scale = scale_of("--scale", text)
     spatial = [n for axis, n in zip(picture.axes or "", picture.array.shape, strict=True) if axis != "C"]
@@ -180,6 +181,8 @@ def output_of(
     """
     import numpy as np
 
+    from napari_siren.core.memory import check_size
+
     layout = result.field.format
     dtype, axes, shape = "float32" if derivative else layout.dtype, layout.axes, list(grid.shape)
     parts = len(shape) if derivative == "gradient" else 1
@@ -194,21 +197,3 @@ def output_of(
             )
         axes, shape = f"C{axes}", [len(grid.shape), *shape]
     return dtype, axes, tuple(shape)
-
-
-def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
-    """Refuse an output that would not fit into memory, with a copy for the writing.
-
-    Raises
-    ------
-    InputError
-        It would not.
-    """
-    import psutil
-
-    size, free = math.prod(shape) * bytes_per_pixel, psutil.virtual_memory().available
-    if 2 * size > free:
-        raise InputError(
-            f"an image of {' x '.join(map(str, shape))} pixels takes {size / 1e9:.1f} GB, too much for the "
-            f"{free / 1e9:.1f} GB of memory that are free. Choose a lower resolution, or render it region by region."
-        )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import SPATIAL_AXES
+from napari_siren.core.image import SPATIAL_AXES, check_axes
 from napari_siren.errors import InputError
 
 _CHANNEL_LABELS = {"c", "ch", "channel", "channels"}
@@ -85,6 +85,14 @@ class Placement:
             _strings(layer, "axis_labels", tuple(str(i) for i in range(-ndim, 0))),
         )
 
+    @classmethod
+    def from_meta(cls, meta: Mapping[str, Any]) -> Placement:
+        """Read what `as_meta` gave."""
+        scale, translate, rotate, shear, affine = (
+            np.array(meta[name], dtype=np.float64) for name in ("scale", "translate", "rotate", "shear", "affine")
+        )
+        return cls(scale, translate, rotate, shear, affine, tuple(meta["units"]), tuple(meta["axis_labels"]))
+
     def resized(self, factors: Sequence[float]) -> Placement:
         """Place a grid of `factors` times as many pixels where the old one was, outer edge on outer edge.
 
@@ -98,6 +106,25 @@ class Placement:
         centre = (inverse - 1) / 2
         shift = self.rotate @ self.shear @ (self.scale * centre)
         return replace(self, scale=self.scale * inverse, translate=self.translate + shift)
+
+    def shifted(self, start: Sequence[float]) -> Placement:
+        """Place a part of the grid.
+
+        Parameters
+        ----------
+        start
+            The pixel that becomes the first one, for each axis.
+        """
+        shift = self.rotate @ self.shear @ (self.scale * np.asarray(start, dtype=np.float64))
+        return replace(self, translate=self.translate + shift)
+
+    @property
+    def matrix(self) -> npt.NDArray[np.float64]:
+        """(n + 1, n + 1), homogeneous: data pixels to world."""
+        inner = np.eye(len(self.scale) + 1)
+        inner[:-1, :-1] = self.rotate @ self.shear @ np.diag(self.scale)
+        inner[:-1, -1] = self.translate
+        return self.affine @ inner
 
     def as_meta(self) -> dict[str, Any]:
         """Give the keyword arguments of a napari layer, as lists and strings."""
@@ -123,15 +150,21 @@ def layer_title(layer: Any) -> str:
 
 
 def check_is_image(layer: Any) -> None:
-    """Refuse arrays and the other types of napari layers, told by name so that napari need not be there."""
+    """Refuse arrays and the other types of napari layers."""
     if isinstance(layer, np.ndarray) or not hasattr(layer, "data"):
         raise InputError(f"a napari image layer is needed, not a {type(layer).__name__}. For an array use fit(array).")
-    ancestors = [kind.__name__ for kind in type(layer).__mro__ if kind.__module__.startswith("napari.layers")]
-    if ancestors and "Image" not in ancestors:
+    kinds = layer_kinds(layer)
+    if kinds and "Image" not in kinds:
         raise InputError(
-            f"{layer_title(layer)} is a {type(layer).__name__} layer; a field is fitted to an Image layer. "
+            f"{layer_title(layer)} is a {layer.__class__.__name__} layer; a field is fitted to an Image layer. "
             "Select one, or add the pixels that you mean with viewer.add_image(array)."
         )
+
+
+def layer_kinds(layer: Any) -> list[str]:
+    """Name the types of napari layers that a layer is of; none for other objects. napari need not be there."""
+    # Not its type, which may be that of a proxy: napari gives such to plugins.
+    return [kind.__name__ for kind in layer.__class__.__mro__ if kind.__module__.startswith("napari.layers")]
 
 
 def to_array(data: Any, layer: Any) -> npt.NDArray[np.generic]:
@@ -155,31 +188,79 @@ def is_rgb(layer: Any, shape: tuple[int, ...], axes: str | None) -> bool:
     return bool(said)
 
 
-def read_axes(layer: Any, labels: Sequence[str], shape: tuple[int, ...], rgb: bool) -> str:
-    """Tell the axes by their labels, where these are known; space is else Z, Y, X, the last ones of them."""
-    plain = [label.strip().lower() for label in labels]
-    channels = [label in _CHANNEL_LABELS for label in plain]
-    spatial = [label.upper() for label, channel in zip(plain, channels, strict=True) if not channel]
-    if times := [label for label in plain if label in _TIME_LABELS]:
-        raise InputError(
-            f"{layer_title(layer)} has an axis {times[0]!r} of time; a field has none. Take one frame of it."
-        )
-    if sum(channels) + rgb > 1:
+def read_axes(layer: Any, labels: Sequence[str], shape: tuple[int, ...], rgb: bool, held: Sequence[int] = ()) -> str:
+    """Tell the axes that are fitted by their labels, where these are known; space is else Z, Y, X, the last of them.
+
+    Parameters
+    ----------
+    layer
+        For messages.
+    labels
+        Of the layer's axes.
+    shape
+        Of its data.
+    rgb
+        Whether a last axis is colours.
+    held
+        Axes of which a single index is fitted; they have no letter.
+    """
+    kinds = [axis_kind(label) for i, label in enumerate(labels) if i not in held]
+    if kinds.count("T") > 1:
+        # Which of them is time cannot be told.
+        kinds = ["" if kind == "T" else kind for kind in kinds]
+    if kinds.count("C") + rgb > 1:
         raise InputError(
             f"{layer_title(layer)} has more than one axis of channels (shape {shape}). Take one channel of it."
         )
-    if len(spatial) > len(SPATIAL_AXES):
+    coordinates = [kind for kind in kinds if kind != "C"]
+    if len(coordinates) > len(SPATIAL_AXES):
         raise InputError(
-            f"{layer_title(layer)} has {len(spatial)} axes (shape {shape}), a field three in space at most. "
-            "Take one frame or channel of it, for example viewer.add_image(layer.data[0]); or, "
+            f"{layer_title(layer)} has {len(coordinates)} axes (shape {shape}), a field three in space and time at "
+            "most. Take one frame or channel of it, for example plane=(0, None, None, None); or, "
             'if an axis is channels to be fitted together, say so with axes="CZYX".'
         )
-    if not spatial:
+    if not coordinates or coordinates == ["T"]:
         raise InputError(f"{layer_title(layer)} has no axis in space (axis_labels {tuple(labels)}).")
-    if len(set(spatial)) < len(spatial) or not set(spatial) <= set(SPATIAL_AXES):
-        spatial = list(SPATIAL_AXES[-len(spatial) :])
-    letters = iter(spatial)
-    return "".join("C" if channel else next(letters) for channel in channels) + "C" * rgb
+    in_space = [kind for kind in coordinates if kind != "T"]
+    if len(set(in_space)) < len(in_space) or not set(in_space) <= set(SPATIAL_AXES):
+        in_space = list(SPATIAL_AXES[-len(in_space) :])
+    letters = iter(in_space)
+    return "".join(kind if kind in ("C", "T") else next(letters) for kind in kinds) + "C" * rgb
+
+
+def given_axes(axes: str, shape: tuple[int, ...], held: Sequence[int] = ()) -> str:
+    """Check axes that were given, one letter for each axis of the data, and give those that are fitted.
+
+    Raises
+    ------
+    InputError
+        Wrong length, unknown or repeated letters, or no axis in space.
+    """
+    if not isinstance(axes, str) or len(axes) != len(shape):
+        check_axes(axes, shape)
+    fitted = "".join(letter for i, letter in enumerate(axes.upper()) if i not in held)
+    # T is a coordinate like the others, for a layer; the core knows Z, Y and X.
+    check_axes(_without_time(fitted), tuple(n for i, n in enumerate(shape) if i not in held))
+    return fitted
+
+
+def coordinate_axes(axes: str) -> str:
+    """Give the letters by which the core knows the axes: time is the first of Z, Y, X that is free."""
+    return _without_time(axes)
+
+
+def _without_time(axes: str) -> str:
+    upper = axes.upper()
+    free = [letter for letter in SPATIAL_AXES if letter not in upper]
+    return upper.replace("T", free[0], 1) if free else upper
+
+
+def axis_kind(label: str) -> str:
+    """Give what a label says of an axis: "C" for channels, "T" for time, else itself in upper case."""
+    plain = label.strip().lower()
+    if plain in _CHANNEL_LABELS:
+        return "C"
+    return "T" if plain in _TIME_LABELS else plain.upper()
 
 
 def _numbers(layer: Any, name: str, default: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

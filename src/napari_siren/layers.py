@@ -1,227 +1,35 @@
-"""napari layer <-> `LayerSpec` <-> LayerDataTuple: axes, transforms, units, display. Pure: no napari, no Qt.
-
-A tuple given to napari inherits nothing from the layer that it was made from, so that it says everything. Two
-units of length: *data pixels*, in which napari puts the centre of sample k at k, so that an axis of n pixels
-spans [-0.5, n - 0.5]; and *world* units, those of `units`.
-"""
+"""From a fit to napari layers, as LayerDataTuples, and `fit_layer`, which does it all. Pure: no napari, no Qt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import check_axes
 from napari_siren.errors import InputError
-from napari_siren.layer_reading import (
-    Placement,
-    attribute,
-    check_is_image,
-    is_rgb,
-    layer_name,
-    plain_values,
-    read_axes,
-    read_display,
-    to_array,
-)
+from napari_siren.layer_reading import Placement, plain_values
+from napari_siren.layer_spec import LayerData, LayerSpec
 
 if TYPE_CHECKING:
+    from napari_siren.core.field import Derivative
     from napari_siren.core.result import FitResult
 
-Role = Literal["reconstruction", "upscaled", "error"]
-LayerData = tuple[npt.NDArray[np.generic], dict[str, Any], str]
-"""What napari calls a LayerDataTuple: the data, the layer's keyword arguments, and its type, "image"."""
+ErrorKind = Literal["signed", "absolute"]
 
 METADATA_KEY = "napari_siren"
+"""Under it a layer's metadata say where the layer comes from: config, seed, versions, metrics, …, in plain values."""
+RESULT_KEY = "napari_siren_result"
+"""Under it they hold the `FitResult` itself."""
 
 # The convention of microscopy for two signs, and one of the diverging colormaps in napari's own list.
-_ERROR_COLORMAP = "PiYG"
-_ERROR_PERCENTILE = 99.9
-
-
-@dataclass(frozen=True, eq=False)
-class LayerSpec:
-    """What of an image layer matters to a fit, and to the layers made from it.
-
-    Parameters
-    ----------
-    name
-        The layer's name.
-    data
-        Of a multiscale layer, its highest level.
-    axes
-        One letter for each axis of `data`, of Z, Y, X and C.
-    rgb
-        Whether the last axis is colours, which napari does not count among a layer's axes.
-    placement
-        Where the pixels are in the world.
-    display
-        Keyword arguments of a napari image layer, plain values: colormap, contrast_limits and others.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from types import SimpleNamespace
-    >>> layer = SimpleNamespace(data=np.zeros((8, 6)), name="cells", scale=(0.5, 0.5), units=("um", "um"))
-    >>> spec = LayerSpec.of(layer)
-    >>> spec.axes, spec.spacing
-    ('YX', (0.5, 0.5))
-    >>> data, meta, kind = spec.like(np.zeros((16, 12)), "upscaled", "x2")
-    >>> meta["name"], meta["scale"], meta["translate"], kind
-    ('cells [x2]', [0.25, 0.25], [-0.125, -0.125], 'image')
-    """
-
-    name: str
-    data: npt.NDArray[np.generic]
-    axes: str
-    rgb: bool
-    placement: Placement
-    display: Mapping[str, Any]
-
-    @classmethod
-    def of(cls, layer: Any, axes: str | None = None) -> LayerSpec:
-        """Read a layer.
-
-        Parameters
-        ----------
-        layer
-            As `fit_layer` takes it.
-        axes
-            One letter for each axis of the data; None asks the layer's `rgb` and `axis_labels`: one called
-            "c" or "channel" is channels, the others are space, by labels z, y and x or else in this order.
-
-        Raises
-        ------
-        InputError
-            Another type of layer, too many axes, or a transform that makes no sense.
-        """
-        check_is_image(layer)
-        lazy = layer.data[0] if attribute(layer, "multiscale", False) else layer.data
-        shape = tuple(lazy.shape) if hasattr(lazy, "shape") else to_array(lazy, layer).shape
-        given = None if axes is None else check_axes(axes, shape)
-        rgb = is_rgb(layer, shape, given)
-        placement = Placement.of(layer, len(shape) - rgb)
-        names = given or read_axes(layer, placement.axis_labels, shape, rgb)
-        # Only now: before the checks above, a lazy series of any size would have been read.
-        return cls(layer_name(layer), to_array(lazy, layer), names, rgb, placement, read_display(layer, rgb))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Number of pixels along each of the layer's axes, as napari counts them: without the colours."""
-        return self.data.shape[: self.data.ndim - self.rgb]
-
-    @property
-    def spatial_shape(self) -> tuple[int, ...]:
-        """Number of pixels along each spatial axis."""
-        return tuple(n for n, axis in zip(self.data.shape, self.axes, strict=True) if axis != "C")
-
-    @property
-    def spacing(self) -> tuple[float, ...]:
-        """Distance between pixel centres along each spatial axis: the layer's scale without its sign."""
-        pairs = zip(self.axes, self.placement.scale, strict=False)
-        return tuple(abs(float(scale)) for axis, scale in pairs if axis != "C")
-
-    def scaled_shape(self, scale: float | Sequence[float]) -> tuple[int, ...]:
-        """Give the number of pixels along each spatial axis after scaling, at least 1 each.
-
-        Parameters
-        ----------
-        scale
-            Output pixels per pixel: a number, or one for each spatial axis.
-
-        Raises
-        ------
-        InputError
-            The scale is not positive and finite, or of a wrong length.
-        """
-        from napari_siren.core.geometry import RenderGrid
-
-        return RenderGrid.of(self.spatial_shape, self.spacing, scale=scale).shape
-
-    def like(
-        self,
-        data: npt.NDArray[np.generic],
-        role: Role,
-        label: str,
-        receipt: Mapping[str, Any] | None = None,
-        **display: Any,
-    ) -> LayerData:
-        """Make a layer over the same piece of the world from other data.
-
-        Parameters
-        ----------
-        data
-            Of this layer's axes, with any number of pixels along each; or, if RGB, without the colours.
-        role
-            What it is to the original, for the metadata.
-        label
-            Goes behind the original's name, in brackets.
-        receipt
-            Where it comes from: plain values, for ``metadata["napari_siren"]``.
-        **display
-            Keyword arguments of a napari image layer, in place of the original's.
-
-        Returns
-        -------
-        LayerData
-            (data, keyword arguments, "image"); the original's own metadata is not passed on, since much of it
-            would be untrue of other pixels.
-
-        Raises
-        ------
-        InputError
-            `data` has another number of axes, or an axis without pixels.
-        """
-        sizes = data.shape[: len(self.shape)]
-        rgb = self.rgb and data.ndim == self.data.ndim
-        if data.ndim != len(self.shape) + rgb or 0 in sizes:
-            raise InputError(f"data of shape {data.shape} cannot lie over a layer with axes {self.axes}.")
-        factors = [new / old for new, old in zip(sizes, self.shape, strict=True)]
-        in_space = [f for f, axis in zip(factors, self.axes, strict=False) if axis != "C"]
-        meta = {
-            "name": f"{self.name} [{label}]",
-            "rgb": rgb,
-            "metadata": {METADATA_KEY: {**(receipt or {}), "role": role, "scale": in_space}},
-            **self.placement.resized(factors).as_meta(),
-            **self.display,
-            **display,
-        }
-        return data, meta, "image"
-
-    def layers_of(self, result: FitResult, scale: float | Sequence[float] = 2) -> tuple[LayerData, ...]:
-        """Make the three layers of a fit to this layer's data.
-
-        Parameters
-        ----------
-        result
-            Of a fit with this layer's data and axes.
-        scale
-            Of the upscaled layer: output pixels per pixel, a number or one for each spatial axis. Where that
-            gives no whole number of pixels, the nearest one is laid over the image from edge to edge.
-
-        Returns
-        -------
-        tuple of LayerData
-            Reconstruction and upscaled, of the image's dtype and contrast limits; and the error
-            (reconstruction - image), float32, in contrast limits symmetric about 0 that hold 99.9 % of it.
-            The error of an RGB image is the mean over its colours, alpha left out.
-
-        Raises
-        ------
-        InputError
-            A bad scale, or a result that was loaded from a file and so has no image.
-        """
-        receipt = _receipt(result)
-        upscaled = result.render(shape=self.scaled_shape(scale))
-        error = result.error[..., :3].mean(axis=-1, dtype=np.float32) if self.rgb else result.error
-        return (
-            self.like(result.reconstruction, "reconstruction", "reconstruction", receipt),
-            self.like(upscaled, "upscaled", _scale_label(scale), receipt),
-            self.like(error, "error", "error", receipt, **_error_display(error)),
-        )
+_SIGNED_COLORMAP = "PiYG"
+_MAGNITUDE_COLORMAP = "magma"
+_PERCENTILE = 99.9
+_PLAIN_DISPLAY = {"blending": "translucent", "opacity": 1.0, "gamma": 1.0, "iso_threshold": None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,6 +56,10 @@ def fit_layer(
     scale: float | Sequence[float] = 2,
     preset: str | None = None,
     viewer: Any = None,
+    region: Any = None,
+    plane: Sequence[int | None] | None = None,
+    level: int = 0,
+    error: ErrorKind = "signed",
     **options: Any,
 ) -> LayerFit:
     """Fit a field to a napari image layer, and make three layers that lie exactly over it.
@@ -258,14 +70,28 @@ def fit_layer(
         A `napari.layers.Image`, or any object with such attributes: data, and, where they are not napari's
         defaults, name, rgb, multiscale, scale, translate, rotate (a matrix), shear, affine, units,
         axis_labels, colormap, contrast_limits, blending, opacity, gamma and so on. One to three axes in
-        space, and channels: the colours of an RGB layer, or an axis labelled "c" or "channel". Dask and zarr
-        arrays are read whole.
+        space and time, and channels: the colours of an RGB layer, or an axis labelled "c" or "channel". An axis
+        labelled "t" or "time" is a coordinate of the field like those of space, so that neighbouring frames share
+        what they show. Of dask and zarr arrays what is fitted is read.
     scale
-        Of the upscaled layer: output pixels per pixel, a number or one for each spatial axis.
+        Of the upscaled layer: output pixels per pixel, a number for all axes in space, or one for each axis in space
+        and time.
     preset
         "faithful", "upscale", "fast" or "paper"; None is "faithful".
     viewer
         A napari viewer, or a `ViewerModel`, to add the layers to; if given, call this in the main thread.
+    region
+        What of the layer to fit: (start, stop) in pixels, or None, for each of its axes; or a Shapes layer (its
+        rectangles, ellipses and polygons, of those selected if any are); or a Labels layer (all that is not 0); or a
+        boolean array of the layer's shape or of its last axes. None is all of it. The layers made are as large as the
+        box around the region, and 0 outside of it.
+    plane
+        An index for each of the layer's axes of which only that is fitted, None for the others: ``(12, None, None)``
+        is slice 12 of a stack.
+    level
+        Of a multiscale layer; 0 is the largest.
+    error
+        "signed" or "absolute".
     **options
         Any other argument of `fit`. The spacing is the layer's scale, if not given; `axes` overrides what the
         layer tells of its axes.
@@ -278,7 +104,8 @@ def fit_layer(
     Raises
     ------
     InputError
-        Not an image layer, more than three axes in space, a bad scale, or an image that cannot be fitted.
+        Not an image layer, more than three axes in space and time, a bad scale, a region without a pixel, or an image
+        that cannot be fitted.
     SirenError
         As `fit` does.
 
@@ -296,14 +123,182 @@ def fit_layer(
     """
     from napari_siren.core.fit import fit
 
-    spec = LayerSpec.of(layer, options.pop("axes", None))
+    spec = LayerSpec.of(layer, options.pop("axes", None), region, plane, level)
+    if spec.missing is not None and options.get("missing") is not None:
+        raise InputError(
+            "missing= goes with a region that is a box. Give as region a boolean array that is False where a pixel is "
+            "outside or missing."
+        )
     # What would fail at the end should not come to light only after the fit.
-    spec.scaled_shape(scale)
+    check_scale(spec, scale)
+    _check_error_kind(error)
     _check_viewer(viewer, spec)
-    result = fit(spec.data, **{"axes": spec.axes, "spacing": spec.spacing, "preset": preset or "faithful", **options})
-    layer_data = spec.layers_of(result, scale)
+    result = with_layer(fit(**{**spec.fit_arguments(), "preset": preset or "faithful", **options}), spec)
+    layer_data = (
+        reconstruction_layer(spec, result),
+        upscaled_layer(spec, result, scale),
+        error_layer(spec, result, error),
+    )
     added = () if viewer is None else tuple(viewer.add_image(data, **meta) for data, meta, _ in layer_data)
     return LayerFit(result, layer_data, added)
+
+
+def with_layer(result: FitResult, spec: LayerSpec) -> FitResult:
+    """Give a result that knows the place of its layer, and keeps it when it is saved."""
+    layer = {**spec.as_receipt(), "alpha": _single_alpha(spec, result)}
+    return replace(result, receipt={**result.receipt, "layer": layer})
+
+
+def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
+    """Give the place of a result's layer; of one that was fitted to an array, what its axes and spacing tell.
+
+    Parameters
+    ----------
+    result
+        Of a fit, or loaded.
+    name
+        In place of the layer's own.
+    """
+    layout = result.field.format
+    if "layer" in result.receipt:
+        spec = LayerSpec.from_receipt(result.receipt["layer"])
+    else:
+        rgb = layout.channel_axis == len(layout.shape) - 1 and layout.channels in (3, 4)
+        shape = layout.shape[: len(layout.shape) - rgb]
+        letters = layout.axes[: len(shape)]
+        n, spacing = len(shape), iter(layout.spacing)
+        placement = Placement(
+            np.array([1.0 if letter == "C" else next(spacing) for letter in letters]),
+            np.zeros(n),
+            np.eye(n),
+            np.eye(n),
+            np.eye(n + 1),
+            ("pixel",) * n,
+            tuple(letter.lower() for letter in letters),
+        )
+        spec = LayerSpec("SIREN", shape, layout.axes, (), rgb, placement, {}, layout.channels)
+    return spec if name is None else replace(spec, name=name)
+
+
+def reconstruction_layer(spec: LayerSpec, result: FitResult) -> LayerData:
+    """Make the layer of the reconstruction: the image's shape, dtype and display."""
+    data = _finished(spec, result, result.reconstruction)
+    return spec.like(data, "reconstruction", _metadata(spec, result, "reconstruction", 1.0))
+
+
+def upscaled_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[float]) -> LayerData:
+    """Make the layer of a render at another resolution: the image's dtype and display.
+
+    Parameters
+    ----------
+    spec, result
+        Of a fit.
+    scale
+        As in `fit_layer`. Where that gives no whole number of pixels, the nearest one is laid over the image from
+        edge to edge.
+
+    Raises
+    ------
+    InputError
+        A bad scale, or a render that would not fit into memory.
+    """
+    layout = result.field.format
+    rendered = result.render(shape=render_shape(spec, scale, layout.channels * np.dtype(layout.dtype).itemsize))
+    data = _finished(spec, result, rendered)
+    return spec.like(data, scale_label(scale), _metadata(spec, result, "upscaled", scale))
+
+
+def error_layer(spec: LayerSpec, result: FitResult, kind: ErrorKind = "signed") -> LayerData:
+    """Make the layer of the error, float32: the mean over the colours of an RGB image, alpha left out.
+
+    Parameters
+    ----------
+    spec, result
+        Of a fit, not loaded.
+    kind
+        "signed" is reconstruction - image, shown by a diverging colormap in limits symmetric about 0 that hold 99.9 %
+        of it; "absolute" is its magnitude. Neither is visible at first.
+
+    Raises
+    ------
+    InputError
+        An unknown kind, or a result that was loaded from a file and so has no image.
+    """
+    _check_error_kind(kind)
+    error = _grey(spec, result.error if kind == "signed" else np.abs(result.error))
+    label, display = ("error", _signed) if kind == "signed" else ("absolute error", _magnitude)
+    # Hidden at first, or it would hide the others.
+    return spec.like(error, label, _metadata(spec, result, "error", 1.0), visible=False, **display(error))
+
+
+def derivative_layer(
+    spec: LayerSpec, result: FitResult, derivative: Derivative, scale: float | Sequence[float] = 1
+) -> LayerData:
+    """Make the layer of a derivative of the field: exact, float32, in the image's units per world unit.
+
+    Parameters
+    ----------
+    spec, result
+        Of a fit, or loaded.
+    derivative
+        "gradient_magnitude", or "laplacian" (per squared world unit). Of an RGB image the mean over the colours, alpha
+        left out.
+    scale
+        As in `fit_layer`.
+    """
+    shape = render_shape(spec, scale, result.field.format.channels * np.dtype(np.float32).itemsize)
+    rendered = result.render(shape=shape, derivative=derivative)
+    values = spec.within(_grey(spec, rendered))
+    display = _signed if derivative == "laplacian" else _magnitude
+    label = derivative.replace("_", " ") + ("" if scale == 1 else f" {scale_label(scale)}")
+    return spec.like(values, label, _metadata(spec, result, derivative, scale), **display(values))
+
+
+def model_layer(result: FitResult, scale: float | Sequence[float] = 1, name: str | None = None) -> LayerData:
+    """Make a layer of a model that was loaded, where the layer was that it was fitted to.
+
+    Parameters
+    ----------
+    result
+        As `load` gives it.
+    scale
+        As in `fit_layer`.
+    name
+        In place of the original layer's.
+    """
+    return upscaled_layer(spec_of(result, name), result, scale)
+
+
+def check_scale(spec: LayerSpec, scale: float | Sequence[float]) -> None:
+    """Check before a fit that its upscaled layer can be made.
+
+    Raises
+    ------
+    InputError
+        A bad scale, or a render that would not fit into memory.
+    """
+    if spec.data is not None:
+        render_shape(spec, scale, spec.data.nbytes / max(1, math.prod(spec.coordinate_shape)))
+
+
+def render_shape(spec: LayerSpec, scale: float | Sequence[float], bytes_per_point: float) -> tuple[int, ...]:
+    """Give the number of pixels of a render along each coordinate; see `check_scale`."""
+    from napari_siren.core.memory import check_size
+
+    shape = spec.scaled_shape(scale)
+    check_size(shape, bytes_per_point)
+    return shape
+
+
+def scale_label(scale: float | Sequence[float]) -> str:
+    """Name a scale: x2, or x2,1.5."""
+    numbers = [f"{value:g}" for value in np.atleast_1d(np.asarray(scale, dtype=np.float64))]
+    return "x" + (numbers[0] if len(set(numbers)) == 1 else ",".join(numbers))
+
+
+def _check_error_kind(kind: str) -> None:
+    if kind not in get_args(ErrorKind):
+        raise InputError(f'error={kind!r}: it is "signed" or "absolute".')
 
 
 def _check_viewer(viewer: Any, spec: LayerSpec) -> None:
@@ -315,25 +310,47 @@ def _check_viewer(viewer: Any, spec: LayerSpec) -> None:
         raise InputError("napari shows images of two axes or more, not of one; leave viewer out.")
 
 
-# ---- making a layer ----------------------------------------------------------------------------------
+def _single_alpha(spec: LayerSpec, result: FitResult) -> float | None:
+    """Give the alpha of an RGBA image where it is the same for all of it."""
+    if not spec.rgb or result.samples is None:
+        return None
+    alpha = result.samples.image[..., 3:]
+    return alpha.flat[0].item() if alpha.size and (alpha == alpha.flat[0]).all() else None
 
 
-def _error_display(error: npt.NDArray[np.float32]) -> dict[str, Any]:
-    magnitude = np.abs(error)
-    limit = float(np.percentile(magnitude, _ERROR_PERCENTILE)) or float(magnitude.max()) or 1.0
-    return {
-        "colormap": _ERROR_COLORMAP,
-        "contrast_limits": [-limit, limit],
-        "blending": "translucent",
-        "opacity": 1.0,
-        "gamma": 1.0,
-        "iso_threshold": None,
-    }
+def _finished(spec: LayerSpec, result: FitResult, rendered: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Put 0 outside of the region, and back the alpha of an image that has a single one."""
+    alpha = result.receipt.get("layer", {}).get("alpha")
+    if alpha is not None:
+        # A fit comes close to it, but an opaque image should not come back with holes.
+        rendered = rendered.copy()
+        rendered[..., 3] = alpha
+    return spec.within(rendered)
 
 
-def _scale_label(scale: float | Sequence[float]) -> str:
-    numbers = [f"{value:g}" for value in np.atleast_1d(np.asarray(scale, dtype=np.float64))]
-    return "x" + (numbers[0] if len(set(numbers)) == 1 else ",".join(numbers))
+def _grey(spec: LayerSpec, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Give the mean over the colours of an RGB image, alpha left out."""
+    return values[..., :3].mean(axis=-1, dtype=values.dtype) if spec.rgb else values
+
+
+def _signed(values: npt.NDArray[Any]) -> dict[str, Any]:
+    limit = _limit(values)
+    return {**_PLAIN_DISPLAY, "colormap": _SIGNED_COLORMAP, "contrast_limits": [-limit, limit]}
+
+
+def _magnitude(values: npt.NDArray[Any]) -> dict[str, Any]:
+    return {**_PLAIN_DISPLAY, "colormap": _MAGNITUDE_COLORMAP, "contrast_limits": [0.0, _limit(values)]}
+
+
+def _limit(values: npt.NDArray[Any]) -> float:
+    magnitude = np.abs(values)
+    return float(np.percentile(magnitude, _PERCENTILE)) or float(magnitude.max()) or 1.0
+
+
+def _metadata(spec: LayerSpec, result: FitResult, role: str, scale: float | Sequence[float]) -> dict[str, Any]:
+    shape = spec.coordinate_shape
+    factors = [new / old for new, old in zip(spec.scaled_shape(scale), shape, strict=True)]
+    return {METADATA_KEY: {**_receipt(result), "role": role, "scale": factors}, RESULT_KEY: result}
 
 
 def _receipt(result: FitResult) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.device import free_memory
 from napari_siren.core.geometry import Tiling
 from napari_siren.core.model import SirenShape
-from napari_siren.errors import DeviceError
+from napari_siren.errors import DeviceError, InputError
 
 # Bytes a value for the metrics, mostly those of the structural similarity: measured, 110 to 200 bytes in all.
 _METRICS_BYTES = 80
@@ -95,6 +95,22 @@ def check_memory(plan: Plan, bound: int) -> None:
             f"this fit needs about {_megabytes(plan.total)} MB ({_megabytes(plan.data)} for the samples, "
             f"{_megabytes(plan.parameters)} for the networks) and may use {_megabytes(bound)}. Free memory, raise "
             "max_memory or memory_fraction, lower parameters_per_value, or fit the image in parts."
+        )
+
+
+def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
+    """Refuse an output that would not fit into memory, with a copy for the writing.
+
+    Raises
+    ------
+    InputError
+        It would not.
+    """
+    size, free = math.prod(shape) * bytes_per_pixel, free_memory(torch.device("cpu"))
+    if 2 * size > free:
+        raise InputError(
+            f"an image of {' x '.join(map(str, shape))} pixels takes {size / 1e9:.1f} GB, too much for the "
+            f"{free / 1e9:.1f} GB of memory that are free. Choose a lower resolution, or render it region by region."
         )
 
 
