@@ -177,7 +177,7 @@ def test_info_tells_all(model: Path) -> None:
 
 
 def test_doctor_examines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_siren.doctor._TRIAL", (24, 32, 3))
+    monkeypatch.setattr("napari_siren.core.estimate._MOST_SAMPLES", 5000)
     result = run("doctor")
     assert result.exit_code == 0, result.output
     for said in (ns.__version__, "PyTorch", "cpu", "compiled kernel", "napari", "ms a step", "768 x 512"):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import platform
 from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 
-import numpy as np
 import psutil
 import torch
 
@@ -16,13 +14,10 @@ import napari_siren
 from napari_siren.core.accel import kernel
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import available_devices, describe_device, free_memory, resolve_device
-from napari_siren.core.fit import fit_iter
+from napari_siren.core.estimate import estimate
 
-_TRIAL = (256, 256, 3)
-_TRIAL_STEPS = 12
-# The first steps warm up.
-_WARM = 3
-_PHOTO = (512, 768, 3)
+_SMALL, _PHOTO = (256, 256), (512, 768)
+_COLOURS = 3
 _QT = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
@@ -42,24 +37,14 @@ def examine() -> Iterator[tuple[str, str]]:
     yield "speed", _speed()
 
 
-def seconds_per_step() -> float:
-    """Measure a step of the preset "faithful" on a synthetic colour image of 256 x 256, on the best device."""
-    y, x, c = np.ogrid[: _TRIAL[0], : _TRIAL[1], : _TRIAL[2]]
-    waves = np.sin(x / 5 + c) * np.cos(y / 7 - c)
-    noise = np.random.default_rng(0).normal(0, 8, _TRIAL)
-    image = np.clip(128 + 100 * waves + noise, 0, 255).astype(np.uint8)
-    seconds = [progress.seconds for progress in fit_iter(image, "YXC", max_steps=_TRIAL_STEPS)]
-    return (seconds[-1] - seconds[_WARM - 1]) / (_TRIAL_STEPS - _WARM)
-
-
 def _speed() -> str:
-    step = seconds_per_step()
-    steps = FitConfig.preset("faithful").max_steps
-    expected = step * steps * math.prod(_PHOTO) / math.prod(_TRIAL)
-    where = describe_device(resolve_device("auto"))
+    config = FitConfig.preset("faithful")
+    small, photo = (estimate(shape, _COLOURS, config) for shape in (_SMALL, _PHOTO))
+    assert small.seconds_per_step is not None  # a trial was run
     return (
-        f"{1000 * step:.1f} ms a step of a {_TRIAL[1]} x {_TRIAL[0]} colour image on {where}; expect about "
-        f"{expected:.0f} s for a {_PHOTO[1]} x {_PHOTO[0]} colour photo (preset faithful, {steps} steps)"
+        f"{1000 * small.seconds_per_step:.1f} ms a step of a {_SMALL[1]} x {_SMALL[0]} colour image on {small.device}; "
+        f"expect about {photo.seconds:.0f} s for a {_PHOTO[1]} x {_PHOTO[0]} colour photo (preset faithful, "
+        f"{config.max_steps} steps)"
     )
 
 
