@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+MANIFEST := src/napari_siren/napari.yaml
 OUT ?= out
 
 # mkdocs-material prints a notice about its successor on every build; this is its own switch for that.
@@ -16,6 +17,7 @@ help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Create .venv and install the package with its development tools
+	@.ci/system-packages
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -30,10 +32,11 @@ test: lint  ## Run every check: lint, types, tests, documentation
 	$(BIN)/python -m pytest
 	$(BIN)/mkdocs build --strict --quiet
 
-lint: setup  ## Check style, formatting and types
+lint: setup  ## Check style, formatting, types and the plugin's manifest
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/npe2 validate $(MANIFEST)
 
 docs: setup  ## Build the documentation into build/site
 	$(BIN)/mkdocs build --strict

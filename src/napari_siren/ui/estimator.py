@@ -1,0 +1,78 @@
+"""`Estimator`: says what a fit will take, in the background, some time after the last change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_siren.core.config import FitConfig
+from napari_siren.errors import SirenError
+from napari_siren.layer_spec import LayerSpec
+from napari_siren.ui.background import start_function
+from napari_siren.ui.fit_task import explain, load_torch
+from napari_siren.ui.wording import describe_estimate
+
+_SETTLED_MS = 300
+
+
+class Estimator(QObject):
+    """Estimates time and memory whenever what is asked for has settled.
+
+    Parameters
+    ----------
+    question
+        Gives what is to be estimated: pixels, settings, device; None for nothing now. It may raise a `SirenError`.
+    parent
+        A QObject that owns this one.
+    """
+
+    said = Signal(str)
+    """The estimate in words, or why there is none."""
+
+    def __init__(
+        self, question: Callable[[], tuple[LayerSpec, FitConfig, str] | None], parent: QObject | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._question = question
+        self._busy = self._stale = False
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_SETTLED_MS)
+        self._timer.timeout.connect(self._ask)
+
+    def ask_again(self) -> None:
+        """Something has changed."""
+        self._timer.start()
+
+    def close(self) -> None:
+        """Ask no more."""
+        self._timer.stop()
+
+    def _ask(self) -> None:
+        if self._busy:
+            self._stale = True
+            return
+        try:
+            asked = self._question()
+        except SirenError as error:
+            self.said.emit(str(error))
+            return
+        if asked is not None:
+            self._busy = True
+            start_function(_estimate, *asked, returned=self._answer)
+
+    def _answer(self, text: Any) -> None:
+        self._busy = False
+        self.said.emit(explain(text) if isinstance(text, Exception) else text)
+        if self._stale:
+            self._stale = False
+            self._timer.start()
+
+
+def _estimate(spec: LayerSpec, config: FitConfig, device: str) -> str:
+    load_torch()
+    from napari_siren.core.estimate import estimate
+
+    return describe_estimate(estimate(spec.coordinate_shape, spec.channels, config, device))

@@ -1,0 +1,138 @@
+"""`FitPanel`: how to fit: preset, scale, device, and what it will take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
+from superqt import QLabeledDoubleSlider
+
+from napari_siren.core.config import PRESETS
+from napari_siren.ui.background import start_function
+from napari_siren.ui.fit_task import explain, load_torch
+
+_PRESET_TIPS = {
+    "faithful": "Memorises the image as closely as it can.",
+    "upscale": "Fits what the image is a blurred sample of: the sharpest upscaled layer.",
+    "fast": "A preview in a few seconds.",
+    "paper": "The network of the SIREN paper: one of 5 × 256, 15,000 steps. Slow.",
+}
+_MOST_SCALE = 8.0
+
+
+class FitPanel(QWidget):
+    """Preset, scale (also as a pixel size), device, and the estimate of time and memory.
+
+    Parameters
+    ----------
+    preset, device
+        What is chosen at first.
+    parent
+        The panel around it.
+    """
+
+    preset_chosen = Signal(str)
+    """Another preset."""
+    scale_changed = Signal(float)
+    """Another scale, while the slider moves too."""
+
+    def __init__(self, preset: str, device: str, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.preset_box = QComboBox()
+        for i, name in enumerate(PRESETS):
+            self.preset_box.addItem(name)
+            self.preset_box.setItemData(i, _PRESET_TIPS[name], Qt.ItemDataRole.ToolTipRole)
+        self.preset_box.setCurrentText(preset)
+        self.preset_box.setToolTip("<br>".join(f"<b>{name}</b>: {tip}" for name, tip in _PRESET_TIPS.items()))
+        self.scale_slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.scale_slider.setRange(1, _MOST_SCALE)
+        self.scale_slider.setDecimals(2)
+        self.scale_slider.setSingleStep(0.5)
+        self.scale_slider.setValue(2)
+        self.scale_slider.setToolTip(
+            "How many times finer the upscaled layer is. After a fit, move it and the layer is rendered anew: "
+            "no fitting is needed."
+        )
+        self.pixel_box = QDoubleSpinBox()
+        self.pixel_box.setKeyboardTracking(False)
+        self.pixel_box.setToolTip("The same as a pixel size, in the layer's own units (along x).")
+        self.device_box = QComboBox()
+        self.device_box.addItem(device)
+        self.device_box.setToolTip("Where to compute. “auto” takes a GPU where there is one.")
+        self.estimate = QLabel()
+        self.estimate.setWordWrap(True)
+        self.estimate.setToolTip("What the fit will take, measured by a short trial on this machine.")
+        form = QFormLayout(self)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        form.addRow("Preset", self.preset_box)
+        form.addRow("Scale", self.scale_slider)
+        form.addRow("Pixel size", self.pixel_box)
+        form.addRow("Device", self.device_box)
+        form.addRow(self.estimate)
+        self._pixel = 1.0
+        self.show_pixel(1.0, "pixel")
+        self.preset_box.currentTextChanged.connect(self.preset_chosen)
+        self.scale_slider.valueChanged.connect(self._scaled)
+        self.pixel_box.valueChanged.connect(self._sized)
+        start_function(_device_names, returned=self._list_devices)
+
+    @property
+    def scale(self) -> float:
+        """Output pixels per pixel."""
+        return round(float(self.scale_slider.value()), 4)
+
+    @property
+    def device(self) -> str:
+        """Name of the device."""
+        return str(self.device_box.currentText())
+
+    def show_preset(self, name: str) -> None:
+        """Show a preset that was chosen elsewhere."""
+        with QSignalBlocker(self.preset_box):
+            self.preset_box.setCurrentText(name)
+
+    def recall(self, scale: float, device: str) -> None:
+        """Show what was chosen in the last session."""
+        self.scale_slider.setValue(scale)
+        if self.device_box.findText(device) < 0:
+            self.device_box.addItem(device)
+        self.device_box.setCurrentText(device)
+
+    def show_pixel(self, pixel: float, unit: str) -> None:
+        """Say how large a pixel of the image is."""
+        self._pixel = pixel
+        with QSignalBlocker(self.pixel_box):
+            self.pixel_box.setDecimals(4)
+            self.pixel_box.setRange(pixel / _MOST_SCALE, pixel)
+            self.pixel_box.setSingleStep(pixel / 20)
+            self.pixel_box.setSuffix(f" {unit}")
+            self.pixel_box.setValue(pixel / self.scale)
+
+    def _scaled(self) -> None:
+        with QSignalBlocker(self.pixel_box):
+            self.pixel_box.setValue(self._pixel / self.scale)
+        self.scale_changed.emit(self.scale)
+
+    def _sized(self, size: float) -> None:
+        if size > 0:
+            self.scale_slider.setValue(self._pixel / size)
+
+    def _list_devices(self, names: Any) -> None:
+        if isinstance(names, Exception):
+            self.estimate.setText(explain(names))
+            return
+        chosen = self.device
+        with QSignalBlocker(self.device_box):
+            self.device_box.clear()
+            # One that is chosen but not there stays: the fit then says so.
+            self.device_box.addItems(list(dict.fromkeys(["auto", *names, chosen])))
+            self.device_box.setCurrentText(chosen)
+
+
+def _device_names() -> list[str]:
+    load_torch()
+    from napari_siren.core.device import available_devices
+
+    return available_devices()

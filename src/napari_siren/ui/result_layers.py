@@ -1,0 +1,97 @@
+"""`ResultLayers`: the layers of one fit in a viewer, from the first preview to the last re-rendering."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from napari_siren.layer_reading import Placement
+from napari_siren.layer_spec import LayerData, LayerSpec
+from napari_siren.ui.previews import Preview, box_slices
+
+_PREVIEW = "reconstruction"
+
+
+class ResultLayers:
+    """The layers of a fit in a viewer, by their roles: reconstruction, upscaled, error.
+
+    Parameters
+    ----------
+    viewer
+        Of napari.
+    source
+        The layer that is fitted.
+    spec
+        Its pixels that are.
+    layers
+        Those that are there already, by their roles.
+    """
+
+    def __init__(self, viewer: Any, source: Any, spec: LayerSpec, layers: Mapping[str, Any] | None = None) -> None:
+        self.viewer, self.source, self.spec = viewer, source, spec
+        self._layers: dict[str, Any] = dict(layers or {})
+
+    def get(self, role: str) -> Any | None:
+        """Give the layer of a role, while it is in the viewer."""
+        layer = self._layers.get(role)
+        return layer if layer is not None and layer in self.viewer.layers else None
+
+    def show_preview(self, preview: Preview) -> None:
+        """Show a part of the reconstruction, as it is now."""
+        layer = self.get(_PREVIEW)
+        if layer is None:
+            if _PREVIEW in self._layers:  # deleted while the fit goes on: not wanted
+                return
+            # The first preview is of everything: its array is what later ones are written into.
+            self._add(_PREVIEW, self.spec.like(preview.data, _PREVIEW))
+            return
+        layer.data[box_slices(preview.box, self.spec)] = np.expand_dims(preview.data, self.spec.held)
+        layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+    def show(self, layers: dict[str, LayerData]) -> None:
+        """Show what a fit gave, in the layers that are there or else in new ones."""
+        for role, layer_data in layers.items():
+            self.replace(role, layer_data)
+
+    def replace(self, role: str, layer_data: LayerData, displayed: bool = False) -> None:
+        """Give the layer of a role other pixels over the same piece of the world; a new layer where there is none.
+
+        Parameters
+        ----------
+        role
+            Of the layer.
+        layer_data
+            The new pixels, and what goes with them.
+        displayed
+            Whether the colormap and limits are to change too.
+        """
+        layer = self.get(role)
+        if layer is None:
+            self._add(role, layer_data)
+            return
+        data, meta, _ = layer_data
+        # From where the layer is now, since the user may have moved it.
+        ratio = [new / old for new, old in zip(data.shape, layer.data.shape, strict=False)][: layer.ndim]
+        placement = Placement.of(layer, layer.ndim).resized(ratio)
+        layer.data = data
+        layer.scale, layer.translate = placement.scale, placement.translate
+        layer.metadata = meta["metadata"]
+        layer.name = meta["name"]
+        if displayed:
+            layer.colormap, layer.contrast_limits = meta["colormap"], meta["contrast_limits"]
+
+    def remove_preview(self) -> None:
+        """Take away the layer of a fit that was called off."""
+        layer = self.get(_PREVIEW)
+        if layer is not None:
+            self.viewer.layers.remove(layer)
+        self._layers.pop(_PREVIEW, None)
+
+    def _add(self, role: str, layer_data: LayerData) -> None:
+        data, meta, _ = layer_data
+        self._layers[role] = self.viewer.add_image(data, **meta)
+        if self.source in self.viewer.layers:
+            # Not the new layer: the next fit is of the same image.
+            self.viewer.layers.selection.active = self.source

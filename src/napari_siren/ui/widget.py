@@ -1,0 +1,307 @@
+"""`SirenWidget`: the dock widget; puts the panels together and connects them with the session."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import napari.viewer
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QEvent, QSize, Qt
+from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QSpinBox, QVBoxLayout, QWidget
+
+from napari_siren.core.config import FitConfig
+from napari_siren.errors import ConfigError, SirenError
+from napari_siren.layer_spec import LayerSpec
+from napari_siren.recipe import as_python
+from napari_siren.ui.background import notify
+from napari_siren.ui.curve import Curve
+from napari_siren.ui.estimator import Estimator
+from napari_siren.ui.fit_panel import FitPanel
+from napari_siren.ui.fit_task import FitRequest, Update
+from napari_siren.ui.keeping import Keeper
+from napari_siren.ui.preferences import Preferences, apply_cache, remember, remembered
+from napari_siren.ui.result_panel import ResultPanel
+from napari_siren.ui.run_panel import RunPanel
+from napari_siren.ui.section import Section
+from napari_siren.ui.session import Session, State
+from napari_siren.ui.settings_form import SettingsForm
+from napari_siren.ui.source_panel import SourcePanel
+
+if TYPE_CHECKING:
+    from napari_siren.core.result import FitResult
+
+# Two columns of buttons; and what a laptop's screen has room for, in pixels.
+_WIDTH, _HEIGHT = 300, 660
+
+
+class SirenWidget(QWidget):
+    """Fit a SIREN to an image layer, watch it learn, and get layers that line up exactly.
+
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose layers are fitted.
+    parent
+        The dock around it.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
+        self._closed = False
+        super().__init__(parent)
+        # napari gives plugins a proxy, whose layers are other objects at every look.
+        self.viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
+        self.preferences = Preferences.load()
+        apply_cache(self.preferences)
+        last = remembered()
+        self.session = Session(self.viewer, self)
+        self.source_panel = SourcePanel(self.viewer)
+        self.fit_panel = FitPanel(self.preferences.preset, self.preferences.device)
+        self.settings_form = SettingsForm()
+        self.seed_box = QSpinBox()
+        self.run_panel = RunPanel()
+        self.curve = Curve()
+        self.result_panel = ResultPanel("signed")
+        self.keeper = Keeper(self)
+        self.estimator = Estimator(self._question, self)
+        self.settings_form.set_preset(self.preferences.preset)
+        self._lay_out()
+        self._recall(last)
+        self._connect()
+        self._on_source()
+        self._on_theme()
+
+    # ---- what is asked for ---------------------------------------------------------------------------------
+
+    def request(self) -> FitRequest:
+        """Give what a fit would be asked for now.
+
+        Raises
+        ------
+        SirenError
+            There is no image, no pixel of it in the region, or the settings do not go together.
+        """
+        return FitRequest(
+            self.source_panel.source().spec(),
+            self.settings_form.config(),
+            self.fit_panel.device,
+            self.seed_box.value(),
+            self.fit_panel.scale,
+            self.result_panel.error_kind,
+            self.preferences.preview_rate,
+        )
+
+    def code(self) -> str:
+        """Give the code that fits what is shown.
+
+        Raises
+        ------
+        SirenError
+            As `request` does.
+        """
+        source, config = self.source_panel.source(), self.settings_form.config()
+        return as_python(
+            source.layer.name,
+            self.fit_panel.scale,
+            self.settings_form.overrides(),
+            preset=config.name,
+            **source.arguments(),
+            error=self.result_panel.error_kind,
+            device=self.fit_panel.device,
+            seed=self.seed_box.value(),
+        )
+
+    def start(self) -> None:
+        """Fit, as the button does."""
+        try:
+            request = self.request()
+        except SirenError as error:
+            self._on_error(error)
+            return
+        self.curve.clear()
+        self._remember()
+        self.session.start(request, self.source_panel.layer)
+
+    def set_config(self, config: FitConfig) -> None:
+        """Show settings, as of a file."""
+        self.settings_form.set_config(config)
+        self.fit_panel.show_preset(config.name)
+        self.estimator.ask_again()
+
+    # ---- putting together ------------------------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        self.seed_box.setRange(0, 2**31 - 1)
+        self.seed_box.setToolTip("Of the random start. The same seed gives the same fit.")
+        advanced = QWidget()
+        form = QFormLayout(advanced)
+        form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Seed", self.seed_box)
+        form.addRow(self.settings_form)
+        self.sections = {
+            "settings": Section("Advanced settings", advanced),
+            "curve": Section("Loss and PSNR", self.curve, expanded=True),
+            "results": Section("Results", self.result_panel),
+        }
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(6, 6, 6, 6)
+        for widget in (
+            self.source_panel,
+            self.fit_panel,
+            self.sections["settings"],
+            self.run_panel,
+            self.sections["curve"],
+            self.sections["results"],
+        ):
+            column.addWidget(widget)
+        column.addStretch(1)
+        scroll = QScrollArea()
+        scroll.setFrameShape(QFrame.Shape.NoFrame)
+        scroll.setWidgetResizable(True)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        scroll.setWidget(inner)
+        outer = QVBoxLayout(self)
+        outer.setContentsMargins(0, 0, 0, 0)
+        outer.addWidget(scroll)
+        self.setMinimumWidth(_WIDTH)
+
+    def _connect(self) -> None:
+        source, fit, run, results, session = (
+            self.source_panel,
+            self.fit_panel,
+            self.run_panel,
+            self.result_panel,
+            self.session,
+        )
+        source.changed.connect(self._on_source)
+        source.activated.connect(session.adopt)
+        fit.preset_chosen.connect(self._on_preset)
+        fit.scale_changed.connect(session.rescale)
+        fit.device_box.currentTextChanged.connect(self.estimator.ask_again)
+        self.settings_form.changed.connect(self.estimator.ask_again)
+        self.estimator.said.connect(fit.estimate.setText)
+        run.fit.connect(self.start)
+        run.pause.connect(session.pause)
+        run.resume.connect(session.resume)
+        run.stop.connect(session.stop)
+        run.go_on.connect(session.go_on)
+        results.error_chosen.connect(session.show_error)
+        results.derivative.connect(session.show_derivative)
+        results.save_model.connect(self.keeper.save_model)
+        results.copy_code.connect(self.keeper.copy_code)
+        results.save_settings.connect(self.keeper.save_settings)
+        results.load_settings.connect(self.keeper.load_settings)
+        session.changed.connect(self._on_session)
+        session.told.connect(self._on_update)
+        session.said.connect(run.say)
+        self.viewer.events.theme.connect(self._on_theme)
+
+    # ---- what happens ------------------------------------------------------------------------------------------
+
+    def _question(self) -> tuple[LayerSpec, FitConfig, str] | None:
+        if self.session.state is not State.IDLE:
+            return None
+        request = self.request()
+        return request.spec, request.config, request.device
+
+    def _on_source(self) -> None:
+        layer = self.source_panel.layer
+        if layer is not None:
+            self.fit_panel.show_pixel(abs(float(layer.scale[-1])), _symbol(layer.units[-1]))
+        self._on_session()
+        self.estimator.ask_again()
+
+    def _on_preset(self, name: str) -> None:
+        self.settings_form.set_preset(name)
+        self.estimator.ask_again()
+
+    def _on_session(self) -> None:
+        session = self.session
+        fittable = self.source_panel.layer is not None
+        self.run_panel.show_state(session.state, fittable=fittable, can_go_on=session.can_go_on)
+        idle = session.state is State.IDLE
+        for widget in (self.source_panel, self.fit_panel, self.sections["settings"]):
+            widget.setEnabled(idle)
+        self.result_panel.show_result(idle and session.result is not None)
+        if idle and session.result is not None:
+            self._complete_curve(session.result)
+
+    def _on_update(self, update: Update) -> None:
+        self.run_panel.show_update(update)
+        self.curve.extend(update.steps, update.losses, update.psnrs)
+
+    def _complete_curve(self, result: FitResult) -> None:
+        """Add the steps after the last news; of a model that was opened, all."""
+        steps, _, _ = self.curve.points
+        history, last = result.history, steps[-1] if steps else 0
+        for step, loss, psnr in zip(history.step, history.loss, history.psnr, strict=True):
+            if step > last:
+                self.curve.add(step, loss, psnr)
+
+    def _on_error(self, error: Exception) -> None:
+        self.run_panel.say(str(error))
+        notify(error)
+
+    def _on_theme(self, event: Any = None) -> None:
+        theme = get_theme(self.viewer.theme)
+        self.curve.set_colors(theme.text.as_hex(), theme.background.as_hex())
+        for section in self.sections.values():
+            section.set_colors(theme.text.as_hex(), theme.foreground.as_hex())
+
+    # ---- from one session to the next ------------------------------------------------------------------------
+
+    def _remember(self) -> None:
+        remember(
+            {
+                "preset": self.settings_form.config().name,
+                "settings": self.settings_form.overrides(),
+                "scale": self.fit_panel.scale,
+                "device": self.fit_panel.device,
+                "error": self.result_panel.error_kind,
+                "sections": {name: section.isExpanded() for name, section in self.sections.items()},
+            }
+        )
+
+    def _recall(self, last: dict[str, Any]) -> None:
+        """Show the settings of the last session; what no longer makes sense is left as the preferences have it."""
+        try:
+            self.set_config(FitConfig.preset(last["preset"], **last["settings"]))
+            self.fit_panel.recall(float(last["scale"]), str(last["device"]))
+            self.result_panel.error_box.setCurrentText(last["error"])
+            expanded = last["sections"]
+            for name, section in self.sections.items():
+                (section.expand if expanded[name] else section.collapse)(animate=False)
+        except (ConfigError, KeyError, TypeError, ValueError):
+            return
+
+    # ---- the end ---------------------------------------------------------------------------------------------
+
+    def close_down(self) -> None:
+        """Stop the fit, let go of what it took, and follow the viewer no longer."""
+        if self._closed:
+            return
+        self._closed = True
+        self.estimator.close()
+        self.session.close()
+        self.source_panel.let_go()
+        self.viewer.events.theme.disconnect(self._on_theme)
+
+    def event(self, event: QEvent) -> bool:
+        """Close down when the dock lets go of the panel: napari does not close it."""
+        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.close_down()
+        return bool(super().event(event))
+
+    def sizeHint(self) -> QSize:
+        """Ask for no more than the panel needs; a dock takes what it can get."""
+        return QSize(_WIDTH, _HEIGHT)
+
+    def closeEvent(self, event: Any) -> None:
+        """Close down with the panel."""
+        self.close_down()
+        super().closeEvent(event)
+
+
+def _symbol(unit: Any) -> str:
+    """Give the symbol of a unit, of pint as napari gives it."""
+    return f"{unit:~}" if hasattr(unit, "dimensionality") else str(unit)

@@ -1,0 +1,56 @@
+"""napari for the tests of the plugin: with our plugin and napari's own, and nothing of the user's.
+
+Two things need care. napari's `make_napari_viewer` resets the settings, of the user if nobody takes them away; and
+npe2 discovers every plugin that is installed, so that a test would depend on what else is there. So each test gets
+settings in its own folder, and a plugin manager that knows two plugins: this one, by its entry point, and napari's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import platformdirs
+import pytest
+import torch
+from napari import settings
+from napari.layers import Image
+
+from napari_siren import FitResult, fit_layer
+
+# Before anything of Qt, which Windows wants so; and the images here are so small that a second thread only costs.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def plugins(npe2pm: Any, plugin_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The plugin manager, with two plugins; the settings of both, napari's own, and what we remember are fresh."""
+    monkeypatch.setattr(settings, "_SETTINGS", None)
+    settings.get_settings(tmp_path / "settings.yaml")
+    monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: tmp_path / "config")
+    # So that what `apply_cache` sets is taken away again.
+    monkeypatch.setenv("NAPARI_SIREN_CACHE", "")
+    with npe2pm.tmp_plugin(package="napari"), npe2pm.tmp_plugin(package="napari-siren"):
+        yield npe2pm
+
+
+@pytest.fixture
+def viewer(plugins: Any, make_napari_viewer: Callable[..., Any]) -> Any:
+    """A real viewer, whose window is not shown."""
+    return make_napari_viewer(show=False)
+
+
+@pytest.fixture(scope="session")
+def fitted() -> FitResult:
+    """A quick fit to a layer of 24 x 32 RGB pixels with a size in micrometres."""
+    image = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
+    layer = Image(image, rgb=True, name="cells", scale=(2, 3), translate=(5, 7), units=("um", "um"))
+    return fit_layer(layer, scale=1, preset="fast", max_steps=2, engine="plain").result
+
+
+@pytest.fixture
+def model_file(fitted: FitResult, tmp_path: Path) -> Path:
+    """That fit, saved."""
+    return fitted.save(tmp_path / "saved.safetensors")
