@@ -192,7 +192,10 @@ def test_planes_of_stacks_and_series(
     for factor in (1, 2):
         values = np.zeros([m if letter == "C" else factor * m for m, letter in zip(spec.data.shape, axes, strict=True)])
         derived = Layer.create(*spec.like(values, "x"))
-        assert derived.ndim == n
+        assert derived.data.shape == tuple(
+            1 if at is not None else m if letter == "c" else factor * m
+            for m, at, letter in zip(shape, plane, labels or "?" * n, strict=True)
+        )
         assert_close(corners(derived), box_corners(layer, box))
 
 
@@ -413,6 +416,12 @@ def test_without_a_mask_data_is_left_alone() -> None:
     ("shape", "keywords", "options"),
     [
         ((8, 9), {"colormap": "magma", "gamma": 1.5, "units": ("um", "um")}, {"region": ((2, 5), None)}),
+        ((8, 9), {}, {"region": np.eye(8, 9) == 0}),
+        (
+            (2, 5, 4, 6),
+            {"axis_labels": ("c", "z", "y", "x")},
+            {"region": np.eye(4, 6) == 0, "plane": (None, 2, None, None)},
+        ),
         ((5, 4, 6), {"axis_labels": ("t", "y", "x"), "rotate": (10, 20, 30)}, {"plane": (3, None, None)}),
         ((2, 4, 6), {"axis_labels": ("c", "y", "x"), "shear": (1, 0.5, 0)}, {}),
         ((8, 9, 3), {"rgb": True, "scale": (-2, 3), "affine": [[1, 0.5, 3], [0, 1, 4], [0, 0, 1]]}, {}),
@@ -425,6 +434,7 @@ def test_a_spec_comes_back_from_json(shape: Any, keywords: dict[str, Any], optio
     assert back.as_receipt() == spec.as_receipt()
     for name in ("name", "shape", "axes", "held", "rgb", "channels", "spacing", "coordinate_shape", "ndim"):
         assert getattr(back, name) == getattr(spec, name), name
+    np.testing.assert_array_equal(back.missing, spec.missing)
     assert back.data is None
     assert back.loaded() is back
     (_, found, _), (_, wanted, _) = back.like(spec.data, "x"), spec.like(spec.data, "x")

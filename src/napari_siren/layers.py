@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.errors import InputError
+from napari_siren.errors import InputError, StorageError
 from napari_siren.layer_reading import Placement, plain_values
 from napari_siren.layer_spec import LayerData, LayerSpec
 
@@ -145,8 +145,7 @@ def fit_layer(
 
 def with_layer(result: FitResult, spec: LayerSpec) -> FitResult:
     """Give a result that knows the place of its layer, and keeps it when it is saved."""
-    layer = {**spec.as_receipt(), "alpha": _single_alpha(spec, result)}
-    return replace(result, receipt={**result.receipt, "layer": layer})
+    return replace(result, receipt={**result.receipt, "layer": spec.as_receipt()})
 
 
 def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
@@ -158,10 +157,21 @@ def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
         Of a fit, or loaded.
     name
         In place of the layer's own.
+
+    Raises
+    ------
+    StorageError
+        The model's record of its layer is damaged.
     """
     layout = result.field.format
     if "layer" in result.receipt:
-        spec = LayerSpec.from_receipt(result.receipt["layer"])
+        try:
+            spec = LayerSpec.from_receipt(result.receipt["layer"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise StorageError(
+                f"the model's record of its layer cannot be read ({error!r}). napari_siren.load(path).render() still "
+                "gives its pixels, without their place."
+            ) from None
     else:
         rgb = layout.channel_axis == len(layout.shape) - 1 and layout.channels in (3, 4)
         shape = layout.shape[: len(layout.shape) - rgb]
@@ -182,7 +192,7 @@ def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
 
 def reconstruction_layer(spec: LayerSpec, result: FitResult) -> LayerData:
     """Make the layer of the reconstruction: the image's shape, dtype and display."""
-    data = _finished(spec, result, result.reconstruction)
+    data = spec.within(result.reconstruction)
     return spec.like(data, "reconstruction", _metadata(spec, result, "reconstruction", 1.0))
 
 
@@ -204,7 +214,7 @@ def upscaled_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[f
     """
     layout = result.field.format
     rendered = result.render(shape=render_shape(spec, scale, layout.channels * np.dtype(layout.dtype).itemsize))
-    data = _finished(spec, result, rendered)
+    data = spec.within(rendered)
     return spec.like(data, scale_label(scale), _metadata(spec, result, "upscaled", scale))
 
 
@@ -308,24 +318,6 @@ def _check_viewer(viewer: Any, spec: LayerSpec) -> None:
         raise InputError(f"viewer should be a napari viewer, or None, not a {type(viewer).__name__}.")
     if len(spec.shape) < 2:
         raise InputError("napari shows images of two axes or more, not of one; leave viewer out.")
-
-
-def _single_alpha(spec: LayerSpec, result: FitResult) -> float | None:
-    """Give the alpha of an RGBA image where it is the same for all of it."""
-    if not spec.rgb or result.samples is None:
-        return None
-    alpha = result.samples.image[..., 3:]
-    return alpha.flat[0].item() if alpha.size and (alpha == alpha.flat[0]).all() else None
-
-
-def _finished(spec: LayerSpec, result: FitResult, rendered: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Put 0 outside of the region, and back the alpha of an image that has a single one."""
-    alpha = result.receipt.get("layer", {}).get("alpha")
-    if alpha is not None:
-        # A fit comes close to it, but an opaque image should not come back with holes.
-        rendered = rendered.copy()
-        rendered[..., 3] = alpha
-    return spec.within(rendered)
 
 
 def _grey(spec: LayerSpec, values: npt.NDArray[Any]) -> npt.NDArray[Any]:

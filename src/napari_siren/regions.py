@@ -112,10 +112,13 @@ def mask_to_text(mask: npt.NDArray[np.bool_] | None) -> str | None:
 
 
 def mask_from_text(text: str | None, shape: Sequence[int]) -> npt.NDArray[np.bool_] | None:
-    """Read what `mask_to_text` wrote of a mask of some shape."""
+    """Read what `mask_to_text` wrote of a mask of some shape; ValueError if it is damaged."""
     if text is None:
         return None
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
+    try:
+        bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
+    except (zlib.error, ValueError) as error:
+        raise ValueError(f"the mask cannot be read: {error}") from None
     return np.unpackbits(bits, count=math.prod(shape)).astype(np.bool_).reshape(tuple(shape))
 
 
@@ -142,7 +145,7 @@ def _check_box(region: Any, shape: Sequence[int]) -> list[tuple[int, int]]:
             raise InputError(f"region={region!r}: {hint}.") from None
         if start >= stop:
             raise InputError(f"region={region!r}: start must be less than stop, in {entry!r}.")
-        box.append((max(0, start), min(n, stop)))
+        box.append((start, stop))
     return box
 
 

@@ -297,3 +297,12 @@ def test_values_that_are_not_finite_are_counted_and_the_way_out_is_named(dtype: 
     image[0, :2], image[1] = 0, 0
     with pytest.raises(InputError, match=r"1 NaN value\."):
         Samples.from_array(image)
+
+
+def test_a_constant_channel_is_its_offset_whatever_the_others_are() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (6, 7, 4), dtype=np.uint8)
+    image[..., 3] = 200
+    samples = Samples.from_array(image, "YXC")
+    assert (samples.format.offset[3], samples.format.scale[3]) == (200, 0)
+    assert not samples.values[3].any()
+    assert min(samples.format.scale[:3]) > 0

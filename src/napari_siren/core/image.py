@@ -157,7 +157,8 @@ class Samples:
         seen = values[:, observed & ~kept_out].astype(np.float64)
         offset, scale = _normalisation(seen, value_range, array.dtype, joint=_is_photo(array.dtype, layout.channels))
         column = (slice(None), *(np.newaxis,) * len(spatial))
-        normalised = np.where(observed, (np.where(observed, values, 0) - offset[column]) / scale[column], 0)
+        divisor = np.where(scale > 0, scale, 1.0)
+        normalised = np.where(observed, (np.where(observed, values, 0) - offset[column]) / divisor[column], 0)
         return cls(
             array,
             np.ascontiguousarray(normalised, dtype=np.float32),
@@ -357,6 +358,8 @@ def _normalisation(
             limits = np.iinfo(dtype)
             lowest, highest = np.full(len(groups), float(limits.min)), np.full(len(groups), float(limits.max))
         offset, scale = lowest, highest - lowest
-    # A constant channel has no contrast to scale by: its offset says it all.
-    scale = np.where(scale > np.finfo(np.float64).tiny, scale, 1.0)
-    return np.broadcast_to(offset, channels).copy(), np.broadcast_to(scale, channels).copy()
+    offset, scale = np.broadcast_to(offset, channels), np.broadcast_to(scale, channels)
+    # A channel that is the same everywhere (an opaque image's alpha) comes back exactly, whatever the networks say.
+    constant = seen.min(axis=1) == seen.max(axis=1)
+    scale = np.where(constant, 0.0, np.where(scale > np.finfo(np.float64).tiny, scale, 1.0))
+    return np.where(constant, seen[:, 0], offset), scale
