@@ -11,10 +11,10 @@ OUT ?= out
 # mkdocs-material prints a notice about its successor on every build; this is its own switch for that.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup fit test lint docs bench clean
+.PHONY: help setup fit test lint docs screenshots bench clean
 
 help:  ## Show this help
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(STAMP)  ## Create .venv and install the package with its development tools
 	@.ci/system-packages
@@ -40,6 +40,9 @@ lint: setup  ## Check style, formatting, types and the plugin's manifest
 
 docs: setup  ## Build the documentation into build/site
 	$(BIN)/mkdocs build --strict
+
+screenshots: setup  ## Take the pictures of napari's window for README and documentation
+	$(BIN)/python docs/figures/screenshots.py
 
 bench: setup  ## Run the fitting benchmark
 	$(BIN)/python -m benchmarks.fit

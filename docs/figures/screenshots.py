@@ -1,0 +1,147 @@
+"""The pictures of napari's window in README and the tutorial: the panel before, during and after fits.
+
+    make screenshots
+
+Needs Xvfb where there is no screen. Each picture is a whole window of 1280 x 800.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+FOLDER = Path(__file__).parent / "napari"
+SIZE = (1280, 800)
+
+
+def wait(until: Callable[[], bool] = lambda: False, seconds: float = 240.0) -> None:
+    """Run the event loop until something is so, or for some time."""
+    from qtpy.QtWidgets import QApplication
+
+    app, end = QApplication.instance(), time.perf_counter() + seconds
+    while time.perf_counter() < end and not until():
+        app.processEvents()
+        time.sleep(0.002)
+
+
+@contextmanager
+def opened(sample: str, theme: str) -> Iterator[tuple[Any, Any]]:
+    """A viewer with a sample and the panel."""
+    import napari
+
+    viewer = napari.Viewer(show=True)
+    viewer.theme = theme
+    viewer.window._qt_window.resize(*SIZE)
+    viewer.open_sample("napari-siren", sample)
+    _, panel = viewer.window.add_plugin_dock_widget("napari-siren", "SIREN")
+    wait(seconds=1)
+    viewer.reset_view()
+    try:
+        yield viewer, panel
+    finally:
+        viewer.close()
+        wait(seconds=0.5)
+
+
+def estimated(panel: Any) -> Callable[[], bool]:
+    return lambda: "about" in panel.fit_panel.estimate.text()
+
+
+def idle(panel: Any) -> Callable[[], bool]:
+    from napari_siren.ui.session import State
+
+    return lambda: panel.session.state is State.IDLE
+
+
+def shoot(viewer: Any, name: str) -> None:
+    wait(seconds=0.7)
+    FOLDER.mkdir(exist_ok=True)
+    window = viewer.screenshot(canvas_only=False, flash=False)[..., :3]
+    # A photograph in a window: a fifth of the size of a PNG.
+    Image.fromarray(window).save(FOLDER / f"{name}.webp", quality=90, method=6)
+    print(name)
+
+
+def photo(theme: str) -> None:
+    """Before, early in, and after a fit of the photograph; then x6, close up."""
+    with opened("kodak23", theme) as (viewer, panel):
+        wait(estimated(panel), 30)
+        shoot(viewer, f"photo-before-{theme}")
+        steps: list[int] = []
+        panel.session.told.connect(lambda update: steps.append(update.progress.step))
+        panel.run_panel.fit_button.click()
+        wait(lambda: bool(steps) and steps[-1] >= 20)
+        shoot(viewer, f"photo-during-{theme}")
+        wait(idle(panel))
+        panel.sections["results"].expand(animate=False)
+        shoot(viewer, f"photo-after-{theme}")
+        panel.fit_panel.scale_slider.setValue(6)
+        wait(lambda: "[x6]" in viewer.layers[2].name, 60)
+        viewer.camera.center, viewer.camera.zoom = (0, 225, 195), 8
+        shoot(viewer, f"photo-close-{theme}")
+
+
+def stack(theme: str) -> None:
+    """A part of a confocal stack, drawn as a rectangle, fitted, and shown close up."""
+    with opened("confocal_stack", theme) as (viewer, panel):
+        image = viewer.layers[0]
+        scale = image.scale
+        viewer.dims.set_current_step(0, 12)
+        corners = [[12, 30, 30], [12, 30, 110], [12, 100, 110], [12, 100, 30]]
+        viewer.add_shapes(
+            [[[s * k for s, k in zip(scale, corner, strict=True)] for corner in corners]],
+            shape_type="rectangle",
+            name="around one cell",
+            edge_color="#ffb000",
+            face_color="transparent",
+            edge_width=0.4,
+            units=image.units,
+        )
+        viewer.layers.selection.active = image
+        panel.source_panel.region_box.setCurrentIndex(2)
+        panel.fit_panel.preset_box.setCurrentText("fast")
+        wait(estimated(panel), 30)
+        panel.run_panel.fit_button.click()
+        wait(idle(panel))
+        panel.sections["curve"].collapse(animate=False)
+        panel.sections["results"].expand(animate=False)
+        viewer.camera.center, viewer.camera.zoom = (4.6, 22.8, 24.6), 18
+        shoot(viewer, f"stack-{theme}")
+
+
+def advanced(theme: str) -> None:
+    """Every setting."""
+    with opened("small_photo", theme) as (viewer, panel):
+        panel.sections["curve"].collapse(animate=False)
+        panel.sections["settings"].expand(animate=False)
+        wait(estimated(panel), 30)
+        shoot(viewer, f"settings-{theme}")
+
+
+def main() -> None:
+    for theme in ("dark", "light"):
+        photo(theme)
+        stack(theme)
+        advanced(theme)
+
+
+if __name__ == "__main__":
+    # Neither the settings of whoever runs this nor a screen of theirs.
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["NAPARI_CONFIG"] = str(Path(home) / "settings.yaml")
+        os.environ["XDG_CONFIG_HOME"] = home
+        if os.environ.get("DISPLAY"):
+            screen: Any = nullcontext()
+        else:
+            from pyvirtualdisplay.display import Display
+
+            screen = Display(visible=False, size=(1400, 900), color_depth=24)
+        with screen:
+            main()
