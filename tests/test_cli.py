@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 import napari_siren as ns
 from napari_siren import arguments, console
 from napari_siren.cli import app
+from napari_siren.core.clock import Stopwatch
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.steps import FitSteps
 from napari_siren.sources import read_image, write_image
@@ -300,7 +301,7 @@ def test_checkpoints_are_saved_while_a_fit_goes_on(tmp_path: Path, monkeypatch: 
 
 def test_the_first_interrupt_keeps_the_best_so_far() -> None:
     before = signal.getsignal(signal.SIGINT)
-    result = console.follow(FitSteps(interrupted(1), nothing_to_see), quiet=True)
+    result = console.follow(FitSteps(interrupted(1), nothing_to_see, Stopwatch()), quiet=True)
     assert (result.history.stopped, result.history.step) == ("asked", [1, 2, 3])
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -308,7 +309,7 @@ def test_the_first_interrupt_keeps_the_best_so_far() -> None:
 def test_the_second_interrupt_aborts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        console.follow(FitSteps(interrupted(2), nothing_to_see), quiet=True)
+        console.follow(FitSteps(interrupted(2), nothing_to_see, Stopwatch()), quiet=True)
     assert signal.getsignal(signal.SIGINT) is before
 
 
