@@ -72,6 +72,7 @@ def shoot(viewer: Any, name: str) -> None:
 def photo(theme: str) -> None:
     """Before, early in, and after a fit of the photograph; then x6, close up."""
     with opened("kodak23", theme) as (viewer, panel):
+        panel.fit_panel.preset_box.setCurrentText("faithful")
         wait(estimated(panel), 30)
         shoot(viewer, f"photo-before-{theme}")
         steps: list[int] = []
@@ -92,21 +93,22 @@ def stack(theme: str) -> None:
     """A part of a confocal stack, drawn as a rectangle, fitted, and shown close up."""
     with opened("confocal_stack", theme) as (viewer, panel):
         image = viewer.layers[0]
-        scale = image.scale
         viewer.dims.set_current_step(0, 12)
-        corners = [[12, 30, 30], [12, 30, 110], [12, 100, 110], [12, 100, 30]]
+        # Without z, so that it shows in every slice.
+        corners = [[40, 50], [40, 90], [92, 90], [92, 50]]
         viewer.add_shapes(
-            [[[s * k for s, k in zip(scale, corner, strict=True)] for corner in corners]],
+            [corners],
+            scale=image.scale[1:],
             shape_type="rectangle",
             name="around one cell",
             edge_color="#ffb000",
             face_color="transparent",
-            edge_width=0.4,
-            units=image.units,
+            edge_width=1,
+            units=image.units[1:],
         )
         viewer.layers.selection.active = image
         panel.source_panel.region_box.setCurrentIndex(2)
-        panel.fit_panel.preset_box.setCurrentText("fast")
+        panel.fit_panel.preset_box.setCurrentText("faithful")
         wait(estimated(panel), 30)
         panel.run_panel.fit_button.click()
         wait(idle(panel))
