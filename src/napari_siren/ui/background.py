@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from typing import Any
 
-from napari.qt.threading import GeneratorWorker, create_worker
+from napari.qt.threading import FunctionWorker, GeneratorWorker, create_worker
 from napari.utils.notifications import Notification, NotificationSeverity, notification_manager
 
 from napari_siren.errors import SirenError
@@ -17,10 +17,22 @@ class SteeredWorker(GeneratorWorker):
     call_off: Callable[[], None] | None = None
 
     def quit(self) -> None:
-        """Call off."""
+        """Call off. The work then ends by itself, and what it returns is told as ever."""
         if self.call_off is not None:
             self.call_off()
-        super().quit()
+
+
+class FrankWorker(FunctionWorker):
+    """A worker that returns an exception like anything else, where napari would show it."""
+
+    def work(self) -> Any:
+        """Run the function."""
+        try:
+            return super().work()
+        except Exception as error:
+            self.returned.emit(error)
+            # So that nothing else is returned.
+            self.quit()
 
 
 def start_generator(
@@ -51,7 +63,7 @@ def start_generator(
 
 def start_function(work: Callable[..., Any], *arguments: Any, returned: Callable[[Any], None]) -> None:
     """Run a function in another thread; what it returns, or the exception that it raises, goes to `returned`."""
-    worker = create_worker(_outcome, work, *arguments, _ignore_errors=True)
+    worker = create_worker(work, *arguments, _worker_class=FrankWorker, _ignore_errors=True)
     worker.returned.connect(returned)
     worker.start()
 
@@ -62,10 +74,3 @@ def notify(error: Exception) -> None:
         notification_manager.dispatch(Notification(str(error), NotificationSeverity.ERROR))
     else:
         notification_manager.receive_error(type(error), error, error.__traceback__)
-
-
-def _outcome(work: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return work(*arguments)
-    except Exception as error:
-        return error

@@ -11,6 +11,7 @@ from napari_siren.core.config import FitConfig
 from napari_siren.errors import InputError
 from napari_siren.layers import RESULT_KEY
 from napari_siren.ui.background import notify
+from napari_siren.ui.session import State
 
 if TYPE_CHECKING:
     from napari_siren.core.field import Derivative
@@ -32,19 +33,24 @@ def open_panel(viewer: napari.Viewer) -> SirenWidget:
     """Give the panel of a viewer, opened and shown."""
     dock, panel = viewer.window.add_plugin_dock_widget("napari-siren", "SIREN")
     dock.show()
+    dock.raise_()
     return panel
 
 
 def fit_layer(viewer: napari.Viewer) -> None:
     """Fit the active layer with the settings that the panel shows."""
-    open_panel(viewer).start()
+    panel = _idle_panel(viewer)
+    if panel is not None and _pick_active(panel):
+        panel.start()
 
 
 def upscale_layer(viewer: napari.Viewer) -> None:
     """Ask for a scale and a preset, and fit the active layer with them."""
-    values = request_values({"scale": _SCALES, "preset": _PRESETS}, title="Upscale the layer")
+    panel = _idle_panel(viewer)
+    if panel is None or not _pick_active(panel):
+        return
+    values = request_values({"scale": _SCALES, "preset": _PRESETS}, title="Upscale the layer", parent=panel)
     if values is not None:
-        panel = open_panel(viewer)
         panel.set_config(FitConfig.preset(values["preset"]))
         panel.fit_panel.scale_slider.setValue(values["scale"])
         panel.start()
@@ -60,9 +66,28 @@ def add_laplacian(viewer: napari.Viewer) -> None:
     _add_derivative(viewer, "laplacian")
 
 
+def _idle_panel(viewer: napari.Viewer) -> SirenWidget | None:
+    """Give the panel, unless it is at a fit already: then say so."""
+    panel = open_panel(viewer)
+    if panel.session.state is State.IDLE:
+        return panel
+    notify(InputError("a fit is going on already: wait for its end, or press “Stop and keep” in the panel."))
+    return None
+
+
+def _pick_active(panel: SirenWidget) -> bool:
+    """Pick the active layer for the next fit, one that comes from a fit included; say so if it is no image."""
+    there = panel.source_panel.pick(panel.viewer.layers.selection.active)
+    if not there:
+        notify(InputError("select an Image layer in the layer list first: a field is fitted to an image."))
+    return there
+
+
 def _add_derivative(viewer: napari.Viewer, derivative: Derivative) -> None:
-    panel, layer = open_panel(viewer), viewer.layers.selection.active
-    session = panel.session
+    panel = _idle_panel(viewer)
+    if panel is None:
+        return
+    session, layer = panel.session, panel.viewer.layers.selection.active
     if layer is not None and RESULT_KEY in layer.metadata:
         session.adopt(layer)
     elif session.layers is None or session.result is None or session.layers.source is not layer:

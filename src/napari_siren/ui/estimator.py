@@ -36,7 +36,7 @@ class Estimator(QObject):
     ) -> None:
         super().__init__(parent)
         self._question = question
-        self._busy = self._stale = False
+        self._busy = self._stale = self._closed = False
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_SETTLED_MS)
@@ -44,10 +44,12 @@ class Estimator(QObject):
 
     def ask_again(self) -> None:
         """Something has changed."""
-        self._timer.start()
+        if not self._closed:
+            self._timer.start()
 
     def close(self) -> None:
-        """Ask no more."""
+        """Ask no more, and say no more."""
+        self._closed = True
         self._timer.stop()
 
     def _ask(self) -> None:
@@ -65,10 +67,12 @@ class Estimator(QObject):
 
     def _answer(self, text: Any) -> None:
         self._busy = False
+        if self._closed:
+            return
         self.said.emit(explain(text) if isinstance(text, Exception) else text)
         if self._stale:
             self._stale = False
-            self._timer.start()
+            self.ask_again()
 
 
 def _estimate(spec: LayerSpec, config: FitConfig, device: str) -> str:

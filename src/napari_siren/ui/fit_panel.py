@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
@@ -93,9 +94,8 @@ class FitPanel(QWidget):
         with QSignalBlocker(self.preset_box):
             self.preset_box.setCurrentText(name)
 
-    def recall(self, scale: float, device: str) -> None:
-        """Show what was chosen in the last session."""
-        self.scale_slider.setValue(scale)
+    def recall_device(self, device: str) -> None:
+        """Show a device that was chosen in the last session, there or not."""
         if self.device_box.findText(device) < 0:
             self.device_box.addItem(device)
         self.device_box.setCurrentText(device)
@@ -104,7 +104,8 @@ class FitPanel(QWidget):
         """Say how large a pixel of the image is."""
         self._pixel = pixel
         with QSignalBlocker(self.pixel_box):
-            self.pixel_box.setDecimals(4)
+            # Enough for the finest scale: 1 µm may be given in metres.
+            self.pixel_box.setDecimals(max(0, 4 - math.floor(math.log10(pixel))))
             self.pixel_box.setRange(pixel / _MOST_SCALE, pixel)
             self.pixel_box.setSingleStep(pixel / 20)
             self.pixel_box.setSuffix(f" {unit}")

@@ -9,8 +9,10 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from napari_siren.core.config import FitConfig
-from napari_siren.errors import DeviceError, SirenError
+from napari_siren.errors import DeviceError, InputError, SirenError
 from napari_siren.layer_spec import LayerData, LayerSpec
 from napari_siren.layers import (
     ErrorKind,
@@ -203,7 +205,7 @@ def run_fit(request: FitRequest, control: Control) -> Generator[Update, None, Ou
     try:
         return (yield from _fit(request, control))
     except Exception as error:
-        return Outcome(error=error)
+        return Outcome(error=None if control.cancelled else error)
 
 
 def make_layers(request: FitRequest, result: FitResult) -> dict[str, LayerData]:
@@ -235,9 +237,11 @@ def load_torch() -> None:
 
 def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outcome]:
     load_torch()
+    from napari_siren.core.estimate import learn
     from napari_siren.core.fit import fit_iter
 
     spec = request.spec.loaded()
+    _check_finite(spec)
     # What would fail at the end should not come to light only after the fit.
     check_scale(spec, request.scale)
     steps = fit_iter(
@@ -261,8 +265,23 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
             yield news.tell(progress)
     if control.cancelled:
         return Outcome()
+    learn(steps.result, request.device)
     result = with_layer(steps.result, request.spec)
     return Outcome(result, make_layers(request, result))
+
+
+def _check_finite(spec: LayerSpec) -> None:
+    """Refuse what `fit` would refuse, with a remedy that is at hand in napari."""
+    if spec.data is None or spec.data.dtype.kind != "f" or spec.missing is not None:
+        return
+    bad = int(np.count_nonzero(~np.isfinite(spec.data)))
+    if bad:
+        values = "value that is" if bad == 1 else "values that are"
+        raise InputError(
+            f"“{spec.name}” has {bad} {values} not finite (NaN or infinite). Choose a region without them: draw it in "
+            "a Shapes layer, or label what is good in a Labels layer. A script may have them filled in: "
+            "fit_layer(layer, missing=~np.isfinite(layer.data))."
+        )
 
 
 class _News:

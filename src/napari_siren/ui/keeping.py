@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
 from napari_siren.core.config import FitConfig
-from napari_siren.errors import SirenError, StorageError
+from napari_siren.errors import SirenError
 from napari_siren.files import written_aside
 from napari_siren.ui.background import notify, start_function
 from napari_siren.ui.fit_task import explain
@@ -62,8 +62,6 @@ class Keeper(QObject):
                 self._say(f"Saved {path.name}.")
         except SirenError as error:
             self._report(error)
-        except OSError as error:
-            self._report(StorageError(f"cannot write {path}: {error.strerror}. Choose another folder."))
 
     def load_settings(self) -> None:
         """Ask for a file, and show its settings."""
@@ -78,7 +76,15 @@ class Keeper(QObject):
 
     def _ask_where(self, title: str, kinds: str, suffix: str) -> Path | None:
         name, _ = QFileDialog.getSaveFileName(self.panel, title, "", kinds)
-        return Path(name if name.lower().endswith(suffix) else name + suffix) if name else None
+        if not name or name.lower().endswith(suffix):
+            return Path(name) if name else None
+        path = Path(name + suffix)
+        # The dialog has asked about the name that was typed only.
+        return path if not path.exists() or self._may_replace(path) else None
+
+    def _may_replace(self, path: Path) -> bool:
+        answer = QMessageBox.question(self.panel, "Save", f"{path.name} is there already. Replace it?")
+        return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _saved(self, path: Path | Exception) -> None:
         if isinstance(path, Exception):

@@ -9,6 +9,7 @@ import numpy as np
 
 from napari_siren.layer_reading import Placement
 from napari_siren.layer_spec import LayerData, LayerSpec
+from napari_siren.layers import METADATA_KEY
 from napari_siren.ui.previews import Preview, box_slices
 
 _PREVIEW = "reconstruction"
@@ -32,11 +33,19 @@ class ResultLayers:
     def __init__(self, viewer: Any, source: Any, spec: LayerSpec, layers: Mapping[str, Any] | None = None) -> None:
         self.viewer, self.source, self.spec = viewer, source, spec
         self._layers: dict[str, Any] = dict(layers or {})
+        # The pixels that previews may be written into, and those of a fit that is gone on with.
+        self._own: Any = None
+        self._before: Any = None
 
     def get(self, role: str) -> Any | None:
         """Give the layer of a role, while it is in the viewer."""
         layer = self._layers.get(role)
         return layer if layer is not None and layer in self.viewer.layers else None
+
+    def placed(self) -> LayerSpec:
+        """Give the spec where its layers are now, since the user may have moved them."""
+        layers = [layer for role in (_PREVIEW, *self._layers) if (layer := self.get(role)) is not None]
+        return self.spec.placed_as(layers[0]) if layers else self.spec
 
     def show_preview(self, preview: Preview) -> None:
         """Show a part of the reconstruction, as it is now."""
@@ -44,14 +53,20 @@ class ResultLayers:
         if layer is None:
             if _PREVIEW in self._layers:  # deleted while the fit goes on: not wanted
                 return
-            # The first preview is of everything: its array is what later ones are written into.
-            self._add(_PREVIEW, self.spec.like(preview.data, _PREVIEW))
+            # Marked as made by a fit at once: it is not to be picked as the next image.
+            self._add(_PREVIEW, self.spec.like(preview.data, _PREVIEW, {METADATA_KEY: {"role": _PREVIEW}}))
+            self._own = self._layers[_PREVIEW].data
             return
+        if layer.data is not self._own:
+            # The pixels of a fit that is gone on with are its result's, and are not to be written over.
+            self._before = layer.data
+            layer.data = self._own = layer.data.copy()
         layer.data[box_slices(preview.box, self.spec)] = np.expand_dims(preview.data, self.spec.held)
         layer.refresh(thumbnail=False, highlight=False, extent=False)
 
     def show(self, layers: dict[str, LayerData]) -> None:
         """Show what a fit gave, in the layers that are there or else in new ones."""
+        self._own = self._before = None
         for role, layer_data in layers.items():
             self.replace(role, layer_data)
 
@@ -82,12 +97,17 @@ class ResultLayers:
         if displayed:
             layer.colormap, layer.contrast_limits = meta["colormap"], meta["contrast_limits"]
 
-    def remove_preview(self) -> None:
-        """Take away the layer of a fit that was called off."""
+    def take_back(self) -> None:
+        """Take away what a fit that was called off has shown; where it went on from another, that one's comes back."""
         layer = self.get(_PREVIEW)
-        if layer is not None:
-            self.viewer.layers.remove(layer)
-        self._layers.pop(_PREVIEW, None)
+        if self._before is not None:
+            if layer is not None:
+                layer.data = self._before
+        elif self._own is not None:
+            if layer is not None:
+                self.viewer.layers.remove(layer)
+            self._layers.pop(_PREVIEW, None)
+        self._own = self._before = None
 
     def _add(self, role: str, layer_data: LayerData) -> None:
         data, meta, _ = layer_data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 from collections.abc import Callable
 from enum import Enum
@@ -54,6 +55,8 @@ class Session(QObject):
 
     changed = Signal()
     """The state or the result is another."""
+    adopted = Signal()
+    """The result is that of a layer which has been selected."""
     told = Signal(object)
     """An `Update` came."""
     said = Signal(str)
@@ -113,7 +116,7 @@ class Session(QObject):
             self._control.cancel()
             self._ended()
             if self.layers is not None:
-                self.layers.remove_preview()
+                self.layers.take_back()
         self.request = self.result = self.layers = None
         release_memory()
 
@@ -123,19 +126,27 @@ class Session(QObject):
         return self.request is not None and self.result is not None and self.result.state is not None
 
     def _begin(self, request: FitRequest) -> None:
+        self._wishes.clear()
         self.request = request
-        self._control = Control()
-        self._bar = activity(total=request.config.max_steps, desc=f"SIREN: {request.spec.name}")
+        control = self._control = Control()
+        # A viewer that closes does not close its panels; and of two viewers napari calls off the work of one only.
+        self.destroyed.connect(control.cancel)
         self._enter(State.FITTING)
         self.said.emit("Preparing…")
         self._worker = start_generator(
             run_fit,
             request,
-            self._control,
-            call_off=self._control.cancel,
+            control,
+            call_off=control.cancel,
             yielded=self._on_update,
             returned=self._on_outcome,
         )
+        # Last: napari handles events whenever it draws a bar, by which the fit may even have ended.
+        bar = activity(total=request.config.max_steps, desc=f"SIREN: {request.spec.name}")
+        if self._control is control:
+            self._bar = bar
+        else:
+            bar.close()
 
     def _on_update(self, update: Update) -> None:
         if self._control is None or self.layers is None:
@@ -146,11 +157,12 @@ class Session(QObject):
         shown = self.layers.get("reconstruction")
         if shown is not None:
             self._control.view = box_in_view(self.viewer, shown, self.layers.spec)
-        if self._bar is not None:
-            self._bar.update(update.progress.step - self._bar.n)
         self.told.emit(update)
         if self.state is not State.ENDING:
             self.said.emit(describe_progress(update))
+        if self._bar is not None:
+            # Last: later news, and even the outcome, may come while napari draws it.
+            self._bar.update(update.progress.step - self._bar.n)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if self._control is None or self.layers is None:
@@ -161,7 +173,7 @@ class Session(QObject):
             self.layers.show(outcome.layers)
             self.said.emit(describe_outcome(outcome.result))
         else:
-            self.layers.remove_preview()
+            self.layers.take_back()
             self.said.emit("Nothing was fitted." if outcome.error is None else explain(outcome.error))
         release_memory()
         self._enter(State.IDLE)
@@ -169,6 +181,8 @@ class Session(QObject):
             notify(outcome.error)
 
     def _ended(self) -> None:
+        if self._control is not None:
+            self.destroyed.disconnect(self._control.cancel)
         self._control = self._worker = None
         self.state = State.IDLE
         if self._bar is not None:
@@ -186,10 +200,16 @@ class Session(QObject):
         result = layer.metadata.get(RESULT_KEY)
         if result is None or result is self.result or self.state is not State.IDLE:
             return
-        role = layer.metadata.get(METADATA_KEY, {}).get("role", "upscaled")
+        self._wishes.clear()
         self.request, self.result = None, result
-        self.layers = ResultLayers(self.viewer, layer, spec_of(result).placed_as(layer), {role: layer})
+        # Others of the same fit may still be there; of two in a role it is the one that was selected.
+        siblings = [other for other in self.viewer.layers if other.metadata.get(RESULT_KEY) is result]
+        roles = {_role(other): other for other in (*siblings, layer)}
+        # The layer's name without what is in the brackets behind it.
+        spec = spec_of(result, re.sub(r" \[[^][]*\]$", "", layer.name)).placed_as(layer)
+        self.layers = ResultLayers(self.viewer, layer, spec, roles)
         self.said.emit(f"The model of {layer.name}. {describe_outcome(result)}")
+        self.adopted.emit()
         self.changed.emit()
 
     def rescale(self, scale: float) -> None:
@@ -197,8 +217,9 @@ class Session(QObject):
         self._wish("upscaled", lambda spec, result: upscaled_layer(spec, result, scale))
 
     def show_error(self, kind: ErrorKind) -> None:
-        """Show the error signed or absolute."""
-        self._wish("error", lambda spec, result: error_layer(spec, result, kind), displayed=True)
+        """Show the error signed or absolute; of a model that was opened there is none."""
+        if self.result is not None and self.result.samples is not None:
+            self._wish("error", lambda spec, result: error_layer(spec, result, kind), displayed=True)
 
     def show_derivative(self, derivative: Derivative, scale: float = 1) -> None:
         """Add the layer of a derivative."""
@@ -207,7 +228,7 @@ class Session(QObject):
     def _wish(self, role: str, make: Callable[[Any, FitResult], LayerData], displayed: bool = False) -> None:
         if self.result is None or self.layers is None or self.state is not State.IDLE:
             return
-        spec, result = self.layers.spec, self.result
+        spec, result = self.layers.placed(), self.result
         self._wishes[role] = (lambda: make(spec, result), displayed)
         if role not in self._rendering:
             self._render(role)
@@ -215,28 +236,32 @@ class Session(QObject):
     def _render(self, role: str) -> None:
         make, displayed = self._wishes.pop(role)
         self._rendering.add(role)
-        layers = self.layers
+        result = self.result
         self.said.emit("Rendering…")
 
         def returned(made: LayerData | Exception) -> None:
-            self._on_rendered(role, layers, made, displayed)
+            self._on_rendered(role, result, made, displayed)
 
         start_function(make, returned=returned)
 
-    def _on_rendered(
-        self, role: str, layers: ResultLayers | None, made: LayerData | Exception, displayed: bool
-    ) -> None:
+    def _on_rendered(self, role: str, result: FitResult | None, made: LayerData | Exception, displayed: bool) -> None:
         self._rendering.discard(role)
-        if layers is None or layers is not self.layers or self.result is None:  # of an earlier fit
+        if result is None or result is not self.result or self.layers is None:  # of an earlier fit
             pass
         elif isinstance(made, Exception):
             self.said.emit(explain(made))
             notify(made)
         else:
-            layers.replace(role, made, displayed)
-            self.said.emit(describe_outcome(self.result))
+            self.layers.replace(role, made, displayed)
+            self.said.emit(describe_outcome(result))
         if role in self._wishes:
             self._render(role)
+
+
+def _role(layer: Any) -> str:
+    """Tell what a layer that comes from a fit shows; one that was opened is like an upscaled one."""
+    role: str = layer.metadata.get(METADATA_KEY, {}).get("role", "upscaled")
+    return role
 
 
 def release_memory() -> None:

@@ -9,7 +9,7 @@ from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QWidget
 
 from napari_siren.errors import InputError
-from napari_siren.layer_reading import attribute, axis_kind, layer_kinds
+from napari_siren.layer_reading import attribute, axis_kind, layer_kinds, layer_title
 from napari_siren.layer_spec import LayerSpec
 from napari_siren.layers import METADATA_KEY
 from napari_siren.recipe import viewer_layer
@@ -110,7 +110,7 @@ class SourcePanel(QWidget):
         Raises
         ------
         InputError
-            There is no image layer.
+            There is no image layer, or nothing of it is in view and that is what is to be fitted.
         """
         layer = self.layer
         if layer is None:
@@ -118,6 +118,13 @@ class SourcePanel(QWidget):
         level = max(0, self.level_box.currentIndex()) if layer.multiscale else 0
         plane = self._plane(layer, level)
         return Source(layer, self._region(layer, plane, level), plane if any_held(plane) else None, level)
+
+    def pick(self, layer: Any) -> bool:
+        """Pick an image layer, one that comes from a fit included; False where it is none."""
+        index = self.layer_box.findData(layer)
+        if index >= 0:
+            self.layer_box.setCurrentIndex(index)
+        return bool(index >= 0)
 
     def let_go(self) -> None:
         """Follow the viewer no longer."""
@@ -137,6 +144,8 @@ class SourcePanel(QWidget):
             return None
         seen = field_of_view(self.viewer, layer, level)
         box = tuple(None if index is not None else edges for index, edges in zip(plane, seen, strict=True))
+        if any(edges is not None and edges[0] == edges[1] for edges in box):
+            raise InputError(f"nothing of {layer_title(layer)} is in view. Move it there, or choose another region.")
         return None if all(edges is None for edges in box) else box
 
     def _plane(self, layer: Any, level: int) -> tuple[int | None, ...]:
@@ -164,7 +173,10 @@ class SourcePanel(QWidget):
             self.layer_box.clear()
             for layer in images:
                 self.layer_box.addItem(layer.name, layer)
-            self.layer_box.setCurrentIndex(_index(images, picked) if picked in images else len(images) - 1)
+            # Where it is gone: the topmost one, rather not one that a fit has made.
+            others = [layer for layer in images if METADATA_KEY not in layer.metadata] or images
+            instead = others[-1] if others else None
+            self.pick(picked if picked in images else instead)
         self._list_regions(region)
         if self.layer is not picked:
             self._picked()
@@ -196,7 +208,7 @@ class SourcePanel(QWidget):
             # Made by a fit: the next one is rather of the image than of this.
             self.activated.emit(active)
         else:
-            self.layer_box.setCurrentIndex(self.layer_box.findData(active))
+            self.pick(active)
 
     def _picked(self, _index: int = 0) -> None:
         layer = self.layer

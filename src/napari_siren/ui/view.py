@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from napari_siren.layer_spec import LayerSpec
 
@@ -13,8 +15,7 @@ Box = tuple[tuple[int, int], ...]
 
 def shown_axes(viewer: Any, layer: Any) -> tuple[int, ...]:
     """Axes of a layer that a viewer shows as the picture's own, the others being at a slider's position."""
-    first = viewer.dims.ndim - layer.ndim
-    return tuple(sorted(axis - first for axis in viewer.dims.displayed if axis >= first))
+    return tuple(sorted(_displayed(viewer, layer)))
 
 
 def shown_plane(viewer: Any, layer: Any, level: int = 0) -> tuple[int | None, ...]:
@@ -39,20 +40,19 @@ def shown_plane(viewer: Any, layer: Any, level: int = 0) -> tuple[int | None, ..
 def field_of_view(viewer: Any, layer: Any, level: int = 0) -> tuple[tuple[int, int] | None, ...]:
     """Pixels of the layer that the canvas shows, (start, stop) along the picture's axes and None along the others.
 
-    A layer that is turned shows the box around what is seen. In 3D, and while the layer is hidden, that is all of it.
+    Where none is in view, start is stop along some axis. A layer that is turned shows the box around what is seen. In
+    3D, and while the layer is hidden, that is all of it: None along every axis.
     """
     shape, factors = _level(layer, level)
-    if viewer.dims.ndisplay != 2 or not layer.visible:
-        return (None,) * len(shape)
-    corners = np.asarray(layer.corner_pixels, dtype=np.float64)
-    if layer.multiscale:
-        corners = corners * layer.downsample_factors[layer.data_level]
     box: list[tuple[int, int] | None] = [None] * len(shape)
-    for axis in shown_axes(viewer, layer):
-        start = int(np.floor(corners[0, axis] / factors[axis]))
-        stop = int(np.ceil((corners[1, axis] + 1) / factors[axis]))
-        if stop - start > 1:
-            box[axis] = (max(0, start), min(shape[axis], stop))
+    if viewer.dims.ndisplay != 2 or not layer.visible:
+        return tuple(box)
+    corners = _canvas_corners(viewer, layer)
+    for axis in _displayed(viewer, layer):
+        # A pixel reaches half a pixel beyond its centre.
+        edges = (corners[:, axis] + 0.5) / factors[axis]
+        start, stop = np.clip([np.floor(edges.min()), np.ceil(edges.max())], 0, shape[axis])
+        box[axis] = (int(start), int(stop))
     return tuple(box)
 
 
@@ -76,7 +76,25 @@ def box_in_view(viewer: Any, layer: Any, spec: LayerSpec) -> Box | None:
             continue
         index, edges = plane[axis], seen[axis]
         box.append((index, index + 1) if index is not None else edges or (0, n))
-    return tuple(box)
+    return tuple(box) if all(start < stop for start, stop in box) else None
+
+
+def _displayed(viewer: Any, layer: Any) -> list[int]:
+    """Axes of a layer that are the picture's own, in the order of the canvas, as napari has it: the last ones."""
+    first = viewer.dims.ndim - layer.ndim
+    return [axis - first for axis in viewer.dims.order if axis >= first][-viewer.dims.ndisplay :]
+
+
+def _canvas_corners(viewer: Any, layer: Any) -> npt.NDArray[np.float64]:
+    """Positions of the canvas's corners in pixels of a layer (of level 0), (4, layer.ndim).
+
+    By the camera: the layer's own `corner_pixels` are those that were loaded, of a multiscale layer perhaps far more.
+    """
+    camera = viewer.scene.camera
+    centre, half = np.array(camera.center[-2:]), np.array(viewer.canvas.viewbox_size(viewer.layers)) / camera.zoom / 2
+    corners = np.tile(np.array(viewer.dims.point[-layer.ndim :], dtype=np.float64), (4, 1))
+    corners[:, _displayed(viewer, layer)] = [centre + half * signs for signs in product((-1, 1), repeat=2)]
+    return np.array([layer.world_to_data(corner) for corner in corners])
 
 
 def _level(layer: Any, level: int) -> tuple[tuple[int, ...], tuple[float, ...]]:

@@ -10,7 +10,7 @@ from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QSpinBox, QVBoxLayout, QWidget
 
 from napari_siren.core.config import FitConfig
-from napari_siren.errors import ConfigError, SirenError
+from napari_siren.errors import SirenError
 from napari_siren.layer_spec import LayerSpec
 from napari_siren.recipe import as_python
 from napari_siren.ui.background import notify
@@ -69,6 +69,9 @@ class SirenWidget(QWidget):
         self._connect()
         self._on_source()
         self._on_theme()
+        active = self.viewer.layers.selection.active
+        if active is not None:
+            self.session.adopt(active)
 
     # ---- what is asked for ---------------------------------------------------------------------------------
 
@@ -87,7 +90,8 @@ class SirenWidget(QWidget):
             self.seed_box.value(),
             self.fit_panel.scale,
             self.result_panel.error_kind,
-            self.preferences.preview_rate,
+            # As it is now, since nothing in the panel shows it.
+            Preferences.load().preview_rate,
         )
 
     def code(self) -> str:
@@ -191,6 +195,7 @@ class SirenWidget(QWidget):
         results.copy_code.connect(self.keeper.copy_code)
         results.save_settings.connect(self.keeper.save_settings)
         results.load_settings.connect(self.keeper.load_settings)
+        session.adopted.connect(self.curve.clear)
         session.changed.connect(self._on_session)
         session.told.connect(self._on_update)
         session.said.connect(run.say)
@@ -250,9 +255,14 @@ class SirenWidget(QWidget):
 
     # ---- from one session to the next ------------------------------------------------------------------------
 
+    @property
+    def _preferred(self) -> list[str]:
+        return [self.preferences.preset, self.preferences.device]
+
     def _remember(self) -> None:
         remember(
             {
+                "preferences": self._preferred,
                 "preset": self.settings_form.config().name,
                 "settings": self.settings_form.overrides(),
                 "scale": self.fit_panel.scale,
@@ -265,13 +275,16 @@ class SirenWidget(QWidget):
     def _recall(self, last: dict[str, Any]) -> None:
         """Show the settings of the last session; what no longer makes sense is left as the preferences have it."""
         try:
-            self.set_config(FitConfig.preset(last["preset"], **last["settings"]))
-            self.fit_panel.recall(float(last["scale"]), str(last["device"]))
+            # What has been chosen in the preferences since then counts.
+            if last["preferences"] == self._preferred:
+                self.set_config(FitConfig.preset(last["preset"], **last["settings"]))
+                self.fit_panel.recall_device(str(last["device"]))
+            self.fit_panel.scale_slider.setValue(float(last["scale"]))
             self.result_panel.error_box.setCurrentText(last["error"])
             expanded = last["sections"]
             for name, section in self.sections.items():
                 (section.expand if expanded[name] else section.collapse)(animate=False)
-        except (ConfigError, KeyError, TypeError, ValueError):
+        except (SirenError, KeyError, TypeError, ValueError, OverflowError):
             return
 
     # ---- the end ---------------------------------------------------------------------------------------------

@@ -1,0 +1,150 @@
+"""The estimate: in the background, of what is asked for now."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from qtpy.QtCore import QCoreApplication, QThreadPool
+
+from napari_siren.core import estimate as estimate_module
+from napari_siren.core.config import FitConfig
+from napari_siren.core.estimate import Estimate
+from napari_siren.errors import DeviceError, InputError
+from napari_siren.layer_spec import LayerSpec
+from napari_siren.ui import estimator as estimator_module
+from napari_siren.ui.estimator import Estimator
+
+SPEC = LayerSpec.of(SimpleNamespace(data=np.zeros((5, 12, 16, 3), np.uint8), rgb=True), lazily=True)
+
+
+class Asker:
+    """Asks an estimator whose trials wait to be let go."""
+
+    def __init__(self) -> None:
+        self.wish: Any = "first"
+        self.questions = 0
+        self.said: list[str] = []
+        self.tried: list[Any] = []
+        self.trying, self.go = threading.Event(), threading.Event()
+        self.estimator = Estimator(self.question)
+        self.estimator.said.connect(self.said.append)
+
+    def question(self) -> Any:
+        self.questions += 1
+        if isinstance(self.wish, Exception):
+            raise self.wish
+        return None if self.wish is None else (SPEC, FitConfig(), self.wish)
+
+    def estimate(self, shape: Any, channels: int, config: FitConfig, device: str) -> Estimate:
+        self.tried.append((shape, channels, device))
+        self.trying.set()
+        assert self.go.wait(20)
+        if device == "broken":
+            raise DeviceError("the device is gone.")
+        if device == "strange":
+            raise ZeroDivisionError("of a driver")
+        return Estimate(8.0, 10**6, 1, 1, "plain", device, True, None)
+
+    def ask(self, wish: Any) -> None:
+        self.wish = wish
+        self.estimator.ask_again()
+
+    def settle(self) -> None:
+        """Let the trials go on, and all that follows from them."""
+        self.go.set()
+        assert QThreadPool.globalInstance().waitForDone(20_000)
+        QCoreApplication.processEvents()
+
+
+@pytest.fixture
+def asker(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Asker]:
+    monkeypatch.setattr(estimator_module, "_SETTLED_MS", 5)
+    asker = Asker()
+    monkeypatch.setattr(estimate_module, "estimate", asker.estimate)
+    yield asker
+    asker.estimator.close()
+    asker.settle()
+
+
+def test_it_says_what_a_fit_will_take(asker: Asker, qtbot: Any) -> None:
+    asker.go.set()
+    asker.ask("cpu")
+    qtbot.waitUntil(lambda: bool(asker.said))
+    assert asker.said == ["cpu: about 8 s, 1 MB"]
+    assert asker.tried == [((5, 12, 16), 3, "cpu")]
+
+
+def test_many_changes_at_once_are_one_question(asker: Asker, qtbot: Any) -> None:
+    asker.go.set()
+    for device in ("first", "second", "third"):
+        asker.ask(device)
+    qtbot.waitUntil(lambda: bool(asker.said))
+    assert asker.questions == 1
+    assert asker.said == ["third: about 8 s, 1 MB"]
+
+
+def test_of_the_wishes_during_a_trial_the_last_one_counts(asker: Asker, qtbot: Any) -> None:
+    asker.ask("first")
+    qtbot.waitUntil(asker.trying.is_set)
+    for device in ("second", "third", "fourth"):
+        asker.ask(device)
+        qtbot.wait(10)
+    assert len(asker.tried) == 1
+    asker.go.set()
+    qtbot.waitUntil(lambda: len(asker.said) == 2)
+    assert asker.said == ["first: about 8 s, 1 MB", "fourth: about 8 s, 1 MB"]
+    assert len(asker.tried) == 2
+
+
+@pytest.mark.parametrize(
+    ("wish", "text"),
+    [
+        (InputError("there is no image."), "there is no image."),
+        ("broken", "the device is gone."),
+        ("strange", "ZeroDivisionError: of a driver"),
+    ],
+)
+def test_it_says_why_there_is_no_estimate_and_is_ready_for_the_next(
+    asker: Asker, qtbot: Any, wish: Any, text: str
+) -> None:
+    asker.go.set()
+    asker.ask(wish)
+    qtbot.waitUntil(lambda: asker.said == [text])
+    asker.ask("cpu")
+    qtbot.waitUntil(lambda: len(asker.said) == 2)
+    assert asker.said[-1] == "cpu: about 8 s, 1 MB"
+
+
+def test_where_nothing_is_asked_for_it_says_nothing(asker: Asker, qtbot: Any) -> None:
+    asker.go.set()
+    asker.ask(None)
+    qtbot.waitUntil(lambda: asker.questions == 1)
+    asker.settle()
+    assert (asker.said, asker.tried) == ([], [])
+
+
+def test_when_closed_it_neither_asks_nor_says_any_more(asker: Asker, qtbot: Any) -> None:
+    asker.ask("first")
+    qtbot.waitUntil(asker.trying.is_set)
+    asker.ask("second")
+    qtbot.wait(10)
+    asker.estimator.close()
+    asker.settle()
+    asker.ask("third")
+    qtbot.wait(20)
+    assert asker.questions == 1
+    assert asker.said == []
+
+
+def test_a_real_estimate(qtbot: Any) -> None:
+    config = FitConfig.preset("fast", engine="plain", hidden_features=4, hidden_layers=1)
+    estimator = Estimator(lambda: (SPEC, config, "cpu"))
+    with qtbot.waitSignal(estimator.said, timeout=20_000) as said:
+        estimator.ask_again()
+    assert re.fullmatch(r"cpu \(\d+ threads\): about \d+ s, \d+ MB", said.args[0])
