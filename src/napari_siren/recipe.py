@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,7 +27,7 @@ class Code(str):
 
 def viewer_layer(name: str) -> Code:
     """Give the code for a layer of the viewer."""
-    return Code(f"viewer.layers[{name!r}]")
+    return Code(f"viewer.layers[{_literal(name)}]")
 
 
 def as_python(layer_name: str, scale: float, settings: Mapping[str, Any], **arguments: Any) -> str:
@@ -52,9 +53,9 @@ def as_python(layer_name: str, scale: float, settings: Mapping[str, Any], **argu
     <BLANKLINE>
     viewer = napari.current_viewer()
     fitted = ns.fit_layer(
-        viewer.layers['cells'],
+        viewer.layers["cells"],
         scale=2,
-        preset='fast',
+        preset="fast",
         max_steps=100,
         viewer=viewer,
     )
@@ -68,7 +69,12 @@ def as_python(layer_name: str, scale: float, settings: Mapping[str, Any], **argu
         "viewer = napari.current_viewer()",
         "fitted = ns.fit_layer(",
         f"    {viewer_layer(layer_name)},",
-        *(f"    {name}={value!r}," for name, value in keywords.items()),
+        *(f"    {name}={_literal(value)}," for name, value in keywords.items()),
         ")",
     ]
     return "\n".join(lines)
+
+
+def _literal(value: Any) -> str:
+    """Give the code for a value; strings in double quotes, as formatters have them."""
+    return json.dumps(value, ensure_ascii=False) if type(value) is str else repr(value)

@@ -265,10 +265,10 @@ def test_shapes_and_labels_mark_the_pixels(model: ViewerModel, panel: SourcePane
     assert panel.layer is cells
     pick(panel.region_box, "Labels: nuclei")
     assert panel.source().spec().shape == (5, 2)
-    assert repr(panel.source().arguments()["region"]) == "viewer.layers['nuclei']"
+    assert repr(panel.source().arguments()["region"]) == 'viewer.layers["nuclei"]'
     pick(panel.region_box, 'Shapes: the "box"')
     assert panel.source().spec().shape == (10, 15)
-    assert repr(panel.source().arguments()["region"]) == "viewer.layers['the \"box\"']"
+    assert repr(panel.source().arguments()["region"]) == 'viewer.layers["the \\"box\\""]'
 
 
 # ---- the extent ------------------------------------------------------------------------------------------
