@@ -114,6 +114,7 @@ def stack(theme: str) -> None:
         wait(idle(panel))
         panel.sections["curve"].collapse(animate=False)
         panel.sections["results"].expand(animate=False)
+        viewer.layers.move(1, len(viewer.layers))
         viewer.camera.center, viewer.camera.zoom = (4.6, 22.8, 24.6), 18
         shoot(viewer, f"stack-{theme}")
 
