@@ -17,7 +17,7 @@ ORTHOGONALISE = PlainEngine(torch.device("cpu")).orthogonalise
 
 
 def optimizer(theta: torch.Tensor, **fields: object) -> Optimizer:
-    return Optimizer(FitConfig(**fields), SHAPE, theta, ORTHOGONALISE)
+    return Optimizer(FitConfig(**fields), SHAPE, theta)
 
 
 def gradients(count: int, tiles: int) -> list[torch.Tensor]:
@@ -31,7 +31,7 @@ def test_adam_is_the_adam_of_pytorch() -> None:
     ours = optimizer(theta, optimizer="adam", learning_rate=3e-3, beta1=0.9, beta2=0.999)
     theirs = torch.optim.Adam([reference], lr=3e-3, betas=(0.9, 0.999))
     for gradient in gradients(10, 3):
-        ours.step(gradient, torch.ones(3))
+        ours.move(gradient, torch.ones(3), ORTHOGONALISE)
         reference.grad = gradient
         theirs.step()
     torch.testing.assert_close(theta, reference.detach(), atol=1e-6, rtol=1e-5)
@@ -40,7 +40,7 @@ def test_adam_is_the_adam_of_pytorch() -> None:
 def test_every_tile_has_a_rate_of_its_own() -> None:
     theta = torch.zeros(2, SHAPE.parameters)
     steps = optimizer(theta)
-    steps.step(gradients(1, 1)[0].expand(2, -1), torch.tensor([1.0, 0.25]))
+    steps.move(gradients(1, 1)[0].expand(2, -1), torch.tensor([1.0, 0.25]), ORTHOGONALISE)
     torch.testing.assert_close(theta[1], 0.25 * theta[0])
     assert theta[0].any()
 
@@ -48,7 +48,9 @@ def test_every_tile_has_a_rate_of_its_own() -> None:
 def test_muon_moves_hidden_matrices_by_orthogonal_steps_of_its_rate_and_adam_the_rest() -> None:
     theta = torch.zeros(2, SHAPE.parameters)
     gradient = gradients(1, 2)[0]
-    optimizer(theta, muon_learning_rate=0.1, learning_rate=0.01, momentum=0.9).step(gradient, torch.ones(2))
+    optimizer(theta, muon_learning_rate=0.1, learning_rate=0.01, momentum=0.9).move(
+        gradient, torch.ones(2), ORTHOGONALISE
+    )
     moved = SHAPE.hidden_matrices(theta)
     sizes = torch.linalg.svdvals(moved)
     torch.testing.assert_close(sizes, torch.full_like(sizes, 0.1), rtol=0.15, atol=0)
@@ -60,15 +62,15 @@ def test_muon_moves_hidden_matrices_by_orthogonal_steps_of_its_rate_and_adam_the
 def test_muon_without_hidden_matrices_is_adam() -> None:
     shape = SirenShape(2, 1, 1, 6)
     theta = torch.zeros(1, shape.parameters)
-    muon = Optimizer(FitConfig(optimizer="muon"), shape, theta, ORTHOGONALISE)
-    muon.step(torch.ones_like(theta), torch.ones(1))
+    muon = Optimizer(FitConfig(optimizer="muon"), shape, theta)
+    muon.move(torch.ones_like(theta), torch.ones(1), ORTHOGONALISE)
     torch.testing.assert_close(theta, torch.full_like(theta, -muon.config.learning_rate))
 
 
 def test_no_gradient_no_step() -> None:
     theta = torch.randn(2, SHAPE.parameters)
     before = theta.clone()
-    optimizer(theta).step(torch.zeros_like(theta), torch.ones(2))
+    optimizer(theta).move(torch.zeros_like(theta), torch.ones(2), ORTHOGONALISE)
     assert torch.equal(theta, before)
 
 
@@ -78,11 +80,11 @@ def test_a_loaded_state_goes_on_as_if_never_interrupted(kind: str) -> None:
     whole, first, second = (optimizer(theta, optimizer=kind) for theta in (straight, stopped, stopped))
     *before, last = gradients(4, 2)
     for gradient in before:
-        whole.step(gradient, torch.ones(2))
-        first.step(gradient, torch.ones(2))
+        whole.move(gradient, torch.ones(2), ORTHOGONALISE)
+        first.move(gradient, torch.ones(2), ORTHOGONALISE)
     second.load({name: tensor.clone() for name, tensor in first.state().items()})
-    whole.step(last, torch.ones(2))
-    second.step(last, torch.ones(2))
+    whole.move(last, torch.ones(2), ORTHOGONALISE)
+    second.move(last, torch.ones(2), ORTHOGONALISE)
     assert torch.equal(straight, stopped)
 
 
@@ -91,7 +93,7 @@ def test_reset_makes_some_tiles_as_new_and_leaves_the_others(kind: str) -> None:
     theta = torch.zeros(2, SHAPE.parameters)
     steps = optimizer(theta, optimizer=kind)
     for gradient in gradients(3, 2):
-        steps.step(gradient * torch.tensor([[torch.nan], [1.0]]), torch.ones(2))
+        steps.move(gradient * torch.tensor([[torch.nan], [1.0]]), torch.ones(2), ORTHOGONALISE)
     kept = {name: tensor[1].clone() for name, tensor in steps.state().items()}
     steps.reset(torch.tensor([True, False]))
     for name, tensor in steps.state().items():

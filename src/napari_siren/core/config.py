@@ -113,6 +113,9 @@ class FitConfig(BaseModel):
     engine: Literal["auto", "native", "plain"] = "auto"
     """How a step is carried out: "native", the compiled kernel (needs a C compiler, CPU only); "plain",
     PyTorch; "auto", the kernel where it is there and pays."""
+    precision: Literal["auto", "float32"] = "auto"
+    """How exact the products of a step are: "auto" takes bfloat16 with float32 sums for the first steps, where the
+    engine is native and the processor multiplies such matrices (Intel AMX); "float32" keeps to it throughout."""
     threads: int | None = Field(None, ge=1, le=1024)
     """Threads of the native engine; None takes as many as PyTorch does."""
     max_memory: int | None = Field(None, ge=1)
@@ -220,6 +223,7 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "averaging": 0.0,
         "max_steps": 15_000,
         "value_range": "full",
+        "precision": "float32",
     },
 }
 

@@ -29,18 +29,13 @@ class Optimizer:
     shape
         Which columns are hidden matrices.
     theta
-        (tiles, parameters); changed in place by `step`.
-    orthogonalise
-        (…, n, n) -> the nearest orthogonal matrices.
+        (tiles, parameters); changed in place by `move`.
     """
 
-    def __init__(
-        self, config: FitConfig, shape: SirenShape, theta: Tensor, orthogonalise: Callable[[Tensor], Tensor]
-    ) -> None:
+    def __init__(self, config: FitConfig, shape: SirenShape, theta: Tensor) -> None:
         self.config = config
         self.shape = shape
         self.theta = theta
-        self.orthogonalise = orthogonalise
         muon = config.optimizer == "muon" and shape.hidden_layers > 1
         self.adam_columns = shape.hidden_start if muon else shape.parameters
         self.mean = torch.zeros(len(theta), self.adam_columns, device=theta.device)
@@ -49,8 +44,8 @@ class Optimizer:
         self.count = torch.zeros(len(theta), 1, device=theta.device)
         self.epsilon = _PAPER_EPSILON if config.optimizer == "adam" else _EPSILON
 
-    def step(self, gradient: Tensor, rate: Tensor) -> None:
-        """Move the parameters.
+    def move(self, gradient: Tensor, rate: Tensor, orthogonalise: Callable[[Tensor], Tensor]) -> None:
+        """Move the parameters. An engine may do the same in a way of its own (`Engine.update`).
 
         Parameters
         ----------
@@ -58,10 +53,12 @@ class Optimizer:
             (tiles, parameters).
         rate
             (tiles,): share of the configured step sizes.
+        orthogonalise
+            (…, n, n) -> the nearest orthogonal matrices.
         """
         self._adam(gradient[:, : self.adam_columns], rate)
         if self.momentum is not None:
-            self._muon(self.shape.hidden_matrices(gradient), rate)
+            self._muon(self.shape.hidden_matrices(gradient), rate, orthogonalise)
 
     def _adam(self, gradient: Tensor, rate: Tensor) -> None:
         config = self.config
@@ -72,10 +69,10 @@ class Optimizer:
         scale = (self.square / (1 - config.beta2**self.count)).sqrt_().add_(self.epsilon)
         self.theta[:, : self.adam_columns].sub_(self.mean / scale * size)
 
-    def _muon(self, gradient: Tensor, rate: Tensor) -> None:
+    def _muon(self, gradient: Tensor, rate: Tensor, orthogonalise: Callable[[Tensor], Tensor]) -> None:
         assert self.momentum is not None
         self.momentum.lerp_(gradient, 1 - self.config.momentum)
-        direction = self.orthogonalise(torch.lerp(gradient, self.momentum, self.config.momentum))
+        direction = orthogonalise(torch.lerp(gradient, self.momentum, self.config.momentum))
         size = self.config.muon_learning_rate * rate[:, None, None, None]
         self.shape.hidden_matrices(self.theta).sub_(direction.mul_(size))
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_siren.core.accel import PlainEngine, choose_engine
+from napari_siren.core.accel import Engine, PlainEngine, RoughEngine, choose_engine
 from napari_siren.core.blend import Blend
 from napari_siren.core.clock import Stopwatch
 from napari_siren.core.config import FitConfig
@@ -31,6 +31,8 @@ _CHECK_EVERY = 10
 # A tile whose loss is so many times what it was before the first step has diverged.
 _DIVERGED = 4.0
 _BACK_OFF = 0.5
+# So much of a fit may go with rough gradients: measured, the end is then as good, and with more it is not.
+_ROUGH_SHARE = 0.85
 # What does not change what a fit is heading for.
 _FREE_SETTINGS = {
     "name",
@@ -38,6 +40,7 @@ _FREE_SETTINGS = {
     "max_seconds",
     "target_psnr",
     "engine",
+    "precision",
     "threads",
     "max_memory",
     "memory_fraction",
@@ -105,7 +108,7 @@ class Run:
         )
         self.x = self.targets.coordinates.to(device)
         self.loss: Loss = self.targets.loss(device)
-        self.optimizer = Optimizer(config, self.plan.shape, self.siren.theta, self.engine.orthogonalise)
+        self.optimizer = Optimizer(config, self.plan.shape, self.siren.theta)
         self.gradient = torch.empty_like(self.siren.theta)
         self.mean = Siren(self.siren.shape, self.siren.theta.clone(), self.siren.omega_0)
         self.expected_mse = float("nan")
@@ -116,6 +119,7 @@ class Run:
         self.step_count = 0
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
         self.engine.check = self.clock.check
+        self.rough = RoughEngine.of(self.engine, self.plan.shape) if config.precision == "auto" else None
         if state is not None:
             self._load(state)
 
@@ -132,14 +136,14 @@ class Run:
     def step(self) -> Progress:
         """Take one step over every pixel."""
         done = self.done()
-        losses = self._guarded(lambda: self.engine.gradient(self.siren, self.x, self.loss, self.gradient))
+        losses = self._guarded(lambda: self._engine(done).gradient(self.siren, self.x, self.loss, self.gradient))
         if self.step_count == 0:
             self.start_loss.copy_(losses)
         if self.step_count % _CHECK_EVERY == 0:
             self._keep_best()
             self._roll_back(losses)
-        self.optimizer.step(self.gradient, self.rate * schedule(self.config, done))
-        self.mean.theta.lerp_(self.siren.theta, 1 - self.config.averaging)
+        rate = self.rate * schedule(self.config, done)
+        self.engine.update(self.optimizer, self.gradient, rate, self.mean.theta)
         self.step_count += 1
         progress = self._progress(losses)
         self.history.add(progress)
@@ -179,6 +183,10 @@ class Run:
         # On a CPU blocks that fit the cache are faster than larger ones.
         return min(left, PlainEngine.cache_bytes) if self.device.type == "cpu" else left
 
+    def _engine(self, done: float) -> Engine:
+        """Give the engine for the gradient when a share of the fit is done."""
+        return self.engine if self.rough is None or done >= _ROUGH_SHARE else self.rough
+
     # ---- one step ------------------------------------------------------------------------------------
 
     def _guarded(self, compute: Callable[[], Tensor]) -> Tensor:
@@ -189,6 +197,7 @@ class Run:
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
+                self.rough = None  # it needs as much; one engine is enough to shrink
                 if not self.engine.shrink():
                     raise DeviceError(
                         f"memory ran out on {self.device}, even with the smallest blocks. Free some, or fit the image "

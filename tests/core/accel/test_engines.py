@@ -10,16 +10,20 @@ import stat
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import platformdirs
 import pytest
 import torch
 from torch import Tensor, nn
 
-from napari_siren.core.accel import NativeEngine, PlainEngine, choose_engine, forward, kernel, native
+import napari_siren as ns
+from napari_siren.core.accel import NativeEngine, PlainEngine, RoughEngine, choose_engine, forward, kernel, native
 from napari_siren.core.config import FitConfig
 from napari_siren.core.loss import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.optim import Optimizer
 from napari_siren.errors import ConfigError
 
 CPU = torch.device("cpu")
@@ -51,7 +55,15 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.param in ("AVX", "AVX2") and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
         pytest.skip(f"this machine has no {request.param}")
     path = tmp_path_factory.mktemp("kernel") / "siren.so"
-    command = [compiler, *native._OPTIMISE, *MACHINES[request.param], str(native._SOURCE), "-o", str(path)]
+    command = [
+        compiler,
+        *native._OPTIMISE,
+        *MACHINES[request.param],
+        *map(str, native._SOURCES),
+        "-o",
+        str(path),
+        "-lm",
+    ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr
     return NativeEngine(ctypes.CDLL(str(path)), threads=2)
@@ -171,7 +183,8 @@ def test_native_orthogonalisation_is_the_plain_one(engine: NativeEngine) -> None
     for size in (1, 5, 16, 27, 33):
         matrices = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(size))
         expected = PLAIN.orthogonalise(matrices.clone())
-        torch.testing.assert_close(engine.orthogonalise(matrices.clone()), expected, atol=2e-4, rtol=0)
+        # With AMX a factor is two bfloat16; the iteration is steep near 0 and forgives that near 1.
+        torch.testing.assert_close(engine.orthogonalise(matrices.clone()), expected, atol=1e-3, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e6])
@@ -366,3 +379,101 @@ def test_forward_takes_any_dtype() -> None:
     assert_close(forward(siren, x).double(), expected)
     torch.testing.assert_close(forward(siren.to(dtype=torch.float64), x.double()), expected)
     assert math.isfinite(float(expected.sum()))
+
+
+# ---- the optimiser's step ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fields", [{}, {"optimizer": "adam"}, {"hidden_layers": 1}], ids=["muon", "adam", "one layer"])
+@pytest.mark.parametrize("width", [1, 16, 33])
+def test_native_steps_are_plain_steps(engine: NativeEngine, fields: dict[str, Any], width: int) -> None:
+    config = FitConfig(averaging=0.7, **fields)
+    shape = SirenShape(2, 3, config.hidden_layers, width)
+    generator = torch.Generator().manual_seed(0)
+    theta = torch.randn(5, shape.parameters, generator=generator)
+    gradients = torch.randn(4, *theta.shape, generator=generator)
+    rate = torch.rand(5, generator=generator)
+    ends = []
+    for worker in (engine, PLAIN):
+        moved, average = theta.clone(), theta.clone()
+        optimizer = Optimizer(config, shape, moved)
+        for gradient in gradients:
+            worker.update(optimizer, gradient, rate, average)
+        ends.append((moved, average, *optimizer.state().values()))
+    for found, expected in zip(*ends, strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-4)
+    assert not torch.equal(ends[0][0], theta)
+
+
+# ---- rough gradients -------------------------------------------------------------------------------------
+
+
+def rough_engine(shape: SirenShape) -> RoughEngine:
+    built = kernel()
+    if built.library is None or not native.amx_ready(built.library):
+        pytest.skip("no AMX here")
+    rough = RoughEngine.of(NativeEngine(built.library, threads=2), shape)
+    assert rough is not None
+    return rough
+
+
+def assert_about(found: Tensor, expected: Tensor) -> None:
+    """Equal to about three digits in the norm."""
+    assert torch.isfinite(found).all()
+    assert (found - expected).norm() <= 1e-2 * expected.norm()
+
+
+@pytest.mark.parametrize(
+    ("shape", "samples", "own"),
+    [
+        pytest.param(SirenShape(2, 1, 1, 5), 1, False, id="one layer, one sample"),
+        pytest.param(SirenShape(1, 1, 2, 7), 33, False, id="1-D"),
+        pytest.param(SirenShape(2, 3, 3, 28), 676, False, id="faithful"),
+        pytest.param(SirenShape(2, 16, 4, 32), 65, True, id="full width"),
+        pytest.param(SirenShape(3, 2, 8, 16), 343, True, id="3-D, deep"),
+    ],
+)
+def test_rough_is_plain_to_three_digits(shape: SirenShape, samples: int, own: bool) -> None:
+    rough, siren = rough_engine(shape), make_siren(shape, omega_0=1.5)
+    x = make_coordinates(shape, samples, siren.tiles if own else 1)
+    assert_about(rough.forward(siren, x), PLAIN.forward(siren, x))
+    loss = make_squared(siren, samples)
+    for found, expected in zip(gradient_of(rough, siren, x, loss), gradient_of(PLAIN, siren, x, loss), strict=True):
+        assert_about(found, expected)
+    # What is compared with others is exact.
+    assert_close(rough.losses(siren, x, loss), PLAIN.losses(siren, x, loss))
+
+
+def test_rough_is_plain_where_samples_see_each_other() -> None:
+    siren = make_siren(SirenShape(2, 3, 3, 21), tiles=5)
+    x = make_coordinates(siren.shape, 6 * 7 * 4, 1)
+    loss = ObservedLoss(make_squared(siren, 42), (6, 7), 2, torch.linspace(0, 0.2, 5))
+    expected = gradient_of(PLAIN, siren, x, loss)
+    for found, wanted in zip(gradient_of(rough_engine(siren.shape), siren, x, loss), expected, strict=True):
+        # Signs of the prior turn over where neighbours are nearly equal.
+        assert (found - wanted).norm() <= 3e-2 * wanted.norm()
+
+
+@pytest.mark.parametrize("shape", [SirenShape(2, 3, 2, 33), SirenShape(2, 17, 2, 8), SirenShape(2, 3, 9, 8)])
+def test_there_is_no_rough_engine_for_larger_networks(shape: SirenShape) -> None:
+    rough_engine(SirenShape(2, 1, 1, 5))
+    assert RoughEngine.of(NativeEngine(kernel().library, threads=1), shape) is None
+    assert RoughEngine.of(PLAIN, SirenShape(2, 1, 1, 5)) is None
+
+
+def test_only_the_first_steps_of_a_fit_are_rough(monkeypatch: pytest.MonkeyPatch) -> None:
+    rough_engine(SirenShape(2, 1, 1, 5))
+    rough_steps: list[int] = []
+    gradient = RoughEngine.gradient
+
+    def counted(self: RoughEngine, *arguments: Any) -> Tensor:
+        rough_steps.append(1)
+        return gradient(self, *arguments)
+
+    monkeypatch.setattr(RoughEngine, "gradient", counted)
+    image = np.hypot(*np.mgrid[-12:12, -12:12]).astype(np.float32)
+    options = {"max_steps": 20, "engine": "native", "tile": 8}
+    ns.fit(image, **options)
+    assert len(rough_steps) == 17
+    ns.fit(image, precision="float32", **options)
+    assert len(rough_steps) == 17

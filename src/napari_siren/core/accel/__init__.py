@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.accel.engine import Engine
-from napari_siren.core.accel.native import Kernel, NativeEngine, kernel
+from napari_siren.core.accel.native import Kernel, NativeEngine, RoughEngine, kernel
 from napari_siren.core.accel.plain import PlainEngine
 from napari_siren.core.model import Siren, SirenShape
 from napari_siren.errors import ConfigError
 
-__all__ = ["Engine", "Kernel", "NativeEngine", "PlainEngine", "choose_engine", "forward", "kernel"]
+__all__ = ["Engine", "Kernel", "NativeEngine", "PlainEngine", "RoughEngine", "choose_engine", "forward", "kernel"]
 
 # Wider networks are large products, at which PyTorch's libraries are the better.
 _NATIVE_WIDTH = 96

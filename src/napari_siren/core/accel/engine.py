@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from torch import Tensor
 
 from napari_siren.core.loss import Loss
 from napari_siren.core.model import Siren
+
+if TYPE_CHECKING:
+    from napari_siren.core.optim import Optimizer
 
 
 class Engine(Protocol):
@@ -35,6 +38,10 @@ class Engine(Protocol):
 
     def orthogonalise(self, matrices: Tensor) -> Tensor:
         """Give the nearest orthogonal matrices to (…, n, n) (approximately); may reuse the input's memory."""
+        ...
+
+    def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
+        """Take a step of the optimiser, at a share `rate` (tiles,) of its step sizes, and move the mean weights."""
         ...
 
     def shrink(self) -> bool:

@@ -1,4 +1,4 @@
-"""The native engine: `siren.c`, compiled on this machine the first time it is wanted, and cached.
+"""The native engine: `siren.c` and its kin, compiled on this machine the first time they are wanted, and cached.
 
 It needs a C compiler (gcc 12 or later, or clang) and a CPU; without one the plain engine does the same, slower. Threads
 take tiles in turn; the arithmetic of a tile does not depend on which thread took it, so that results are reproducible.
@@ -20,20 +20,29 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import platformdirs
 import torch
 from torch import Tensor
 
+from napari_siren.core.accel.engine import Engine
 from napari_siren.core.accel.plain import ORTHOGONALISATION
 from napari_siren.core.loss import Loss, SquaredLoss
-from napari_siren.core.model import Siren
+from napari_siren.core.model import Siren, SirenShape
 
-_SOURCE = Path(__file__).with_name("siren.c")
+if TYPE_CHECKING:
+    from napari_siren.core.optim import Optimizer
+
+_FOLDER = Path(__file__).parent
+_SOURCES = tuple(_FOLDER / name for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c"))
+_HEADERS = tuple(_FOLDER / name for name in ("siren.h", "amx.h"))
 _OPTIMISE = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 _MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 _BLOCK_BYTES = 64 << 20
+# As amx.c has them.
+_AMX_WIDTH, _AMX_LAYERS, _AMX_INPUTS, _AMX_OUTPUTS = 32, 8, 4, 16
 
 
 class _Network(ctypes.Structure):
@@ -50,6 +59,17 @@ class _Network(ctypes.Structure):
         ("coords_stride", ctypes.c_int64),
         ("weights", ctypes.POINTER(ctypes.c_int64)),
         ("biases", ctypes.POINTER(ctypes.c_int64)),
+    )
+
+
+class _Rule(ctypes.Structure):
+    """Mirror of `Rule` in update.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_int32) for name in ("parameters", "adam", "matrices", "size", "steps", "amx")),
+        *((name, ctypes.c_float) for name in ("learning_rate", "beta1", "beta2", "epsilon")),
+        *((name, ctypes.c_float) for name in ("muon_learning_rate", "momentum", "averaging")),
+        ("coefficients", ctypes.c_void_p),
     )
 
 
@@ -124,7 +144,8 @@ class NativeEngine:
         values = torch.empty(siren.tiles, siren.shape.outputs, x.shape[2])
         network = _network(siren, x)
         arguments = (_pointer(theta), _pointer(x), _pointer(values))
-        self._run(siren.tiles, lambda a, b: self.library.siren_forward(ctypes.byref(network), a, b, *arguments))
+        forward = self._forward()
+        self._run(siren.tiles, lambda a, b: forward(ctypes.byref(network), a, b, *arguments))
         return values
 
     def gradient(self, siren: Siren, x: Tensor, loss: Loss, out: Tensor) -> Tensor:
@@ -157,11 +178,42 @@ class NativeEngine:
         size, count = matrices.shape[-1], matrices.numel() // matrices.shape[-1] ** 2
         coefficients = self._coefficients.ctypes.data_as(ctypes.c_void_p)
         steps = len(self._coefficients)
-        self._run(
-            count,
-            lambda a, b: self.library.siren_orthogonalise(a, b, size, steps, coefficients, _pointer(matrices)),
-        )
+        amx = self._has_amx(size)
+        orthogonalise = self.library.siren_amx_orthogonalise if amx else self.library.siren_orthogonalise
+        self._run(count, lambda a, b: orthogonalise(a, b, size, steps, coefficients, _pointer(matrices)))
         return matrices
+
+    def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
+        """See `Engine`."""
+        config, shape, momentum = optimizer.config, optimizer.shape, optimizer.momentum
+        rule = _Rule(
+            shape.parameters,
+            optimizer.adam_columns,
+            0 if momentum is None else shape.hidden_layers - 1,
+            shape.hidden_features,
+            len(self._coefficients),
+            self._has_amx(shape.hidden_features),
+            config.learning_rate,
+            config.beta1,
+            config.beta2,
+            optimizer.epsilon,
+            config.muon_learning_rate,
+            config.momentum,
+            config.averaging,
+            self._coefficients.ctypes.data,
+        )
+        tensors = (
+            optimizer.theta,
+            gradient,
+            rate,
+            average,
+            optimizer.mean,
+            optimizer.square,
+            optimizer.count,
+            momentum,
+        )
+        arguments = [None if t is None else _pointer(t) for t in tensors]
+        self._run(len(rate), lambda a, b: self.library.siren_update(ctypes.byref(rule), a, b, *arguments))
 
     def shrink(self) -> bool:
         """See `Engine`."""
@@ -187,7 +239,17 @@ class NativeEngine:
         network = _network(siren, x)
         tensors = (siren.theta, x, target, weight, factor, out, losses)
         arguments = [None if t is None else _pointer(t) for t in tensors]
-        self._run(siren.tiles, lambda a, b: self.library.siren_gradient(ctypes.byref(network), a, b, *arguments))
+        gradient = self._gradient_of(out)
+        self._run(siren.tiles, lambda a, b: gradient(ctypes.byref(network), a, b, *arguments))
+
+    def _has_amx(self, size: int) -> bool:
+        return size <= _AMX_WIDTH and amx_ready(self.library)
+
+    def _forward(self) -> Any:
+        return self.library.siren_forward
+
+    def _gradient_of(self, out: Tensor | None) -> Any:
+        return self.library.siren_gradient
 
     def _run(self, count: int, call: Callable[[int, int], int]) -> None:
         """Call for ranges of `count` items, a few for each thread, so that a slow core does not keep the others."""
@@ -197,6 +259,42 @@ class NativeEngine:
         cuts = [count * i // pieces for i in range(pieces + 1)]
         if any(_pool(self.threads).map(call, cuts[:-1], cuts[1:])):
             raise MemoryError("the native engine could not allocate its scratch memory")
+
+
+class RoughEngine(NativeEngine):
+    """Gradients with bfloat16 products and float32 sums, by Intel's AMX, to three digits; all else as ever.
+
+    In the first steps, which are far from the end, three digits do as well as seven, in half the time.
+    """
+
+    name = "native, bfloat16"
+
+    @classmethod
+    def of(cls, engine: Engine, shape: SirenShape) -> RoughEngine | None:
+        """Give the rough kin of an engine, or None where there is none for such networks on this machine."""
+        suits = (
+            shape.hidden_features <= _AMX_WIDTH
+            and shape.hidden_layers <= _AMX_LAYERS
+            and shape.inputs <= _AMX_INPUTS
+            and shape.outputs <= _AMX_OUTPUTS
+        )
+        if not (suits and isinstance(engine, NativeEngine) and amx_ready(engine.library)):
+            return None
+        rough = cls(engine.library, engine.threads, engine.block_bytes)
+        rough.check = engine.check
+        return rough
+
+    def _forward(self) -> Any:
+        return self.library.siren_amx_forward
+
+    def _gradient_of(self, out: Tensor | None) -> Any:
+        return super()._gradient_of(out) if out is None else self.library.siren_amx_gradient
+
+
+@cache
+def amx_ready(library: ctypes.CDLL) -> bool:
+    """Whether the kernel has AMX, and this process may use it."""
+    return bool(library.siren_amx_ready())
 
 
 @cache
@@ -239,7 +337,8 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
     # What the compiler predefines names its version and this CPU's instructions: a cache in a home that machines of
     # different kinds share must not give one the other's.
     predefined = _run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
-    key = hashlib.sha256(_SOURCE.read_bytes() + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
+    text = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
+    key = hashlib.sha256(text + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
     folder = _cache() / "kernels"
     path = folder / f"siren-{key}.so"
     if path.exists():
@@ -247,7 +346,7 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / path.name
-        _run_compiler([compiler, *_OPTIMISE, *machine, str(_SOURCE), "-o", str(built)])
+        _run_compiler([compiler, *_OPTIMISE, *machine, *map(str, _SOURCES), "-o", str(built), "-lm"])
         built.replace(path)
     return path, True
 

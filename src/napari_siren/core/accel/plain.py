@@ -7,12 +7,16 @@ product after the other finds them there); on a GPU it is as large as the memory
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from napari_siren.core.loss import Loss, SquaredLoss
 from napari_siren.core.model import Siren
+
+if TYPE_CHECKING:
+    from napari_siren.core.optim import Optimizer
 
 # Polar Express (Amsel et al. 2025, arXiv 2505.16932, algorithm 1): five odd quintics, each the best there is for
 # what the one before leaves.
@@ -79,6 +83,11 @@ class PlainEngine:
             gram = x @ x.mT
             x = a * x + (b * gram + c * (gram @ gram)) @ x
         return x
+
+    def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
+        """See `Engine`."""
+        optimizer.move(gradient, rate, self.orthogonalise)
+        average.lerp_(optimizer.theta, 1 - optimizer.config.averaging)
 
     def shrink(self) -> bool:
         """See `Engine`."""

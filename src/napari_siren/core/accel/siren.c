@@ -8,7 +8,8 @@
  * CHUNK, few enough that all activations of a chunk stay in the second-level cache, and sines and cosines come from
  * one evaluation.
  */
-#include <stdint.h>
+#include "siren.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -28,7 +29,6 @@
 typedef float vec __attribute__((vector_size(VL * 4), may_alias));
 typedef int32_t ivec __attribute__((vector_size(VL * 4), may_alias));
 typedef uint32_t uvec __attribute__((vector_size(VL * 4), may_alias));
-#define INLINE static inline __attribute__((always_inline))
 #define AT(p) (*(vec *)(p))
 #define AT_CONST(p) (*(const vec *)(p))
 
@@ -158,14 +158,6 @@ static void outer(int M, int K, int N, const float *D, const float *H, int ld, f
 }
 
 /* ---- the networks ---------------------------------------------------------------------------------------------- */
-
-typedef struct {
-    int32_t inputs, outputs, layers, width, samples;
-    float omega;
-    int64_t tile_stride;   /* parameters of a tile */
-    int64_t coords_stride; /* 0 where the tiles share their coordinates */
-    const int64_t *weights, *biases; /* first column of each of layers + 1 weights and biases */
-} Network;
 
 /* Copy n floats and fill up to a whole vector with zeros. */
 INLINE int load_padded(float *to, const float *from, int n) {

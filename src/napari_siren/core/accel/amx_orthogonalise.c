@@ -1,0 +1,85 @@
+/* siren_orthogonalise by Intel's AMX, for matrices of up to 32 x 32. Each factor goes in two parts of bfloat16, and three
+ * products of the four are added: a gradient has few large directions, and the small ones, which the iteration blows
+ * up a thousandfold, would drown in the rounding of single parts. */
+#include "amx.h"
+
+#ifdef AMX
+#include <stdlib.h>
+
+typedef struct { Square high, low; } Left;
+typedef struct { Pairs high, low; } Right;
+typedef struct { WideRow x[FEATURES], a[FEATURES], b[FEATURES]; Left left; Right turned, x_right, a_right; } Work;
+
+/* c = left right */
+static void multiply(const Left *left, const Right *right, WideRow *c) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    load_left(left->low.row[0], left->low.row[16]);
+    load_right(&right->high);
+    multiply_all();
+    load_left(left->high.row[0], left->high.row[16]);
+    multiply_all();
+    load_right(&right->low);
+    multiply_all();
+    store_sums(c);
+}
+
+static void split_all(const WideRow *x, Left *to) {
+    for (int r = 0; r < FEATURES; r++) split(x[r], to->high.row[r], to->low.row[r]);
+}
+
+static void pair_both(const Left *from, Right *to) {
+    pair_rows(from->high.row, &to->high);
+    pair_rows(from->low.row, &to->low);
+}
+
+/* x <- a x + (b g + c g^2) x, g = x x^T */
+static void improve(Work *w, const float *abc) {
+    const __m512 a = _mm512_set1_ps(abc[0]), b = _mm512_set1_ps(abc[1]), c = _mm512_set1_ps(abc[2]);
+    split_all(w->x, &w->left);
+    pair_columns(w->left.high.row, &w->turned.high);
+    pair_columns(w->left.low.row, &w->turned.low);
+    pair_both(&w->left, &w->x_right);
+    multiply(&w->left, &w->turned, w->a);
+    split_all(w->a, &w->left);
+    pair_both(&w->left, &w->a_right);
+    multiply(&w->left, &w->a_right, w->b);
+    float *g = w->a[0], *square = w->b[0], *x = w->x[0];
+    for (int i = 0; i < FEATURES * FEATURES; i += 16)
+        _mm512_store_ps(g + i, _mm512_fmadd_ps(c, _mm512_load_ps(square + i), _mm512_mul_ps(b, _mm512_load_ps(g + i))));
+    split_all(w->a, &w->left);
+    multiply(&w->left, &w->x_right, w->b);
+    for (int i = 0; i < FEATURES * FEATURES; i += 16)
+        _mm512_store_ps(x + i, _mm512_fmadd_ps(a, _mm512_load_ps(x + i), _mm512_load_ps(square + i)));
+}
+
+/* As siren_orthogonalise. */
+int siren_amx_orthogonalise(int t0, int t1, int size, int steps, const float *coefficients, float *matrices) {
+    Work *w;
+    if (posix_memalign((void **)&w, 64, sizeof *w)) return 1;
+    configure();
+    for (int t = t0; t < t1; t++) {
+        float *m = matrices + (size_t)t * size * size, squares = 0;
+        for (int i = 0; i < size * size; i++) squares += m[i] * m[i];
+        float inverse = 1.0f / (__builtin_sqrtf(squares) * 1.01f + 1e-30f);
+        memset(w->x, 0, sizeof w->x);
+        for (int r = 0; r < size; r++)
+            for (int k = 0; k < size; k++) w->x[r][k] = m[r * size + k] * inverse;
+        for (int i = 0; i < steps; i++) improve(w, coefficients + 3 * i);
+        for (int r = 0; r < size; r++) memcpy(m + r * size, w->x[r], sizeof(float) * size);
+    }
+    _tile_release();
+    free(w);
+    return 0;
+}
+
+#else
+
+int siren_amx_orthogonalise(int t0, int t1, int size, int steps, const float *coefficients, float *matrices) {
+    (void)t0, (void)t1, (void)size, (void)steps, (void)coefficients, (void)matrices;
+    return 1;
+}
+
+#endif
