@@ -60,9 +60,9 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         *native._OPTIMISE,
         *MACHINES[request.param],
         *map(str, native._SOURCES),
+        "-lm",
         "-o",
         str(path),
-        "-lm",
     ]
     built = subprocess.run(command, capture_output=True, text=True, check=False)
     assert built.returncode == 0, built.stderr

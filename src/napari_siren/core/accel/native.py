@@ -346,7 +346,7 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / path.name
-        _run_compiler([compiler, *_OPTIMISE, *machine, *map(str, _SOURCES), "-o", str(built), "-lm"])
+        _run_compiler([compiler, *_OPTIMISE, *machine, *map(str, _SOURCES), "-lm", "-o", str(built)])
         built.replace(path)
     return path, True
 
