@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #define GROUP 32 /* samples that one instruction sums over */
-#define CHUNK 64 /* samples whose activations stay in the first-level cache */
+#define CHUNK 96 /* samples whose activations stay in the first-level cache */
 #define MOST_LAYERS 8
 #define MOST_INPUTS 4
 #define MOST_OUTPUTS 16
