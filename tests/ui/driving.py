@@ -11,6 +11,7 @@ import numpy as np
 from napari.layers import Layer
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import Qt, QThreadPool
+from qtpy.QtWidgets import QApplication, QScrollArea
 from superqt.utils import WorkerBase
 
 from napari_siren import FitConfig
@@ -35,10 +36,22 @@ def tiny(**settings: Any) -> FitConfig:
 
 
 def click(qtbot: Any, button: Any) -> None:
-    """Press a button, which a person could."""
+    """Press a button, which a person could, having scrolled to it."""
     assert button.isEnabled(), f"{button.text()} cannot be pressed"
     assert button.isVisibleTo(button.window()), f"{button.text()} cannot be seen"
+    if button.isVisible():
+        qtbot.waitUntil(lambda: _under_mouse(button))
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def _under_mouse(button: Any) -> bool:
+    """Scroll to a button of a window that is shown, and tell whether it is there."""
+    area = button.parent()
+    while area is not None and not isinstance(area, QScrollArea):
+        area = area.parent()
+    if area is not None:
+        area.ensureWidgetVisible(button)
+    return QApplication.widgetAt(button.mapToGlobal(button.rect().center())) is button
 
 
 def wait_for(qtbot: Any, panel: SirenWidget, state: State) -> None:

@@ -178,16 +178,21 @@ def test_derivatives_of_an_opened_model(viewer: Any, qtbot: Any, model_file: Any
     assert_same_corners(layer, viewer.layers[-1])
 
 
-@pytest.mark.parametrize("command", ["fit", "upscale", "gradient_magnitude", "laplacian"])
-def test_one_fit_at_a_time(viewer: Any, qtbot: Any, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def run(command: str) -> None:
+    """As by the command palette, or a key, which may not know what is active."""
+    get_app_model().commands.execute_command(f"napari-siren.{command}").result()
+
+
+def test_one_fit_at_a_time(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commands, "request_values", lambda *_, **__: pytest.fail("no question that has no answer"))
     photo(viewer, "photo")
     panel = open_panel(viewer, max_steps=ENDLESS)
     begin_fit(qtbot, panel)
     steps = list(panel.curve.points[0])
-    with notified() as errors:
-        get_app_model().commands.execute_command(f"napari-siren.{command}").result()
-    assert errors == ["a fit is going on already: wait for its end, or press “Stop and keep” in the panel."]
+    for command in ("fit", "upscale", "gradient_magnitude", "laplacian"):
+        with notified() as errors:
+            run(command)
+        assert errors == ["a fit is going on already: wait for its end, or press “Stop and keep” in the panel."]
     assert panel.session.state is State.FITTING
     assert panel.curve.points[0][: len(steps)] == steps
     click(qtbot, panel.run_panel.stop_button)
@@ -195,11 +200,10 @@ def test_one_fit_at_a_time(viewer: Any, qtbot: Any, command: str, monkeypatch: p
     wait_all_ended(qtbot)
 
 
-@pytest.mark.parametrize("command", ["fit", "upscale"])
-def test_without_an_image(viewer: Any, command: str) -> None:
-    """As by the command palette, or a key, which may not know what is active."""
+def test_without_an_image(viewer: Any) -> None:
     photo(viewer, "photo")
     viewer.add_points(name="dots")
-    with notified() as errors:
-        get_app_model().commands.execute_command(f"napari-siren.{command}").result()
-    assert errors == ["select an Image layer in the layer list first: a field is fitted to an image."]
+    for command in ("fit", "upscale"):
+        with notified() as errors:
+            run(command)
+        assert errors == ["select an Image layer in the layer list first: a field is fitted to an image."]

@@ -21,9 +21,13 @@ from napari_siren.ui.number_box import NumberBox
 from napari_siren.ui.widget import SirenWidget
 
 ACTIONS = 300
-MOST_LAYERS = 10
-# napari says so of turned and of sheared layers in slices, of no concern here.
-pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
+MOST_LAYERS = 6
+KINDS = ["grey", "rgb", "rgba", "stack", "film", "4d", "float", "nan", "pyramid", "flat", "labels", "points", "shapes"]
+# What napari says of turned layers in slices, and of the colours of its labels.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning"),
+    pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),
+]
 
 
 class Monkey:
@@ -45,10 +49,10 @@ class Monkey:
         viewer.layers.events.inserted.connect(self.count)
         self.panel: SirenWidget = open_panel(viewer)
         self.tricks: list[tuple[int, Callable[[], None]]] = [
-            (20, self.steer),
+            (13, self.steer),
             (8, self.press),
-            (8, self.add_layer),
-            (4, self.remove_layer),
+            (5, self.add_layer),
+            (3, self.remove_layer),
             (8, self.select_layer),
             (4, self.change_layer),
             (6, self.choose),
@@ -58,7 +62,7 @@ class Monkey:
             (6, self.put_back),
             (6, self.move_dims),
             (4, self.toggle_section),
-            (2, self.switch_theme),
+            (1, self.switch_theme),
             (1, self.hide_or_show),
             (1, self.reopen),
             (3, self.run_command),
@@ -97,10 +101,7 @@ class Monkey:
             self.remove_layer()
         rng = np.random.default_rng(self.random.randrange(1000))
         name = self.random.choice(["a", "b [c]", "it's"])
-        kind = self.random.choice(
-            ["grey", "grey", "rgb", "rgba", "stack", "film", "4d", "float", "nan", "pyramid", "flat"]
-        )
-        kind = self.random.choice([kind, kind, "labels", "points", "shapes"])
+        kind = self.random.choice(KINDS)
         self.done[-1] += f" {kind}"
         image = rng.integers(0, 255, (7, 9), dtype=np.uint8)
         match kind:
@@ -234,5 +235,5 @@ def test_whatever_it_does(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: 
     # What goes wrong by its doing is said in our own words; an exception that was not meant is another kind of note.
     surprises = [note for note in notification_manager.records[before:] if isinstance(note, ErrorNotification)]
     assert not surprises, (surprises, monkey.done[-5:])
-    assert monkey.fits > 10, "the monkey was too lazy to tell"
+    assert monkey.fits > 5, "the monkey was too lazy to tell"
     assert all(message.strip() and "Traceback" not in message for message in errors)

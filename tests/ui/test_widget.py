@@ -29,9 +29,8 @@ from napari import settings
 from napari.components import ViewerModel
 from napari.layers import Image
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QFileDialog
+from qtpy.QtWidgets import QApplication
 
-import napari_siren as ns
 from napari_siren import FitConfig
 from napari_siren.layers import METADATA_KEY, RESULT_KEY
 from napari_siren.ui.session import State
@@ -256,17 +255,17 @@ def test_the_panel_follows_the_selected_image(viewer: Any, qtbot: Any) -> None:
     assert panel.source_panel.layer_box.currentText() == "renamed"
 
 
-@pytest.mark.parametrize("kind", ["Labels", "Points"])
-def test_other_layers_are_explained(viewer: Any, qtbot: Any, kind: str) -> None:
+def test_other_layers_are_explained(viewer: Any, qtbot: Any) -> None:
     image = photo(viewer)
     panel = open_panel(viewer)
     hint = panel.source_panel.hint
     assert not hint.isVisibleTo(panel)
-    other = viewer.add_labels(noise(12, 16), name="other") if kind == "Labels" else viewer.add_points(name="other")
-    assert viewer.layers.selection.active is other
-    assert hint.isVisibleTo(panel)
-    assert hint.text() == f"“other” is a {kind} layer; a fit is of an Image layer."
-    assert panel.source_panel.layer is image
+    for add, kind in ((viewer.add_points, "Points"), (viewer.add_shapes, "Shapes")):
+        viewer.layers.selection.active = add(name=f"my {kind}")
+        assert hint.isVisibleTo(panel)
+        assert hint.text() == f"“my {kind}” is a {kind} layer; a fit is of an Image layer."
+        assert panel.source_panel.layer is image
+        assert panel.run_panel.fit_button.isEnabled()
     viewer.layers.selection.active = image
     assert not hint.isVisibleTo(panel)
 
@@ -309,6 +308,17 @@ def test_the_picture_changes_while_it_is_learned(viewer: Any, qtbot: Any) -> Non
     steps, losses, _ = panel.curve.points
     assert steps[0] == 1
     assert len(steps) == len(losses) > 3
+
+
+def test_the_layer_that_is_worked_in_stays_selected(viewer: Any, qtbot: Any) -> None:
+    photo(viewer)
+    panel = open_panel(viewer, max_steps=ENDLESS)
+    begin_fit(qtbot, panel)
+    labels = viewer.add_labels(noise(12, 16), name="being painted")
+    click(qtbot, panel.run_panel.stop_button)
+    wait_for(qtbot, panel, State.IDLE)
+    assert len(viewer.layers) == 5
+    assert viewer.layers.selection == {labels}
 
 
 def test_pause_resume_stop_and_keep(viewer: Any, qtbot: Any) -> None:
@@ -626,6 +636,9 @@ def test_what_is_in_view(make_napari_viewer: Callable[..., Any], qtbot: Any) -> 
     assert box[0].start > 0
     assert_is_part(source, layers, box)
     np.testing.assert_array_equal(layers[0].data - layers[2].data, source.data[box])
+    shown: dict[str, Any] = {}
+    exec(copied(qtbot, panel), shown)
+    np.testing.assert_array_equal(shown["fitted"].layer_data[0][0], layers[0].data)
 
 
 # ---- settings -----------------------------------------------------------------------------------------
@@ -825,47 +838,6 @@ def test_the_code_does_the_same(viewer: Any, qtbot: Any, what: str) -> None:
         assert {k: v for k, v in receipt(ours).items() if k != "history"} == {
             k: v for k, v in receipt(theirs).items() if k != "history"
         }
-
-
-def test_the_model_is_saved(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    photo(viewer)
-    panel = open_panel(viewer)
-    layers = fit(qtbot, panel)
-    expand(panel, "results")
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(tmp_path / "model"), ""))
-    click(qtbot, panel.result_panel.model_button)
-    path = tmp_path / "model.safetensors"
-    qtbot.waitUntil(path.exists)
-    wait_all_ended(qtbot)
-    qtbot.waitUntil(lambda: panel.run_panel.status.text() == "Saved model.safetensors.")
-    np.testing.assert_array_equal(ns.load(path).render(), layers[0].data)
-
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path / "model"), ""))
-    with notified() as errors:
-        click(qtbot, panel.result_panel.model_button)
-        qtbot.waitUntil(lambda: panel.run_panel.status.text() != "Saved model.safetensors.")
-    assert errors == [panel.run_panel.status.text()]
-
-
-def test_settings_are_saved_and_loaded(
-    viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    panel = open_panel(viewer, band=0.7)
-    expand(panel, "results")
-    path = tmp_path / "mine.json"
-    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: (str(path), ""))
-    monkeypatch.setattr(QFileDialog, "getOpenFileName", lambda *_: (str(path), ""))
-    click(qtbot, panel.result_panel.settings_button)
-    assert FitConfig.from_file(path) == tiny(band=0.7)
-    panel.fit_panel.preset_box.setCurrentText("paper")
-    click(qtbot, panel.result_panel.load_button)
-    assert panel.settings_form.config() == tiny(band=0.7)
-    assert panel.fit_panel.preset_box.currentText() == "fast"
-    path.write_text("{")
-    with notified() as errors:
-        click(qtbot, panel.result_panel.load_button)
-    assert errors == [panel.run_panel.status.text()]
-    assert panel.settings_form.config() == tiny(band=0.7)
 
 
 # ---- the end ------------------------------------------------------------------------------------------

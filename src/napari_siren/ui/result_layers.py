@@ -111,7 +111,10 @@ class ResultLayers:
 
     def _add(self, role: str, layer_data: LayerData) -> None:
         data, meta, _ = layer_data
+        selected = set(self.viewer.layers.selection)
         self._layers[role] = self.viewer.add_image(data, **meta)
-        if self.source in self.viewer.layers:
-            # Not the new layer: the next fit is of the same image.
-            self.viewer.layers.selection.active = self.source
+        if not selected and self.source in self.viewer.layers:
+            selected = {self.source}
+        if selected:
+            # Not the new layer: the user may be at work in another one.
+            self.viewer.layers.selection = selected
