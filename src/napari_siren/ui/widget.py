@@ -26,6 +26,7 @@ from napari_siren.ui.section import Section
 from napari_siren.ui.session import Session, State
 from napari_siren.ui.settings_form import SettingsForm
 from napari_siren.ui.source_panel import SourcePanel
+from napari_siren.ui.wheel_guard import WheelGuard
 
 if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
@@ -168,6 +169,7 @@ class SirenWidget(QWidget):
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(scroll)
         self.setMinimumWidth(_WIDTH)
+        WheelGuard(self)
 
     def _connect(self) -> None:
         source, fit, run, results, session = (

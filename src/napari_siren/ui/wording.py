@@ -55,7 +55,8 @@ def describe_progress(update: Update) -> str:
 def describe_outcome(result: FitResult) -> str:
     """Say how a fit ended, and how good it is."""
     history, metrics = result.history, result.metrics
-    steps = f", {history.step[-1]} steps in {duration(history.seconds[-1])}" if history.step else ""
+    count = history.step[-1] if history.step else 0
+    steps = f", {count} step{'' if count == 1 else 's'} in {duration(history.seconds[-1])}" if count else ""
     why = _STOPPED.get(history.stopped, "Fitted")
     ssim = f", SSIM {metrics.ssim:.4f}" if metrics.ssim is not None and math.isfinite(metrics.ssim) else ""
     return f"{why}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}"
