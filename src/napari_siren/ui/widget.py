@@ -130,7 +130,7 @@ class SirenWidget(QWidget):
         """Show settings, as of a file."""
         self.settings_form.set_config(config)
         self.fit_panel.show_preset(config.name)
-        self.estimator.ask_again()
+        self._estimate_anew()
 
     # ---- putting together ------------------------------------------------------------------------------------
 
@@ -183,8 +183,8 @@ class SirenWidget(QWidget):
         source.activated.connect(session.adopt)
         fit.preset_chosen.connect(self._on_preset)
         fit.scale_changed.connect(session.rescale)
-        fit.device_box.currentTextChanged.connect(self.estimator.ask_again)
-        self.settings_form.changed.connect(self.estimator.ask_again)
+        fit.device_box.currentTextChanged.connect(self._estimate_anew)
+        self.settings_form.changed.connect(self._estimate_anew)
         self.estimator.said.connect(fit.estimate.setText)
         run.fit.connect(self.start)
         run.pause.connect(session.pause)
@@ -199,6 +199,7 @@ class SirenWidget(QWidget):
         results.load_settings.connect(self.keeper.load_settings)
         session.adopted.connect(self.curve.clear)
         session.changed.connect(self._on_session)
+        session.changed.connect(self._estimate_anew)
         session.told.connect(self._on_update)
         session.said.connect(run.say)
         self.viewer.events.theme.connect(self._on_theme)
@@ -216,11 +217,11 @@ class SirenWidget(QWidget):
         if layer is not None:
             self.fit_panel.show_pixel(abs(float(layer.scale[-1])), _symbol(layer.units[-1]))
         self._on_session()
-        self.estimator.ask_again()
+        self._estimate_anew()
 
     def _on_preset(self, name: str) -> None:
         self.settings_form.set_preset(name)
-        self.estimator.ask_again()
+        self._estimate_anew()
 
     def _on_session(self) -> None:
         session = self.session
@@ -232,6 +233,12 @@ class SirenWidget(QWidget):
         self.result_panel.show_result(idle and session.result is not None)
         if idle and session.result is not None:
             self._complete_curve(session.result)
+
+    def _estimate_anew(self) -> None:
+        """Estimate again, and say so at once: what stands there is of something else."""
+        if self.session.state is State.IDLE and not self._closed:
+            self.fit_panel.estimate.setText("Estimating…")
+            self.estimator.ask_again()
 
     def _on_update(self, update: Update) -> None:
         self.run_panel.show_update(update)
