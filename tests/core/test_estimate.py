@@ -203,8 +203,6 @@ def test_a_fit_of_few_steps_corrects_nothing(trials: list[Any], smooth: npt.NDAr
 # ---- the trial --------------------------------------------------------------------------------------------
 
 
-# The fixture holds many trials by the end, which hypothesis may print.
-@pytest.mark.filterwarnings("ignore:Generating overly large repr")
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     shape=st.lists(st.integers(2, 400), min_size=1, max_size=3),
