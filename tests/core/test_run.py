@@ -58,7 +58,7 @@ def test_values_too_large_to_square_are_rolled_back_too(photo: npt.NDArray[np.ui
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "float32"])
-@pytest.mark.parametrize("steps", [10, 60, 100])
+@pytest.mark.parametrize("steps", [10, 60, 100, 200])
 def test_the_psnr_on_the_way_is_close_to_the_exact_one_and_promises_no_more(
     photo: npt.NDArray[np.uint8], dtype: str, steps: int
 ) -> None:
@@ -67,7 +67,8 @@ def test_the_psnr_on_the_way_is_close_to_the_exact_one_and_promises_no_more(
         run.step()
     exact = run.exact_psnr()
     estimated = run.step().psnr
-    assert exact - 2 < estimated < exact + 0.1
+    # Beyond 60 dB, less than one wrong value in ten, the blend of two good tiles is better still.
+    assert min(exact, 60) - 2 < estimated < exact + 0.1
 
 
 def test_weights_that_end_as_nan_leave_the_best_before(photo: npt.NDArray[np.uint8]) -> None:

@@ -183,8 +183,9 @@ def test_native_orthogonalisation_is_the_plain_one(engine: NativeEngine) -> None
     for size in (1, 5, 16, 27, 33):
         matrices = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(size))
         expected = PLAIN.orthogonalise(matrices.clone())
-        # With AMX a factor is two bfloat16; the iteration is steep near 0 and forgives that near 1.
-        torch.testing.assert_close(engine.orthogonalise(matrices.clone()), expected, atol=1e-3, rtol=0)
+        # With AMX a factor is two bfloat16, and the iteration is steep near 0.
+        tolerance = 1e-3 if engine._has_amx(size) else 2e-4
+        torch.testing.assert_close(engine.orthogonalise(matrices.clone()), expected, atol=tolerance, rtol=0)
 
 
 @pytest.mark.parametrize("scale", [1e-12, 1.0, 1e6])
@@ -400,8 +401,9 @@ def test_native_steps_are_plain_steps(engine: NativeEngine, fields: dict[str, An
         for gradient in gradients:
             worker.update(optimizer, gradient, rate, average)
         ends.append((moved, average, *optimizer.state().values()))
+    rough = engine._has_amx(width) and config.optimizer == "muon"
     for found, expected in zip(*ends, strict=True):
-        torch.testing.assert_close(found, expected, atol=2e-3, rtol=1e-4)
+        torch.testing.assert_close(found, expected, atol=2e-3 if rough else 1e-4, rtol=1e-4)
     assert not torch.equal(ends[0][0], theta)
 
 
