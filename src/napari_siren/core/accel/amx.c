@@ -11,8 +11,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define GROUP 32 /* samples that one instruction sums over */
-#define CHUNK 96 /* samples whose activations stay in the first-level cache */
+#define CHUNK 32 /* samples at a time: what one instruction sums over, and few enough for the first-level cache */
 #define MOST_LAYERS 8
 #define MOST_INPUTS 4
 #define MOST_OUTPUTS 16
@@ -21,6 +20,8 @@ int siren_amx_ready(void) {
     /* Linux gives the registers (18) to processes that ask for them. */
     return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0;
 }
+
+INLINE __mmask16 lanes(int left) { return left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0; }
 
 /* ---- a tile's parameters, as the products take them ---------------------------------------------------------------- */
 
@@ -34,18 +35,20 @@ typedef struct {
 /* Fill in what a network has; the rest must be zero. */
 static void prepare(const Network *net, const float *theta, Parameters *p) {
     const int W = net->width, L = net->layers;
-    WideRow wide[FEATURES] __attribute__((aligned(64)));
+    const __m512 omega = _mm512_set1_ps(net->omega);
+    WideRow wide[16] __attribute__((aligned(64)));
     Square rows, low;
-    memset(wide, 0, sizeof wide);
+    memset(&rows, 0, sizeof rows);
     for (int o = 0; o < W; o++) {
         for (int d = 0; d < net->inputs; d++) p->first[d][o] = net->omega * theta[net->weights[0] + o * net->inputs + d];
         for (int l = 0; l < L; l++) p->bias[l][o] = net->omega * theta[net->biases[l] + o];
     }
     for (int l = 1; l < L; l++) {
-        for (int o = 0; o < W; o++)
-            for (int i = 0; i < W; i++) wide[o][i] = net->omega * theta[net->weights[l] + o * W + i];
-        for (int o = 0; o < FEATURES; o++)
-            _mm512_store_si512(rows.row[o], pack(_mm512_load_ps(wide[o]), _mm512_load_ps(wide[o] + 16)));
+        for (int o = 0; o < W; o++) {
+            const float *row = theta + net->weights[l] + o * W;
+            __m512 lo = _mm512_maskz_loadu_ps(lanes(W), row), hi = _mm512_maskz_loadu_ps(lanes(W - 16), row + 16);
+            _mm512_store_si512(rows.row[o], pack(_mm512_mul_ps(lo, omega), _mm512_mul_ps(hi, omega)));
+        }
         pair_columns(rows.row, &p->forward[l]);
         pair_rows(rows.row, &p->backward[l]);
     }
@@ -67,24 +70,22 @@ typedef struct {
     WideRow cosine[MOST_LAYERS][CHUNK];
     WideRow z[CHUNK];                   /* before the sine, or its gradient */
     Row dz[CHUNK];
-    Pairs pairs[CHUNK / GROUP];
-    Row turned[CHUNK / GROUP][FEATURES];
+    Pairs pairs;
+    Row turned[FEATURES];               /* sines */
     float values[CHUNK][16], x[MOST_INPUTS][CHUNK], d[MOST_OUTPUTS][CHUNK];
 } __attribute__((aligned(64))) Scratch;
 
-/* sin and cos of z to 1e-4, less than bfloat16 tells apart; see siren.c. */
+/* sin and cos of z to 6e-04, less than bfloat16 tells apart; see siren.c. */
 INLINE void sincos_row(__m512 z, __m512 *s, __m512 *c) {
     const __m512 round_to_even = _mm512_set1_ps(12582912.0f);
     __m512 k = _mm512_fmadd_ps(z, _mm512_set1_ps(0.318309886183790672f), round_to_even);
     __m512i sign = _mm512_slli_epi32(_mm512_castps_si512(k), 31);
     k = _mm512_sub_ps(k, round_to_even);
     __m512 r = _mm512_fnmadd_ps(k, _mm512_set1_ps(3.14159265358979f), z), r2 = _mm512_mul_ps(r, r);
-    __m512 p = _mm512_fmadd_ps(r2, _mm512_set1_ps(-1.8447486e-4f), _mm512_set1_ps(8.3109378e-3f));
-    p = _mm512_fmadd_ps(p, r2, _mm512_set1_ps(-1.6665578e-1f));
-    p = _mm512_fmadd_ps(_mm512_mul_ps(p, r2), r, r);
-    __m512 q = _mm512_fmadd_ps(r2, _mm512_set1_ps(-1.2712436e-3f), _mm512_set1_ps(4.1493919e-2f));
-    q = _mm512_fmadd_ps(q, r2, _mm512_set1_ps(-4.9991209e-1f));
-    q = _mm512_fmadd_ps(q, r2, _mm512_set1_ps(9.9999355e-1f));
+    __m512 p = _mm512_fmadd_ps(r2, _mm512_set1_ps(7.51437676e-03f), _mm512_set1_ps(-1.65673078e-01f));
+    p = _mm512_mul_ps(_mm512_fmadd_ps(p, r2, _mm512_set1_ps(9.99696773e-01f)), r);
+    __m512 q = _mm512_fmadd_ps(r2, _mm512_set1_ps(3.67917018e-02f), _mm512_set1_ps(-4.95580911e-01f));
+    q = _mm512_fmadd_ps(q, r2, _mm512_set1_ps(9.99403270e-01f));
     *s = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(p), sign));
     *c = _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(q), sign));
 }
@@ -98,22 +99,20 @@ INLINE void activate(__m512 z0, __m512 z1, uint16_t *h, float *cosine) {
     _mm512_store_ps(cosine + 16, c1);
 }
 
-/* z = h W' + bias, for N samples. */
-INLINE void apply(const Row *h, const Pairs *right, const float *bias, WideRow *z, int N) {
+/* z = h W' + bias. */
+INLINE void apply(const Row *h, const Pairs *right, const float *bias, WideRow *z) {
+    _tile_loadd(0, bias, 0);
+    _tile_loadd(1, bias + 16, 0);
+    _tile_loadd(2, bias, 0);
+    _tile_loadd(3, bias + 16, 0);
+    load_left(h[0], h[16]);
     load_right(right);
-    for (int n = 0; n < N; n += 16) {
-        _tile_loadd(0, bias, 0);
-        _tile_loadd(1, bias + 16, 0);
-        _tile_loadd(4, h[n], 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 4, 7);
-        _tile_stored(0, z[n], 128);
-        _tile_stored(1, z[n] + 16, 128);
-    }
+    multiply_all();
+    store_sums(z);
 }
 
-static void forward(const Network *net, const Parameters *p, Scratch *s, int N) {
-    for (int n = 0; n < N; n++) {
+static void forward(const Network *net, const Parameters *p, Scratch *s) {
+    for (int n = 0; n < CHUNK; n++) {
         __m512 z0 = _mm512_load_ps(p->bias[0]), z1 = _mm512_load_ps(p->bias[0] + 16);
         for (int d = 0; d < net->inputs; d++) {
             __m512 x = _mm512_set1_ps(s->x[d][n]);
@@ -123,13 +122,13 @@ static void forward(const Network *net, const Parameters *p, Scratch *s, int N) 
         activate(z0, z1, s->h[0][n], s->cosine[0][n]);
     }
     for (int l = 1; l < net->layers; l++) {
-        apply(s->h[l - 1], &p->forward[l], p->bias[l], s->z, N);
-        for (int n = 0; n < N; n++)
+        apply(s->h[l - 1], &p->forward[l], p->bias[l], s->z);
+        for (int n = 0; n < CHUNK; n++)
             activate(_mm512_load_ps(s->z[n]), _mm512_load_ps(s->z[n] + 16), s->h[l][n], s->cosine[l][n]);
     }
     _tile_loadd(6, p->last_high, 64);
     _tile_loadd(7, p->last_low, 64);
-    for (int n = 0; n < N; n += 16) {
+    for (int n = 0; n < CHUNK; n += 16) {
         _tile_loadd(0, p->last_bias, 0);
         _tile_loadd(4, s->h[net->layers - 1][n], 64);
         _tile_dpbf16ps(0, 4, 6);
@@ -149,30 +148,23 @@ INLINE __m512 output(const Scratch *s, int n, int c) {
 
 typedef struct {
     WideRow first[MOST_INPUTS], bias[MOST_LAYERS], hidden[MOST_LAYERS][FEATURES]; /* hidden: [input][output] */
-    float last[FEATURES][16]; /* [input][output] */
+    float last[FEATURES][16]; /* [input][output]; inputs and hidden outputs are shuffled */
 } __attribute__((aligned(64))) Sums;
 
-INLINE void turn_all(const Row *h, Scratch *s, int N) {
-    for (int g = 0; g < N / GROUP; g++) turn(h + g * GROUP, s->turned[g]);
-}
-
 /* The last layer's weights: sums over the samples of sine times gradient. */
-static void add_last(const Network *net, Scratch *s, Sums *sums, int N) {
-    turn_all(s->h[net->layers - 1], s, N);
+static void add_last(const Network *net, Scratch *s, Sums *sums) {
+    uint32_t pairs[16][16] __attribute__((aligned(64))) = {{0}}, column[16] __attribute__((aligned(64)));
+    for (int c = 0; c < net->outputs; c++) {
+        _mm512_store_si512(column, pack(_mm512_load_ps(s->d[c]), _mm512_load_ps(s->d[c] + 16)));
+        for (int k = 0; k < 16; k++) pairs[k][c] = column[k];
+    }
+    turn(s->h[net->layers - 1], s->turned);
     _tile_loadd(0, sums->last[0], 64);
     _tile_loadd(1, sums->last[16], 64);
-    for (int g = 0; g < N / GROUP; g++) {
-        uint32_t pairs[16][16] __attribute__((aligned(64))) = {{0}}, column[16] __attribute__((aligned(64)));
-        for (int c = 0; c < net->outputs; c++) {
-            const float *d = s->d[c] + g * GROUP;
-            _mm512_store_si512(column, pack(_mm512_load_ps(d), _mm512_load_ps(d + 16)));
-            for (int k = 0; k < 16; k++) pairs[k][c] = column[k];
-        }
-        load_left(s->turned[g][0], s->turned[g][16]);
-        _tile_loadd(6, pairs, 64);
-        _tile_dpbf16ps(0, 4, 6);
-        _tile_dpbf16ps(1, 5, 6);
-    }
+    load_left(s->turned[0], s->turned[16]);
+    _tile_loadd(6, pairs, 64);
+    _tile_dpbf16ps(0, 4, 6);
+    _tile_dpbf16ps(1, 5, 6);
     _tile_stored(0, sums->last[0], 64);
     _tile_stored(1, sums->last[16], 64);
 }
@@ -191,14 +183,14 @@ INLINE void pass_sine(Scratch *s, int l, int n, __m512 a0, __m512 a1, __m512 *b0
     }
 }
 
-static void backward(const Network *net, const Parameters *p, Scratch *s, Sums *sums, int N) {
+static void backward(const Network *net, const Parameters *p, Scratch *s, Sums *sums) {
     static const float no_bias[FEATURES] __attribute__((aligned(64)));
     const int L = net->layers;
-    add_last(net, s, sums, N);
+    add_last(net, s, sums);
     for (int l = L - 1; l >= 0; l--) {
         __m512 b0 = _mm512_load_ps(sums->bias[l]), b1 = _mm512_load_ps(sums->bias[l] + 16);
         if (l == L - 1) {
-            for (int n = 0; n < N; n++) {
+            for (int n = 0; n < CHUNK; n++) {
                 __m512 a0 = _mm512_setzero_ps(), a1 = a0;
                 for (int c = 0; c < net->outputs; c++) {
                     __m512 d = _mm512_set1_ps(s->d[c][n]);
@@ -208,26 +200,24 @@ static void backward(const Network *net, const Parameters *p, Scratch *s, Sums *
                 pass_sine(s, l, n, a0, a1, &b0, &b1);
             }
         } else {
-            apply(s->dz, &p->backward[l + 1], no_bias, s->z, N);
-            for (int n = 0; n < N; n++)
+            apply(s->dz, &p->backward[l + 1], no_bias, s->z);
+            for (int n = 0; n < CHUNK; n++)
                 pass_sine(s, l, n, _mm512_load_ps(s->z[n]), _mm512_load_ps(s->z[n] + 16), &b0, &b1);
         }
         _mm512_store_ps(sums->bias[l], b0);
         _mm512_store_ps(sums->bias[l] + 16, b1);
         if (!l) break;
-        turn_all(s->h[l - 1], s, N);
+        turn(s->h[l - 1], s->turned);
+        pair_rows_shuffled(s->dz, &s->pairs);
         load_sums(sums->hidden[l]);
-        for (int g = 0; g < N / GROUP; g++) {
-            pair_rows(s->dz + g * GROUP, &s->pairs[g]);
-            load_left(s->turned[g][0], s->turned[g][16]);
-            load_right(&s->pairs[g]);
-            multiply_all();
-        }
+        load_left(s->turned[0], s->turned[16]);
+        load_right(&s->pairs);
+        multiply_all();
         store_sums(sums->hidden[l]);
     }
     for (int d = 0; d < net->inputs; d++) {
         __m512 a0 = _mm512_load_ps(sums->first[d]), a1 = _mm512_load_ps(sums->first[d] + 16);
-        for (int n = 0; n < N; n++) {
+        for (int n = 0; n < CHUNK; n++) {
             __m512 x = _mm512_set1_ps(s->x[d][n]);
             a0 = _mm512_fmadd_ps(x, _mm512_load_ps(s->z[n]), a0);
             a1 = _mm512_fmadd_ps(x, _mm512_load_ps(s->z[n] + 16), a1);
@@ -237,21 +227,36 @@ static void backward(const Network *net, const Parameters *p, Scratch *s, Sums *
     }
 }
 
+/* Write n values times a factor. */
+INLINE void write_row(float *to, __m512 a, __m512 b, float factor, int n) {
+    __m512 f = _mm512_set1_ps(factor);
+    _mm512_mask_storeu_ps(to, lanes(n), _mm512_mul_ps(a, f));
+    _mm512_mask_storeu_ps(to + 16, lanes(n - 16), _mm512_mul_ps(b, f));
+}
+
 static void write_gradient(const Network *net, Sums *sums, float *g) {
+    const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
+    const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
     const int W = net->width, L = net->layers;
     WideRow turned[FEATURES] __attribute__((aligned(64)));
-    for (int o = 0; o < W; o++) {
+    for (int o = 0; o < W; o++)
         for (int d = 0; d < net->inputs; d++) g[net->weights[0] + o * net->inputs + d] = net->omega * sums->first[d][o];
-        for (int l = 0; l < L; l++) g[net->biases[l] + o] = net->omega * sums->bias[l][o];
-    }
+    for (int l = 0; l < L; l++)
+        write_row(g + net->biases[l], _mm512_load_ps(sums->bias[l]), _mm512_load_ps(sums->bias[l] + 16), net->omega, W);
     for (int l = 1; l < L; l++) {
         for (int b = 0; b < 4; b++)
             transpose(&sums->hidden[l][16 * (b & 1)][16 * (b >> 1)], 128, &turned[16 * (b >> 1)][16 * (b & 1)], 128);
-        for (int o = 0; o < W; o++)
-            for (int i = 0; i < W; i++) g[net->weights[l] + o * W + i] = net->omega * turned[o][i];
+        for (int c = 0; c < FEATURES; c++) {
+            int o = unshuffled(c);
+            if (o >= W) continue;
+            __m512 x = _mm512_load_ps(turned[c]), y = _mm512_load_ps(turned[c] + 16);
+            write_row(g + net->weights[l] + o * W, _mm512_permutex2var_ps(x, low, y), _mm512_permutex2var_ps(x, high, y),
+                      net->omega, W);
+        }
     }
     for (int c = 0; c < net->outputs; c++)
-        for (int i = 0; i < W; i++) g[net->weights[L] + c * W + i] = sums->last[i][c];
+        for (int i = 0; i < FEATURES; i++)
+            if (unshuffled(i) < W) g[net->weights[L] + c * W + unshuffled(i)] = sums->last[i][c];
 }
 
 /* ---- whole tiles ---------------------------------------------------------------------------------------------------- */
@@ -272,17 +277,12 @@ static int end(Work *work) {
     return 0;
 }
 
-/* Positions of n samples from p on, filled up to whole groups; gives their number. */
-static int load_positions(const Network *net, const float *coords, int p, int n, Scratch *s) {
-    const int N = (n + GROUP - 1) / GROUP * GROUP;
-    for (int d = 0; d < net->inputs; d++) {
-        memcpy(s->x[d], coords + (size_t)d * net->samples + p, sizeof(float) * n);
-        memset(s->x[d] + n, 0, sizeof(float) * (N - n));
-    }
-    return N;
+/* Positions of n samples from p on, filled up with zeros. */
+static void load_positions(const Network *net, const float *coords, int p, int n, Scratch *s) {
+    for (int d = 0; d < net->inputs; d++)
+        for (int j = 0; j < CHUNK; j += 16)
+            _mm512_store_ps(s->x[d] + j, _mm512_maskz_loadu_ps(lanes(n - j), coords + (size_t)d * net->samples + p + j));
 }
-
-INLINE __mmask16 lanes(int left) { return left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0; }
 
 /* As siren_forward. */
 int siren_amx_forward(const Network *net, int t0, int t1, const float *theta, const float *coords, float *values) {
@@ -294,10 +294,10 @@ int siren_amx_forward(const Network *net, int t0, int t1, const float *theta, co
         prepare(net, theta + t * net->tile_stride, &work->parameters);
         for (int p = 0; p < P; p += CHUNK) {
             int n = P - p < CHUNK ? P - p : CHUNK;
-            int N = load_positions(net, coords + t * net->coords_stride, p, n, s);
-            forward(net, &work->parameters, s, N);
+            load_positions(net, coords + t * net->coords_stride, p, n, s);
+            forward(net, &work->parameters, s);
             for (int c = 0; c < net->outputs; c++)
-                for (int j = 0; j < N; j += 16)
+                for (int j = 0; j < CHUNK; j += 16)
                     _mm512_mask_storeu_ps(values + ((size_t)t * net->outputs + c) * P + p + j, lanes(n - j),
                                           output(s, j, c));
         }
@@ -319,10 +319,10 @@ int siren_amx_gradient(const Network *net, int t0, int t1, const float *theta, c
         memset(&work->sums, 0, sizeof work->sums);
         for (int p = 0; p < P; p += CHUNK) {
             int n = P - p < CHUNK ? P - p : CHUNK;
-            int N = load_positions(net, coords + t * net->coords_stride, p, n, s);
-            forward(net, &work->parameters, s, N);
+            load_positions(net, coords + t * net->coords_stride, p, n, s);
+            forward(net, &work->parameters, s);
             for (int c = 0; c < C; c++)
-                for (int j = 0; j < N; j += 16) {
+                for (int j = 0; j < CHUNK; j += 16) {
                     __m512 d = _mm512_maskz_loadu_ps(lanes(n - j), target + ((size_t)t * C + c) * P + p + j);
                     if (weight) {
                         __m512 w = _mm512_maskz_loadu_ps(lanes(n - j), weight + (size_t)t * P + p + j);
@@ -333,7 +333,7 @@ int siren_amx_gradient(const Network *net, int t0, int t1, const float *theta, c
                     last_bias[c] = _mm512_add_ps(last_bias[c], d);
                     _mm512_store_ps(s->d[c] + j, d);
                 }
-            backward(net, &work->parameters, s, &work->sums, N);
+            backward(net, &work->parameters, s, &work->sums);
         }
         float *g = grad + t * net->tile_stride;
         write_gradient(net, &work->sums, g);
