@@ -255,7 +255,7 @@ def test_values_stay_where_they_are_in_the_world() -> None:
     scale, offset = 0.5, 3.0
     image = np.tile((np.arange(16) * scale + offset).astype(np.float32), (8, 1))
     layer = Image(image, scale=(1.0, scale), translate=(0.0, offset))
-    _, tuple_, _ = ns.fit_layer(layer, scale=3, preset="fast", max_steps=60, engine="plain").layer_data
+    _, tuple_, _ = ns.fit_layer(layer, scale=3, max_steps=60, engine="plain").layer_data
     upscaled = Layer.create(*tuple_)
     world = np.array([upscaled.data_to_world((12, j))[1] for j in range(48)])
     # A shift by half a new pixel would be 0.083.

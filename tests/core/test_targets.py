@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -12,6 +14,8 @@ from napari_siren.core.geometry import Tiling
 from napari_siren.core.image import Samples
 from napari_siren.core.loss import ObservedLoss, SquaredLoss
 from napari_siren.core.targets import Targets
+
+CPU = torch.device("cpu")
 
 
 def make_targets(
@@ -42,9 +46,10 @@ def test_every_standardised_tile_has_mean_nothing_and_the_same_spread(photo: npt
 @pytest.mark.parametrize("standardise", [True, False])
 def test_the_mean_square_is_that_of_the_normalised_values(photo: npt.NDArray[np.uint8], standardise: bool) -> None:
     """Of tiles that all miss by the same, there is nothing that blending could change."""
-    targets = make_targets(photo, standardise=standardise)
+    targets = make_targets(photo, standardise=standardise, pixels_per_step="all")
     off = (targets.values * targets.scale[:, :, None] + 0.25) / targets.scale[:, :, None]
-    losses, _ = targets.loss(torch.device("cpu")).value_and_gradient(off, slice(None))
+    (batch,) = targets.batches(CPU)
+    losses, _ = batch.loss.value_and_gradient(off, slice(None))
     assert targets.mean_square(losses) == pytest.approx(0.25**2, rel=1e-4)
 
 
@@ -101,15 +106,56 @@ def test_pixel_coordinates_are_pixels_from_the_tiles_centre(smooth: npt.NDArray[
 def test_only_finer_samples_need_a_loss_in_which_they_see_each_other(
     smooth: npt.NDArray[np.float32], fields: dict[str, object], kind: type
 ) -> None:
-    assert isinstance(make_targets(smooth, **fields).loss(torch.device("cpu")), kind)
+    for batch in make_targets(smooth, **fields).batches(CPU):
+        assert isinstance(batch.loss, kind)
 
 
 def test_automatic_variation_grows_with_the_noise(smooth: npt.NDArray[np.float32]) -> None:
     noisy = smooth + np.random.default_rng(0).normal(0, 30, smooth.shape)
     calm, loud = (
-        make_targets(image, standardise=False, observation="box", total_variation="auto").loss(torch.device("cpu"))
+        make_targets(image, standardise=False, observation="box", total_variation="auto").batches(CPU)[0].loss
         for image in (smooth, noisy)
     )
     assert isinstance(calm, ObservedLoss)
     assert isinstance(loud, ObservedLoss)
     assert 0 < calm.variation[0] < loud.variation[0]
+
+
+@pytest.mark.parametrize("shape", [(25, 20), (7, 9, 11), (101,)], ids=repr)
+@pytest.mark.parametrize("missing", [False, True])
+def test_halves_see_every_pixel_once_and_neighbours_in_turn(shape: tuple[int, ...], missing: bool) -> None:
+    rng = np.random.default_rng(0)
+    gone = rng.random(shape) < 0.4 if missing else None
+    samples = Samples.from_array(rng.random(shape), "ZYX"[-len(shape) :], None, gone)
+    config = FitConfig()
+    targets = Targets.of(samples, Tiling.cut(shape, 9, 1), config)
+    halves = targets.batches(CPU)
+    (whole,) = replace(targets, config=config.override(pixels_per_step="all")).batches(CPU)
+    assert len(halves) == 2
+    positions = [set(map(tuple, half.x[0].T.tolist())) for half in halves]
+    assert positions[0].isdisjoint(positions[1])
+    assert positions[0] | positions[1] == set(map(tuple, whole.x[0].T.tolist()))
+    near = {(*p[:-1], p[-1] + 1.0) for p in positions[0]}
+    assert near.isdisjoint(positions[0])
+    # What both lose is what is lost on the whole, and each says how much of the whole it is.
+    zeros = [torch.zeros_like(batch.loss.target) for batch in (*halves, whole)]
+    losses = [b.loss.value_and_gradient(z, slice(None))[0] for b, z in zip((*halves, whole), zeros, strict=True)]
+    torch.testing.assert_close(losses[0] + losses[1], losses[2])
+    shares = sum(torch.where(half.inverse_share > 0, 1 / half.inverse_share, 0.0) for half in halves)
+    torch.testing.assert_close(shares, torch.ones_like(shares))
+
+
+def test_a_single_pixel_and_an_area_are_never_halved(smooth: npt.NDArray[np.float32]) -> None:
+    assert len(make_targets(smooth, observation="box").batches(CPU)) == 1
+    assert len(make_targets(np.ones((1, 2)), tile=1).batches(CPU)) == 1
+
+
+def test_a_tile_whose_pixels_all_are_of_one_colour_learns_nothing_from_the_other(
+    smooth: npt.NDArray[np.float32],
+) -> None:
+    missing = np.indices(smooth.shape).sum(axis=0) % 2 == 1
+    halves = make_targets(smooth, missing).batches(CPU)
+    seen = [half.inverse_share > 0 for half in halves]
+    assert (seen[0] ^ seen[1]).all()
+    for half in halves:
+        assert torch.isfinite(half.inverse_share).all()

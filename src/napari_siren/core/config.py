@@ -50,7 +50,7 @@ class FitConfig(BaseModel):
     """Half width, in pixels, of the zone in which neighbouring tiles are cross-faded."""
     hidden_layers: int = Field(3, ge=1, le=16)
     """Number of sine layers, the first one included."""
-    hidden_features: int = Field(28, ge=1, le=1024)
+    hidden_features: int = Field(32, ge=1, le=1024)
     """Width of the sine layers."""
     coordinates: Literal["pixel", "unit"] = "pixel"
     """What the networks see: "pixel", positions in pixels from the tile's centre; "unit", positions scaled
@@ -81,7 +81,7 @@ class FitConfig(BaseModel):
     """"muon": orthogonalised momentum for the hidden matrices and Adam for the rest; "adam": Adam for all."""
     learning_rate: float = Field(0.02, gt=0, le=1)
     """Adam's step size."""
-    muon_learning_rate: float = Field(0.1, gt=0, le=2)
+    muon_learning_rate: float = Field(0.12, gt=0, le=2)
     """Muon's step size: the spectral norm of a step on a hidden matrix."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Muon's momentum (Nesterov)."""
@@ -90,14 +90,18 @@ class FitConfig(BaseModel):
     beta2: float = Field(0.95, ge=0, lt=1)
     """Adam's decay of the mean squared gradient."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """How the step sizes go down from 1 to `final_rate` of themselves."""
+    """How the step sizes go down from 1 to `final_rate` of themselves, by the steps done, or by the time or the PSNR
+    reached, where there is a limit or a target for these."""
     final_rate: float = Field(0.01, ge=0, le=1)
     """Share of the step size that is left at the end."""
     averaging: float = Field(0.8, ge=0, lt=1)
     """Decay of the running mean of the weights, which is what is kept: it has at any time about the quality that
     the weights themselves reach only once the step sizes have gone down. 0 keeps the weights themselves."""
+    pixels_per_step: Literal["half", "all"] = "half"
+    """How many pixels a step sees: "half", those of either colour of a chessboard in turn, which costs half as much and
+    learns as fast; "all". With the observation "box" it is always all."""
     max_steps: int = Field(400, ge=1)
-    """Number of steps, each over every pixel."""
+    """Number of steps."""
     max_seconds: float | None = Field(None, gt=0)
     """Time limit in seconds, or None. With a limit the schedule follows the clock, and a fit is no longer
     reproducible to the bit."""
@@ -110,12 +114,12 @@ class FitConfig(BaseModel):
     [-1, 1] (what lies beyond is kept); "full" takes that of the dtype (of floats, the image's own) to [0, 1]."""
 
     # ---- resources -------------------------------------------------------------------------------
-    engine: Literal["auto", "native", "plain"] = "auto"
-    """How a step is carried out: "native", the compiled kernel (needs a C compiler, CPU only); "plain",
-    PyTorch; "auto", the kernel where it is there and pays."""
+    engine: Literal["auto", "native", "triton", "plain"] = "auto"
+    """How a step is carried out: "native", the compiled kernel (needs a C compiler, CPU only); "triton", fused kernels
+    for NVIDIA's GPUs; "plain", PyTorch; "auto", the kernels where they are there and pay."""
     precision: Literal["auto", "float32"] = "auto"
-    """How exact the products of a step are: "auto" takes bfloat16 with float32 sums for the first steps, where the
-    engine is native and the processor multiplies such matrices (Intel AMX); "float32" keeps to it throughout."""
+    """How exact the products of a step are: "auto" takes bfloat16 with float32 sums for the first steps, where there
+    are kernels and a processor for it (Intel AMX, NVIDIA's GPUs); "float32" keeps to it throughout."""
     threads: int | None = Field(None, ge=1, le=1024)
     """Threads of the native engine; None takes as many as PyTorch does."""
     max_memory: int | None = Field(None, ge=1)
@@ -198,14 +202,16 @@ class FitConfig(BaseModel):
 
 _PRESET_FIELDS: dict[str, dict[str, Any]] = {
     "faithful": {},
-    "fast": {"hidden_features": 16, "max_steps": 60, "parameters_per_value": 0.85},
+    "fast": {"max_steps": 60, "muon_learning_rate": 0.18, "weight_scale": 1.0},
     "upscale": {
         "hidden_features": 32,
         "hidden_layers": 4,
         "parameters_per_value": 2.0,
         "overlap": 2.0,
         "observation": "box",
+        "pixels_per_step": "all",
         "total_variation": "auto",
+        "muon_learning_rate": 0.1,
         "max_steps": 200,
     },
     "paper": {
@@ -221,6 +227,7 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "beta2": 0.999,
         "schedule": "constant",
         "averaging": 0.0,
+        "pixels_per_step": "all",
         "max_steps": 15_000,
         "value_range": "full",
         "precision": "float32",

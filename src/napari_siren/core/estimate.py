@@ -105,7 +105,7 @@ def estimate(
     >>> from napari_siren import FitConfig
     >>> found = estimate((512, 768), 3, FitConfig.preset("faithful"), device="cpu", trial=False)
     >>> found.tiles, found.parameters
-    (620, 1112900)
+    (486, 1121202)
     """
     job = _Job.of(spatial_shape, channels, config, device)
     rates = job.rates(measure=trial)

@@ -21,11 +21,6 @@ from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.storage import load
 from napari_siren.errors import ConfigError, InputError
 
-# The estimate is a bound, which the blend of the tiles beats by about so many dB: near the target the exact figure is
-# asked for, and again after so many steps where it falls short.
-_BOUND_GAP = 0.5
-_LOOK_AGAIN = 5
-
 
 def fit_iter(
     image: npt.ArrayLike,
@@ -199,7 +194,6 @@ def upscale(
 def _iterate(run: Run) -> Generator[Progress, str | None, FitResult]:
     config = run.config
     asked = ""
-    look_at = 0
     while not asked:
         run.clock.check()
         if run.step_count >= config.max_steps:
@@ -208,10 +202,7 @@ def _iterate(run: Run) -> Generator[Progress, str | None, FitResult]:
             asked = "max_seconds"
         else:
             progress = run.step()
-            target = config.target_psnr
-            if target is not None and progress.psnr >= target - _BOUND_GAP and run.step_count >= look_at:
-                look_at = run.step_count + _LOOK_AGAIN
-                asked = "target_psnr" if run.exact_psnr() >= target else ""
+            asked = "target_psnr" if run.reached_target() else ""
             if (yield progress) == STOP:
                 asked = "asked"
     run.history.stopped = asked

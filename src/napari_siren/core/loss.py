@@ -88,9 +88,14 @@ class ObservedLoss:
         loss, gradient = self.data.value_and_gradient(pixels, tiles)
         spread = (gradient / k**d).reshape(*values.shape[:2], *(n for side in self.tile_shape for n in (side, 1)))
         total = spread.expand(fine.shape).reshape(values.shape).contiguous()
-        if (self.variation[tiles] > 0).any():
+        if self._varies:
             total += self._variation_gradient(values, tiles)
         return loss, total
+
+    @cached_property
+    def _varies(self) -> bool:
+        """Whether there is a prior; found out once, since a GPU has to be waited for."""
+        return bool((self.variation > 0).any())
 
     def _variation_gradient(self, values: Tensor, tiles: slice) -> Tensor:
         sides = [n * self.subsamples for n in self.tile_shape]

@@ -10,29 +10,29 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_siren.core.accel import Engine, PlainEngine, RoughEngine, choose_engine
+from napari_siren.core.accel import Engine, PlainEngine, choose_engine, rough_engine
 from napari_siren.core.blend import Blend
 from napari_siren.core.clock import Stopwatch
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import is_out_of_memory
 from napari_siren.core.field import Field
 from napari_siren.core.image import Samples
-from napari_siren.core.loss import Loss
+from napari_siren.core.looks import Looks
 from napari_siren.core.memory import Plan, check_memory, memory_bound, plan_fit
-from napari_siren.core.metrics import psnr_of
+from napari_siren.core.metrics import measure, psnr_of
 from napari_siren.core.model import Siren
 from napari_siren.core.optim import Optimizer, schedule
 from napari_siren.core.progress import History, Progress
-from napari_siren.core.targets import Targets
+from napari_siren.core.targets import Batch, Targets
 from napari_siren.errors import DeviceError, InputError, StorageError
 
-# Every so many steps the best weights are kept and divergence is looked for.
-_CHECK_EVERY = 10
 # A tile whose loss is so many times what it was before the first step has diverged.
 _DIVERGED = 4.0
 _BACK_OFF = 0.5
 # So much of a fit may go with rough gradients: measured, the end is then as good, and with more it is not.
 _ROUGH_SHARE = 0.85
+# Near a target the step sizes are small, which gains the last decibels, and not so small that it is never reached.
+_MOST_BY_TARGET = 0.8
 # What does not change what a fit is heading for.
 _FREE_SETTINGS = {
     "name",
@@ -106,8 +106,7 @@ class Run:
             threads=config.threads,
             block_bytes=self._block_bytes(bound),
         )
-        self.x = self.targets.coordinates.to(device)
-        self.loss: Loss = self.targets.loss(device)
+        self.batches = self.targets.batches(device)
         self.optimizer = Optimizer(config, self.plan.shape, self.siren.theta)
         self.gradient = torch.empty_like(self.siren.theta)
         self.mean = Siren(self.siren.shape, self.siren.theta.clone(), self.siren.omega_0)
@@ -117,9 +116,11 @@ class Run:
         self.rate = torch.ones(tiles, device=device)
         self.start_loss = torch.full((tiles,), torch.inf, device=device)
         self.step_count = 0
+        self.looks = Looks(config.target_psnr)
+        self._looked = False
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
         self.engine.check = self.clock.check
-        self.rough = RoughEngine.of(self.engine, self.plan.shape) if config.precision == "auto" else None
+        self.rough = rough_engine(self.engine, self.plan.shape) if config.precision == "auto" else None
         if state is not None:
             self._load(state)
 
@@ -129,29 +130,33 @@ class Run:
         return self.clock.seconds
 
     def done(self) -> float:
-        """Share of the fit that is done, by steps or by time, whichever is more."""
+        """Share of the fit that is done, by steps, by time or by the PSNR asked for, whichever is most."""
         by_time = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
-        return max(self.step_count / self.config.max_steps, by_time)
+        return max(self.step_count / self.config.max_steps, by_time, _MOST_BY_TARGET * self.looks.way() ** 2)
 
     def step(self) -> Progress:
-        """Take one step over every pixel."""
+        """Take one step, over the pixels whose turn it is."""
         done = self.done()
-        losses = self._guarded(lambda: self._engine(done).gradient(self.siren, self.x, self.loss, self.gradient))
-        if self.step_count == 0:
-            self.start_loss.copy_(losses)
-        if self.step_count % _CHECK_EVERY == 0:
+        batch = self.batches[self.step_count % len(self.batches)]
+        losses = self._guarded(lambda: self._engine(done).gradient(self.siren, batch.x, batch.loss, self.gradient))
+        self._looked = self.looks.due(self.step_count)
+        if self._looked:
             self._keep_best()
             self._roll_back(losses)
         rate = self.rate * schedule(self.config, done)
         self.engine.update(self.optimizer, self.gradient, rate, self.mean.theta)
         self.step_count += 1
-        progress = self._progress(losses)
+        progress = self._progress(losses * batch.inverse_share)
         self.history.add(progress)
         return progress
 
+    def losses(self, siren: Siren) -> Tensor:
+        """Give the loss of each tile over every pixel, (tiles,)."""
+        return torch.stack([self._losses_of(siren, batch) for batch in self.batches]).sum(dim=0)
+
     def best_field(self) -> Field:
         """Give the field of the best weights of each tile so far; the run is left as it is, and goes on."""
-        losses = self._guarded(lambda: self.engine.losses(self.mean, self.x, self.loss))
+        losses = self.losses(self.mean)
         theta = torch.where((losses < self.best_loss)[:, None], self.mean.theta, self.best)
         return self.field(Siren(self.siren.shape, theta, self.siren.omega_0))
 
@@ -166,15 +171,22 @@ class Run:
 
     def exact_psnr(self, field: Field | None = None) -> float:
         """PSNR of the rounded reconstruction by a field; by that of the mean weights where none is given."""
-        layout = self.samples.format
-        truth = layout.to_channels_first(self.samples.image)[:, self.samples.observed].astype(np.float64)
         rendered = (field or self.field()).render(self.targets.grid)
-        found = layout.to_channels_first(rendered)[:, self.samples.observed]
-        return psnr_of(float(np.square(found - truth).mean()), self.targets.peak)
+        return measure(self.samples, rendered, with_ssim=False).psnr
+
+    def reached_target(self) -> bool:
+        """Whether the rounded reconstruction has come to the PSNR asked for, as far as the last step looked."""
+        if self.config.target_psnr is None or not (self._looked and self.looks.near_target()):
+            return False
+        exact = self.exact_psnr()
+        if exact < self.config.target_psnr:
+            self.looks.missed_target(exact)
+        return exact >= self.config.target_psnr
 
     def state(self) -> State:
         """Give a copy of what is needed to go on."""
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in self._tensors().items()}
+        tensors["looks"] = self.looks.state()
         return State(self.step_count, self.seconds, self.seed, self.expected_mse, self.fingerprint, tensors)
 
     def _block_bytes(self, bound: int) -> int:
@@ -207,9 +219,15 @@ class Run:
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
+    def _losses_of(self, siren: Siren, batch: Batch) -> Tensor:
+        return self._guarded(lambda: self.engine.losses(siren, batch.x, batch.loss))
+
     def _keep_best(self) -> None:
-        losses = self._guarded(lambda: self.engine.losses(self.mean, self.x, self.loss))
+        losses = self.losses(self.mean)
+        if self.step_count == 0:
+            self.start_loss.copy_(losses)
         self.expected_mse = self.targets.expected_mse(losses)
+        self.looks.saw(self.step_count, self._expected_psnr())
         better = losses < self.best_loss
         self.best_loss = torch.where(better, losses, self.best_loss)
         self.best = torch.where(better[:, None], self.mean.theta, self.best)
@@ -229,6 +247,9 @@ class Run:
             (self.step_count, f"{tiles} diverged; rolled back to the best weights, going on at a lower rate")
         )
 
+    def _expected_psnr(self) -> float:
+        return psnr_of(self.expected_mse, self.targets.peak)
+
     def _progress(self, losses: Tensor) -> Progress:
         done, seconds = self.done(), self.seconds
         left = max(0.0, seconds * (1 - done) / done) if done > 0 else None
@@ -237,7 +258,7 @@ class Run:
             self.config.max_steps,
             seconds,
             self.targets.mean_square(losses),
-            psnr_of(self.expected_mse, self.targets.peak),
+            self._expected_psnr(),
             left,
             self.field,
         )
@@ -261,10 +282,13 @@ class Run:
                 "the saved state is of another image or of other settings. Use those that it was made with; "
                 f"only {', '.join(sorted(_FREE_SETTINGS))} may differ."
             )
-        if any(name not in state.tensors or state.tensors[name].shape != mine[name].shape for name in mine):
+        if "looks" not in state.tensors or any(
+            name not in state.tensors or state.tensors[name].shape != mine[name].shape for name in mine
+        ):
             raise StorageError("the saved state is damaged: its tensors do not fit its settings. Start the fit anew.")
         for name, tensor in mine.items():
             tensor.copy_(state.tensors[name])
+        self.looks.load(state.tensors["looks"])
         self.step_count = state.step
         self.expected_mse = state.expected_mse
         self.history.events.append((state.step, "resumed"))

@@ -25,6 +25,25 @@ _LEAST_VARIATION = 2e-3
 
 
 @dataclass(frozen=True)
+class Batch:
+    """What a step sees of every tile.
+
+    Parameters
+    ----------
+    x
+        (1, inputs, samples): where the networks are evaluated.
+    loss
+        On these samples.
+    inverse_share
+        (tiles,): the weight of all pixels over that of those seen, 0 where none is seen.
+    """
+
+    x: Tensor
+    loss: Loss
+    inverse_share: Tensor
+
+
+@dataclass(frozen=True)
 class Targets:
     """The samples of every tile, and how its network's outputs become normalised values.
 
@@ -86,16 +105,33 @@ class Targets:
         local = torch.from_numpy(self.tiling.local_grid(subsamples))
         return (local * torch.tensor(self.coordinate_scale)[:, None])[None].contiguous()
 
-    def loss(self, device: torch.device) -> Loss:
-        """Give what is to be minimised."""
-        data = SquaredLoss(self.values.to(device), self.weight.to(device))
-        if self.config.observation == "point":
-            return data
+    def batches(self, device: torch.device) -> tuple[Batch, ...]:
+        """Give what the steps see in turn: together, every pixel once."""
+        if self.config.observation == "box":
+            return (self._batch(self._observed_loss(device), slice(None), device),)
+        if self.config.pixels_per_step == "all" or self.values.shape[2] == 1:
+            return (self._batch(self._squared_loss(slice(None), device), slice(None), device),)
+        colour = torch.from_numpy(np.indices(self.tiling.tile_shape).sum(axis=0).ravel() % 2)
+        halves = [torch.nonzero(colour == k)[:, 0] for k in (0, 1)]
+        return tuple(self._batch(self._squared_loss(half, device), half, device) for half in halves)
+
+    def _batch(self, loss: Loss, samples: slice | Tensor, device: torch.device) -> Batch:
+        total, seen = self.weight.sum(dim=1), self.weight[:, samples].sum(dim=1)
+        inverse = torch.where(seen > 0, total / seen, 0.0)
+        x = self.coordinates if self.config.observation == "box" else self.coordinates[:, :, samples]
+        return Batch(x.contiguous().to(device), loss, inverse.to(device))
+
+    def _squared_loss(self, samples: slice | Tensor, device: torch.device) -> SquaredLoss:
+        values, weight = self.values[:, :, samples], self.weight[:, samples]
+        return SquaredLoss(values.contiguous().to(device), weight.contiguous().to(device))
+
+    def _observed_loss(self, device: torch.device) -> ObservedLoss:
         variation = self.config.total_variation
         if variation == "auto":
             noise = noise_level(self.samples.values, self.samples.observed & ~self.samples.heldout)
             variation = max(_LEAST_VARIATION, _VARIATION_PER_NOISE * noise)
         weights = torch.full((len(self.values),), float(variation), device=device) / self.scale[:, 0].to(device)
+        data = self._squared_loss(slice(None), device)
         return ObservedLoss(data, self.tiling.tile_shape, self.config.subsamples, weights)
 
     def mean_square(self, losses: Tensor) -> float:

@@ -8,10 +8,23 @@ from torch import Tensor
 from napari_siren.core.accel.engine import Engine
 from napari_siren.core.accel.native import Kernel, NativeEngine, RoughEngine, kernel
 from napari_siren.core.accel.plain import PlainEngine
+from napari_siren.core.accel.triton_engine import TritonEngine
+from napari_siren.core.accel.triton_there import why_not
 from napari_siren.core.model import Siren, SirenShape
 from napari_siren.errors import ConfigError
 
-__all__ = ["Engine", "Kernel", "NativeEngine", "PlainEngine", "RoughEngine", "choose_engine", "forward", "kernel"]
+__all__ = [
+    "Engine",
+    "Kernel",
+    "NativeEngine",
+    "PlainEngine",
+    "RoughEngine",
+    "TritonEngine",
+    "choose_engine",
+    "forward",
+    "kernel",
+    "rough_engine",
+]
 
 # Wider networks are large products, at which PyTorch's libraries are the better.
 _NATIVE_WIDTH = 96
@@ -32,8 +45,8 @@ def choose_engine(
     Parameters
     ----------
     engine
-        ``"native"``, ``"plain"``, or ``"auto"``: native on a CPU with a compiler, for networks so narrow, and tiles so
-        many, that it pays.
+        ``"native"``, ``"triton"``, ``"plain"``, or ``"auto"``: native on a CPU with a compiler, for networks so narrow,
+        and tiles so many, that it pays; Triton on a CUDA GPU, for networks that its kernels are for.
     device
         Where the tensors are.
     shape, tiles
@@ -48,7 +61,7 @@ def choose_engine(
     Raises
     ------
     ConfigError
-        "native" was asked for and cannot be had; the message says why.
+        "native" or "triton" was asked for and cannot be had; the message says why.
     """
     fits = device.type == "cpu" and dtype == torch.float32
     threads = threads or torch.get_num_threads()
@@ -60,7 +73,31 @@ def choose_engine(
             return NativeEngine(built.library, threads, block_bytes)
         if engine == "native":
             raise ConfigError(f'engine="native" is not to be had: {built.message}. Use engine="auto".')
+    if engine == "triton" or (engine == "auto" and device.type == "cuda"):
+        reason = why_not(device, dtype, shape)
+        if reason is None:
+            return TritonEngine(device, block_bytes)
+        if engine == "triton":
+            raise ConfigError(f'engine="triton" is not to be had: {reason}. Use engine="auto".')
     return PlainEngine(device, block_bytes)
+
+
+def rough_engine(engine: Engine, shape: SirenShape) -> Engine | None:
+    """Give the kin of an engine whose gradients have two or three digits, or None where none would be faster."""
+    if isinstance(engine, TritonEngine):
+        return engine.rough()
+    if isinstance(engine, PlainEngine):
+        pays = shape.hidden_features > _NATIVE_WIDTH and _has_bfloat16(engine.device)
+        return engine.rough() if pays else None
+    return RoughEngine.of(engine, shape)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    """Whether matrix products of bfloat16 are faster there than those of float32."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    # AMX, which oneDNN uses.
+    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
 
 
 def forward(siren: Siren, x: Tensor) -> Tensor:
