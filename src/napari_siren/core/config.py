@@ -230,7 +230,6 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "pixels_per_step": "all",
         "max_steps": 15_000,
         "value_range": "full",
-        "precision": "float32",
     },
 }
 

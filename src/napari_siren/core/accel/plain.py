@@ -122,32 +122,38 @@ def _block_gradient(
     siren: Siren, x: Tensor, loss: Loss, tiles: slice, samples: slice, out: Tensor, *, rough: bool
 ) -> Tensor:
     """Add the gradient of a block to `out`, and give each tile's share of the loss."""
+    omega_0, last = siren.omega_0, siren.shape.hidden_layers
     weights, biases = siren.shape.weights(siren.theta), siren.shape.biases(siren.theta)
     weight_gradients, bias_gradients = siren.shape.weights(out), siren.shape.biases(out)
-    last = len(weights) - 1
+    # omega_0 times the weights, of which there are few, in place of omega_0 times the phases.
+    dtypes = [torch.bfloat16 if rough and 0 < layer < last else x.dtype for layer in range(last + 1)]
+    slopes = [(omega_0 * weight).to(dtype) for weight, dtype in zip(weights[:-1], dtypes, strict=False)]
     inputs, cosines = [x.expand(siren.tiles, -1, -1)], []
     for layer in range(last):
-        z = _affine(biases[layer], weights[layer], inputs[-1], rough=rough and layer > 0).mul_(siren.omega_0)
-        cosines.append(z.cos().mul_(siren.omega_0))
-        inputs.append(z.sin_())
+        z = _affine(omega_0 * biases[layer], slopes[layer], inputs[-1])
+        cosines.append(z.cos())
+        inputs.append(z.sin_().to(dtypes[layer + 1]))
     values = torch.baddbmm(biases[-1], weights[-1], inputs[-1])
     losses, dz = _loss_of(loss, values, tiles, samples)
-    for layer in reversed(range(last + 1)):
-        hidden = rough and 0 < layer < last
-        weight_gradients[layer].add_(_product(dz, inputs[layer].mT, rough=hidden))
-        bias_gradients[layer].add_(dz.sum(dim=2, keepdim=True))
+    weight_gradients[last].baddbmm_(dz, inputs[last].mT)
+    bias_gradients[last].add_(dz.sum(dim=2, keepdim=True))
+    dz = (weights[last].mT @ dz).mul_(cosines[-1])
+    for layer in reversed(range(last)):
+        bias_gradients[layer].add_(dz.sum(dim=2, keepdim=True), alpha=omega_0)
+        dz = dz.to(dtypes[layer])
+        weight_gradients[layer].add_(_product(dz, inputs[layer].mT), alpha=omega_0)
         if layer:
-            dz = _product(weights[layer].mT, dz, rough=hidden).mul_(cosines[layer - 1])
+            dz = _product(slopes[layer].mT, dz) * cosines[layer - 1]
     return losses
 
 
-def _product(a: Tensor, b: Tensor, *, rough: bool) -> Tensor:
-    return (a.bfloat16() @ b.bfloat16()).to(a.dtype) if rough else a @ b
+def _product(a: Tensor, b: Tensor) -> Tensor:
+    return (a[0] @ b[0])[None] if len(a) == len(b) == 1 else a @ b
 
 
-def _affine(bias: Tensor, weight: Tensor, h: Tensor, *, rough: bool) -> Tensor:
-    # The bias is a phase, which three digits would shift.
-    return _product(weight, h, rough=True).add_(bias) if rough else torch.baddbmm(bias, weight, h)
+def _affine(bias: Tensor, weight: Tensor, h: Tensor) -> Tensor:
+    # The bias is a phase, which three digits would shift: it is added in float32.
+    return torch.baddbmm(bias, weight, h) if h.dtype == bias.dtype else bias + _product(weight, h)
 
 
 def _loss_of(loss: Loss, values: Tensor, tiles: slice, samples: slice) -> tuple[Tensor, Tensor]:
