@@ -3,7 +3,7 @@
     python -m benchmarks.proportion [--most MEGAPIXELS] [--data FOLDER] [--device cpu] [--json FILE] [--quick]
 
 Each size is fitted in a process of its own, for a few steps, so that its peak of memory is its own. The images are
-mosaics of photographs. 33 megapixels take about 12 GB.
+mosaics of photographs. 33 megapixels take about 6 GB.
 """
 
 from __future__ import annotations
