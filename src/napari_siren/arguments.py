@@ -113,6 +113,7 @@ def choose_config(preset: str | None, file: Path | None, resume: FitResult | Non
         More than one of the three, a setting that cannot be, or an earlier fit that was already at its end.
     """
     from napari_siren.core.config import FitConfig
+    from napari_siren.core.upscaling import most_steps
 
     if sum(v is not None for v in (preset, file, resume)) > 1:
         raise ConfigError(
@@ -124,7 +125,7 @@ def choose_config(preset: str | None, file: Path | None, resume: FitResult | Non
         return base.override(**fields)
     config = resume.config.override(**{"max_seconds": None, "target_psnr": None, **fields})
     state = resume.state
-    if state is not None and state.step >= config.max_steps:
+    if state is not None and state.step >= most_steps(resume.field, config):
         raise ConfigError(
             f"the fit to resume has already made its {state.step} steps. Ask for more with --max-steps, "
             f"for example --max-steps {2 * state.step}."

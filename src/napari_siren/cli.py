@@ -123,6 +123,7 @@ def upscale(
 ) -> None:
     """Fit an image with the preset "upscale" and write it at a higher resolution."""
     from napari_siren import arguments, console, report, sources
+    from napari_siren.core.config import detail_for
     from napari_siren.core.fit import fit_iter
 
     picture = arguments.open_picture(image, False, axes, spacing)
@@ -130,7 +131,7 @@ def upscale(
     factor = arguments.check_scale(picture, scale)
     sources.check_target(out, picture.array.dtype, names, picture.array.shape)
     fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
-    chosen = arguments.choose_config("upscale", None, None, fields)
+    chosen = arguments.choose_config("upscale", None, None, {"detail": detail_for(factor), **fields})
     steps = fit_iter(picture.array, names, picture.spacing, config=chosen, device=device, seed=seed)
     result = console.follow(steps, quiet)
     rendered = result.render(scale=factor)

@@ -121,6 +121,7 @@ def fit_layer(
     line [x4] (96, 96) [0.025, 0.025]
     line [error] (24, 24) [0.1, 0.1]
     """
+    from napari_siren.core.config import detail_for
     from napari_siren.core.fit import fit
 
     spec = LayerSpec.of(layer, options.pop("axes", None), region, plane, level)
@@ -133,6 +134,8 @@ def fit_layer(
     check_scale(spec, scale)
     _check_error_kind(error)
     _check_viewer(viewer, spec)
+    if options.get("config") is None:
+        options = {"detail": detail_for(scale), **options}
     result = with_layer(fit(**{**spec.fit_arguments(), "preset": preset or "faithful", **options}), spec)
     layer_data = (
         reconstruction_layer(spec, result),

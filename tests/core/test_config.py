@@ -38,7 +38,7 @@ def test_settings_are_frozen() -> None:
 def test_override_checks_anew_and_leaves_the_original() -> None:
     config = FitConfig.preset("upscale")
     assert config.override(max_steps=3).max_steps == 3
-    assert config.override(max_steps=3).observation == config.observation == "box"
+    assert config.override(max_steps=3).observation == config.observation == "bicubic"
     assert config.max_steps != 3
     with pytest.raises(ConfigError, match="max_steps"):
         config.override(max_steps=0)

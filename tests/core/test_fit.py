@@ -183,7 +183,7 @@ def test_whatever_the_image_is_the_result_is_like_it_and_finite(image: npt.NDArr
 def test_steps_of_the_paper_preset_are_those_of_plain_pytorch(
     photo: npt.NDArray[np.uint8], paper_network: Callable[[Siren], nn.Module]
 ) -> None:
-    config = FitConfig.preset("paper", hidden_features=24)
+    config = FitConfig.preset("paper", hidden_features=24, precision="float32")
     run = Run(Samples.from_array(photo, value_range=config.value_range), config, torch.device("cpu"), seed=0)
     network = paper_network(run.siren)
     adam = torch.optim.Adam(network.parameters(), lr=1e-4, betas=(0.9, 0.999))
@@ -478,8 +478,8 @@ def test_total_variation_flattens() -> None:
 
 
 def test_upscale_is_the_preset_and_a_render(photo: npt.NDArray[np.uint8]) -> None:
-    options = {"hidden_features": 8, "hidden_layers": 2, "max_steps": 10}
-    expected = ns.fit(photo, preset="upscale", **options).render(scale=(2, 3))
+    options = {"hidden_features": 8, "hidden_layers": 2, "max_steps": 10, "cross_scale_steps": 5}
+    expected = ns.fit(photo, preset="upscale", detail=3, **options).render(scale=(2, 3))
     np.testing.assert_array_equal(ns.upscale(photo, (2, 3), **options), expected)
 
 

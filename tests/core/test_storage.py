@@ -95,11 +95,14 @@ def test_images_of_any_kind_come_back(image: npt.NDArray[np.generic], tmp_path: 
     assert loaded.reconstruction.dtype == image.dtype
 
 
-@pytest.mark.parametrize("preset", ["upscale", "paper"])
-def test_models_of_any_preset_come_back(photo: npt.NDArray[np.uint8], preset: str, tmp_path: Path) -> None:
-    result = fit(photo, preset=preset, hidden_features=6, hidden_layers=2, max_steps=3)
+@pytest.mark.parametrize(("preset", "fields"), [("upscale", {"cross_scale_steps": 3}), ("paper", {})])
+def test_models_of_any_preset_come_back(
+    photo: npt.NDArray[np.uint8], preset: str, fields: dict[str, Any], tmp_path: Path
+) -> None:
+    result = fit(photo, preset=preset, hidden_features=6, hidden_layers=2, max_steps=3, **fields)
     loaded = load(result.save(tmp_path / "model.safetensors"))
     np.testing.assert_array_equal(loaded.render(scale=1.5), result.render(scale=1.5))
+    np.testing.assert_array_equal(loaded.reconstruction, result.reconstruction)
 
 
 def test_infinite_psnr_comes_back(tmp_path: Path) -> None:

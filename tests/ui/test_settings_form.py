@@ -122,8 +122,9 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
 @st.composite
 def configs(draw: st.DrawFn) -> FitConfig:
     fields = draw(st.fixed_dictionaries({name: values_of(name) for name in FitConfig.model_fields}))
-    if fields["total_variation"] != 0:
+    if fields["observation"] == "point" and (fields["total_variation"] != 0 or fields["cross_scale_steps"]):
         fields["observation"] = "box"
+    fields["psf_width"] = draw(st.floats(0.1, 10)) if fields["observation"] == "gaussian" else None
     if fields["tile"] != "whole":
         fields["coordinates"] = "pixel"
     return FitConfig(**fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self, get_args
 
@@ -13,6 +14,16 @@ from napari_siren.errors import ConfigError
 
 Preset = Literal["faithful", "upscale", "fast", "paper"]
 PRESETS: tuple[str, ...] = get_args(Preset)
+
+
+# Of `FitConfig.detail` for a render: between more samples than these the field is smooth, and they are many.
+_LEAST_DETAIL, _MOST_DETAIL = 2.0, 4.0
+
+
+def detail_for(scale: float | Sequence[float]) -> float:
+    """Give the `FitConfig.detail` that suits a render at a scale (a number, or one for each axis)."""
+    largest = max(scale) if isinstance(scale, Sequence) else scale
+    return min(_MOST_DETAIL, max(_LEAST_DETAIL, largest))
 
 
 class FitConfig(BaseModel):
@@ -67,14 +78,24 @@ class FitConfig(BaseModel):
     pixel, learn alike; the last layer starts at zero, each tile as the mean of its pixels."""
 
     # ---- what a pixel sees -----------------------------------------------------------------------
-    observation: Literal["point", "box"] = "point"
-    """How a pixel sees the field: "point", its value at the pixel's centre; "box", its mean over the
-    pixel's area."""
+    observation: Literal["point", "box", "bicubic", "gaussian"] = "point"
+    """How a pixel sees the field: "point", its value at the pixel's centre; "box", its mean over the pixel's area, as a
+    camera; "bicubic", as photo software makes a smaller picture; "gaussian", blurred by a point spread function of
+    `psf_width`, and then as "box". Tiles on their own take the last two for "box"."""
+    psf_width: float | None = Field(None, gt=0, le=1e6)
+    """Full width at half maximum of the point spread function, in the unit of the spacing (pixels where there is none);
+    for the observation "gaussian"."""
     subsamples: int = Field(2, ge=2, le=8)
-    """Samples along each axis of a pixel, with the observation "box"."""
+    """Samples along each axis of a pixel, where it sees an area."""
     total_variation: float | Literal["auto"] = 0.0
-    """Weight of the prior of total variation (isotropic, over the channels jointly), which needs the observation
-    "box"; "auto" derives it from the image's noise."""
+    """Weight of the prior of total variation (isotropic, over the channels jointly), for pixels that see an area;
+    "auto" derives it from the image's noise."""
+    cross_scale_steps: int = Field(0, ge=0)
+    """Steps in which a network learns from the image's own smaller copies what lies between its pixels; tiles are then
+    fitted to what it tells. For images of two axes, 16 pixels or more along each, of which no pixel is missing or held
+    out; others are fitted as with 0, which leaves it out."""
+    detail: float = Field(2.0, ge=1, le=16)
+    """Samples per pixel along each axis that are so learned: the scale up to which a render gains detail."""
 
     # ---- the fitting -----------------------------------------------------------------------------
     optimizer: Literal["muon", "adam"] = "muon"
@@ -99,7 +120,7 @@ class FitConfig(BaseModel):
     the weights themselves reach only once the step sizes have gone down. 0 keeps the weights themselves."""
     pixels_per_step: Literal["half", "all"] = "half"
     """How many pixels a step sees: "half", those of either colour of a chessboard in turn, which costs half as much and
-    learns as fast; "all". With the observation "box" it is always all."""
+    learns as fast; "all". Where a pixel sees an area it is always all."""
     max_steps: int = Field(400, ge=1)
     """Number of steps."""
     max_seconds: float | None = Field(None, gt=0)
@@ -139,11 +160,20 @@ class FitConfig(BaseModel):
             raise ValueError('tile: 4 pixels or more, or "auto" or "whole"')
         if isinstance(self.total_variation, float) and not 0 <= self.total_variation <= 10:
             raise ValueError("total_variation: between 0 and 10")
-        if self.total_variation != 0 and self.observation != "box":
+        if self.total_variation != 0 and not self.sees_area:
             raise ValueError('total_variation is laid on the samples within a pixel: it goes with observation="box"')
+        if (self.observation == "gaussian") != (self.psf_width is not None):
+            raise ValueError('psf_width: the observation "gaussian" needs it, and no other has it')
+        if self.cross_scale_steps and not self.sees_area:
+            raise ValueError('cross_scale_steps: smaller copies need pixels that see an area, as observation="box"')
         if self.coordinates == "unit" and self.tile != "whole":
             raise ValueError('coordinates="unit" goes with tile="whole"')
         return self
+
+    @property
+    def sees_area(self) -> bool:
+        """Whether a pixel sees more of the field than a point."""
+        return self.observation != "point"
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> FitConfig:
@@ -208,7 +238,8 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "hidden_layers": 4,
         "parameters_per_value": 2.0,
         "overlap": 2.0,
-        "observation": "box",
+        "observation": "bicubic",
+        "cross_scale_steps": 1000,
         "pixels_per_step": "all",
         "total_variation": "auto",
         "muon_learning_rate": 0.1,

@@ -13,14 +13,17 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from napari_siren.core.accel import choose_engine
+from napari_siren.core.accel import choose_engine, has_bfloat16
 from napari_siren.core.config import FitConfig
+from napari_siren.core.cross_scale import FLIPS, CrossScale
 from napari_siren.core.device import describe_device, resolve_device
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.geometry import Tiling
 from napari_siren.core.image import SPATIAL_AXES
 from napari_siren.core.memory import LEAST_TILE, Plan, memory_bound, plan_fit
+from napari_siren.core.observation import pixel_model
 from napari_siren.core.result import FitResult
+from napari_siren.core.upscaling import DRAFT_STEPS, fine_shape, tile_config, wants_cross_scale
 from napari_siren.errors import InputError
 
 # Bounds of a step of a trial: multiply-adds of the forward pass for each thread of a CPU, about 50 ms of work, and on a
@@ -107,6 +110,8 @@ def estimate(
     >>> found.tiles, found.parameters
     (486, 1121202)
     """
+    if wants_cross_scale(spatial_shape, config):
+        return _with_learning(spatial_shape, channels, config, device, trial)
     job = _Job.of(spatial_shape, channels, config, device)
     rates = job.rates(measure=trial)
     step = seconds = None
@@ -125,6 +130,45 @@ def estimate(
         memory <= memory_bound(config, job.device),
         step,
     )
+
+
+def _with_learning(
+    spatial_shape: Sequence[int], channels: int, config: FitConfig, device: str, trial: bool
+) -> Estimate:
+    """Estimate a fit that first learns from the image's smaller copies."""
+    steps = tile_config(config, DRAFT_STEPS + config.max_steps)
+    tiles = estimate(fine_shape(spatial_shape, config), channels, steps, device, trial)
+    where = resolve_device(device)
+    sides = [min(side, _LEARNING_SIDE) for side in spatial_shape]
+    key = (describe_device(where), channels, *sides, config.detail, config.precision)
+    if trial and key not in _LEARNING:
+        with _TRIAL_LOCK:
+            _LEARNING[key] = _time_learning(sides, channels, config, where)
+    if tiles.seconds is None or key not in _LEARNING:
+        return tiles
+    step, sample = _LEARNING[key]
+    telling = sample * math.prod(fine_shape(spatial_shape, config))
+    seconds = min(step * config.cross_scale_steps + telling + tiles.seconds, config.max_seconds or math.inf)
+    return replace(tiles, seconds=seconds, seconds_per_step=step)
+
+
+def _time_learning(sides: Sequence[int], channels: int, config: FitConfig, device: torch.device) -> tuple[float, float]:
+    """Seconds of a step of the learning, and of telling a sample."""
+    values = torch.rand(channels, *sides, generator=torch.Generator().manual_seed(0)).to(device)
+    learner = CrossScale(
+        values,
+        pixel_model(config, (1.0, 1.0)),
+        (config.detail, config.detail),
+        rough=config.precision == "auto" and has_bfloat16(device),
+    )
+    ends = [time.perf_counter()]
+    for _ in range(_LEARNING_STEPS):
+        learner.step(0.0)
+        ends.append(time.perf_counter())
+    shape = fine_shape(sides, config)
+    learner.predict(shape, flips=1)
+    telling = (time.perf_counter() - ends[-1]) * len(FLIPS) / math.prod(shape)
+    return float(np.median(np.diff(ends)[1:])), telling
 
 
 def learn(result: FitResult, device: str = "auto") -> None:
@@ -158,6 +202,11 @@ class _Rates:
 
 _KNOWN: dict[tuple[Any, ...], _Rates] = {}
 _TRIAL_LOCK = threading.Lock()
+# Seconds of a step of learning from smaller copies, and of telling a sample.
+_LEARNING: dict[tuple[Any, ...], tuple[float, float]] = {}
+_LEARNING_STEPS = 6
+# A step sees no more of an image than so many pixels along a side.
+_LEARNING_SIDE = 128
 
 
 @dataclass(frozen=True)
@@ -256,7 +305,7 @@ class _Job:
     @property
     def _evaluations(self) -> int:
         """Evaluations of a network for each sample."""
-        return self.config.subsamples ** len(self.spatial_shape) if self.config.observation == "box" else 1
+        return self.config.subsamples ** len(self.spatial_shape) if self.config.sees_area else 1
 
     @property
     def _most_samples(self) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
 
@@ -15,6 +15,7 @@ from napari_siren.core.blend import Blend, Order
 from napari_siren.core.geometry import RenderGrid, Tiling
 from napari_siren.core.image import ImageFormat, check_dtype
 from napari_siren.core.model import Siren
+from napari_siren.core.observation import Observation
 from napari_siren.errors import InputError
 
 Derivative = Literal["gradient", "gradient_magnitude", "laplacian"]
@@ -38,6 +39,9 @@ class Field:
         Axes, spacing and value range of the image.
     samples_per_pixel
         1 when a pixel sees the field at its centre, else how many samples along each axis it averages.
+    observation
+        How the image's pixels see the field, where it was fitted to finer samples than these; None where it was fitted
+        to the pixels.
 
     Examples
     --------
@@ -53,6 +57,7 @@ class Field:
     blend: Blend
     format: ImageFormat
     samples_per_pixel: int = 1
+    observation: Observation | None = None
 
     @property
     def siren(self) -> Siren:
@@ -68,6 +73,11 @@ class Field:
     def dimensions(self) -> int:
         """Number of spatial axes."""
         return self.blend.dimensions
+
+    @property
+    def refinement(self) -> tuple[float, ...]:
+        """Samples per pixel along each axis that the tiles were fitted to."""
+        return tuple(n / m for n, m in zip(self.tiling.shape, self.format.spatial_shape, strict=True))
 
     def __call__(self, coords: npt.ArrayLike) -> npt.NDArray[Any]:
         """Evaluate the field.
@@ -125,7 +135,18 @@ class Field:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field:
         """Give the same field on another device, or in another precision."""
-        return Field(self.blend.to(device, dtype), self.format, self.samples_per_pixel)
+        return replace(self, blend=self.blend.to(device, dtype))
+
+    def reconstruct(self) -> npt.NDArray[Any]:
+        """Give what the image's pixels see of the field: the image's shape and dtype, rounded and clipped."""
+        layout = self.format
+        if self.observation is None:
+            rendered: npt.NDArray[Any] = self.render(RenderGrid.of(layout.spatial_shape, layout.spacing))
+            return rendered
+        fine = RenderGrid.of(layout.spatial_shape, layout.spacing, shape=self.tiling.shape)
+        values = layout.to_channels_first(self.render(fine, dtype=np.float64))
+        seen = self.observation(torch.from_numpy(np.ascontiguousarray(values)), layout.spatial_shape).numpy()
+        return layout.cast(layout.from_channels_first(seen))
 
     def render(
         self,
@@ -185,8 +206,8 @@ class Field:
     def _block(self, grid: RenderGrid, samples: Sequence[int], derivative: Derivative | None) -> npt.NDArray[Any]:
         order = _ORDERS.get(derivative, "first")
         # An output pixel that is cut by the image's edge sees the edge go on.
-        sizes = self.tiling.shape
-        positions = [np.clip(grid.positions(i, k), 0, sizes[i]) for i, k in enumerate(samples)]
+        sizes = self.format.spatial_shape
+        positions = [np.clip(grid.positions(i, k), 0, sizes[i]) * self.refinement[i] for i, k in enumerate(samples)]
         raw = self.blend.on_grid(positions, order)
         if max(samples) > 1:  # the mean over each output pixel
             pairs = (m for n, k in zip(grid.shape, samples, strict=True) for m in (n, k))
@@ -199,6 +220,12 @@ class Field:
             parts = parts.sum(axis=0, keepdims=True)
         arrays = [self.format.from_channels_first(np.moveaxis(part, -1, 0)) for part in parts]
         return np.stack(arrays) if derivative == "gradient" else arrays[0]
+
+    @property
+    def _sample_spacing(self) -> npt.NDArray[np.float64]:
+        """Physical distance of the samples that the tiles were fitted to."""
+        spacing: npt.NDArray[np.float64] = np.array(self.format.spacing) / np.array(self.refinement)
+        return spacing
 
     def _samples(self, grid: RenderGrid) -> tuple[int, ...]:
         """How many samples along each axis an output pixel is averaged over."""
@@ -221,7 +248,7 @@ class Field:
         """Evaluate, in units: (parts, …) or, with a channel axis, (parts, …, channels)."""
         physical = _check_coords(coords, self.dimensions)
         blend = self.blend.to(dtype=torch.float64 if physical.dtype == np.float64 else torch.float32)
-        points = torch.from_numpy(physical.reshape(-1, self.dimensions) / np.array(self.format.spacing))
+        points = torch.from_numpy(physical.reshape(-1, self.dimensions) / self._sample_spacing)
         values = self._to_units(blend.at_points(points, order).cpu().numpy(), order)
         ends = () if self.format.channel_axis is None else values.shape[2:]
         return values.reshape(len(values), *physical.shape[:-1], *ends)
@@ -235,7 +262,7 @@ class Field:
         if order == "value":
             values += np.array(self.format.offset, dtype=values.dtype)
             return values
-        lengths = np.array(self.format.spacing, dtype=values.dtype) ** (1 if order == "first" else 2)
+        lengths = self._sample_spacing.astype(values.dtype) ** (1 if order == "first" else 2)
         per_length: npt.NDArray[Any] = values / lengths.reshape(-1, *(1,) * (values.ndim - 1))
         return per_length
 

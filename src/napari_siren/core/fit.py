@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import describe_device, resolve_device
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import Samples
@@ -19,6 +19,7 @@ from napari_siren.core.result import FitResult, make_receipt
 from napari_siren.core.run import Run
 from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.storage import load
+from napari_siren.core.upscaling import Upscaling, has_cross_scale
 from napari_siren.errors import ConfigError, InputError
 
 
@@ -66,10 +67,11 @@ def fit_iter(
     settings = config.override(**overrides)
     where = resolve_device(device)
     seed = seed if state is None else state.seed
-    if state is not None and state.step >= settings.max_steps:
-        raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
     samples = Samples.from_array(image, axes, spacing, missing, settings.value_range, settings.heldout, seed)
-    run = Run(samples, settings, where, seed, state)
+    kind = Upscaling if has_cross_scale(samples, settings) else Run
+    run = kind(samples, settings, where, seed, state)
+    if state is not None and state.step >= run.max_steps:
+        raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
     return FitSteps(_iterate(run), lambda: _result(run), run.clock)
 
 
@@ -181,22 +183,24 @@ def upscale(
     Examples
     --------
     >>> import numpy as np, napari_siren as ns
-    >>> ns.upscale(np.eye(16, dtype=np.float32), 2, max_steps=20).shape
+    >>> ns.upscale(np.eye(16, dtype=np.float32), 2, cross_scale_steps=20, max_steps=20).shape
     (32, 32)
     """
     # A bad scale should not come to light only after the fit.
     layout = Samples.from_array(image, axes, spacing, options.get("missing")).format
     RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
-    rendered: npt.NDArray[Any] = fit(image, axes, spacing, **{"preset": "upscale", **options}).render(scale=scale)
+    if options.get("config") is None:
+        options = {"preset": "upscale", "detail": detail_for(scale), **options}
+    rendered: npt.NDArray[Any] = fit(image, axes, spacing, **options).render(scale=scale)
     return rendered
 
 
-def _iterate(run: Run) -> Generator[Progress, str | None, FitResult]:
+def _iterate(run: Run | Upscaling) -> Generator[Progress, str | None, FitResult]:
     config = run.config
     asked = ""
     while not asked:
         run.clock.check()
-        if run.step_count >= config.max_steps:
+        if run.step_count >= run.max_steps:
             asked = "max_steps"
         elif config.max_seconds is not None and run.seconds >= config.max_seconds:
             asked = "max_seconds"
@@ -209,14 +213,14 @@ def _iterate(run: Run) -> Generator[Progress, str | None, FitResult]:
     return _result(run)
 
 
-def _result(run: Run) -> FitResult:
+def _result(run: Run | Upscaling) -> FitResult:
     field = run.best_field()
     return FitResult(
         field,
         run.config,
-        measure(run.samples, field.render(run.targets.grid)),
+        measure(run.samples, field.reconstruct()),
         deepcopy(run.history),
-        make_receipt(run.samples, describe_device(run.device), run.seed, run.engine.name),
+        make_receipt(run.samples, describe_device(run.device), run.seed, run.engine_name),
         run.samples,
         run.state(),
     )

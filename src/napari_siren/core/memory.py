@@ -73,7 +73,7 @@ def plan_fit(spatial_shape: Sequence[int], channels: int, config: FitConfig) -> 
     parameters = 4 * tiling.count * shape.parameters * 7
     sines = (2 * shape.hidden_layers + 2) * shape.hidden_features * 4
     # Pixels that see a point do not need each other; those that see an area need the whole tile's samples at once.
-    together = min(samples, 1024) if config.observation == "point" else samples * config.subsamples**dimensions
+    together = min(samples, 1024) if not config.sees_area else samples * config.subsamples**dimensions
     return Plan(tiling, shape, data, parameters, sines * together)
 
 

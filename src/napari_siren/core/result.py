@@ -74,9 +74,8 @@ class FitResult:
 
     @cached_property
     def reconstruction(self) -> npt.NDArray[Any]:
-        """The field on the image's own grid: its shape and dtype, rounded and clipped to the dtype's range."""
-        rendered: npt.NDArray[Any] = self.render()
-        return rendered
+        """What the image's pixels see of the field: its shape and dtype, rounded and clipped to the dtype's range."""
+        return self.field.reconstruct()
 
     @cached_property
     def error(self) -> npt.NDArray[np.float32]:

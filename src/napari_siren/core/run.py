@@ -91,7 +91,7 @@ class Run:
         self.history = History()
         layout = samples.format
         bound = memory_bound(config, device)
-        self.fingerprint = _fingerprint(samples, config)
+        self.fingerprint = fingerprint(samples, config)
         self.plan: Plan = plan_fit(layout.spatial_shape, layout.channels, config)
         check_memory(self.plan, bound)
         self.targets = Targets.of(samples, self.plan.tiling, config)
@@ -122,7 +122,17 @@ class Run:
         self.engine.check = self.clock.check
         self.rough = rough_engine(self.engine, self.plan.shape) if config.precision == "auto" else None
         if state is not None:
-            self._load(state)
+            self.resume(state)
+
+    @property
+    def max_steps(self) -> int:
+        """Steps at most to do."""
+        return self.config.max_steps
+
+    @property
+    def engine_name(self) -> str:
+        """That of the engine."""
+        return self.engine.name
 
     @property
     def seconds(self) -> float:
@@ -164,15 +174,15 @@ class Run:
         """Give the field of some weights; of the mean weights, whose memory it shares, where none are given."""
         offset, scale = self.targets.offset.to(self.device), self.targets.scale.to(self.device)
         blend = Blend(siren or self.mean, self.plan.tiling, offset, scale, self.targets.coordinate_scale)
-        samples_per_pixel = self.config.subsamples if self.config.observation == "box" else 1
+        samples_per_pixel = self.config.subsamples if self.config.sees_area else 1
         # Apple's GPUs have no float64, which positions need.
         blend = blend.to("cpu") if self.device.type == "mps" else blend
         return Field(blend, self.samples.format, samples_per_pixel)
 
     def exact_psnr(self, field: Field | None = None) -> float:
         """PSNR of the rounded reconstruction by a field; by that of the mean weights where none is given."""
-        rendered = (field or self.field()).render(self.targets.grid)
-        return measure(self.samples, rendered, with_ssim=False).psnr
+        found = (field or self.field()).reconstruct()
+        return measure(self.samples, found, with_ssim=False).psnr
 
     def reached_target(self) -> bool:
         """Whether the rounded reconstruction has come to the PSNR asked for, as far as the last step looked."""
@@ -227,7 +237,7 @@ class Run:
         if self.step_count == 0:
             self.start_loss.copy_(losses)
         self.expected_mse = self.targets.expected_mse(losses)
-        self.looks.saw(self.step_count, self._expected_psnr())
+        self.looks.saw(self.step_count, self.expected_psnr())
         better = losses < self.best_loss
         self.best_loss = torch.where(better, losses, self.best_loss)
         self.best = torch.where(better[:, None], self.mean.theta, self.best)
@@ -247,7 +257,8 @@ class Run:
             (self.step_count, f"{tiles} diverged; rolled back to the best weights, going on at a lower rate")
         )
 
-    def _expected_psnr(self) -> float:
+    def expected_psnr(self) -> float:
+        """PSNR to expect of the rounded reconstruction, as of the last look."""
         return psnr_of(self.expected_mse, self.targets.peak)
 
     def _progress(self, losses: Tensor) -> Progress:
@@ -258,7 +269,7 @@ class Run:
             self.config.max_steps,
             seconds,
             self.targets.mean_square(losses),
-            self._expected_psnr(),
+            self.expected_psnr(),
             left,
             self.field,
         )
@@ -275,7 +286,8 @@ class Run:
         own |= {"rate": self.rate, "start_loss": self.start_loss}
         return own | {f"optimizer.{name}": tensor for name, tensor in self.optimizer.state().items()}
 
-    def _load(self, state: State) -> None:
+    def resume(self, state: State) -> None:
+        """Go on from where another run with the same image and the same networks was."""
         mine = self._tensors()
         if state.fingerprint != self.fingerprint:
             raise InputError(
@@ -294,7 +306,8 @@ class Run:
         self.history.events.append((state.step, "resumed"))
 
 
-def _fingerprint(samples: Samples, config: FitConfig) -> str:
+def fingerprint(samples: Samples, config: FitConfig) -> str:
+    """Give a hash of the image and of the settings that a fit to go on with must share."""
     digest = hashlib.sha256(config.model_dump_json(exclude=_FREE_SETTINGS).encode())
     digest.update(repr(samples.format).encode())
     for array in (samples.image, samples.observed, samples.heldout):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from napari_siren.core.geometry import AxisTiling, Tiling
 from napari_siren.core.image import ImageFormat
 from napari_siren.core.metrics import Metrics
 from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.observation import pixel_model
 from napari_siren.core.progress import History
 from napari_siren.core.result import FitResult
 from napari_siren.core.run import State
@@ -120,13 +121,16 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
             layout,
             header["samples_per_pixel"],
         )
+        config = FitConfig(**header["config"])
+        if field.refinement != (1.0,) * field.dimensions:
+            field = replace(field, observation=pixel_model(config, layout.spacing))
         tiles = field.tiling.count
         wanted = {"theta": (tiles, shape.parameters), "offset": (tiles, shape.outputs), "scale": (tiles, 1)}
         if any(tensors[name].shape != sizes for name, sizes in wanted.items()):
             raise StorageError(f"{path} is damaged: its parameters do not fit its own description.")
         return FitResult(
             field.to(where),
-            FitConfig(**header["config"]),
+            config,
             Metrics(**_numbers(header["metrics"])),
             History(**{**history, "events": [(step, text) for step, text in history["events"]]}),
             header["receipt"],

@@ -101,13 +101,13 @@ class Targets:
     @property
     def coordinates(self) -> Tensor:
         """(1, dimensions, samples of a tile): where the networks are evaluated in a step, in their own units."""
-        subsamples = self.config.subsamples if self.config.observation == "box" else 1
+        subsamples = self.config.subsamples if self.config.sees_area else 1
         local = torch.from_numpy(self.tiling.local_grid(subsamples))
         return (local * torch.tensor(self.coordinate_scale)[:, None])[None].contiguous()
 
     def batches(self, device: torch.device) -> tuple[Batch, ...]:
         """Give what the steps see in turn: together, every pixel once."""
-        if self.config.observation == "box":
+        if self.config.sees_area:
             return (self._batch(self._observed_loss(device), slice(None), device),)
         if self.config.pixels_per_step == "all" or self.values.shape[2] == 1:
             return (self._batch(self._squared_loss(slice(None), device), slice(None), device),)
@@ -118,7 +118,7 @@ class Targets:
     def _batch(self, loss: Loss, samples: slice | Tensor, device: torch.device) -> Batch:
         total, seen = self.weight.sum(dim=1), self.weight[:, samples].sum(dim=1)
         inverse = torch.where(seen > 0, total / seen, 0.0)
-        x = self.coordinates if self.config.observation == "box" else self.coordinates[:, :, samples]
+        x = self.coordinates if self.config.sees_area else self.coordinates[:, :, samples]
         return Batch(x.contiguous().to(device), loss, inverse.to(device))
 
     def _squared_loss(self, samples: slice | Tensor, device: torch.device) -> SquaredLoss:

@@ -237,6 +237,7 @@ def load_torch() -> None:
 
 def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outcome]:
     load_torch()
+    from napari_siren.core.config import detail_for
     from napari_siren.core.estimate import learn
     from napari_siren.core.fit import fit_iter
 
@@ -246,7 +247,7 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
     check_scale(spec, request.scale)
     steps = fit_iter(
         **spec.fit_arguments(),
-        config=request.config,
+        config=request.config if request.resume else request.config.override(detail=detail_for(request.scale)),
         device=request.device,
         seed=request.seed,
         resume=request.resume,

@@ -22,6 +22,7 @@ __all__ = [
     "TritonEngine",
     "choose_engine",
     "forward",
+    "has_bfloat16",
     "kernel",
     "rough_engine",
 ]
@@ -87,12 +88,12 @@ def rough_engine(engine: Engine, shape: SirenShape) -> Engine | None:
     if isinstance(engine, TritonEngine):
         return engine.rough()
     if isinstance(engine, PlainEngine):
-        pays = shape.hidden_features > _NATIVE_WIDTH and _has_bfloat16(engine.device)
+        pays = shape.hidden_features > _NATIVE_WIDTH and has_bfloat16(engine.device)
         return engine.rough() if pays else None
     return RoughEngine.of(engine, shape)
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
     """Whether matrix products of bfloat16 are faster there than those of float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))

@@ -28,6 +28,17 @@ ORTHOGONALISATION = (
 )
 
 
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Give about the nearest matrices to (…, n, m) whose rows, or columns where these are fewer, are orthonormal."""
+    tall = matrices.shape[-2] > matrices.shape[-1]
+    wide = matrices.mT if tall else matrices
+    x: Tensor = wide / (torch.linalg.matrix_norm(wide, keepdim=True) * 1.01 + 1e-30)
+    for a, b, c in ORTHOGONALISATION:
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * (gram @ gram)) @ x
+    return x.mT if tall else x
+
+
 class PlainEngine:
     """Steps in PyTorch.
 
@@ -87,12 +98,7 @@ class PlainEngine:
 
     def orthogonalise(self, matrices: Tensor) -> Tensor:
         """See `Engine`."""
-        norm: Tensor = torch.linalg.matrix_norm(matrices, keepdim=True)
-        x = matrices / (norm * 1.01 + 1e-30)
-        for a, b, c in ORTHOGONALISATION:
-            gram = x @ x.mT
-            x = a * x + (b * gram + c * (gram @ gram)) @ x
-        return x
+        return orthogonalise(matrices)
 
     def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
         """See `Engine`."""

@@ -1,0 +1,227 @@
+"""`Upscaling`: a fit to what lies between the pixels as well; its parts, and how it goes on later.
+
+First tiles are fitted to an interpolation of the image, to have something to show. Then `CrossScale` learns from the
+image's own smaller copies. At last tiles are fitted to what it tells of the image on a finer grid: the result is a
+field like any other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_siren.core.accel import has_bfloat16
+from napari_siren.core.clock import Stopwatch
+from napari_siren.core.config import FitConfig
+from napari_siren.core.cross_scale import LEAST_SIDE, CrossScale
+from napari_siren.core.field import Field
+from napari_siren.core.image import ImageFormat, Samples
+from napari_siren.core.noise import noise_level
+from napari_siren.core.observation import Observation, pixel_model
+from napari_siren.core.progress import History, Progress
+from napari_siren.core.run import Run, State, fingerprint
+from napari_siren.errors import InputError, StorageError
+
+# Steps of the tiles on the interpolated image, which take a fraction of a second.
+DRAFT_STEPS = 40
+# With a time limit: the share of it after which the learning has to be over.
+_LEARNING_SHARE = 0.75
+# Tiles are fitted to samples, at points: what the pixels see is in these already, and so is the prior.
+_TO_SAMPLES = {"observation": "point", "psf_width": None, "total_variation": 0.0, "cross_scale_steps": 0}
+_NETWORK, _TILES = "cross_scale.", "tiles."
+
+
+def has_cross_scale(samples: Samples, config: FitConfig) -> bool:
+    """Whether an image is one that can teach itself: two axes, no pixel missing or kept out, and not too small."""
+    whole = bool(samples.observed.all()) and not samples.heldout.any()
+    return wants_cross_scale(samples.format.spatial_shape, config) and whole
+
+
+def wants_cross_scale(shape: Sequence[int], config: FitConfig) -> bool:
+    """Whether images of a spatial shape are fitted so, if no pixel is missing or kept out."""
+    return config.cross_scale_steps > 0 and len(shape) == 2 and min(shape) >= LEAST_SIDE
+
+
+def fine_shape(shape: Sequence[int], config: FitConfig) -> tuple[int, ...]:
+    """Give the number of samples along each axis that tiles are fitted to."""
+    return tuple(max(n, round(config.detail * n)) for n in shape)
+
+
+def most_steps(field: Field, config: FitConfig) -> int:
+    """Give how many steps a fit of these settings has at most, if it goes on from one that gave that field."""
+    return config.max_steps + (0 if field.observation is None else DRAFT_STEPS + config.cross_scale_steps)
+
+
+def tile_config(config: FitConfig, max_steps: int, max_seconds: float | None = None) -> FitConfig:
+    """Give the settings that tiles are fitted with."""
+    return config.override(**_TO_SAMPLES, max_steps=max_steps, max_seconds=max_seconds)
+
+
+class Upscaling:
+    """A fit in progress, as `Run` is one; the parameters are the same."""
+
+    def __init__(
+        self, samples: Samples, config: FitConfig, device: torch.device, seed: int, state: State | None = None
+    ) -> None:
+        self.samples, self.config, self.device, self.seed = samples, config, device, seed
+        self.history = History()
+        self.fingerprint = fingerprint(samples, config)
+        self.observation = pixel_model(config, samples.format.spacing)
+        self.shape = fine_shape(samples.format.spatial_shape, config)
+        values = torch.from_numpy(samples.values).to(device)
+        interpolated = Observation.of("point", len(self.shape))(values, self.shape)
+        self.tiles = self._tiles(interpolated, DRAFT_STEPS)
+        self.clock = Stopwatch(0.0 if state is None else state.seconds)
+        self.tiles.engine.check = self.clock.check
+        scale = tuple(n / m for n, m in zip(self.shape, values.shape[1:], strict=True))
+        self.teacher = CrossScale(
+            values,
+            self.observation,
+            (scale[0], scale[1]),
+            noise_level(samples.values, samples.observed),
+            seed,
+            rough=config.precision == "auto" and has_bfloat16(device),
+        )
+        self.step_count = 0
+        if state is not None:
+            self._load(state)
+
+    @property
+    def seconds(self) -> float:
+        """Time spent, earlier sessions included."""
+        return self.clock.seconds
+
+    @property
+    def max_steps(self) -> int:
+        """Steps of all parts."""
+        return self._fit_from + self.config.max_steps
+
+    @property
+    def engine_name(self) -> str:
+        """That of the tiles."""
+        return self.tiles.engine.name
+
+    def step(self) -> Progress:
+        """Take a step of the part whose turn it is."""
+        if self.step_count == self._fit_from:
+            self.tiles = self._final_tiles()
+        if DRAFT_STEPS <= self.step_count < self._fit_from:
+            loss = self.teacher.step(self._learned())
+            if self._learned() >= 1:  # the time for it is over
+                self.step_count = self._fit_from - 1
+        else:
+            loss = self.tiles.step().loss
+        self.step_count += 1
+        progress = self._progress(loss)
+        self.history.add(progress)
+        return progress
+
+    def reached_target(self) -> bool:
+        """Whether tiles came to the PSNR asked for, of what they are fitted to."""
+        return self.step_count > self._fit_from and self.tiles.reached_target()
+
+    def best_field(self) -> Field:
+        """Give the best field so far."""
+        if self.step_count <= DRAFT_STEPS or self.step_count > self._fit_from:
+            return self._seen(self.tiles.best_field())
+        tiles = self._tiles(self.teacher.predict(self.shape, flips=1), DRAFT_STEPS)
+        for _ in range(DRAFT_STEPS):
+            self.clock.check()
+            tiles.step()
+        return self._seen(tiles.best_field())
+
+    def field(self) -> Field:
+        """Give the field of the tiles as they are, whose memory it shares."""
+        return self._seen(self.tiles.field())
+
+    def state(self) -> State:
+        """Give a copy of what is needed to go on."""
+        tensors = {_NETWORK + name: tensor for name, tensor in self.teacher.state().items()}
+        if self.step_count > self._fit_from:
+            tensors |= {_TILES + name: tensor for name, tensor in self.tiles.state().tensors.items()}
+        return State(self.step_count, self.seconds, self.seed, self.tiles.expected_mse, self.fingerprint, tensors)
+
+    @property
+    def _fit_from(self) -> int:
+        """Steps before the last part."""
+        return DRAFT_STEPS + self.config.cross_scale_steps
+
+    def _learned(self) -> float:
+        """Share of the learning that is done, by steps or by time."""
+        limit = self.config.max_seconds
+        by_time = self.seconds / (_LEARNING_SHARE * limit) if limit else 0.0
+        return max((self.step_count - DRAFT_STEPS) / self.config.cross_scale_steps, by_time)
+
+    def _final_tiles(self) -> Run:
+        left = None if self.config.max_seconds is None else max(1e-3, self.config.max_seconds - self.seconds)
+        tiles = self._tiles(self.teacher.predict(self.shape), self.config.max_steps, left)
+        tiles.engine.check = self.clock.check
+        return tiles
+
+    def _tiles(self, values: Tensor, max_steps: int, max_seconds: float | None = None) -> Run:
+        fine = _fine_samples(self.samples.format, values.cpu().numpy())
+        return Run(fine, tile_config(self.config, max_steps, max_seconds), self.device, self.seed)
+
+    def _seen(self, field: Field) -> Field:
+        return replace(
+            field,
+            format=self.samples.format,
+            samples_per_pixel=math.ceil(self.config.detail),
+            observation=self.observation,
+        )
+
+    def _progress(self, loss: float) -> Progress:
+        done, seconds = self.step_count / self.max_steps, self.seconds
+        psnr = self.tiles.expected_psnr()
+        left = seconds * (1 - done) / done
+        return Progress(self.step_count, self.max_steps, seconds, loss, psnr, left, self.field)
+
+    def _load(self, state: State) -> None:
+        if state.fingerprint != self.fingerprint:
+            raise InputError(
+                "the saved state is of another image or of other settings. Use those that it was made with; only the "
+                "limits may differ."
+            )
+        parts = {
+            prefix: {k[len(prefix) :]: v for k, v in state.tensors.items() if k.startswith(prefix)}
+            for prefix in (_NETWORK, _TILES)
+        }
+        try:
+            self.teacher.load(parts[_NETWORK])
+        except (KeyError, RuntimeError) as error:
+            raise StorageError(
+                "the saved state is damaged: its tensors do not fit its settings. Start the fit anew."
+            ) from error
+        for _ in range(min(state.step, DRAFT_STEPS)):
+            self.tiles.step()
+        if parts[_TILES]:
+            self.tiles = self._final_tiles()
+            inner = replace(
+                state,
+                step=state.step - self._fit_from,
+                seconds=0.0,
+                fingerprint=self.tiles.fingerprint,
+                tensors=parts[_TILES],
+            )
+            self.tiles.resume(inner)
+        self.step_count = state.step
+        self.history.events.append((state.step, "resumed"))
+
+
+def _fine_samples(layout: ImageFormat, values: np.ndarray) -> Samples:
+    """Give normalised values on a finer grid as an image of its own, of the same extent and units."""
+    sizes = values.shape[1:]
+    spacing = tuple(
+        length * n / size for length, n, size in zip(layout.spacing, layout.spatial_shape, sizes, strict=True)
+    )
+    shape = layout.from_channels_first(values).shape
+    fine = ImageFormat(layout.axes, shape, "float32", spacing, layout.offset, layout.scale)
+    column = (slice(None), *(None,) * len(sizes))
+    units = values * np.array(layout.scale, dtype=np.float32)[column] + np.array(layout.offset, np.float32)[column]
+    everywhere = np.ones(sizes, dtype=np.bool_)
+    return Samples(fine.from_channels_first(units), np.ascontiguousarray(values), everywhere, ~everywhere, fine)
