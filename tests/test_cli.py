@@ -109,6 +109,17 @@ def test_a_fit_goes_on_with_its_own_settings(tmp_path: Path, stack: Path, model:
     assert "give one of" in fails("fit", stack, "-o", tmp_path / "x", "--resume", model, "--preset", "fast")
 
 
+def test_an_upscaling_goes_on(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (18, 20), np.uint8), "YX")
+    first = ["--preset", "upscale", "--set", "cross_scale_steps=2", "--max-steps", "4", *TINY, "--scale", "1"]
+    assert run("fit", image, "-o", tmp_path / "first", "--resumable", *first).exit_code == 0
+    model = tmp_path / "first" / "model.safetensors"
+    assert "already made its 4 steps" in fails("fit", image, "-o", tmp_path / "x", "--resume", model)
+    more = run("fit", image, "-o", tmp_path / "more", "--resume", model, "--max-steps", "6", "--scale", "1")
+    assert more.exit_code == 0, more.output
+    assert json.loads((tmp_path / "more" / "report.json").read_text())["steps"] == 48
+
+
 @needs_data
 def test_fit_of_a_real_stack(tmp_path: Path) -> None:
     path = DATA / "microscopy" / "neubias_xyz_16bit__spots.tif"

@@ -113,7 +113,7 @@ def choose_config(preset: str | None, file: Path | None, resume: FitResult | Non
         More than one of the three, a setting that cannot be, or an earlier fit that was already at its end.
     """
     from napari_siren.core.config import FitConfig
-    from napari_siren.core.upscaling import most_steps
+    from napari_siren.core.upscaling import steps_before
 
     if sum(v is not None for v in (preset, file, resume)) > 1:
         raise ConfigError(
@@ -125,10 +125,11 @@ def choose_config(preset: str | None, file: Path | None, resume: FitResult | Non
         return base.override(**fields)
     config = resume.config.override(**{"max_seconds": None, "target_psnr": None, **fields})
     state = resume.state
-    if state is not None and state.step >= most_steps(resume.field, config):
+    done = 0 if state is None else state.step - steps_before(resume.field, config)
+    if done >= config.max_steps:
         raise ConfigError(
-            f"the fit to resume has already made its {state.step} steps. Ask for more with --max-steps, "
-            f"for example --max-steps {2 * state.step}."
+            f"the fit to resume has already made its {done} steps. Ask for more with --max-steps, "
+            f"for example --max-steps {2 * done}."
         )
     if state is not None and config.max_seconds is not None and state.seconds >= config.max_seconds:
         raise ConfigError(

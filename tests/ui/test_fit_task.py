@@ -380,6 +380,19 @@ def test_going_on_is_not_held_up_by_the_limits_that_ended_the_fit() -> None:
     assert second.result.history.stopped == "max_steps"
 
 
+def test_an_upscaling_goes_on_at_the_scale_that_it_learned() -> None:
+    layer = image_layer(data=np.random.default_rng(0).random((20, 24), dtype=np.float32))
+    fields = {"observation": "box", "cross_scale_steps": 3, "max_steps": 5}
+    wanted = request(layer, scale=3.0, **fields)
+    updates, first = drive(wanted)
+    assert first.result is not None, first.error
+    assert (first.result.config.detail, updates[-1].progress.max_steps) == (3, 48)
+    updates, second = drive(wanted.resumed(first.result, 4))
+    assert second.result is not None, second.error
+    assert (updates[0].progress.step, second.result.history.step[-1]) == (49, 52)
+    assert second.result.field.refinement == (3, 3)
+
+
 def test_going_on_keeps_the_seed_of_the_fit() -> None:
     _, first = drive(request(seed=8))
     assert first.result is not None

@@ -39,6 +39,7 @@ _LEAST_SCALE, _SINGLE_SCALE = 1.3, 2.0
 # Step sizes: the spectral norm of a step on a hidden matrix, and Adam's for the rest; steps until they are reached, and
 # what is left of them at the end.
 _MUON_RATE, _ADAM_RATE, _MOMENTUM = 0.03, 2e-3, 0.95
+_BETAS, _EPSILON = (0.9, 0.99), 1e-8
 _WARM_UP, _FINAL_RATE = 50, 0.02
 _LARGEST_GRADIENT = 1.0
 # Added to what the network sees, so that it does not lean on the last digit of a pixel.
@@ -113,45 +114,37 @@ class CrossScale:
         self._copies = [values, *self._smaller_copies()]
         generator = torch.Generator().manual_seed(seed)
         self.network = ConditionedSiren(len(values), *_NETWORK, generator).to(self.device)
-        self._optimizers = _optimizers(self.network)
+        self._optimizer = _Optimizer(self.network)
         self.step_count = 0
 
     def step(self, done: float) -> float:
-        """Take a step on a pair, when a share of the training is done; give the mean absolute error on it."""
+        """Take a step on a pair, when a share of the training is done; give the mean squared error on it."""
         # Each step draws from a generator of its own, so that training can go on where it was left.
         rng = np.random.default_rng((self._seed, self.step_count))
         rate = _rate(self.step_count, done)
         with torch.enable_grad():
-            loss = self._loss(rng)
+            missed = self._missed(rng)
+            loss = missed.abs().mean()
             self.network.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
-        for optimizer, size in self._optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate * size
-            optimizer.step()
+        self._optimizer.step(rate, self.step_count + 1)
         self.step_count += 1
-        return float(loss.detach())
+        return float(missed.detach().square().mean())
 
     def state(self) -> dict[str, Tensor]:
         """Give a copy, on the CPU, of what is needed to go on."""
-        tensors = {**self.network.state_dict(), "step": torch.tensor(self.step_count)}
-        for i, (optimizer, _) in enumerate(self._optimizers):
-            for k, entries in optimizer.state_dict()["state"].items():
-                tensors |= {f"optimizer.{i}.{k}.{name}": tensor for name, tensor in entries.items()}
+        tensors = {**self._tensors(), "step": torch.tensor(self.step_count)}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from where another one with the same image and settings was; KeyError where something is not there."""
-        self.network.load_state_dict({name: tensors[name] for name in self.network.state_dict()})
+        for name, tensor in self._tensors().items():
+            tensor.detach().copy_(tensors[name])
         self.step_count = int(tensors["step"])
-        for i, (optimizer, _) in enumerate(self._optimizers):
-            state: dict[int, dict[str, Tensor]] = {}
-            for name, tensor in tensors.items():
-                if name.startswith(f"optimizer.{i}."):
-                    _, _, k, entry = name.split(".")
-                    state.setdefault(int(k), {})[entry] = tensor
-            optimizer.load_state_dict({**optimizer.state_dict(), "state": state})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self.network.named_parameters()), **self._optimizer.state()}
 
     @torch.no_grad()
     def predict(self, shape: Sequence[int], flips: int = len(FLIPS)) -> Tensor:
@@ -176,7 +169,8 @@ class CrossScale:
 
     # ---- training ------------------------------------------------------------------------------------
 
-    def _loss(self, rng: np.random.Generator) -> Tensor:
+    def _missed(self, rng: np.random.Generator) -> Tensor:
+        """Give what the network misses of a pair drawn at random."""
         father = self._copies[0] if rng.random() < _ITSELF else self._copies[rng.integers(len(self._copies))]
         pixels, window = self._pair_sizes(father, rng)
         start = [int(rng.integers(n - size + 1)) for n, size in zip(father.shape[1:], window, strict=True)]
@@ -195,7 +189,7 @@ class CrossScale:
         with self._precision():
             features = self.network.encode(flip(son)[None].contiguous())
             found = self.network.decode(features, positions, sizes)
-        return (_OUTPUT_SCALE * found - flip(details)).abs().mean()
+        return _OUTPUT_SCALE * found - flip(details)
 
     def _pair_sizes(self, father: Tensor, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
         """Draw how many pixels the son has, and how many of the father they are."""
@@ -247,39 +241,48 @@ class CrossScale:
         return fine
 
 
-class _Muon(torch.optim.Optimizer):
-    """Orthogonalised momentum (Jordan et al. 2024) for matrices, those of one shape at once."""
+class _Optimizer:
+    """Muon (Jordan et al. 2024) for the matrices between hidden layers, Adam (Kingma and Ba 2015) for all else.
 
-    def __init__(self, matrices: Sequence[Tensor], lr: float) -> None:
-        super().__init__(matrices, {"lr": lr})
+    Not PyTorch's: making one of these loads its compiler, whose libraries do not go well with those of some windows.
+    """
+
+    def __init__(self, network: ConditionedSiren) -> None:
+        self.hidden: list[Tensor] = [*list(network.kernels)[1:], *list(network.weights)[1:]]
+        chosen = set(map(id, self.hidden))
+        self.others: list[Tensor] = [p for p in network.parameters() if id(p) not in chosen]
+        self.momentum = [torch.zeros_like(p) for p in self.hidden]
+        self.mean = [torch.zeros_like(p) for p in self.others]
+        self.square = [torch.zeros_like(p) for p in self.others]
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
-        """Move the matrices."""
-        for group in self.param_groups:
-            by_shape: dict[tuple[int, ...], list[Tensor]] = {}
-            for matrix in group["params"]:
-                by_shape.setdefault(tuple(matrix.shape), []).append(matrix)
-            for matrices in by_shape.values():
-                directions = orthogonalise(torch.stack([self._direction(matrix) for matrix in matrices]))
-                for matrix, direction in zip(matrices, directions, strict=True):
-                    matrix.sub_(direction, alpha=group["lr"])
+    def step(self, rate: float, count: int) -> None:
+        """Take step number `count`, from 1 on, at a share of the step sizes."""
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for matrix, momentum in zip(self.hidden, self.momentum, strict=True):
+            gradient = _gradient_of(matrix)
+            momentum.lerp_(gradient, 1 - _MOMENTUM)
+            by_shape.setdefault(matrix.shape, []).append((matrix, torch.lerp(gradient, momentum, _MOMENTUM)))
+        for group in by_shape.values():
+            directions = orthogonalise(torch.stack([direction for _, direction in group]))
+            for (matrix, _), direction in zip(group, directions, strict=True):
+                matrix.sub_(direction, alpha=_MUON_RATE * rate)
+        size = _ADAM_RATE * rate / (1 - _BETAS[0] ** count)
+        for parameter, mean, square in zip(self.others, self.mean, self.square, strict=True):
+            gradient = _gradient_of(parameter)
+            mean.lerp_(gradient, 1 - _BETAS[0])
+            square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+            parameter.addcdiv_(mean, (square / (1 - _BETAS[1] ** count)).sqrt_().add_(_EPSILON), value=-size)
 
-    def _direction(self, matrix: Tensor) -> Tensor:
-        state = self.state[matrix]
-        if "momentum" not in state:
-            state["momentum"] = torch.zeros_like(matrix)
-        assert matrix.grad is not None
-        state["momentum"].lerp_(matrix.grad, 1 - _MOMENTUM)
-        return torch.lerp(matrix.grad, state["momentum"], _MOMENTUM)
+    def state(self) -> dict[str, Tensor]:
+        """Give what it remembers, by name; shared."""
+        lists = {"momentum": self.momentum, "mean": self.mean, "square": self.square}
+        return {f"{name}.{i}": tensor for name, tensors in lists.items() for i, tensor in enumerate(tensors)}
 
 
-def _optimizers(network: ConditionedSiren) -> list[tuple[torch.optim.Optimizer, float]]:
-    hidden = [*list(network.kernels)[1:], *list(network.weights)[1:]]
-    chosen = set(map(id, hidden))
-    others = [p for p in network.parameters() if id(p) not in chosen]
-    adam = torch.optim.Adam(others, lr=_ADAM_RATE, betas=(0.9, 0.99))
-    return [(_Muon(hidden, _MUON_RATE), _MUON_RATE), (adam, _ADAM_RATE)]
+def _gradient_of(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def _rate(step: int, done: float) -> float:

@@ -52,9 +52,9 @@ def fine_shape(shape: Sequence[int], config: FitConfig) -> tuple[int, ...]:
     return tuple(max(n, round(config.detail * n)) for n in shape)
 
 
-def most_steps(field: Field, config: FitConfig) -> int:
-    """Give how many steps a fit of these settings has at most, if it goes on from one that gave that field."""
-    return config.max_steps + (0 if field.observation is None else DRAFT_STEPS + config.cross_scale_steps)
+def steps_before(field: Field, config: FitConfig) -> int:
+    """Give how many steps came before those that `max_steps` counts, in a fit that gave a field."""
+    return 0 if field.observation is None else DRAFT_STEPS + config.cross_scale_steps
 
 
 def tile_config(config: FitConfig, max_steps: int, max_seconds: float | None = None) -> FitConfig:

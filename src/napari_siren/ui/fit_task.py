@@ -62,9 +62,13 @@ class FitRequest:
 
     def resumed(self, result: FitResult, more_steps: int) -> FitRequest:
         """Ask for so many steps more from where a fit was."""
-        done = 0 if result.state is None else result.state.step
-        # The limits have done their work; what is asked for now is steps.
-        config = self.config.override(max_steps=done + more_steps, max_seconds=None, target_psnr=None)
+        from napari_siren.core.upscaling import steps_before
+
+        done = (0 if result.state is None else result.state.step) - steps_before(result.field, self.config)
+        # The limits have done their work; what is asked for now is steps. A fit that has not come to the part which
+        # they count goes on to its end.
+        most = done + more_steps if done >= 0 else self.config.max_steps
+        config = self.config.override(max_steps=most, max_seconds=None, target_psnr=None, detail=result.config.detail)
         return replace(self, config=config, seed=result.receipt["seed"], resume=result)
 
 

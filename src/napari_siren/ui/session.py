@@ -162,6 +162,7 @@ class Session(QObject):
             self.said.emit(describe_progress(update))
         if self._bar is not None:
             # Last: later news, and even the outcome, may come while napari draws it.
+            self._bar.total = update.progress.max_steps
             self._bar.update(update.progress.step - self._bar.n)
 
     def _on_outcome(self, outcome: Outcome) -> None:
