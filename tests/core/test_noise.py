@@ -27,6 +27,24 @@ def test_shading_and_edges_hardly_count() -> None:
     assert noise_level(values, everywhere(values)) == pytest.approx(0.5, rel=0.1)
 
 
+@pytest.mark.parametrize("sigma", [0.0, 0.05])
+def test_texture_and_clipping_hardly_count(sigma: float) -> None:
+    """A picture of which a half is fine texture, and a quarter is white beyond the range."""
+    rng = np.random.default_rng(0)
+    picture = np.full((160, 160), 0.5)
+    picture[:, :80] += 0.2 * rng.uniform(-1, 1, (160, 80))
+    picture[:80, 80:] = 1.2
+    noisy = np.clip(picture + rng.normal(0, sigma, picture.shape), 0, 1)[np.newaxis].astype(np.float32)
+    assert noise_level(noisy, everywhere(noisy)) == pytest.approx(sigma, rel=0.15, abs=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1e-3, 7.0])
+def test_the_level_goes_with_the_values(factor: float) -> None:
+    values = np.random.default_rng(0).random((2, 40, 50)).astype(np.float32)
+    expected = factor * noise_level(values, everywhere(values))
+    assert noise_level(factor * values, everywhere(values)) == pytest.approx(expected, rel=1e-4)
+
+
 def test_missing_pixels_do_not_count() -> None:
     values = np.random.default_rng(0).normal(0, 1, (1, 80, 80)).astype(np.float32)
     observed = everywhere(values)

@@ -239,7 +239,7 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "parameters_per_value": 2.0,
         "overlap": 2.0,
         "observation": "bicubic",
-        "cross_scale_steps": 1000,
+        "cross_scale_steps": 1500,
         "pixels_per_step": "all",
         "total_variation": "auto",
         "muon_learning_rate": 0.1,
