@@ -25,6 +25,7 @@ from napari_siren.layers import (
     model_layer,
     scale_label,
     spec_of,
+    uncertainty_layer,
     upscaled_layer,
     with_layer,
 )
@@ -469,6 +470,19 @@ def test_a_gradient_is_in_units_of_the_image_per_unit_of_the_world() -> None:
     data, _, _ = derivative_layer(LayerSpec.of(layer), fitted.result, "gradient_magnitude")
     # 3 a pixel, which is half a unit.
     assert abs(np.median(data) - 6) < 1
+
+
+@pytest.mark.parametrize("fixture", ["photo", "stack"])
+def test_the_uncertainty_lies_over_the_upscaled_layer(fixture: str, request: pytest.FixtureRequest) -> None:
+    original, result = request.getfixturevalue(fixture)
+    data, meta, type_ = uncertainty_layer(LayerSpec.of(original), result, 2)
+    expected = result.uncertainty(2)
+    np.testing.assert_allclose(data, expected[..., :3].mean(axis=-1) if original.rgb else expected, rtol=1e-5)
+    layer = Layer.create(data, meta, type_)
+    assert layer.name == f"{original.name} [uncertainty x2]"
+    assert_same_corners(original, layer)
+    assert (layer.contrast_limits[0], layer.colormap.name) == (0, "magma")
+    assert meta["metadata"][METADATA_KEY]["role"] == "uncertainty"
 
 
 # ---- models ------------------------------------------------------------------------------------------

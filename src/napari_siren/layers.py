@@ -29,6 +29,8 @@ RESULT_KEY = "napari_siren_result"
 _SIGNED_COLORMAP = "PiYG"
 _MAGNITUDE_COLORMAP = "magma"
 _PERCENTILE = 99.9
+# What an `ErrorModel` looks at, for each value of a render.
+_UNCERTAINTY_BYTES = 80
 _PLAIN_DISPLAY = {"blending": "translucent", "opacity": 1.0, "gamma": 1.0, "iso_threshold": None}
 
 
@@ -265,6 +267,28 @@ def derivative_layer(
     display = _signed if derivative == "laplacian" else _magnitude
     label = derivative.replace("_", " ") + ("" if scale == 1 else f" {scale_label(scale)}")
     return spec.like(values, label, _metadata(spec, result, derivative, scale), **display(values))
+
+
+def uncertainty_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[float]) -> LayerData:
+    """Make the layer of the error to be expected of the upscaled layer, float32, in the image's units.
+
+    Parameters
+    ----------
+    spec, result
+        Of a fit, not loaded. Of an RGB image the mean over the colours, alpha left out.
+    scale
+        As in `fit_layer`.
+
+    Raises
+    ------
+    InputError
+        A bad scale, a result that was loaded from a file, or a render that would not fit into memory.
+    """
+    shape = render_shape(spec, scale, result.field.format.channels * _UNCERTAINTY_BYTES)
+    factors = [new / old for new, old in zip(shape, spec.coordinate_shape, strict=True)]
+    values = spec.within(_grey(spec, result.uncertainty(factors)))
+    label = f"uncertainty {scale_label(scale)}"
+    return spec.like(values, label, _metadata(spec, result, "uncertainty", scale), **_magnitude(values))
 
 
 def model_layer(result: FitResult, scale: float | Sequence[float] = 1, name: str | None = None) -> LayerData:

@@ -25,24 +25,27 @@ def enabled(panel: ResultPanel) -> set[str]:
 
 ALWAYS = {"Copy as Python", "Save settings…", "Load settings…"}
 OF_A_FIT = {"Gradient magnitude", "Laplacian", "Save model…"}
+OF_AN_IMAGE = {"Uncertainty"}
 
 
 def test_what_needs_a_fit_can_be_pressed_when_there_is_one(panel: ResultPanel) -> None:
     assert enabled(panel) == ALWAYS
     panel.show_result(True)
     assert enabled(panel) == ALWAYS | OF_A_FIT
+    panel.show_result(True, with_image=True)
+    assert enabled(panel) == ALWAYS | OF_A_FIT | OF_AN_IMAGE
     panel.show_result(False)
     assert enabled(panel) == ALWAYS
 
 
 def test_what_the_buttons_ask_for(qtbot: Any, panel: ResultPanel) -> None:
     told: list[str] = []
-    for name in ("save_model", "copy_code", "save_settings", "load_settings"):
+    for name in ("save_model", "copy_code", "save_settings", "load_settings", "uncertainty"):
         getattr(panel, name).connect(lambda name=name: told.append(name))
     panel.derivative.connect(told.append)
-    panel.show_result(True)
+    panel.show_result(True, with_image=True)
     buttons = {button.text(): button for button in panel.findChildren(QPushButton)}
-    for text in (*sorted(OF_A_FIT), *sorted(ALWAYS)):
+    for text in (*sorted(OF_A_FIT), *sorted(ALWAYS), *OF_AN_IMAGE):
         qtbot.mouseClick(buttons[text], Qt.MouseButton.LeftButton)
     assert told == [
         "gradient_magnitude",
@@ -51,6 +54,7 @@ def test_what_the_buttons_ask_for(qtbot: Any, panel: ResultPanel) -> None:
         "copy_code",
         "load_settings",
         "save_settings",
+        "uncertainty",
     ]
 
 

@@ -18,7 +18,7 @@ from napari_siren.ui import settings_form
 from napari_siren.ui.setting_editors import Editor
 from napari_siren.ui.settings_form import SettingsForm
 
-FIELDS = [name for name in FitConfig.model_fields if name != "name"]
+FIELDS = [name for name in FitConfig.model_fields if name not in ("name", "psf")]
 
 
 @pytest.fixture
@@ -110,6 +110,10 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
         return st.integers(4) | st.sampled_from(["auto", "whole"])
     if name == "total_variation":
         return st.floats(0, 10) | st.just("auto")
+    if name == "psf_width":
+        return st.floats(0.1, 10) | st.just("auto")
+    if name == "psf":
+        return st.just(((1.0, 2.0), (3.0, 4.0)))
     field = FitConfig.model_fields[name]
     kind: Any = field.annotation
     if get_origin(kind) is Literal or kind is bool:
@@ -124,7 +128,10 @@ def configs(draw: st.DrawFn) -> FitConfig:
     fields = draw(st.fixed_dictionaries({name: values_of(name) for name in FitConfig.model_fields}))
     if fields["observation"] == "point" and (fields["total_variation"] != 0 or fields["cross_scale_steps"]):
         fields["observation"] = "box"
-    fields["psf_width"] = draw(st.floats(0.1, 10)) if fields["observation"] == "gaussian" else None
+    if fields["observation"] != "gaussian":
+        fields["psf_width"] = None
+    if fields["observation"] != "measured":
+        fields["psf"] = None
     if fields["tile"] != "whole":
         fields["coordinates"] = "pixel"
     return FitConfig(**fields)
@@ -137,9 +144,10 @@ def test_what_is_shown_comes_back(form: SettingsForm, told: list[Any]) -> None:
         form.set_config(config)
         assert form.config() == config
         preset = FitConfig.preset(config.name)
-        differing = {n: getattr(config, n) for n in FIELDS if getattr(config, n) != getattr(preset, n)}
+        names = [*FIELDS, "psf"]
+        differing = {n: getattr(config, n) for n in names if getattr(config, n) != getattr(preset, n)}
         assert form.overrides() == differing
-        assert bold(form) == set(differing)
+        assert bold(form) == set(differing) - {"psf"}
 
     check()
     assert told == []

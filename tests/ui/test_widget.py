@@ -486,6 +486,20 @@ def test_the_error_signed_or_absolute(viewer: Any, qtbot: Any) -> None:
     assert len(viewer.layers) == 4
 
 
+def test_uncertainty(viewer: Any, qtbot: Any) -> None:
+    source, panel = stack(viewer), open_panel(viewer)
+    expand(panel, "results")
+    fit(qtbot, panel)
+    click(qtbot, panel.result_panel.uncertainty_button)
+    wait_rendered(qtbot, panel)
+    layer = viewer.layers[-1]
+    [upscaled] = [other for other in viewer.layers if other.name.endswith("[x2]")]
+    assert layer.name == "stack [uncertainty x2]"
+    assert layer.data.shape == upscaled.data.shape
+    assert (layer.data > 0).any()
+    assert_same_corners(source, layer)
+
+
 def test_derivatives(viewer: Any, qtbot: Any) -> None:
     source, panel = stack(viewer), open_panel(viewer)
     expand(panel, "results")

@@ -15,6 +15,7 @@ class ResultPanel(QWidget):
     """"signed" or "absolute"."""
     derivative = Signal(str)
     """"gradient_magnitude" or "laplacian"."""
+    uncertainty = Signal()
     save_model = Signal()
     copy_code = Signal()
     save_settings = Signal()
@@ -35,6 +36,11 @@ class ResultPanel(QWidget):
         self.laplacian_button = _button(
             "Laplacian", "Add the Laplacian of the field, exact from the field: edges and spots stand out."
         )
+        self.uncertainty_button = _button(
+            "Uncertainty",
+            "Add the error that is to be expected at each pixel of the upscaled layer, in the image's units, learned "
+            "from smaller copies of the image. Takes some seconds.",
+        )
         self.model_button = _button(
             "Save model…", "Write the field to a small file. Dropped on napari it opens again, at any resolution."
         )
@@ -47,13 +53,15 @@ class ResultPanel(QWidget):
         grid.addWidget(self.error_box, 0, 1)
         grid.addWidget(self.gradient_button, 1, 0)
         grid.addWidget(self.laplacian_button, 1, 1)
-        grid.addWidget(self.model_button, 2, 0)
-        grid.addWidget(self.code_button, 2, 1)
-        grid.addWidget(self.settings_button, 3, 0)
-        grid.addWidget(self.load_button, 3, 1)
+        grid.addWidget(self.uncertainty_button, 2, 0)
+        grid.addWidget(self.model_button, 2, 1)
+        grid.addWidget(self.code_button, 3, 0)
+        grid.addWidget(self.settings_button, 4, 0)
+        grid.addWidget(self.load_button, 4, 1)
         self.error_box.currentTextChanged.connect(self.error_chosen)
         self.gradient_button.clicked.connect(lambda: self.derivative.emit("gradient_magnitude"))
         self.laplacian_button.clicked.connect(lambda: self.derivative.emit("laplacian"))
+        self.uncertainty_button.clicked.connect(self.uncertainty)
         self.model_button.clicked.connect(self.save_model)
         self.code_button.clicked.connect(self.copy_code)
         self.settings_button.clicked.connect(self.save_settings)
@@ -65,10 +73,11 @@ class ResultPanel(QWidget):
         """Whether the error map is signed or absolute."""
         return "absolute" if self.error_box.currentText() == "absolute" else "signed"
 
-    def show_result(self, there: bool) -> None:
-        """Enable what needs a fit."""
+    def show_result(self, there: bool, with_image: bool = False) -> None:
+        """Enable what needs a fit, and what needs the image that was fitted."""
         for button in (self.gradient_button, self.laplacian_button, self.model_button):
             button.setEnabled(there)
+        self.uncertainty_button.setEnabled(there and with_image)
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

@@ -20,6 +20,7 @@ from napari_siren.layers import (
     derivative_layer,
     error_layer,
     spec_of,
+    uncertainty_layer,
     upscaled_layer,
 )
 from napari_siren.ui.background import SteeredWorker, notify, start_function, start_generator
@@ -225,6 +226,10 @@ class Session(QObject):
     def show_derivative(self, derivative: Derivative, scale: float = 1) -> None:
         """Add the layer of a derivative."""
         self._wish(derivative, lambda spec, result: derivative_layer(spec, result, derivative, scale))
+
+    def show_uncertainty(self, scale: float) -> None:
+        """Add the layer of the error to be expected of the upscaled layer; a model that was opened cannot tell."""
+        self._wish("uncertainty", lambda spec, result: uncertainty_layer(spec, result, scale))
 
     def _wish(self, role: str, make: Callable[[Any, FitResult], LayerData], displayed: bool = False) -> None:
         if self.result is None or self.layers is None or self.state is not State.IDLE:

@@ -15,11 +15,12 @@ from superqt.utils import signals_blocked
 from napari_siren.core.config import FitConfig
 from napari_siren.ui.setting_editors import Editor, make_editor, value_text
 
-# The preset is chosen elsewhere.
-_HIDDEN = ("name",)
+# The preset is chosen elsewhere, and arrays are not typed.
+_HIDDEN = ("name", "psf")
 # Numbers to begin with, where the user sets what is "auto" or none in the presets.
 _STARTS = {
     "tile": 64,
+    "psf_width": 2,
     "total_variation": 0.01,
     "max_seconds": 60,
     "target_psnr": 40,
@@ -88,6 +89,7 @@ class SettingsForm(QWidget):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._preset = FitConfig.preset("faithful")
+        self._psf: tuple[Any, ...] | None = None
         self._rows = {name: _Row.of(name) for name in FitConfig.model_fields if name not in _HIDDEN}
         self._filter = QLineEdit()
         self._filter.setPlaceholderText("Filter settings…")
@@ -116,6 +118,7 @@ class SettingsForm(QWidget):
     def set_config(self, config: FitConfig) -> None:
         """Show settings, and mark those that differ from the preset in their `name`; this does not emit `changed`."""
         self._preset = FitConfig.preset(config.name)
+        self._psf = config.psf
         for name, row in self._rows.items():
             with signals_blocked(row.editor):
                 row.editor.set_value(getattr(config, name))
@@ -155,7 +158,9 @@ class SettingsForm(QWidget):
         layout.addStretch(1)
 
     def _values(self) -> dict[str, Any]:
-        return {name: row.editor.value() for name, row in self._rows.items()}
+        values = {name: row.editor.value() for name, row in self._rows.items()}
+        # One that came with the settings of a file stays with the observation that needs it.
+        return {**values, "psf": self._psf if values["observation"] == "measured" else None}
 
     def _mark(self) -> None:
         overrides = self.overrides()

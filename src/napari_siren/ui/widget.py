@@ -193,6 +193,7 @@ class SirenWidget(QWidget):
         run.go_on.connect(session.go_on)
         results.error_chosen.connect(session.show_error)
         results.derivative.connect(session.show_derivative)
+        results.uncertainty.connect(lambda: session.show_uncertainty(fit.scale))
         results.save_model.connect(self.keeper.save_model)
         results.copy_code.connect(self.keeper.copy_code)
         results.save_settings.connect(self.keeper.save_settings)
@@ -230,7 +231,9 @@ class SirenWidget(QWidget):
         idle = session.state is State.IDLE
         for widget in (self.source_panel, self.fit_panel, self.sections["settings"]):
             widget.setEnabled(idle)
-        self.result_panel.show_result(idle and session.result is not None)
+        result = session.result
+        has_image = result is not None and result.samples is not None
+        self.result_panel.show_result(idle and result is not None, has_image)
         if idle and session.result is not None:
             self._complete_curve(session.result)
 
