@@ -1,0 +1,253 @@
+"""How close images of microscopes come to the truth: ours, and its rivals on the same machine in the same run.
+
+    python -m benchmarks.microscopy [--kinds missing thick plane denoise blur burst] [--only WORD] [--images WORD]
+        [--data FOLDER] [--device cpu] [--json FILE]
+
+PSNR and SSIM (see `microscopy_sets`) and seconds an image, in the mean; and what ours gain over each rival, in the mean
+and at the least. The kinds: "missing", slices taken out of stacks; "thick", slices averaged along z; "plane", x2 of
+single images; "denoise", one frame of 400; "blur", deconvolution; "burst", one image of eight frames.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+import napari_siren as ns
+from benchmarks import machine
+from benchmarks import microscopy_rivals as rivals
+from benchmarks.microscopy_rivals import CUBIC, DENOISERS, LINEAR
+from benchmarks.microscopy_sets import KINDS, Case, Given, Kind, cases, score
+from napari_siren.files import write_json
+
+Blind = Callable[[Given], np.ndarray]
+# What a method tells of itself goes into the report beside its figures.
+Method = Callable[[Case], tuple[np.ndarray, dict[str, Any]]]
+
+OURS = "ours"
+_FLOAT = "float32"
+
+
+def methods(kind: Kind, device: str) -> dict[str, Method]:
+    """Give what does a kind of task, by name."""
+    return {**_rivals(kind), **_ours(kind, device)}
+
+
+def _rivals(kind: Kind) -> dict[str, Method]:
+    stacks: dict[str, Blind] = {
+        "linear": partial(rivals.interpolated, order=LINEAR),
+        "cubic spline": partial(rivals.interpolated, order=CUBIC),
+        **{
+            f"{name}, smoothed by {what}": partial(rivals.smoothed_and_interpolated, order=order, by=by)
+            for what, by in (("pixels", rivals.by_pixels), ("slices", rivals.by_slices))
+            for name, order in (("linear", LINEAR), ("cubic spline", CUBIC))
+        },
+    }
+    # scikit-image's wavelets need PyWavelets, which is not among our requirements.
+    denoisers = [name for name in DENOISERS if name != "wavelet" or find_spec("pywt")]
+    blind: dict[Kind, dict[str, Blind]] = {
+        "missing": stacks,
+        "thick": stacks,
+        "plane": {
+            "bicubic": rivals.bicubic,
+            "Lanczos": rivals.lanczos,
+            "cubic spline": partial(rivals.interpolated, order=CUBIC),
+            "bicubic, smoothed": rivals.smoothed_and_bicubic,
+        },
+        "denoise": {"the frame itself": as_given} | {name: partial(rivals.denoised, name=name) for name in denoisers},
+        "blur": {"the data itself": as_given},
+        "burst": {
+            "first frame, bicubic": rivals.bicubic,
+            "first frame, Lanczos": rivals.lanczos,
+            "mean of aligned frames": rivals.mean_of_aligned,
+            "shift-and-add": rivals.shift_and_add,
+        },
+    }
+    found = {name: _told_nothing(way) for name, way in blind[kind].items()}
+    if kind == "blur":
+        found["Richardson-Lucy, best count"] = _richardson_lucy
+    return found
+
+
+def _ours(kind: Kind, device: str) -> dict[str, Method]:
+    """Give our methods through the public interface, as it is."""
+
+    def fill(given: Given) -> np.ndarray:
+        options: dict[str, Any] = {"axes": given.axes, "spacing": given.spacing, "missing": given.missing}
+        return _rendered(ns.fit(given.image, preset="upscale", device=device, **options), 1)
+
+    def upscale(given: Given) -> np.ndarray:
+        return ns.upscale(given.image, given.scale, axes=given.axes, spacing=given.spacing, device=device)
+
+    def denoise(given: Given) -> np.ndarray:
+        return _rendered(ns.fit(given.image, preset="upscale", device=device), 1)
+
+    def deblur(given: Given) -> np.ndarray:
+        options: dict[str, Any] = {"observation": "measured", "psf": given.psf, "cross_scale_steps": 0}
+        return _rendered(ns.fit(given.image, axes=given.axes, preset="upscale", device=device, **options), 1)
+
+    def first_frame(given: Given) -> np.ndarray:
+        return ns.upscale(given.image[0], given.scale, device=device)
+
+    ways: dict[Kind, dict[str, Blind]] = {
+        "missing": {OURS: fill},
+        "thick": {OURS: upscale},
+        "plane": {OURS: upscale},
+        "denoise": {OURS: denoise},
+        "blur": {OURS: deblur},
+        "burst": {f"{OURS}, first frame": first_frame},
+    }
+    return {name: _told_nothing(way) for name, way in ways[kind].items()}
+
+
+def as_given(given: Given) -> np.ndarray:
+    return given.image
+
+
+def _told_nothing(way: Blind) -> Method:
+    return lambda case: (way(case.given), {})
+
+
+def _richardson_lucy(case: Case) -> tuple[np.ndarray, dict[str, Any]]:
+    found, iterations = rivals.best_richardson_lucy(case.given, case.truth)
+    return found, {"iterations": iterations}
+
+
+def _rendered(result: ns.FitResult, scale: int) -> np.ndarray:
+    image: np.ndarray = result.render(scale=scale, dtype=_FLOAT)
+    return image
+
+
+def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Do the tasks and judge; the report is written anew after each image, so that no end loses what was done."""
+    report: dict[str, Any] = {
+        "machine": machine.describe(options.device),
+        "protocol": "PSNR and SSIM, peak: max - min of the truth; SSIM of the planes; missing slices: only these count",
+        "kinds": {},
+    }
+    for kind in options.kinds:
+        chosen = chosen_methods(methods(kind, options.device), options.only)
+        if not chosen:
+            continue
+        settings: dict[str, Any] = {}
+        for case in cases(kind, options.data):
+            if not any(word in case.name for word in options.images):
+                continue
+            rows = settings.setdefault(case.setting, {method: {"images": {}} for method in chosen})
+            for method, way in chosen.items():
+                figures = rows[method]["images"][case.name] = measure(way, case)
+                console.print(f"{kind}, {case.setting}, {case.name}, {method}: {cell(figures)}", highlight=False)
+            summarise(rows)
+            report["kinds"][kind] = settings
+            write_json(options.json, report)
+    if not report["kinds"]:
+        raise SystemExit(f"there is nothing to judge in {options.data}; say where the images are with --data")
+    return report
+
+
+def measure(way: Method, case: Case) -> dict[str, Any]:
+    begin = time.perf_counter()
+    found, told = way(case)
+    seconds = time.perf_counter() - begin
+    return {**asdict(score(found, case)), "seconds": seconds, **told}
+
+
+def chosen_methods(every: dict[str, Method], words: list[str]) -> dict[str, Method]:
+    """Give the methods with one of these words as a name, or else in it."""
+    named = [word for word in words if word in every]
+    others = [word for word in words if word not in every]
+    return {name: way for name, way in every.items() if name in named or any(word in name for word in others)}
+
+
+def summarise(rows: dict[str, Any]) -> None:
+    """Add to each method its means, and to ours what they gain over each rival: "mean" and "least", in dB."""
+    for method, row in rows.items():
+        images = row["images"]
+        row["mean"] = {
+            key: float(np.mean([figures[key] for figures in images.values()])) for key in ("psnr", "ssim", "seconds")
+        }
+        if not method.startswith(OURS):
+            continue
+        row["gains"] = {}
+        for rival in (name for name in rows if not name.startswith(OURS)):
+            gains = [figures["psnr"] - rows[rival]["images"][name]["psnr"] for name, figures in images.items()]
+            row["gains"][rival] = {"mean": float(np.mean(gains)), "least": min(gains)}
+
+
+def cell(figures: dict[str, Any]) -> str:
+    """Lay out PSNR, SSIM and seconds."""
+    return f"{figures['psnr']:.2f}  {figures['ssim']:.4f}  {figures['seconds']:.2g} s"
+
+
+def table_of(report: dict[str, Any], kind: str) -> Table:
+    """Lay out a kind's means."""
+    settings = report["kinds"][kind]
+    table = Table("method", title=f"{kind}: PSNR in dB, SSIM, seconds an image; means")
+    for setting, rows in settings.items():
+        count = len(next(iter(rows.values()))["images"])
+        table.add_column(f"{setting} ({count})", justify="right", no_wrap=True)
+    for method in next(iter(settings.values())):
+        table.add_row(method, *(cell(rows[method]["mean"]) for rows in settings.values()))
+    return table
+
+
+def gains_of(report: dict[str, Any], kind: str) -> Table | None:
+    """Lay out what ours gain; None where they did not run, or no rival did."""
+    settings = report["kinds"][kind]
+    first = next(iter(settings.values()))
+    names = {method: list(row.get("gains", {})) for method, row in first.items()}
+    against = max(names.values(), key=len)
+    if not against:
+        return None
+    table = Table("setting", "method", title=f"{kind}: gain in dB in the mean (least on an image) over")
+    for rival in against:
+        table.add_column(rival, justify="right", no_wrap=True)
+    for setting, rows in settings.items():
+        for method in (name for name in names if names[name]):
+            gains = rows[method]["gains"].values()
+            table.add_row(setting, method, *(f"{gain['mean']:+.2f} ({gain['least']:+.2f})" for gain in gains))
+    return table
+
+
+def parse(options: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="WORD", help="methods with one of these as a name, or else in it"
+    )
+    parser.add_argument("--images", nargs="+", default=[""], metavar="WORD", help="those with one of these in the name")
+    parser.add_argument("--data", type=Path, default=machine.DATA, help="folder with microscopy/, kodak/ and div2k16/")
+    parser.add_argument("--device", default="cpu", help="of the SIRENs")
+    parser.add_argument("--json", type=Path, default=Path("out/benchmark-microscopy.json"))
+    return parser.parse_args(options)
+
+
+def main(options: list[str] | None = None) -> None:
+    arguments = parse(options)
+    every = [name for kind in arguments.kinds for name in methods(kind, arguments.device)]
+    if not any(chosen_methods(methods(kind, arguments.device), arguments.only) for kind in arguments.kinds):
+        raise SystemExit(f"no method has any of {arguments.only} in its name; there are: {', '.join(every)}")
+    console = Console(width=200)
+    arguments.json.parent.mkdir(parents=True, exist_ok=True)
+    # The first use compiles the kernel, or starts the device; that is no method's time.
+    ns.fit(np.eye(32, dtype=np.float32), device=arguments.device, max_steps=3)
+    report = run(arguments, console)
+    for kind in report["kinds"]:
+        console.print(table_of(report, kind))
+        if (gains := gains_of(report, kind)) is not None:
+            console.print(gains)
+    console.print(f"written to {arguments.json}")
+
+
+if __name__ == "__main__":
+    main()
