@@ -110,7 +110,7 @@ def test_a_fit_goes_on_with_its_own_settings(tmp_path: Path, stack: Path, model:
 
 
 def test_an_upscaling_goes_on(tmp_path: Path) -> None:
-    image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (18, 20), np.uint8), "YX")
+    image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (40, 42), np.uint8), "YX")
     first = ["--preset", "upscale", "--set", "cross_scale_steps=2", "--max-steps", "4", *TINY, "--scale", "1"]
     assert run("fit", image, "-o", tmp_path / "first", "--resumable", *first).exit_code == 0
     model = tmp_path / "first" / "model.safetensors"
@@ -140,6 +140,17 @@ def test_upscale_writes_one_picture(tmp_path: Path, stack: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"Written: {out} (4 x 24 x 32)" in result.stdout
     assert read_image(out).spacing == pytest.approx((0.4, 0.05, 0.05))
+
+
+def test_upscale_writes_how_far_to_trust_it(tmp_path: Path, photo: Path) -> None:
+    out, trust = tmp_path / "up.png", tmp_path / "trust.tif"
+    words = ["upscale", photo, "--scale", "2", "-o", out, "--uncertainty"]
+    result = run(*words, trust, "--max-steps", "2", "--set", "cross_scale_steps=2", *TINY)
+    assert result.exit_code == 0, result.output
+    assert f"Written: {trust}" in result.stdout
+    found = read_image(trust).array
+    assert (found.dtype, found.shape) == (np.float32, read_image(out).array.shape)
+    assert "cannot hold float32" in fails(*words, tmp_path / "trust.png")
 
 
 def test_render_at_any_resolution(tmp_path: Path, model: Path) -> None:

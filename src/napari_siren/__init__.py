@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from napari_siren.core.config import FitConfig
     from napari_siren.core.field import Field
     from napari_siren.core.fit import fit, fit_iter, upscale
+    from napari_siren.core.gradient_domain import blend, flatten_illumination
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
     from napari_siren.core.storage import load
+    from napari_siren.core.supervision import Supervision
     from napari_siren.layers import LayerFit, fit_layer
 
 __version__ = version("napari-siren")
@@ -35,9 +37,12 @@ __all__ = [
     "Progress",
     "SirenError",
     "StorageError",
+    "Supervision",
+    "blend",
     "fit",
     "fit_iter",
     "fit_layer",
+    "flatten_illumination",
     "load",
     "upscale",
 ]
@@ -49,9 +54,12 @@ _HOMES = {
     "FitSteps": "napari_siren.core.steps",
     "LayerFit": "napari_siren.layers",
     "Progress": "napari_siren.core.progress",
+    "Supervision": "napari_siren.core.supervision",
+    "blend": "napari_siren.core.gradient_domain",
     "fit": "napari_siren.core.fit",
     "fit_iter": "napari_siren.core.fit",
     "fit_layer": "napari_siren.layers",
+    "flatten_illumination": "napari_siren.core.gradient_domain",
     "load": "napari_siren.core.storage",
     "upscale": "napari_siren.core.fit",
 }

@@ -7,11 +7,14 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_siren.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from napari_siren.core.config import FitConfig
     from napari_siren.core.geometry import RenderGrid
     from napari_siren.core.result import FitResult
@@ -51,6 +54,54 @@ def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise InputError(f"{option} {text}: give a number, or one for each spatial axis, such as 1,2.5,2.5.") from None
+
+
+def whole_numbers(option: str, text: str | None) -> tuple[int, ...] | None:
+    """Read whole numbers with commas between them; None stays None.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    try:
+        return None if text is None else tuple(int(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"{option} {text}: give a whole number for each spatial axis, such as 120,80.") from None
+
+
+def number_or_auto(option: str, text: str) -> float | Literal["auto"]:
+    """Read a number, or the word that leaves it to the program.
+
+    Raises
+    ------
+    InputError
+        It is something else.
+    """
+    try:
+        return "auto" if text == "auto" else float(text)
+    except ValueError:
+        raise InputError(f"{option} {text}: give a number, or auto.") from None
+
+
+def open_mask(path: Path) -> npt.NDArray[np.bool_]:
+    """Read a mask: True where an image is not 0, in any of its colours, alpha left out.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read as an image.
+    """
+    import numpy as np
+
+    from napari_siren.core.image import guess_axes
+    from napari_siren.sources import read_image
+
+    picture = read_image(path)
+    marked: npt.NDArray[np.bool_] = picture.array != 0
+    if (picture.axes or guess_axes(marked.shape)).endswith("C"):
+        marked = np.any(marked[..., :3], axis=-1, keepdims=False)
+    return marked
 
 
 def scale_of(option: str, text: str | None) -> float | tuple[float, ...] | None:

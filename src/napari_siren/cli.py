@@ -1,16 +1,20 @@
-"""The command line: `napari-siren fit`, `upscale`, `render`, `info`, `doctor`."""
+"""The command line: `napari-siren fit`, `upscale`, `flatten`, `blend`, `render`, `info`, `doctor`."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 from typer.core import TyperGroup
 
 import napari_siren
 from napari_siren.errors import SirenError
+
+if TYPE_CHECKING:
+    from napari_siren.core.supervision import Preparation
+    from napari_siren.sources import Picture
 
 
 class _Group(TyperGroup):
@@ -27,6 +31,7 @@ class _Group(TyperGroup):
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
 _Image = Annotated[Path | None, typer.Argument(metavar="IMAGE", help="TIFF, PNG, JPEG, NPY, …", show_default=False)]
+_Given = Annotated[Path, typer.Argument(metavar="IMAGE", help="TIFF, PNG, JPEG, NPY, …", show_default=False)]
 _Axes = Annotated[str | None, typer.Option(help="One letter an axis of Z, Y, X, C; else as the file says.")]
 _Spacing = Annotated[str | None, typer.Option(help="Size of a pixel, one number or one a spatial axis: 0.4,0.1,0.1.")]
 _Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
@@ -110,7 +115,7 @@ def fit(
 @app.command()
 def upscale(
     out: _File,
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="TIFF, PNG, JPEG, NPY, …", show_default=False)],
+    image: _Given,
     scale: _Scale = "4",
     axes: _Axes = None,
     spacing: _Spacing = None,
@@ -119,6 +124,9 @@ def upscale(
     max_seconds: _Seconds = None,
     max_steps: _Steps = None,
     changes: _Set = None,
+    uncertainty: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the error to be expected of each pixel: .tif, .npy.")
+    ] = None,
     quiet: _Quiet = False,
 ) -> None:
     """Fit an image with the preset "upscale" and write it at a higher resolution."""
@@ -130,6 +138,8 @@ def upscale(
     names = picture.axes or ""
     factor = arguments.check_scale(picture, scale)
     sources.check_target(out, picture.array.dtype, names, picture.array.shape)
+    if uncertainty is not None:
+        sources.check_target(uncertainty, "float32", names, picture.array.shape)
     fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
     chosen = arguments.choose_config("upscale", None, None, {"detail": detail_for(factor), **fields})
     steps = fit_iter(picture.array, names, picture.spacing, config=chosen, device=device, seed=seed)
@@ -140,6 +150,63 @@ def upscale(
     sources.write_image(out, rendered, names, finer, picture.unit)
     if not quiet:
         console.show_file(out, rendered.shape)
+    if uncertainty is not None:
+        expected = result.uncertainty(factor)
+        sources.write_image(uncertainty, expected, names, finer, picture.unit)
+        if not quiet:
+            console.show_file(uncertainty, expected.shape)
+
+
+@app.command()
+def flatten(
+    out: _File,
+    image: _Given,
+    below: Annotated[str, typer.Option(help="Relative change per pixel, or per unit, that is an edge.")] = "auto",
+    additive: Annotated[bool, typer.Option("--additive", help="The light is added, and is no factor.")] = False,
+    axes: _Axes = None,
+    spacing: _Spacing = None,
+    device: _Device = "auto",
+    seed: _Seed = 0,
+    max_seconds: _Seconds = None,
+    max_steps: _Steps = None,
+    changes: _Set = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Take uneven illumination away from an image, fit a field to what is left, and write it."""
+    from napari_siren import arguments
+    from napari_siren.core.gradient_domain import Flattening
+
+    picture = arguments.open_picture(image, False, axes, spacing)
+    flattening = Flattening(arguments.number_or_auto("--below", below), not additive)
+    limits = {"max_seconds": max_seconds, "max_steps": max_steps}
+    _write_fitted(out, picture, flattening, quiet, device, seed, arguments.settings(changes or (), **limits))
+
+
+@app.command()
+def blend(
+    out: _File,
+    picture: Annotated[Path, typer.Argument(help="What is put in.", show_default=False)],
+    into: Annotated[Path, typer.Argument(help="The image that it is put into.", show_default=False)],
+    mask: Annotated[Path, typer.Argument(help="As large as PICTURE; 0 where it is left out.", show_default=False)],
+    at: Annotated[str | None, typer.Option(help="Pixel of INTO for the first one of PICTURE: row,column.")] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="Keep the stronger gradients of the two.")] = False,
+    axes: _Axes = None,
+    device: _Device = "auto",
+    seed: _Seed = 0,
+    max_seconds: _Seconds = None,
+    max_steps: _Steps = None,
+    changes: _Set = None,
+    quiet: _Quiet = False,
+) -> None:
+    """Put a part of a picture into an image without a seam, fit a field to it, and write it."""
+    from napari_siren import arguments
+    from napari_siren.core.gradient_domain import Blending
+
+    source, target = (arguments.open_picture(path, False, axes, None) for path in (picture, into))
+    place = arguments.whole_numbers("--at", at)
+    blending = Blending(source.array, arguments.open_mask(mask), place, "mixed" if mixed else "source")
+    limits = {"max_seconds": max_seconds, "max_steps": max_steps}
+    _write_fitted(out, target, blending, quiet, device, seed, arguments.settings(changes or (), **limits))
 
 
 @app.command()
@@ -193,3 +260,26 @@ def doctor() -> None:
     from napari_siren.doctor import examine
 
     console.show_rows(examine())
+
+
+def _write_fitted(
+    out: Path,
+    picture: Picture,
+    supervision: Preparation,
+    quiet: bool,
+    device: str,
+    seed: int,
+    fields: dict[str, Any],
+) -> None:
+    """Fit a field to what is made of a picture, and write what the picture's pixels see of it."""
+    from napari_siren import arguments, console, sources
+    from napari_siren.core.fit import fit_iter
+
+    array, names = picture.array, picture.axes or ""
+    sources.check_target(out, array.dtype, names, array.shape)
+    chosen = arguments.choose_config(None, None, None, fields)
+    steps = fit_iter(array, names, picture.spacing, config=chosen, device=device, seed=seed, supervision=supervision)
+    result = console.follow(steps, quiet)
+    sources.write_image(out, result.reconstruction, names, picture.spacing, picture.unit)
+    if not quiet:
+        console.show_file(out, array.shape)

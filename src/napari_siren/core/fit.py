@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy.typing as npt
 
+from napari_siren.core.blur import with_known_blur
 from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import describe_device, resolve_device
 from napari_siren.core.geometry import RenderGrid
@@ -19,6 +21,7 @@ from napari_siren.core.result import FitResult, make_receipt
 from napari_siren.core.run import Run
 from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.storage import load
+from napari_siren.core.supervision import Preparation, preparation
 from napari_siren.core.upscaling import Upscaling, has_cross_scale
 from napari_siren.errors import ConfigError, InputError
 
@@ -33,6 +36,7 @@ def fit_iter(
     device: str = "auto",
     seed: int = 0,
     resume: FitResult | str | Path | None = None,
+    supervision: str | Preparation = "value",
     **overrides: Any,
 ) -> FitSteps:
     """Fit a field to an image, step by step. Parameters and errors are those of `fit`.
@@ -67,12 +71,16 @@ def fit_iter(
     settings = config.override(**overrides)
     where = resolve_device(device)
     seed = seed if state is None else state.seed
-    samples = Samples.from_array(image, axes, spacing, missing, settings.value_range, settings.heldout, seed)
+    prepared = preparation(supervision).prepare(image, axes, spacing, missing)
+    samples = Samples.from_array(
+        prepared.image, axes, spacing, prepared.missing, settings.value_range, settings.heldout, seed
+    )
+    settings = with_known_blur(settings, samples)
     kind = Upscaling if has_cross_scale(samples, settings) else Run
     run = kind(samples, settings, where, seed, state)
     if state is not None and state.step >= run.max_steps:
         raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
-    return FitSteps(_iterate(run), lambda: _result(run), run.clock)
+    return FitSteps(_iterate(run, prepared.told), lambda: _result(run, prepared.told), run.clock)
 
 
 def fit(
@@ -86,6 +94,7 @@ def fit(
     seed: int = 0,
     on_progress: Callable[[Progress], object] | None = None,
     resume: FitResult | str | Path | None = None,
+    supervision: str | Preparation = "value",
     **overrides: Any,
 ) -> FitResult:
     """Fit a field to an image.
@@ -114,6 +123,9 @@ def fit(
     resume
         A `FitResult` of the same image to go on from, or a file saved with ``resumable=True``. Its settings and seed
         are taken too, unless `config` is given. Steps count on: ask for a larger `max_steps`.
+    supervision
+        What `image` holds: "value", its pixels; "gradient" or "laplacian", derivatives from which the image is to be
+        found, but for its mean, which a `Supervision` tells.
     **overrides
         Any field of `FitConfig`, among them max_seconds, max_steps, target_psnr.
 
@@ -141,7 +153,7 @@ def fit(
     >>> result.metrics.psnr > 30
     True
     """
-    steps = fit_iter(image, axes, spacing, missing, preset, config, device, seed, resume, **overrides)
+    steps = fit_iter(image, axes, spacing, missing, preset, config, device, seed, resume, supervision, **overrides)
     for progress in steps:
         if on_progress is not None and on_progress(progress) == STOP:
             steps.stop()
@@ -187,15 +199,16 @@ def upscale(
     (32, 32)
     """
     # A bad scale should not come to light only after the fit.
-    layout = Samples.from_array(image, axes, spacing, options.get("missing")).format
+    given = preparation(options.pop("supervision", "value")).prepare(image, axes, spacing, options.pop("missing", None))
+    layout = Samples.from_array(given.image, axes, spacing, given.missing).format
     RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
     if options.get("config") is None:
         options = {"preset": "upscale", "detail": detail_for(scale), **options}
-    rendered: npt.NDArray[Any] = fit(image, axes, spacing, **options).render(scale=scale)
+    rendered: npt.NDArray[Any] = fit(given.image, axes, spacing, given.missing, **options).render(scale=scale)
     return rendered
 
 
-def _iterate(run: Run | Upscaling) -> Generator[Progress, str | None, FitResult]:
+def _iterate(run: Run | Upscaling, told: Mapping[str, Any]) -> Generator[Progress, str | None, FitResult]:
     config = run.config
     asked = ""
     while not asked:
@@ -210,17 +223,21 @@ def _iterate(run: Run | Upscaling) -> Generator[Progress, str | None, FitResult]
             if (yield progress) == STOP:
                 asked = "asked"
     run.history.stopped = asked
-    return _result(run)
+    return _result(run, told)
 
 
-def _result(run: Run | Upscaling) -> FitResult:
+def _result(run: Run | Upscaling, told: Mapping[str, Any]) -> FitResult:
     field = run.best_field()
+    metrics = measure(run.samples, field.reconstruct())
+    if field.observation is not None:
+        seen = measure(run.samples, field.reconstruct(of_rounded=True), with_ssim=False)
+        metrics = replace(metrics, consistency=seen.psnr)
     return FitResult(
         field,
         run.config,
-        measure(run.samples, field.reconstruct()),
+        metrics,
         deepcopy(run.history),
-        make_receipt(run.samples, describe_device(run.device), run.seed, run.engine_name),
+        {**make_receipt(run.samples, describe_device(run.device), run.seed, run.engine_name), **told},
         run.samples,
         run.state(),
     )
