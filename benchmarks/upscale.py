@@ -1,7 +1,7 @@
 """How close upscaled images are to the truth: ours, and its rivals on the same machine in the same run.
 
     python -m benchmarks.upscale [--cases standard noise cifar] [--sets Set5 Set14] [--scales 2 3 4] [--images N]
-        [--only WORD] [--consistency] [--pictures FOLDER] [--data FOLDER] [--device cpu] [--json FILE]
+        [--only WORD] [--consistency] [--trust] [--pictures FOLDER] [--data FOLDER] [--device cpu] [--json FILE]
 
 Means over a set of luminance PSNR and SSIM by the usual protocol (see `upscale_sets`), and seconds an image; with
 published figures beside. The cases: "standard", the sets at the scales; "noise", Gaussian of 2 % and 5 % of the range
@@ -27,6 +27,8 @@ import napari_siren as ns
 from benchmarks import machine
 from benchmarks.interpolators import bicubic, cubic_spline, lanczos, nearest
 from benchmarks.pixel_grid import pixel_grid
+from benchmarks.rectified import rectified
+from benchmarks.trust import judge_image
 from benchmarks.upscale_sets import (
     NAMES,
     NOISES,
@@ -38,12 +40,13 @@ from benchmarks.upscale_sets import (
     score,
     with_noise,
 )
+from napari_siren.core.config import detail_for
 from napari_siren.files import write_json
 
-Method = Callable[[np.ndarray, int], np.ndarray]
+Method = Callable[[np.ndarray, int], np.ndarray | ns.FitResult]
 
 CASES = ("standard", "noise", "cifar")
-# In place of the preset's 1,500.
+# In place of the preset's 2,000.
 QUICK_STEPS = 200
 # No image should come out worse than by these.
 SAFE = ("bicubic", "Lanczos")
@@ -84,7 +87,9 @@ def methods(device: str) -> dict[str, Method]:
         "pixel grid, TV": pixel_grid,
         "ours, tiles alone": lambda low, scale: ns.upscale(low, scale, device=device, cross_scale_steps=0),
         "ours, quick": lambda low, scale: ns.upscale(low, scale, device=device, cross_scale_steps=QUICK_STEPS),
-        "ours": lambda low, scale: ns.upscale(low, scale, device=device),
+        "ours, rectifiers for sines": lambda low, scale: rectified(low, scale, device),
+        # As `ns.upscale`, which does not give the fit.
+        "ours": lambda low, scale: ns.fit(low, preset="upscale", detail=detail_for(scale), device=device),
     }
 
 
@@ -117,8 +122,10 @@ def run(chosen: dict[str, Method], options: argparse.Namespace, console: Console
         report["cases"][name] = {"kind": kind, "methods": rows}
         for pair in pairs:
             for method, upscale in chosen.items():
-                found, figures = measure(upscale, pair, with_consistency=options.consistency)
+                made, found, figures = measure(upscale, pair, with_consistency=options.consistency)
                 rows[method]["images"][pair.name] = figures
+                if options.trust and isinstance(made, ns.FitResult):
+                    rows[method].setdefault("trust", {})[pair.name] = trust_in(made, found, pair)
                 if options.pictures is not None:
                     keep(options.pictures / slug(name) / pair.name, {method: found, "truth": pair.high})
                 console.print(f"{name} {pair.name}, {method}: {cell(figures)}", highlight=False)
@@ -127,15 +134,35 @@ def run(chosen: dict[str, Method], options: argparse.Namespace, console: Console
     return report
 
 
-def measure(upscale: Method, pair: Pair, *, with_consistency: bool = False) -> tuple[np.ndarray, dict[str, float]]:
-    """Give the result, and its figures."""
+def measure(
+    upscale: Method, pair: Pair, *, with_consistency: bool = False
+) -> tuple[np.ndarray | ns.FitResult, np.ndarray, dict[str, float]]:
+    """Give what a method made, the image, and its figures."""
     begin = time.perf_counter()
-    found = upscale(pair.low, pair.scale)
+    made = upscale(pair.low, pair.scale)
+    found = made.render(scale=pair.scale) if isinstance(made, ns.FitResult) else made
     seconds = time.perf_counter() - begin
     figures = {**asdict(score(found, pair.high, pair.scale)), "seconds": seconds}
     if with_consistency:
         figures["consistency"] = consistency(found, pair.low, pair.scale)
-    return found, figures
+    return made, found, figures
+
+
+def trust_in(result: ns.FitResult, found: np.ndarray, pair: Pair) -> dict[str, Any]:
+    """Judge the uncertainty of a fit."""
+    begin = time.perf_counter()
+    uncertainty = result.uncertainty(pair.scale)
+    seconds = time.perf_counter() - begin
+    trust = judge_image(uncertainty, found, pair.high, pair.scale)
+    return {
+        "rank_correlation": trust.rank_correlation,
+        "ratio": trust.ratio,
+        "gain": trust.gain,
+        "worst_tenth": trust.held_by_worst(0.1),
+        "seconds": seconds,
+        "curve": trust.curve.tolist(),
+        "oracle": trust.oracle.tolist(),
+    }
 
 
 def keep(folder: Path, pictures: dict[str, np.ndarray]) -> None:
@@ -158,6 +185,9 @@ def summarise(rows: dict[str, Any]) -> None:
         row["mean"] = {key: float(np.mean([f[key] for f in images.values()])) for key in next(iter(images.values()))}
         gains = [f["psnr"] - max(other[name]["psnr"] for other in safe) for name, f in images.items() if safe]
         row["least_gain"] = min(gains, default=None)
+        if "trust" in row:
+            keys = ("rank_correlation", "ratio", "gain", "worst_tenth", "seconds")
+            row["mean_trust"] = {key: float(np.mean([t[key] for t in row["trust"].values()])) for key in keys}
 
 
 def cell(figures: dict[str, float]) -> str:
@@ -207,8 +237,11 @@ def parse(options: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--sets", nargs="+", choices=tuple(NAMES), default=tuple(NAMES))
     parser.add_argument("--scales", nargs="+", type=int, choices=SCALES, default=SCALES)
     parser.add_argument("--images", type=int, default=None, help="only the first N of each set")
-    parser.add_argument("--only", nargs="+", default=[""], metavar="WORD", help="methods with one of these in a name")
+    parser.add_argument(
+        "--only", nargs="+", default=[""], metavar="WORD", help="methods with one of these as a name, or else in it"
+    )
     parser.add_argument("--consistency", action="store_true", help="see results through the forward model, too: dB")
+    parser.add_argument("--trust", action="store_true", help="judge the uncertainty that ours tells, too")
     parser.add_argument("--pictures", type=Path, default=None, help="folder to put all results in")
     parser.add_argument("--data", type=Path, default=machine.DATA, help="folder with sr/Set5, sr/Set14 and cifar/")
     parser.add_argument("--device", default="cpu", help="of the SIRENs")
@@ -219,7 +252,9 @@ def parse(options: list[str] | None) -> argparse.Namespace:
 def main(options: list[str] | None = None) -> None:
     arguments = parse(options)
     every = methods(arguments.device)
-    chosen = {name: method for name, method in every.items() if any(word in name for word in arguments.only)}
+    named = [word for word in arguments.only if word in every]
+    words = [word for word in arguments.only if word not in every]
+    chosen = {name: way for name, way in every.items() if name in named or any(word in name for word in words)}
     if not chosen:
         raise SystemExit(f"no method has any of {arguments.only} in its name; there are: {', '.join(every)}")
     console = Console(width=200)
@@ -235,6 +270,10 @@ def main(options: list[str] | None = None) -> None:
     if arguments.consistency:
         title = "consistency: the result seen through the forward model against the small image, dB; means"
         console.print(other_table(report, title, lambda row: row["mean"]["consistency"]))
+    if arguments.trust:
+        for key in ("rank_correlation", "ratio"):
+            title = f"uncertainty against true errors of luminance: {key.replace('_', ' ')}; means"
+            console.print(other_table(report, title, lambda row, key=key: row.get("mean_trust", {}).get(key)))
     console.print(f"written to {arguments.json}")
 
 

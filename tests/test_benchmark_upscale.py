@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from skimage.io import imread, imsave
 
 import napari_siren as ns
-from benchmarks import pixel_grid, upscale
+from benchmarks import pixel_grid, trust_plot, upscale
 from benchmarks.interpolators import (
     bicubic,
     channels_as,
@@ -26,8 +27,12 @@ from benchmarks.interpolators import (
     shrink_matrix,
     to_bytes,
 )
+from benchmarks.rectified import ConditionedRectifier
 from benchmarks.trust import SHARES, judge, judge_image
 from benchmarks.upscale_sets import NAMES, Pair, consistency, luminance, read_set, read_shrunk, score, with_noise
+from napari_siren.core import error_model
+from napari_siren.core.conditioned import ConditionedSiren
+from napari_siren.core.cross_scale import CrossScale
 
 INTERPOLATORS = [nearest, bicubic, lanczos, cubic_spline, pixel_grid.pixel_grid]
 
@@ -310,11 +315,48 @@ def test_what_is_not_there_is_said(data: Path, tmp_path: Path) -> None:
         upscale.main([*flags, "--only", "nearest", "--cases", "standard", "--sets", "Set14", "--scales", "3"])
 
 
-def test_ours_is_among_the_methods(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = []
-    monkeypatch.setattr(ns, "upscale", lambda low, scale, device: asked.append((scale, device)) or nearest(low, scale))
-    assert upscale.methods("cuda")["ours"](picture, 2).shape == (64, 80, 3)
-    assert asked == [(2, "cuda")]
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Make fits short, and give what they were asked for."""
+    asked: list[dict[str, Any]] = []
+    fit = ns.fit
+
+    def short(low: np.ndarray, **options: Any) -> ns.FitResult:
+        asked.append(options)
+        return fit(low, **{**options, "device": "cpu", "cross_scale_steps": 3, "max_steps": 5})
+
+    monkeypatch.setattr(ns, "fit", short)
+    monkeypatch.setattr(error_model, "_STEPS", 20)
+    return asked
+
+
+def test_ours_is_what_upscale_does(picture: np.ndarray, quick: list[dict[str, Any]]) -> None:
+    pair = Pair("disc", bicubic(picture, 2), bicubic(picture, 4), 2)
+    made, found, figures = upscale.measure(upscale.methods("cuda")["ours"], pair)
+    assert quick == [{"preset": "upscale", "detail": 2.0, "device": "cuda"}]
+    wanted = ns.upscale(pair.low, 2, cross_scale_steps=3, max_steps=5)
+    np.testing.assert_array_equal(found, wanted)
+    assert figures["psnr"] == score(wanted, pair.high, 2).psnr
+    trust = upscale.trust_in(made, found, pair)
+    assert -1 <= trust["rank_correlation"] <= 1
+    assert trust["ratio"] > 0
+    assert len(trust["curve"]) == len(SHARES)
+
+
+def test_the_rectified_rival_has_no_sine(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+
+    def look(low: np.ndarray, scale: int, device: str) -> np.ndarray:
+        seen.append(CrossScale.network_class)
+        return nearest(low, scale)
+
+    monkeypatch.setattr(ns, "upscale", look)
+    assert upscale.methods("cpu")["ours, rectifiers for sines"](picture, 2).shape == (64, 80, 3)
+    assert seen == [ConditionedRectifier]
+    assert CrossScale.network_class is ConditionedSiren
+    network = ConditionedRectifier(3, 2, 8, 2, 8, torch.Generator().manual_seed(0))
+    assert (network.activate(torch.tensor([-1.0, 2.0])) == torch.tensor([0.0, 2.0])).all()
+    assert not any(bias.any() for bias in network.biases)
 
 
 # ---- trust -----------------------------------------------------------------------------------------------------------
@@ -398,3 +440,15 @@ def test_an_image_is_judged_on_luminance_without_its_border(picture: np.ndarray)
     assert judge_image(in_channels, brighter, picture // 2, 2).ratio == pytest.approx(1.0)
     with pytest.raises(ValueError, match="shape"):
         judge_image(error[1:], found, picture, 2)
+
+
+def test_the_curves_are_drawn(errors: np.ndarray, tmp_path: Path) -> None:
+    trust = judge(errors + 1, errors)
+    entry = {"curve": trust.curve.tolist(), "oracle": trust.oracle.tolist()}
+    report = {"cases": {"Set14 x2": {"methods": {"ours": {"trust": {"man": entry, "zebra": entry}}}}}}
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report), encoding="utf-8")
+    trust_plot.main([str(path), "Set14 x2", "Set14 x2", "-o", str(tmp_path / "trust.png")])
+    picture = imread(tmp_path / "trust.png")
+    assert picture.shape[1] > 1.5 * picture.shape[0]
+    assert (picture[..., :3] < 100).any()

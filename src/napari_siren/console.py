@@ -136,6 +136,8 @@ def _metrics(result: FitResult) -> list[tuple[str, str]]:
     rows = [("PSNR", _decibels(metrics.psnr))]
     if metrics.psnr_heldout is not None:
         rows.append(("PSNR held out", _decibels(metrics.psnr_heldout)))
+    if metrics.consistency is not None:
+        rows.append(("consistency", _decibels(metrics.consistency)))
     rows.append(("SSIM", "not measured" if metrics.ssim is None else f"{metrics.ssim:.4f}"))
     return [*rows, ("RMSE", f"{metrics.rmse:.4g} {value_unit(result.field.format.dtype)}")]
 

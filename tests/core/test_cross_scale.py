@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from napari_siren.core.cross_scale import FLIPS, CrossScale, Flip, _inner
+from napari_siren.core import cross_scale
+from napari_siren.core.cross_scale import FLIPS, CrossScale, Flip, _inner, _stage_count
 from napari_siren.core.observation import Observation
 
 BICUBIC = Observation.of("bicubic", 2)
@@ -102,6 +103,52 @@ def test_a_state_that_lacks_something_is_refused() -> None:
         learner.load(state)
 
 
+@pytest.mark.parametrize(("scale", "stages"), [(1.0, 1), (2.0, 1), (2.1, 2), (3.0, 2), (3.1, 3), (4.0, 3)])
+def test_a_large_scale_is_reached_in_stages(scale: float, stages: int) -> None:
+    assert _stage_count(scale) == stages
+
+
+def test_the_image_grows_while_it_is_learned_from() -> None:
+    values = torch.rand(1, 20, 24, generator=torch.Generator().manual_seed(0))
+    learner = CrossScale(values, BICUBIC, (4.0, 4.0))
+    sizes = []
+    for step in range(10):
+        learner.step(step / 10)
+        sizes.append(tuple(learner.state()["grown"].shape[1:]))
+    assert sizes == 6 * [(20, 24)] + 2 * [(32, 38)] + 2 * [(51, 60)]
+    direct = learner.predict((80, 96))
+    again = CrossScale(values, BICUBIC, (4.0, 4.0))
+    again.load(learner.state())
+    torch.testing.assert_close(again.predict((80, 96)), direct)
+    assert again.step(1.0) == learner.step(1.0)
+
+
+def test_a_network_that_learns_nothing_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cross_scale, "_PATIENCE", 40)
+    values = BICUBIC(stripes(192), (40, 40))
+    assert trained(values, steps=50).state()["course"][0] == 0
+    # Steps so large that the features go under.
+    monkeypatch.setattr(cross_scale, "_MUON_RATE", 3.0)
+    monkeypatch.setattr(cross_scale, "_SLOWER", 0.01)
+    learner = trained(values, steps=120)
+    attempt, start, missed, details = learner.state()["course"].tolist()
+    assert attempt >= 1
+    assert start == 40 * attempt
+    assert missed < details
+    again = CrossScale(values, BICUBIC, (2.0, 2.0))
+    again.load(learner.state())
+    assert again.step(0.5) == learner.step(0.5)
+
+
+def test_growth_that_time_has_left_no_room_for_is_made_up() -> None:
+    values = torch.rand(1, 20, 24, generator=torch.Generator().manual_seed(0))
+    learner = CrossScale(values, BICUBIC, (4.0, 4.0))
+    learner.step(0.1)
+    assert learner.predict((80, 96)).shape == (1, 80, 96)
+    learner.step(1.0)
+    assert learner.state()["stages"] == 2
+
+
 def test_flips_are_eight_and_undone() -> None:
     image = torch.arange(12.0).reshape(1, 3, 4)
     turned = [flip(image) for flip in FLIPS]
@@ -128,6 +175,5 @@ def test_a_turned_image_is_told_turned(flip: Flip) -> None:
     values = torch.rand(1, 18, 24, generator=torch.Generator().manual_seed(0))
     learner = trained(values, steps=5)
     direct = learner.predict((36, 48))
-    learner.values = flip(values)
     shape = (48, 36) if flip.turned else (36, 48)
-    torch.testing.assert_close(flip.back(learner.predict(shape)), direct, atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(flip.back(learner.predict(shape, values=flip(values))), direct, atol=1e-5, rtol=1e-4)

@@ -10,6 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
+from napari_siren.core.config import FitConfig
+from napari_siren.core.image import Samples
+from napari_siren.core.observation import FWHM
 from napari_siren.errors import InputError
 
 # An axis shorter than this has too few frequencies.
@@ -84,6 +87,26 @@ def estimate_blur(values: npt.NDArray[np.floating], spacing: Sequence[float] | N
         if spectrum is not None:
             sigmas[long] = np.sqrt(np.maximum(spectrum.blur_variances() - _PIXEL_VARIANCE, 0))
     return tuple(float(s) for s in sigmas)
+
+
+def with_known_blur(config: FitConfig, samples: Samples) -> FitConfig:
+    """Put an estimate in the place of a `psf_width` of "auto": the mean over the axes; "box" where there is no blur.
+
+    Raises
+    ------
+    InputError
+        Pixels are missing, so that there is no spectrum to go by.
+    """
+    if config.psf_width != "auto":
+        return config
+    if not samples.observed.all():
+        raise InputError('psf_width="auto" needs an image without missing pixels; give the width as a number.')
+    spacing = samples.format.spacing
+    sigmas = np.array(estimate_blur(samples.values, spacing))
+    told = [sigma * size for sigma, size in zip(sigmas, spacing, strict=True) if sigma > 0]
+    if not told:
+        return config.override(observation="box", psf_width=None)
+    return config.override(psf_width=FWHM * float(np.mean(told)))
 
 
 @dataclass(frozen=True)

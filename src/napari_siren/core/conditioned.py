@@ -107,9 +107,13 @@ class ConditionedSiren(nn.Module):
         ]
         z = torch.cat(seen).T
         for weight, bias in zip(self.weights, self.biases, strict=True):
-            z = functional.linear(z, weight, bias).sin()
+            z = self.activate(functional.linear(z, weight, bias))
         values = functional.linear(z, self.last_weight, self.last_bias).float()
         return values.T.reshape(1, -1, *grid)
+
+    def activate(self, values: Tensor) -> Tensor:
+        """Apply the decoder's nonlinearity: the sine."""
+        return values.sin()
 
 
 def _linear_weights(positions: npt.NDArray[np.float64], count: int) -> Tensor:

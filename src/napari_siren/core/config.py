@@ -6,9 +6,9 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_siren.errors import ConfigError
 
@@ -78,13 +78,17 @@ class FitConfig(BaseModel):
     pixel, learn alike; the last layer starts at zero, each tile as the mean of its pixels."""
 
     # ---- what a pixel sees -----------------------------------------------------------------------
-    observation: Literal["point", "box", "bicubic", "gaussian"] = "point"
+    observation: Literal["point", "box", "bicubic", "gaussian", "measured"] = "point"
     """How a pixel sees the field: "point", its value at the pixel's centre; "box", its mean over the pixel's area, as a
     camera; "bicubic", as photo software makes a smaller picture; "gaussian", blurred by a point spread function of
-    `psf_width`, and then as "box". Tiles on their own take the last two for "box"."""
-    psf_width: float | None = Field(None, gt=0, le=1e6)
+    `psf_width`, and then as "box"; "measured", as the array `psf` says. Tiles on their own take the last three for
+    "box"."""
+    psf_width: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto"] | None = None
     """Full width at half maximum of the point spread function, in the unit of the spacing (pixels where there is none);
-    for the observation "gaussian"."""
+    "auto" estimates it from the image. For the observation "gaussian"."""
+    psf: tuple[Any, ...] | None = None
+    """Measured point spread function, for the observation "measured": an array with an axis for each of the image's in
+    space, its samples as far apart as pixels, the point at index n // 2 of each axis. It is divided by its sum."""
     subsamples: int = Field(2, ge=2, le=8)
     """Samples along each axis of a pixel, where it sees an area."""
     total_variation: float | Literal["auto"] = 0.0
@@ -92,8 +96,8 @@ class FitConfig(BaseModel):
     "auto" derives it from the image's noise."""
     cross_scale_steps: int = Field(0, ge=0)
     """Steps in which a network learns from the image's own smaller copies what lies between its pixels; tiles are then
-    fitted to what it tells. For images of two axes, 16 pixels or more along each, of which no pixel is missing or held
-    out; others are fitted as with 0, which leaves it out."""
+    fitted to what it tells. For images of two axes with 1,500 pixels or more, 16 along each axis, of which none is
+    missing or held out; others are fitted as with 0, which leaves it out."""
     detail: float = Field(2.0, ge=1, le=16)
     """Samples per pixel along each axis that are so learned: the scale up to which a render gains detail."""
 
@@ -154,6 +158,12 @@ class FitConfig(BaseModel):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from None
 
+    @field_validator("psf", mode="before")
+    @classmethod
+    def _take_array(cls, value: Any) -> Any:
+        # Plain tuples, which can be compared and written as JSON.
+        return None if value is None else _tuples(value.tolist() if hasattr(value, "tolist") else value)
+
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if isinstance(self.tile, int) and self.tile < 4:
@@ -164,6 +174,8 @@ class FitConfig(BaseModel):
             raise ValueError('total_variation is laid on the samples within a pixel: it goes with observation="box"')
         if (self.observation == "gaussian") != (self.psf_width is not None):
             raise ValueError('psf_width: the observation "gaussian" needs it, and no other has it')
+        if (self.observation == "measured") != (self.psf is not None):
+            raise ValueError('psf: the observation "measured" needs it, and no other has it')
         if self.cross_scale_steps and not self.sees_area:
             raise ValueError('cross_scale_steps: smaller copies need pixels that see an area, as observation="box"')
         if self.coordinates == "unit" and self.tile != "whole":
@@ -239,7 +251,7 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "parameters_per_value": 2.0,
         "overlap": 2.0,
         "observation": "bicubic",
-        "cross_scale_steps": 1500,
+        "cross_scale_steps": 2000,
         "pixels_per_step": "all",
         "total_variation": "auto",
         "muon_learning_rate": 0.1,
@@ -263,6 +275,10 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "value_range": "full",
     },
 }
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
 
 
 def _nearest(name: str, choices: Any) -> str:

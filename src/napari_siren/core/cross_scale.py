@@ -2,24 +2,25 @@
 
 A copy of the image and what is seen of it at a lower resolution are a pair for which the truth is known. A network that
 has learned to go from the one to the other is then asked one scale further up (Glasner, Bagon, Irani 2009; Shocher,
-Cohen, Irani 2018, arXiv 1712.06087). No other image has a part in it.
+Cohen, Irani 2018, arXiv 1712.06087). No other image has a part in it. Where the scale is large the image grows in
+stages: what was told of it at one size is learned from for the next.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from napari_siren.core.accel.plain import orthogonalise
 from napari_siren.core.conditioned import ConditionedSiren
 from napari_siren.core.observation import Observation
+from napari_siren.core.optim import NetworkOptimizer
 
 # The network: convolutions and their width, sine layers and theirs.
 _NETWORK = (7, 48, 3, 64)
@@ -31,17 +32,23 @@ _CROP, _MARGIN = 48, 3
 # Sides of the copies that pairs are made of, over the image's; the image itself is taken this share of the time.
 _COPIES = (0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
 _ITSELF = 0.2
-# Below it a pair has fewer pixels than the network sees.
-LEAST_SIDE = 16
+# Below them a pair has fewer pixels than the network sees, and an image has too little to learn from: tiles alone are
+# better up to about 32 x 32.
+LEAST_SIDE, LEAST_PIXELS = 16, 1500
 _LEAST_PAIR = 6
-# Scales in training go from the first to the one asked for. Up to the second only that one is taken.
-_LEAST_SCALE, _SINGLE_SCALE = 1.3, 2.0
+# Up to the first scale there is one stage; beyond it as many as make each no larger than the second.
+_SINGLE_STAGE, _LARGEST_STAGE = 2.0, 1.75
+# Share of the training after which the image grows for the first time.
+_FIRST_GROWTH = 0.6
 # Step sizes: the spectral norm of a step on a hidden matrix, and Adam's for the rest; steps until they are reached, and
 # what is left of them at the end.
-_MUON_RATE, _ADAM_RATE, _MOMENTUM = 0.03, 2e-3, 0.95
-_BETAS, _EPSILON = (0.9, 0.99), 1e-8
+_MUON_RATE, _ADAM_RATE = 0.03, 2e-3
 _WARM_UP, _FINAL_RATE = 50, 0.02
 _LARGEST_GRADIENT = 1.0
+# A network that after so many steps misses as much as interpolation does, but for this share, will not learn any more;
+# a new one then begins with smaller steps. The means that tell go over about so many steps.
+_PATIENCE, _LEAST_GAIN, _SLOWER = 200, 0.01, 0.5
+_MEMORY = 50
 # Added to what the network sees, so that it does not lean on the last digit of a pixel.
 _LEAST_NOISE = 0.004
 # Back-projection goes on until the render agrees with the image to within its noise.
@@ -77,13 +84,40 @@ class Flip:
 FLIPS = tuple(Flip(axes, turned) for turned in (False, True) for axes in ((), (0,), (1,), (0, 1)))
 
 
+@dataclass(frozen=True)
+class _Course:
+    """How the training of a network goes.
+
+    Parameters
+    ----------
+    attempt
+        How many networks there were before it.
+    start
+        The step that it began with.
+    missed, details
+        Running means of the absolute error, and of that of interpolation.
+    """
+
+    attempt: int
+    start: int
+    missed: float = 0.0
+    details: float = 0.0
+
+    def after(self, missed: float, details: float) -> _Course:
+        """Give the course after a step more."""
+        share = 1 / _MEMORY
+        mean = [old + share * (new - old) for old, new in ((self.missed, missed), (self.details, details))]
+        return replace(self, missed=mean[0], details=mean[1])
+
+
 class CrossScale:
     """A network that is trained on one image.
 
     Parameters
     ----------
     values
-        (channels, rows, columns), float32, normalised to about [-1, 1]; `LEAST_SIDE` rows and columns or more.
+        (channels, rows, columns), float32, normalised to about [-1, 1]; `LEAST_SIDE` rows and columns or more. Those of
+        fewer than `LEAST_PIXELS` are better left to tiles.
     observation
         How a pixel sees the field: what a smaller copy of the image is made with.
     scale
@@ -95,6 +129,8 @@ class CrossScale:
     rough
         Whether to calculate in bfloat16 where it does no harm.
     """
+
+    network_class = ConditionedSiren
 
     def __init__(
         self,
@@ -111,30 +147,39 @@ class CrossScale:
         self._seed, self._rough = seed, rough
         # Axes that are stretched unequally are not exchanged.
         self._flips = FLIPS if scale[0] == scale[1] else tuple(flip for flip in FLIPS if not flip.turned)
-        self._copies = [values, *self._smaller_copies()]
-        generator = torch.Generator().manual_seed(seed)
-        self.network = ConditionedSiren(len(values), *_NETWORK, generator).to(self.device)
-        self._optimizer = _Optimizer(self.network)
+        self._stages = _stage_count(max(scale))
+        self._ratio = [total ** (1 / self._stages) for total in scale]
+        self._set_grown(values, 0)
         self.step_count = 0
+        self._course = _Course(0, 0)
+        self._begin(self._course)
 
     def step(self, done: float) -> float:
         """Take a step on a pair, when a share of the training is done; give the mean squared error on it."""
+        self._grow(done)
+        if self._learns_nothing():
+            self._begin(_Course(self._course.attempt + 1, self.step_count))
+        course = self._course
         # Each step draws from a generator of its own, so that training can go on where it was left.
         rng = np.random.default_rng((self._seed, self.step_count))
-        rate = _rate(self.step_count, done)
+        taken = self.step_count - course.start
         with torch.enable_grad():
-            missed = self._missed(rng)
+            found, details = self._pair(rng)
+            missed = found - details
             loss = missed.abs().mean()
             self.network.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
-        self._optimizer.step(rate, self.step_count + 1)
+        self._optimizer.step(_rate(taken, done) * _SLOWER**course.attempt, taken + 1)
         self.step_count += 1
+        self._course = course.after(float(loss.detach()), float(details.abs().mean()))
         return float(missed.detach().square().mean())
 
     def state(self) -> dict[str, Tensor]:
         """Give a copy, on the CPU, of what is needed to go on."""
-        tensors = {**self._tensors(), "step": torch.tensor(self.step_count)}
+        counts = {"step": torch.tensor(self.step_count), "stages": torch.tensor(self._grown_stages)}
+        course = torch.tensor(astuple(self._course), dtype=torch.float64)
+        tensors = {**self._tensors(), **counts, "course": course, "grown": self._grown}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -142,13 +187,15 @@ class CrossScale:
         for name, tensor in self._tensors().items():
             tensor.detach().copy_(tensors[name])
         self.step_count = int(tensors["step"])
+        attempt, start, *means = tensors["course"].tolist()
+        self._course = _Course(int(attempt), int(start), *means)
+        self._set_grown(tensors["grown"].to(self.device), int(tensors["stages"]))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {**dict(self.network.named_parameters()), **self._optimizer.state()}
 
-    @torch.no_grad()
-    def predict(self, shape: Sequence[int], flips: int = len(FLIPS)) -> Tensor:
-        """Tell what the image is on a finer grid of the same extent.
+    def predict(self, shape: Sequence[int], flips: int = len(FLIPS), values: Tensor | None = None) -> Tensor:
+        """Tell what the image, or another one, is on a finer grid of the same extent.
 
         Parameters
         ----------
@@ -156,21 +203,45 @@ class CrossScale:
             Rows and columns of the grid.
         flips
             Of how many flipped and turned images the mean is taken: more is better and takes longer.
+        values
+            (channels, rows, columns) of another image that was seen and normalised alike; None is the image.
 
         Returns
         -------
         Tensor
             (channels, *shape), normalised as `values`.
         """
-        size = tuple(shape)
-        chosen = self._flips[:flips]
-        details = sum(flip.back(self._details(flip(self.values), _turned(size, flip))) for flip in chosen)
-        return self._consistent(self._interpolation(self.values, size) + details / len(chosen))
+        now, stages = (self._grown, self._stages - self._grown_stages) if values is None else (values, self._stages)
+        image, start = self.values if values is None else values, now.shape[1:]
+        for stage in range(1, stages):
+            sizes = [round(n * (m / n) ** (stage / stages)) for n, m in zip(start, shape, strict=True)]
+            now = self._told(now, image, sizes)
+        return self._told(now, image, shape, flips)
+
+    @torch.no_grad()
+    def smaller_copy(self, shape: Sequence[int]) -> Tensor:
+        """Give what would be seen of the image with fewer pixels, as noisy as it is: (channels, *shape)."""
+        copy = self.observation(self.values, shape)
+        noise = np.random.default_rng(self._seed).standard_normal(copy.shape, dtype=np.float32)
+        return copy + self._son_noise() * torch.from_numpy(noise).to(copy)
+
+    def _begin(self, course: _Course) -> None:
+        """Begin with a new network."""
+        generator = torch.Generator().manual_seed(self._seed + course.attempt)
+        self.network = self.network_class(len(self.values), *_NETWORK, generator).to(self.device)
+        hidden = [*list(self.network.kernels)[1:], *list(self.network.weights)[1:]]
+        others = [p for p in self.network.parameters() if not any(p is matrix for matrix in hidden)]
+        self._optimizer = NetworkOptimizer(hidden, others, _MUON_RATE, _ADAM_RATE)
+        self._course = course
 
     # ---- training ------------------------------------------------------------------------------------
 
-    def _missed(self, rng: np.random.Generator) -> Tensor:
-        """Give what the network misses of a pair drawn at random."""
+    def _learns_nothing(self) -> bool:
+        course = self._course
+        return self.step_count - course.start == _PATIENCE and course.missed > (1 - _LEAST_GAIN) * course.details
+
+    def _pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Give what the network finds of a pair drawn at random, and what it should find."""
         father = self._copies[0] if rng.random() < _ITSELF else self._copies[rng.integers(len(self._copies))]
         pixels, window = self._pair_sizes(father, rng)
         start = [int(rng.integers(n - size + 1)) for n, size in zip(father.shape[1:], window, strict=True)]
@@ -189,15 +260,13 @@ class CrossScale:
         with self._precision():
             features = self.network.encode(flip(son)[None].contiguous())
             found = self.network.decode(features, positions, sizes)
-        return _OUTPUT_SCALE * found - flip(details)
+        return _OUTPUT_SCALE * found, flip(details)[None]
 
     def _pair_sizes(self, father: Tensor, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
         """Draw how many pixels the son has, and how many of the father they are."""
-        share = rng.random()
         pixels, window = [], []
-        for n, most in zip(father.shape[1:], self.scale, strict=True):
-            least = most if most <= _SINGLE_SCALE else _LEAST_SCALE
-            scale = min(least + share * (most - least), n / _LEAST_PAIR)
+        for n, ratio in zip(father.shape[1:], self._ratio, strict=True):
+            scale = min(ratio, n / _LEAST_PAIR)
             pixels.append(max(1, min(_CROP + 2 * _MARGIN, int(n / scale))))
             window.append(min(n, round(scale * pixels[-1])))
         return (pixels[0], pixels[1]), (window[0], window[1])
@@ -205,15 +274,37 @@ class CrossScale:
     def _son_noise(self) -> float:
         return max(_LEAST_NOISE, self.noise)
 
-    def _smaller_copies(self) -> Iterator[Tensor]:
-        shape = self.values.shape[1:]
-        for share in _COPIES:
-            yield self.observation(self.values, [max(_LEAST_PAIR, round(share * n)) for n in shape])
+    def _grow(self, done: float) -> None:
+        """Take the stages that are due when a share of the training is done."""
+        while self._grown_stages < self._stages - 1 and done >= self._next_growth():
+            sizes = [round(n * ratio) for n, ratio in zip(self._grown.shape[1:], self._ratio, strict=True)]
+            self._set_grown(self._told(self._grown, self.values, sizes), self._grown_stages + 1)
+
+    def _next_growth(self) -> float:
+        """Share of the training after which the image is to grow again."""
+        return _FIRST_GROWTH + (1 - _FIRST_GROWTH) * self._grown_stages / (self._stages - 1)
+
+    def _set_grown(self, grown: Tensor, stages: int) -> None:
+        """Learn from now on from the image as it was told in so many stages."""
+        self._grown, self._grown_stages = grown, stages
+        shape = grown.shape[1:]
+        smaller = ([max(_LEAST_PAIR, round(share * n)) for n in shape] for share in _COPIES)
+        self._copies = [grown, *(self.observation(grown, sizes) for sizes in smaller)]
+        if stages:
+            self._copies.append(self.values)
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._rough)
 
     # ---- telling -------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def _told(self, now: Tensor, image: Tensor, shape: Sequence[int], flips: int = len(FLIPS)) -> Tensor:
+        """Tell in one stage what an image is on a finer grid than that on which it was told until now."""
+        size = (shape[0], shape[1])
+        chosen = self._flips[:flips]
+        details = sum(flip.back(self._details(flip(now), _turned(size, flip))) for flip in chosen)
+        return self._consistent(self._interpolation(now, size) + details / len(chosen), image)
 
     def _details(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
         """Give what is to be added to the interpolation of an image, strip by strip."""
@@ -230,10 +321,10 @@ class CrossScale:
             strips.append(self.network.decode(features, (down - low, across), sizes)[0])
         return _OUTPUT_SCALE * torch.cat(strips, dim=1)
 
-    def _consistent(self, fine: Tensor) -> Tensor:
-        """Make a render agree with the image as its pixels see it, to within the noise (Irani and Peleg 1991)."""
+    def _consistent(self, fine: Tensor, values: Tensor) -> Tensor:
+        """Make a render agree with an image as its pixels see it, to within the noise (Irani and Peleg 1991)."""
         for _ in range(_BACK_PROJECTIONS):
-            missed = self.values - self.observation(fine, self.values.shape[1:])
+            missed = values - self.observation(fine, values.shape[1:])
             size = float(missed.square().mean().sqrt())
             if size <= self.noise:
                 break
@@ -241,54 +332,15 @@ class CrossScale:
         return fine
 
 
-class _Optimizer:
-    """Muon (Jordan et al. 2024) for the matrices between hidden layers, Adam (Kingma and Ba 2015) for all else.
-
-    Not PyTorch's: making one of these loads its compiler, whose libraries do not go well with those of some windows.
-    """
-
-    def __init__(self, network: ConditionedSiren) -> None:
-        self.hidden: list[Tensor] = [*list(network.kernels)[1:], *list(network.weights)[1:]]
-        chosen = set(map(id, self.hidden))
-        self.others: list[Tensor] = [p for p in network.parameters() if id(p) not in chosen]
-        self.momentum = [torch.zeros_like(p) for p in self.hidden]
-        self.mean = [torch.zeros_like(p) for p in self.others]
-        self.square = [torch.zeros_like(p) for p in self.others]
-
-    @torch.no_grad()
-    def step(self, rate: float, count: int) -> None:
-        """Take step number `count`, from 1 on, at a share of the step sizes."""
-        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
-        for matrix, momentum in zip(self.hidden, self.momentum, strict=True):
-            gradient = _gradient_of(matrix)
-            momentum.lerp_(gradient, 1 - _MOMENTUM)
-            by_shape.setdefault(matrix.shape, []).append((matrix, torch.lerp(gradient, momentum, _MOMENTUM)))
-        for group in by_shape.values():
-            directions = orthogonalise(torch.stack([direction for _, direction in group]))
-            for (matrix, _), direction in zip(group, directions, strict=True):
-                matrix.sub_(direction, alpha=_MUON_RATE * rate)
-        size = _ADAM_RATE * rate / (1 - _BETAS[0] ** count)
-        for parameter, mean, square in zip(self.others, self.mean, self.square, strict=True):
-            gradient = _gradient_of(parameter)
-            mean.lerp_(gradient, 1 - _BETAS[0])
-            square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
-            parameter.addcdiv_(mean, (square / (1 - _BETAS[1] ** count)).sqrt_().add_(_EPSILON), value=-size)
-
-    def state(self) -> dict[str, Tensor]:
-        """Give what it remembers, by name; shared."""
-        lists = {"momentum": self.momentum, "mean": self.mean, "square": self.square}
-        return {f"{name}.{i}": tensor for name, tensors in lists.items() for i, tensor in enumerate(tensors)}
-
-
-def _gradient_of(parameter: Tensor) -> Tensor:
-    assert parameter.grad is not None
-    return parameter.grad
-
-
 def _rate(step: int, done: float) -> float:
     """Share of the step sizes: up at first, then down along a cosine."""
     fall = _FINAL_RATE + (1 - _FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
     return fall * min(1.0, (step + 1) / _WARM_UP)
+
+
+def _stage_count(scale: float) -> int:
+    """Give the number of stages in which an image grows."""
+    return 1 if scale <= _SINGLE_STAGE else math.ceil(math.log(scale) / math.log(_LARGEST_STAGE))
 
 
 def _inner(pixels: int, window: int) -> tuple[tuple[slice, slice], npt.NDArray[np.float64]]:

@@ -137,14 +137,22 @@ class Field:
         """Give the same field on another device, or in another precision."""
         return replace(self, blend=self.blend.to(device, dtype))
 
-    def reconstruct(self) -> npt.NDArray[Any]:
-        """Give what the image's pixels see of the field: the image's shape and dtype, rounded and clipped."""
+    def reconstruct(self, of_rounded: bool = False) -> npt.NDArray[Any]:
+        """Give what the image's pixels see of the field: the image's shape and dtype, rounded and clipped.
+
+        Parameters
+        ----------
+        of_rounded
+            Whether they see, where the field was fitted to finer samples, these rounded and clipped to the image's
+            dtype: what anyone can check who has but the render.
+        """
         layout = self.format
         if self.observation is None:
             rendered: npt.NDArray[Any] = self.render(RenderGrid.of(layout.spatial_shape, layout.spacing))
             return rendered
         fine = RenderGrid.of(layout.spatial_shape, layout.spacing, shape=self.tiling.shape)
-        values = layout.to_channels_first(self.render(fine, dtype=np.float64))
+        rendered = self.render(fine, dtype=layout.dtype if of_rounded else np.float64)
+        values = layout.to_channels_first(rendered.astype(np.float64, copy=False))
         seen = self.observation(torch.from_numpy(np.ascontiguousarray(values)), layout.spatial_shape).numpy()
         return layout.cast(layout.from_channels_first(seen))
 

@@ -38,6 +38,9 @@ class Metrics:
         In the image's units.
     psnr_heldout
         dB over the pixels kept out of the fit, or None where there are none.
+    consistency
+        dB: PSNR, against the image, of the upscaled render, rounded and clipped to the image's dtype, as the pixels see
+        it by the observation model. None where the field was fitted to the pixels themselves.
     """
 
     psnr: float
@@ -45,6 +48,7 @@ class Metrics:
     rmse: float
     max_abs: float
     psnr_heldout: float | None = None
+    consistency: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
         """Give plain numbers by name."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
+from napari_siren.core.accel.plain import orthogonalise
 from napari_siren.core.config import FitConfig
 from napari_siren.core.model import SirenShape
 
 _EPSILON = 1e-12
 _PAPER_EPSILON = 1e-8
+# Of the optimiser of one network.
+_MOMENTUM, _BETAS = 0.95, (0.9, 0.99)
 
 
 class Optimizer:
@@ -90,6 +93,61 @@ class Optimizer:
         """Go on from `state`."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
+
+
+class NetworkOptimizer:
+    """Steps on the parameters of one network: Muon for its hidden matrices, Adam for the rest.
+
+    Not PyTorch's own: making one of these loads its compiler, whose libraries do not go well with those of some
+    windows.
+
+    Parameters
+    ----------
+    hidden
+        Matrices that move by their orthogonalised momentum.
+    others
+        All else.
+    muon_rate, adam_rate
+        Step sizes: the spectral norm of a step, and Adam's.
+    """
+
+    def __init__(
+        self, hidden: Sequence[Tensor], others: Sequence[Tensor], muon_rate: float = 0.03, adam_rate: float = 2e-3
+    ) -> None:
+        self.hidden, self.others = list(hidden), list(others)
+        self.muon_rate, self.adam_rate = muon_rate, adam_rate
+        self.momentum = [torch.zeros_like(p) for p in self.hidden]
+        self.mean = [torch.zeros_like(p) for p in self.others]
+        self.square = [torch.zeros_like(p) for p in self.others]
+
+    @torch.no_grad()
+    def step(self, rate: float, count: int) -> None:
+        """Take step number `count`, from 1 on, at a share of the step sizes."""
+        by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
+        for matrix, momentum in zip(self.hidden, self.momentum, strict=True):
+            gradient = _gradient_of(matrix)
+            momentum.lerp_(gradient, 1 - _MOMENTUM)
+            by_shape.setdefault(matrix.shape, []).append((matrix, torch.lerp(gradient, momentum, _MOMENTUM)))
+        for group in by_shape.values():
+            directions = orthogonalise(torch.stack([direction for _, direction in group]))
+            for (matrix, _), direction in zip(group, directions, strict=True):
+                matrix.sub_(direction, alpha=self.muon_rate * rate)
+        size = self.adam_rate * rate / (1 - _BETAS[0] ** count)
+        for parameter, mean, square in zip(self.others, self.mean, self.square, strict=True):
+            gradient = _gradient_of(parameter)
+            mean.lerp_(gradient, 1 - _BETAS[0])
+            square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+            parameter.addcdiv_(mean, (square / (1 - _BETAS[1] ** count)).sqrt_().add_(_PAPER_EPSILON), value=-size)
+
+    def state(self) -> dict[str, Tensor]:
+        """Give what it remembers, by name; shared."""
+        lists = {"momentum": self.momentum, "mean": self.mean, "square": self.square}
+        return {f"{name}.{i}": tensor for name, tensors in lists.items() for i, tensor in enumerate(tensors)}
+
+
+def _gradient_of(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
 
 
 def schedule(config: FitConfig, done: float) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 from napari_siren.core.accel import has_bfloat16
 from napari_siren.core.clock import Stopwatch
 from napari_siren.core.config import FitConfig
-from napari_siren.core.cross_scale import LEAST_SIDE, CrossScale
+from napari_siren.core.cross_scale import LEAST_PIXELS, LEAST_SIDE, CrossScale
 from napari_siren.core.field import Field
 from napari_siren.core.image import ImageFormat, Samples
 from napari_siren.core.noise import noise_level
@@ -32,7 +33,13 @@ DRAFT_STEPS = 40
 # With a time limit: the share of it after which the learning has to be over.
 _LEARNING_SHARE = 0.75
 # Tiles are fitted to samples, at points: what the pixels see is in these already, and so is the prior.
-_TO_SAMPLES = {"observation": "point", "psf_width": None, "total_variation": 0.0, "cross_scale_steps": 0}
+_TO_SAMPLES: dict[str, Any] = {
+    "observation": "point",
+    "psf_width": None,
+    "psf": None,
+    "total_variation": 0.0,
+    "cross_scale_steps": 0,
+}
 # The noise that is estimated of photographs without any, 0.7 % of the range: the quietest of their texture.
 _TEXTURE = 0.014
 _NETWORK, _TILES = "cross_scale.", "tiles."
@@ -46,7 +53,9 @@ def has_cross_scale(samples: Samples, config: FitConfig) -> bool:
 
 def wants_cross_scale(shape: Sequence[int], config: FitConfig) -> bool:
     """Whether images of a spatial shape are fitted so, if no pixel is missing or kept out."""
-    return config.cross_scale_steps > 0 and len(shape) == 2 and min(shape) >= LEAST_SIDE
+    if config.cross_scale_steps == 0 or len(shape) != 2:
+        return False
+    return min(shape) >= LEAST_SIDE and math.prod(shape) >= LEAST_PIXELS
 
 
 def fine_shape(shape: Sequence[int], config: FitConfig) -> tuple[int, ...]:
@@ -80,15 +89,7 @@ class Upscaling:
         self.tiles = self._tiles(interpolated, DRAFT_STEPS)
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
         self.tiles.engine.check = self.clock.check
-        scale = tuple(n / m for n, m in zip(self.shape, values.shape[1:], strict=True))
-        self.teacher = CrossScale(
-            values,
-            self.observation,
-            (scale[0], scale[1]),
-            _noise(samples),
-            seed,
-            rough=config.precision == "auto" and has_bfloat16(device),
-        )
+        self.teacher = _new_teacher(samples, config, device, seed)
         self.step_count = 0
         if state is not None:
             self._load(state)
@@ -166,7 +167,7 @@ class Upscaling:
         return tiles
 
     def _tiles(self, values: Tensor, max_steps: int, max_seconds: float | None = None) -> Run:
-        fine = _fine_samples(self.samples.format, values.cpu().numpy())
+        fine = as_samples(self.samples.format, values.cpu().numpy())
         return Run(fine, tile_config(self.config, max_steps, max_seconds), self.device, self.seed)
 
     def _seen(self, field: Field) -> Field:
@@ -189,38 +190,65 @@ class Upscaling:
                 "the saved state is of another image or of other settings. Use those that it was made with; only the "
                 "limits may differ."
             )
-        parts = {
-            prefix: {k[len(prefix) :]: v for k, v in state.tensors.items() if k.startswith(prefix)}
-            for prefix in (_NETWORK, _TILES)
-        }
-        try:
-            self.teacher.load(parts[_NETWORK])
-        except (KeyError, RuntimeError) as error:
-            raise StorageError(
-                "the saved state is damaged: its tensors do not fit its settings. Start the fit anew."
-            ) from error
+        self.teacher = teacher_of(self.samples, self.config, self.device, state)
+        tiles = _part(state, _TILES)
         for _ in range(min(state.step, DRAFT_STEPS)):
             self.tiles.step()
-        if parts[_TILES]:
+        if tiles:
             self.tiles = self._final_tiles()
             inner = replace(
                 state,
                 step=state.step - self._fit_from,
                 seconds=0.0,
                 fingerprint=self.tiles.fingerprint,
-                tensors=parts[_TILES],
+                tensors=tiles,
             )
             self.tiles.resume(inner)
         self.step_count = state.step
         self.history.events.append((state.step, "resumed"))
 
 
-def _noise(samples: Samples) -> float:
+def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state: State) -> CrossScale:
+    """Give the network of a fit in a state as `Upscaling.state` gives it.
+
+    Raises
+    ------
+    StorageError
+        The state is of other settings, or damaged.
+    """
+    teacher = _new_teacher(samples, config, device, state.seed)
+    try:
+        teacher.load(_part(state, _NETWORK))
+    except (KeyError, RuntimeError) as error:
+        raise StorageError(
+            "the saved state is damaged: its tensors do not fit its settings. Start the fit anew."
+        ) from error
+    return teacher
+
+
+def _new_teacher(samples: Samples, config: FitConfig, device: torch.device, seed: int) -> CrossScale:
+    layout = samples.format
+    scale = [n / m for n, m in zip(fine_shape(layout.spatial_shape, config), layout.spatial_shape, strict=True)]
+    return CrossScale(
+        torch.from_numpy(samples.values).to(device),
+        pixel_model(config, layout.spacing),
+        (scale[0], scale[1]),
+        image_noise(samples),
+        seed,
+        rough=config.precision == "auto" and has_bfloat16(device),
+    )
+
+
+def _part(state: State, prefix: str) -> dict[str, Tensor]:
+    return {name[len(prefix) :]: tensor for name, tensor in state.tensors.items() if name.startswith(prefix)}
+
+
+def image_noise(samples: Samples) -> float:
     """Give what of the noise that was estimated is more than texture may be."""
     return math.sqrt(max(0.0, noise_level(samples.values, samples.observed) ** 2 - _TEXTURE**2))
 
 
-def _fine_samples(layout: ImageFormat, values: np.ndarray) -> Samples:
+def as_samples(layout: ImageFormat, values: np.ndarray) -> Samples:
     """Give normalised values on a finer grid as an image of its own, of the same extent and units."""
     sizes = values.shape[1:]
     spacing = tuple(

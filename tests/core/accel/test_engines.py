@@ -487,7 +487,8 @@ def test_rough_products_of_a_wide_network_are_plain_to_two_digits(block_bytes: i
 def test_wide_networks_have_rough_gradients_where_the_processor_has_them(
     monkeypatch: pytest.MonkeyPatch, there: bool
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: there)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: there)
     assert (accel.rough_engine(PLAIN, SirenShape(2, 3, 5, 256)) is not None) == there
     assert accel.rough_engine(PLAIN, SirenShape(2, 3, 5, 64)) is None
     image = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)

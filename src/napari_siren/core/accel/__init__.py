@@ -97,8 +97,8 @@ def has_bfloat16(device: torch.device) -> bool:
     """Whether matrix products of bfloat16 are faster there than those of float32."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # AMX, which oneDNN uses.
-    return device.type == "cpu" and bool(torch.cpu._is_amx_tile_supported())
+    # What oneDNN uses: the tiles of Intel's AMX, or the dot products of AVX-512 (Intel's, AMD's from Zen 4 on).
+    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def forward(siren: Siren, x: Tensor) -> Tensor:
