@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dctn, idctn
 
-from napari_siren.core.fit import fit
 from napari_siren.core.image import ImageFormat, Samples, cast_values
 from napari_siren.core.poisson import Array, Derivatives, potential
-from napari_siren.core.result import FitResult
 from napari_siren.core.supervision import Mask, Prepared
 from napari_siren.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_siren.core.result import FitResult
 
 # Pixels over which the image is smoothed before it is asked for its slopes.
 _SMOOTHING = 2.0
@@ -227,6 +228,8 @@ def flatten_illumination(
     >>> bool(np.ptp(left) < 0.3)
     True
     """
+    from napari_siren.core.fit import fit
+
     return fit(image, axes, spacing, supervision=Flattening(below, multiplicative), **options)
 
 
@@ -284,6 +287,8 @@ def blend(
     >>> blended[[0, 7, 12], [0, 11, 16]].round().tolist()
     [50.0, 50.0, 90.0]
     """
+    from napari_siren.core.fit import fit
+
     return fit(into, axes, supervision=Blending(picture, mask, at, mode), **options)
 
 
