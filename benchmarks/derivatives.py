@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def from_values(image: np.ndarray, device: str) -> dict[str, float]:
     return {"psnr": psnr(result.reconstruction, image), "seconds": time.perf_counter() - begin}
 
 
-def plain(image: np.ndarray, device: str, limit: float) -> dict[str, float]:
+def plain(image: np.ndarray, device: str, limit: float, most_steps: float = math.inf) -> dict[str, float]:
     """Fit a plain SIREN (5 x 256, omega_0 30) by the loss |grad f - grad u|^2 over every pixel, for so many seconds."""
     torch.manual_seed(0)
     network = plain_siren(1).to(device)
@@ -99,7 +100,7 @@ def plain(image: np.ndarray, device: str, limit: float) -> dict[str, float]:
     slopes = numpy_gradient(image) * half[:, None, None] / unit
     wanted = torch.tensor(slopes.reshape(2, -1).T, dtype=torch.float32, device=device)
     steps, begin = 0, time.perf_counter()
-    while time.perf_counter() - begin < limit:
+    while time.perf_counter() - begin < limit and steps < most_steps:
         (found,) = torch.autograd.grad(network(x).sum(), x, create_graph=True)
         loss = (found - wanted).square().sum(dim=1).mean()
         optimizer.zero_grad()

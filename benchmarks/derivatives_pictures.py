@@ -9,6 +9,7 @@ import tifffile
 from PIL import Image
 from skimage.draw import polygon2mask
 from skimage.io import imread
+from skimage.measure import block_reduce
 
 import napari_siren as ns
 from benchmarks.study_pictures import panels
@@ -36,10 +37,12 @@ def from_gradient(image: np.ndarray, path: Path, device: str) -> None:
 
 
 def even(image: np.ndarray, path: Path, device: str) -> None:
-    """Show both in the same limits, which leave the brightest out: what is uneven is the background."""
+    """Show both at half their size in the same limits, which leave the brightest out: the background is uneven."""
     flat = ns.flatten_illumination(image, device=device).reconstruction
     limits = tuple(np.percentile(image, (0.5, 99)))
-    panels(path, {"as it was": in_bytes(image, limits), "even": in_bytes(flat, limits)}, quality=QUALITY)
+    shown = {"as it was": image, "even": flat}
+    halves = {title: in_bytes(block_reduce(values, 2, np.mean), limits) for title, values in shown.items()}
+    panels(path, halves, quality=QUALITY)
 
 
 def blended(boats: np.ndarray, lighthouse: np.ndarray, path: Path, device: str) -> None:
