@@ -61,7 +61,7 @@ def test_the_picture_goes_where_it_lies(row: int, column: int, scale: float, ori
     picture = noise(8, 9, seed=1).astype(np.float32)
     place = (origin + row * scale, -origin + column * scale)
     layer = Image(picture, name="boat", scale=(scale, scale), translate=place)
-    mask = Shapes([np.array([[0, 0], [0, 7.3], [6.3, 7.3], [6.3, 0]]) - 0.3], scale=(scale, scale), translate=place)
+    mask = Shapes([np.array([[0, 0], [0, 7.6], [6.6, 7.6], [6.6, 0]]) - 0.3], scale=(scale, scale), translate=place)
     edit = blend_edit(layer, target, mask)
     assert edit.spec.name == "sea, with boat"
     wanted = Blending(picture, _drawn(mask, layer), (row, column)).prepare(target.data).image
@@ -90,6 +90,16 @@ def test_a_picture_of_other_pixels_is_read_between_them() -> None:
     edit = blend_edit(picture, target, mask)
     assert edit.supervision.mask.sum() == 42
     np.testing.assert_allclose(made(edit), target.data, atol=1e-3)
+
+
+def test_smaller_pixels_are_averaged() -> None:
+    target = Image(np.zeros((20, 24)), name="a")
+    noisy = np.random.default_rng(0).normal(0, 1, (80, 96))
+    picture = Image(noisy, name="b", scale=(0.25, 0.25))
+    mask = np.zeros((20, 24), bool)
+    mask[2:18, 2:22] = True
+    # Single samples would keep all of the noise.
+    assert blend_edit(picture, target, mask).supervision.picture[1:-1, 1:-1].std() < 0.4
 
 
 def test_only_what_is_over_the_target_and_marked_is_put_in() -> None:

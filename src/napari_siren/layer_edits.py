@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import affine_transform
+from scipy.ndimage import affine_transform, gaussian_filter
 
 from napari_siren.core.gradient_domain import Blending, Flattening
 from napari_siren.core.supervision import Preparation, Prepared
@@ -143,9 +143,8 @@ def _read_at(
     """Read a layer at such pixels of it, and one before them: (channels, *shape), NaN where it is not."""
     data = np.asarray(source.data)
     channels = np.moveaxis(data, source.axes.index("C"), 0) if "C" in source.axes else data[np.newaxis]
-    first = np.round(offset - matrix.sum(axis=1), _DIGITS)
-    read = [
-        affine_transform(channel.astype(np.float64), np.round(matrix, _DIGITS), first, shape, order=1, cval=np.nan)
-        for channel in channels
-    ]
-    return np.stack(read)
+    matrix, first = np.round(matrix, _DIGITS), np.round(offset - matrix.sum(axis=1), _DIGITS)
+    # Against aliasing where its pixels are the smaller ones, as in skimage.transform.resize.
+    blur = np.maximum(0, np.linalg.norm(matrix, axis=1) - 1) / 2
+    smooth = [gaussian_filter(channel.astype(np.float64), blur) for channel in channels]
+    return np.stack([affine_transform(channel, matrix, first, shape, order=1, cval=np.nan) for channel in smooth])
