@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from napari_siren.core.image import SPATIAL_AXES, cast_values
 from napari_siren.errors import InputError, StorageError
-from napari_siren.files import folder_written_aside
+from napari_siren.files import folder_written_aside, strict_values
 from napari_siren.ngff import (
     NOT_SPACE,
     Version,
@@ -124,6 +124,17 @@ def open_ome_zarr(path: str | Path, level: int = 0) -> ZarrImage:
     names = tuple(map(str, labels)) if labels and all(labels) and "C" in axes else None
     squeezed = lazy[tuple(slice(None) if i in kept else 0 for i in range(lazy.ndim))]
     return ZarrImage(squeezed, axes, spacing, unit, names, tuple(tuple(array.shape) for array in arrays))
+
+
+def zarr_attributes(path: str | Path) -> dict[str, Any]:
+    """Read the attributes of a group.
+
+    Raises
+    ------
+    InputError
+        There is none.
+    """
+    return dict(_open_group(Path(path)).attrs)
 
 
 def write_ome_zarr(
@@ -247,11 +258,16 @@ class Pyramid:
         return cls(folder, axes, shape)
 
     def blocks(self) -> Iterator[tuple[slice, ...]]:
-        """Cut the image into whole chunks that are as many as memory takes lightly, in the caller's axes."""
-        letters = file_axes(self.axes)
-        sides = _block_sides(self._levels[0].shape, self._levels[0].chunks)
+        """Cut the image into blocks of whole chunks and all channels, of a bounded size, in the caller's axes."""
+        letters, finest = file_axes(self.axes), self._levels[0]
+        least = [n if a == "C" else chunk for a, n, chunk in zip(letters, finest.shape, finest.chunks, strict=True)]
+        sides = _block_sides(finest.shape, least)
         by_letter = dict(zip(letters, sides, strict=True))
         yield from _cut(self.finest.shape, [by_letter[a] for a in self.axes])
+
+    def note(self, name: str, content: Mapping[str, Any]) -> None:
+        """Keep a note of another program among the attributes."""
+        self._group.attrs[name] = strict_values(content)
 
     def finish(self) -> None:
         """Make the coarser levels of the finest, and tell viewers the range of values."""

@@ -66,9 +66,22 @@ def plan_fit(spatial_shape: Sequence[int], channels: int, config: FitConfig) -> 
         tile = _tile_for_budget(spatial_shape, channels, shape.parameters, config.parameters_per_value)
     else:
         tile = config.tile
-    tiling = Tiling.cut(spatial_shape, tile, config.overlap)
+    return plan_tiles(Tiling.cut(spatial_shape, tile, config.overlap), shape, config)
+
+
+def plan_tiles(tiling: Tiling, shape: SirenShape, config: FitConfig) -> Plan:
+    """Lay out a fit of tiles that are cut already.
+
+    Parameters
+    ----------
+    tiling, shape
+        The tiles and the network of each.
+    config
+        The settings.
+    """
+    dimensions, channels = shape.inputs, shape.outputs
     samples = math.prod(tiling.tile_shape)
-    values = math.prod(spatial_shape) * channels
+    values = math.prod(tiling.shape) * channels
     data = 2 * 4 * tiling.count * samples * (channels + 1) + _VALUE_BYTES * values
     parameters = 4 * tiling.count * shape.parameters * 7
     sines = (2 * shape.hidden_layers + 2) * shape.hidden_features * 4
