@@ -1,45 +1,29 @@
 """`fit_blocks`: upscale an image that is never in memory as a whole, from zarr to OME-Zarr, a block of tiles at a time.
 
-The work goes by steps, of which each may be broken off and gone on with: a look at every pixel; a fit of each block of
-tiles; a render of each block of output chunks; the pyramid. What is done is in a folder beside the output.
+The work goes by steps, of which each may be broken off and gone on with: a look at every pixel; a network's learning,
+where the settings want one; a fit of each block of tiles; a render of each box of the output; the pyramid.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-import torch
-
-from napari_siren.core.blocks import Blocks
-from napari_siren.core.config import FitConfig
+from napari_siren.block_job import BlockJob
+from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import resolve_device
 from napari_siren.core.geometry import RenderGrid
-from napari_siren.core.image import Samples
-from napari_siren.core.memory import memory_bound, plan_fit
-from napari_siren.core.metrics import psnr_of
-from napari_siren.core.run import Part, Run
 from napari_siren.core.scan import LazyArray, Scan
-from napari_siren.core.stored_field import StoredField
-from napari_siren.errors import ConfigError, StorageError
-from napari_siren.files import check_folder_free, folder_written_aside, move_folder, write_json
+from napari_siren.errors import ConfigError
 from napari_siren.ngff import Version
-from napari_siren.ome_zarr import Pyramid, is_zarr, open_ome_zarr, zarr_attributes
+from napari_siren.ome_zarr import is_zarr, open_ome_zarr
 from napari_siren.sources import read_image
 
-_ABOUT = "napari_siren"
-# What does not change the result.
-_FREE_SETTINGS = {"engine", "threads", "max_memory", "memory_fraction"}
-Phase = Literal["scan", "fit", "render", "pyramid"]
+Phase = Literal["scan", "learn", "fit", "render", "pyramid"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +33,9 @@ class BlockProgress:
     Parameters
     ----------
     phase
-        "scan", "fit", "render" or "pyramid".
+        "scan" (values looked at), "learn" (steps), "fit" (blocks of tiles), "render" (boxes of the output), "pyramid".
     done, total
-        Blocks of this phase; `done` may have a fraction of the one under way.
+        Of this phase; `done` may have a fraction of the block under way.
     seconds
         Since the phase began, in this session.
     """
@@ -91,38 +75,6 @@ class BlocksResult:
     blocks: int
     fitted: int
     field: Path | None = None
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image that need not be in memory.
-
-    Parameters
-    ----------
-    array
-        Gives its pixels by slices.
-    axes, spacing, unit, channel_names
-        As in `ZarrImage`.
-    """
-
-    array: LazyArray
-    axes: str | None
-    spacing: Sequence[float] | float | None
-    unit: str | None = None
-    channel_names: tuple[str, ...] | None = None
-
-    @classmethod
-    def of(
-        cls, source: Any, axes: str | None = None, spacing: float | Sequence[float] | None = None, level: int = 0
-    ) -> Source:
-        """Open what a person may give: a path, or an array of numpy, dask or zarr."""
-        if not isinstance(source, str | Path):
-            return cls(source, axes, spacing)
-        if not is_zarr(source):
-            picture = read_image(source, axes)
-            return cls(picture.array, picture.axes, spacing or picture.spacing, picture.unit)
-        image = open_ome_zarr(source, level)
-        return cls(image.array, axes or image.axes, spacing or image.spacing, image.unit, image.channel_names)
 
 
 def fit_blocks(
@@ -198,196 +150,72 @@ def fit_blocks(
     >>> ns.fit_blocks(image, out, scale=2, preset="fast", max_steps=20).shape
     (96, 128)
     """
-    settings = _settings(config or FitConfig.preset(preset), {**overrides, "max_memory": max_memory})
+    chosen = config or FitConfig.preset(preset, detail=detail_for(scale))
+    settings = _settings(chosen, {**overrides, "max_memory": max_memory})
     image, where, tell = Source.of(source, axes, spacing, level), resolve_device(device), _Teller(on_progress)
     scan = Scan.of(image.array, image.axes, image.spacing, settings.value_range, lambda *done: tell("scan", *done))
     grid = RenderGrid.of(scan.format.spatial_shape, scan.format.spacing, scale=scale)
-    job = _Job(image, scan, settings, where, seed, grid, Path(out), None if field is None else Path(field), version)
-    if resume and (finished := job.finished()) is not None:
-        return finished
+    spaced = None if image.spacing is None else scan.format.spacing
+    place, kept = Path(out), None if field is None else Path(field)
+    described = (spaced, image.unit, image.channel_names)
+    job = BlockJob(image.array, scan, *described, settings, where, seed, grid, place, kept, version)
+    fitted, about = 0, job.finished() if resume else None
+    if about is None:
+        fitted, about = _work(job, resume, tell)
+    psnr, rmse, largest = (float(about[name]) for name in ("psnr", "rmse", "max_abs"))
+    return BlocksResult(place, job.out_shape, scan.format.axes, psnr, rmse, largest, about["blocks"], fitted, kept)
+
+
+def _work(job: BlockJob, resume: bool, tell: _Teller) -> tuple[int, dict[str, Any]]:
+    """Do what is left to do; give how many blocks that were, and what is noted of the whole."""
     stored = job.prepare(resume)
-    missing = [block for block in range(len(stored.blocks)) if not stored.has(block)]
-    for block in missing:
-        job.fit(stored, block, tell)
+    count = len(stored.blocks)
+    missing = [block for block in range(count) if not stored.has(block)]
+    teacher = job.learn(lambda *done: tell("learn", *done)) if missing else None
+    for place, block in enumerate(missing, count - len(missing)):
+        job.fit(stored, block, teacher, partial(tell.within, "fit", place, count))
+        tell("fit", place + 1, count)
     pyramid = job.pyramid()
-    parts, sums = list(pyramid.blocks()), []
-    for i, part in enumerate(parts):
-        sums.append(job.rendered(stored, pyramid, i, part))
-        tell("render", i + 1, len(parts))
+    boxes, missed = list(pyramid.blocks()), []
+    for number, box in enumerate(boxes):
+        missed.append(job.render(stored, pyramid, number, box))
+        tell("render", number + 1, len(boxes))
     tell("pyramid", 0, 1)
-    result = job.finish(pyramid, sums, len(stored.blocks), len(missing))
+    about = job.finish(pyramid, missed, count)
     tell("pyramid", 1, 1)
-    return result
+    return len(missing), about
 
 
 @dataclass(frozen=True)
-class _Job:
-    """What is to be done, and where it stands on the disk."""
+class Source:
+    """An image that need not be in memory.
 
-    image: Source
-    scan: Scan
-    config: FitConfig
-    device: torch.device
-    seed: int
-    grid: RenderGrid
-    out: Path
-    keep: Path | None
-    version: Version
+    Parameters
+    ----------
+    array
+        Gives its pixels by slices.
+    axes, spacing, unit, channel_names
+        As in `ZarrImage`.
+    """
 
-    @property
-    def work(self) -> Path:
-        """Folder of what is done so far."""
-        return self.out.with_name(f".{self.out.name}.work")
+    array: LazyArray
+    axes: str | None
+    spacing: Sequence[float] | float | None
+    unit: str | None = None
+    channel_names: tuple[str, ...] | None = None
 
-    @property
-    def described(self) -> dict[str, Any]:
-        """What the result depends on."""
-        return {
-            "image": {"sha256": self.scan.sha256, **asdict(self.scan.format)},
-            "config": json.loads(self.config.model_dump_json(exclude=_FREE_SETTINGS)),
-            "seed": self.seed,
-            "shape": self.grid.shape,
-            "version": self.version,
-        }
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of what the result depends on."""
-        return hashlib.sha256(json.dumps(self.described, sort_keys=True).encode()).hexdigest()
-
-    def finished(self) -> BlocksResult | None:
-        """Give the result where an earlier call came to its end."""
-        if not is_zarr(self.out):
-            return None
-        about = zarr_attributes(self.out).get(_ABOUT, {})
-        if about.get("job") != self.fingerprint or (self.keep is not None and not self.keep.is_dir()):
-            return None
-        shutil.rmtree(self.work, ignore_errors=True)
-        return self._result(about["metrics"], about["blocks"], 0)
-
-    def prepare(self, resume: bool) -> StoredField:
-        """Make the folders, or find what is done in them."""
-        check_folder_free(self.out, is_zarr)
-        place, mark = self.keep or self.work / "field", self.work / "job.json"
-        if not resume:
-            shutil.rmtree(self.work, ignore_errors=True)
-        if mark.is_file():
-            if json.loads(mark.read_text(encoding="utf-8"))["job"] != self.fingerprint:
-                raise StorageError(
-                    f"{self.work} holds unfinished work on another image or with other settings. Go on with those, or "
-                    "begin anew with resume=False."
-                )
-            if (place / "index.json").is_file():
-                return StoredField.open(place)
-        if self.keep is not None:
-            check_folder_free(self.keep, lambda folder: (folder / "index.json").is_file())
-            shutil.rmtree(self.keep, ignore_errors=True)
-        self.work.mkdir(exist_ok=True)
-        write_json(mark, {"job": self.fingerprint, **self.described})
-        return self._new_field(place).create()
-
-    def fit(self, stored: StoredField, block: int, tell: _Teller) -> None:
-        """Fit a block, and write it."""
-        ranges = stored.blocks.ranges(block)
-        start, tiling = stored.blocks.tiling.part(ranges)
-        samples = Samples.of_part(self._pixels(start, tiling.shape), self.scan.format)
-        part = Part(tiling, stored.blocks.numbers(ranges))
-        run = Run(samples, self.config, self.device, self.seed, part=part)
-        steps = 0 if run.idle else self.config.max_steps
-        for step in range(steps):
-            run.step()
-            tell("fit", block + (step + 1) / (steps + 1), len(stored.blocks))
-        busy = run.busy[:0] if run.idle else run.busy
-        stored.write(block, run.best_field().siren.theta[busy], run.offset, run.scale, busy)
-
-    def pyramid(self) -> Pyramid:
-        """Give the output in the making."""
-        folder, layout = self.work / "image", self.scan.format
-        if not folder.is_dir():
-            shutil.rmtree(self.work / "rendered", ignore_errors=True)
-            spacing = self.image.spacing and [n * d for n, d in zip(layout.spacing, self.grid.step, strict=True)]
-            names, unit = self.image.channel_names, self.image.unit
-            with folder_written_aside(folder, is_zarr) as aside:
-                shape, dtype = self._out_shape(), layout.dtype
-                Pyramid.create(aside, shape, dtype, layout.axes, spacing or None, unit, names, self.version)
-        (self.work / "rendered").mkdir(exist_ok=True)
-        return Pyramid(folder, layout.axes, self._out_shape())
-
-    def rendered(self, stored: StoredField, pyramid: Pyramid, i: int, part: tuple[slice, ...]) -> dict[str, float]:
-        """Render a block unless it is done; give how far the field is from the image's pixels in it."""
-        mark = self.work / "rendered" / f"{i:06d}.json"
-        if mark.is_file():
-            known: dict[str, float] = json.loads(mark.read_text(encoding="utf-8"))
-            return known
-        grid = self.grid.block([s for s, a in zip(part, self.scan.format.axes, strict=True) if a != "C"])
-        pyramid.finest[part] = stored.render(grid, device=self.device)
-        found = self._missed(stored, grid)
-        write_json(mark, found)
-        return found
-
-    def finish(self, pyramid: Pyramid, sums: Sequence[Mapping[str, float]], blocks: int, fitted: int) -> BlocksResult:
-        """Make the coarser levels, and move all into place."""
-        pyramid.finish()
-        count = max(1.0, sum(s["count"] for s in sums))
-        mse = sum(s["squared"] for s in sums) / count
-        metrics = {
-            "psnr": psnr_of(mse, self.scan.peak),
-            "rmse": math.sqrt(mse),
-            "max_abs": max(s["largest"] for s in sums),
-        }
-        about = {"job": self.fingerprint, "blocks": blocks, "metrics": metrics, "config": self.described["config"]}
-        pyramid.note(_ABOUT, about)
-        move_folder(pyramid.folder, self.out)
-        shutil.rmtree(self.work, ignore_errors=True)
-        return self._result(metrics, blocks, fitted)
-
-    def _new_field(self, place: Path) -> StoredField:
-        layout, config = self.scan.format, self.config
-        plan = plan_fit(layout.spatial_shape, layout.channels, config)
-        blocks = Blocks.cut(plan.tiling, plan.shape, config, memory_bound(config, self.device))
-        about = {"config": config.model_dump(), "seed": self.seed, "image_sha256": self.scan.sha256}
-        ones, samples = (1.0,) * len(layout.spatial_shape), config.subsamples if config.sees_area else 1
-        return StoredField(place, blocks, plan.shape, config.omega_0, ones, layout, samples, about)
-
-    def _pixels(self, start: Sequence[int], shape: Sequence[int]) -> npt.NDArray[Any]:
-        """Read a box of the image, with all channels."""
-        slices = [slice(a, a + n) for a, n in zip(start, shape, strict=True)]
-        if self.scan.format.channel_axis is not None:
-            slices.insert(self.scan.format.channel_axis, slice(None))
-        return np.asarray(self.image.array[tuple(slices)])
-
-    def _missed(self, stored: StoredField, grid: RenderGrid) -> dict[str, float]:
-        """Compare the field, at the pixels whose centres lie in a part of the output, with the image."""
-        edges = [(a, a + n * d) for a, n, d in zip(grid.start, grid.shape, grid.step, strict=True)]
-        pixels = [(math.ceil(a - 0.5 - 1e-9), math.ceil(b - 0.5 - 1e-9)) for a, b in edges]
-        start, shape = [a for a, _ in pixels], [b - a for a, b in pixels]
-        if 0 in shape:
-            return {"squared": 0.0, "largest": 0.0, "count": 0}
-        own = RenderGrid(tuple(shape), tuple(map(float, start)), (1.0,) * len(shape))
-        missed = np.subtract(stored.render(own, device=self.device), self._pixels(start, shape), dtype=np.float64)
-        return {
-            "squared": float(np.square(missed).sum()),
-            "largest": float(np.abs(missed).max()),
-            "count": missed.size,
-        }
-
-    def _out_shape(self) -> tuple[int, ...]:
-        shape = list(self.grid.shape)
-        if self.scan.format.channel_axis is not None:
-            shape.insert(self.scan.format.channel_axis, self.scan.format.channels)
-        return tuple(shape)
-
-    def _result(self, metrics: Mapping[str, float], blocks: int, fitted: int) -> BlocksResult:
-        numbers = {name: float(value) for name, value in metrics.items()}
-        return BlocksResult(
-            self.out,
-            self._out_shape(),
-            self.scan.format.axes,
-            **numbers,
-            blocks=blocks,
-            fitted=fitted,
-            field=self.keep,
-        )
+    @classmethod
+    def of(
+        cls, source: Any, axes: str | None = None, spacing: float | Sequence[float] | None = None, level: int = 0
+    ) -> Source:
+        """Open what a person may give: a path, or an array of numpy, dask or zarr."""
+        if not isinstance(source, str | Path):
+            return cls(source, axes, spacing)
+        if not is_zarr(source):
+            picture = read_image(source, axes)
+            return cls(picture.array, picture.axes, spacing or picture.spacing, picture.unit)
+        image = open_ome_zarr(source, level)
+        return cls(image.array, axes or image.axes, spacing or image.spacing, image.unit, image.channel_names)
 
 
 class _Teller:
@@ -396,6 +224,9 @@ class _Teller:
     def __init__(self, on_progress: Callable[[BlockProgress], object] | None) -> None:
         self._on_progress = on_progress
         self._phase, self._began = "", 0.0
+
+    def within(self, phase: Phase, done: int, total: int, share: float) -> None:
+        self(phase, done + share, total)
 
     def __call__(self, phase: Phase, done: float, total: int) -> None:
         if phase != self._phase:

@@ -196,6 +196,15 @@ class Samples:
         normalised = _normalised(values, observed, np.array(whole.offset), np.array(whole.scale))
         return cls(image, normalised, observed, ~observed, layout)
 
+    @classmethod
+    def of_values(cls, values: npt.NDArray[np.float32], layout: ImageFormat) -> Samples:
+        """Take values that are normalised already, (channels, *spatial), for a floating image of that format."""
+        column = (slice(None), *(None,) * (values.ndim - 1))
+        scale, offset = (np.array(numbers, dtype=np.float32)[column] for numbers in (layout.scale, layout.offset))
+        observed = np.ones(values.shape[1:], dtype=np.bool_)
+        image = layout.from_channels_first(values * scale + offset)
+        return cls(image, values, observed, ~observed, layout)
+
 
 def guess_axes(shape: tuple[int, ...]) -> str:
     """Guess the axes of an array: a last axis of 3 or 4 after two others is taken for colours.

@@ -127,7 +127,7 @@ class Run:
         self.busy = whole.busy if len(whole.busy) else torch.arange(1)
         self.targets = whole if len(self.busy) == len(whole.values) else whole.pick(self.busy)
         del whole
-        numbers = self.busy.numpy() if part is None else part.numbers[self.busy]
+        numbers = self.busy.numpy() if part is None else part.numbers[self.busy.numpy()]
         tiles = len(numbers)
         self.siren = Siren.initialise(self.plan.shape, numbers.tolist(), config, seed).to(device)
         self.engine = choose_engine(

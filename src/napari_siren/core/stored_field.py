@@ -142,7 +142,7 @@ class StoredField:
             theta[here[rows >= 0]] = stored["theta"][rows[rows >= 0]]
             some |= bool((rows >= 0).any())
         blend = Blend(Siren(self.network, theta, self.omega_0), tiling, offset, scale, self.coordinate_scale)
-        return start, Field(blend, self._part_format(tiling.shape), 1), some
+        return start, Field(blend, self.part_format(tiling.shape), 1), some
 
     def render(
         self,
@@ -189,7 +189,7 @@ class StoredField:
         whole = np.broadcast_to(self.format.cast(units, dtype).reshape(-1, *(1,) * len(shape)), (len(units), *shape))
         return self.format.from_channels_first(whole)
 
-    def _part_format(self, shape: Sequence[int]) -> ImageFormat:
+    def part_format(self, shape: Sequence[int]) -> ImageFormat:
         """Format of a part as an image of its own, whose pixels are the samples that its tiles were fitted to."""
         sizes = list(shape)
         if self.format.channel_axis is not None:
