@@ -230,7 +230,7 @@ class BlockJob:
             known: dict[str, float] = json.loads(mark.read_text(encoding="utf-8"))
             return known
         grid = self.grid.block([s for s, a in zip(box, self.scan.format.axes, strict=True) if a != "C"])
-        pyramid.finest[box] = stored.render(grid, device=self.device)
+        pyramid.finest[box] = stored.on_grid(grid, device=self.device)
         found = self._missed(stored, grid)
         write_json(mark, found)
         return found
@@ -267,13 +267,13 @@ class BlockJob:
         layout, detail = self.scan.format, round(stored.refinement[0])
         if detail == 1:
             own = RenderGrid(tuple(shape), tuple(map(float, start)), (1.0,) * len(shape))
-            return stored.render(own, device=self.device)
+            return stored.on_grid(own, device=self.device)
         ends = zip(start, shape, layout.spatial_shape, strict=True)
         box = [(max(0, a - _SEEN_MARGIN), min(n, a + m + _SEEN_MARGIN)) for a, m, n in ends]
         fine = RenderGrid(
             tuple(detail * (b - a) for a, b in box), tuple(float(a) for a, _ in box), (1 / detail,) * len(box)
         )
-        values = layout.to_channels_first(stored.render(fine, dtype=np.float64, device=self.device))
+        values = layout.to_channels_first(stored.on_grid(fine, dtype=np.float64, device=self.device))
         observation = pixel_model(self.config, layout.spacing)
         seen = observation(torch.from_numpy(np.ascontiguousarray(values)), [b - a for a, b in box])
         inside = (slice(a - low, a - low + n) for a, n, (low, _) in zip(start, shape, box, strict=True))

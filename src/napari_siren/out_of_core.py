@@ -38,12 +38,21 @@ class BlockProgress:
         Of this phase; `done` may have a fraction of the block under way.
     seconds
         Since the phase began, in this session.
+    began_at
+        What of it an earlier session had done.
     """
 
     phase: Phase
     done: float
     total: int
     seconds: float
+    began_at: float = 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated for this phase; None while there is nothing to estimate from."""
+        did = self.done - self.began_at
+        return self.seconds * (self.total - self.done) / did if did > 0 and self.seconds > 0 else None
 
 
 @dataclass(frozen=True)
@@ -172,6 +181,7 @@ def _work(job: BlockJob, resume: bool, tell: _Teller) -> tuple[int, dict[str, An
     count = len(stored.blocks)
     missing = [block for block in range(count) if not stored.has(block)]
     teacher = job.learn(lambda *done: tell("learn", *done)) if missing else None
+    tell("fit", count - len(missing), count)
     for place, block in enumerate(missing, count - len(missing)):
         job.fit(stored, block, teacher, partial(tell.within, "fit", place, count))
         tell("fit", place + 1, count)
@@ -223,16 +233,16 @@ class _Teller:
 
     def __init__(self, on_progress: Callable[[BlockProgress], object] | None) -> None:
         self._on_progress = on_progress
-        self._phase, self._began = "", 0.0
+        self._phase, self._began, self._began_at = "", 0.0, 0.0
 
     def within(self, phase: Phase, done: int, total: int, share: float) -> None:
         self(phase, done + share, total)
 
     def __call__(self, phase: Phase, done: float, total: int) -> None:
         if phase != self._phase:
-            self._phase, self._began = phase, time.perf_counter()
+            self._phase, self._began, self._began_at = phase, time.perf_counter(), done
         if self._on_progress is not None:
-            self._on_progress(BlockProgress(phase, done, total, time.perf_counter() - self._began))
+            self._on_progress(BlockProgress(phase, done, total, time.perf_counter() - self._began, self._began_at))
 
 
 def _settings(config: FitConfig, overrides: Mapping[str, Any]) -> FitConfig:

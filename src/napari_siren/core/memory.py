@@ -107,7 +107,8 @@ def check_memory(plan: Plan, bound: int) -> None:
         raise DeviceError(
             f"this fit needs about {_megabytes(plan.total)} MB ({_megabytes(plan.data)} for the samples, "
             f"{_megabytes(plan.parameters)} for the networks) and may use {_megabytes(bound)}. Free memory, raise "
-            "max_memory or memory_fraction, lower parameters_per_value, or fit the image in parts."
+            "max_memory or memory_fraction, lower parameters_per_value, or fit the image block by block (`fit_blocks`, "
+            "or on the command line a name for the result that ends in .ome.zarr)."
         )
 
 
@@ -123,7 +124,8 @@ def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
     if 2 * size > free:
         raise InputError(
             f"an image of {' x '.join(map(str, shape))} pixels takes {size / 1e9:.1f} GB, too much for the "
-            f"{free / 1e9:.1f} GB of memory that are free. Choose a lower resolution, or render it region by region."
+            f"{free / 1e9:.1f} GB of memory that are free. Choose a lower resolution, render it region by "
+            "region, or write it block by block, to a name that ends in .ome.zarr."
         )
 
 

@@ -44,8 +44,19 @@ class StoredField:
         Of every tile, as in `Siren` and `Blend`.
     format
         Axes, spacing and value range of the image.
+    samples_per_pixel
+        As in `Field`.
     about
         What else is known: settings, and what made it.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, pathlib, napari_siren as ns
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> image = np.random.default_rng(0).integers(0, 255, (48, 64), dtype=np.uint8)
+    >>> _ = ns.fit_blocks(image, folder / "x2.ome.zarr", preset="fast", max_steps=20, field=folder / "field")
+    >>> ns.StoredField.open(folder / "field").render(scale=4, region=[(0, 8), (8, 24)]).shape
+    (32, 64)
     """
 
     folder: Path
@@ -145,6 +156,44 @@ class StoredField:
         return start, Field(blend, self.part_format(tiling.shape), 1), some
 
     def render(
+        self,
+        scale: float | Sequence[float] | None = None,
+        shape: Sequence[int] | None = None,
+        spacing: float | Sequence[float] | None = None,
+        region: Sequence[tuple[float, float]] | None = None,
+        derivative: Derivative | None = None,
+        dtype: npt.DTypeLike | None = None,
+    ) -> npt.NDArray[Any]:
+        """Evaluate on a regular grid, as `FitResult.render` does; of a large field, on a region at a time.
+
+        Parameters
+        ----------
+        scale, shape, spacing
+            One of them, or none for the image's own resolution: output pixels per pixel, their number, their size.
+        region
+            (start, stop) for each spatial axis, in pixels of the original; None is all of it.
+        derivative, dtype
+            As in `FitResult.render`.
+
+        Returns
+        -------
+        ndarray
+            In the image's order of axes.
+
+        Raises
+        ------
+        InputError
+            As `FitResult.render` does.
+        StorageError
+            A block is not there, or is damaged.
+        """
+        layout = self.format
+        grid = RenderGrid.of(
+            layout.spatial_shape, layout.spacing, scale=scale, shape=shape, spacing=spacing, region=region
+        )
+        return self.on_grid(grid, derivative, dtype)
+
+    def on_grid(
         self,
         grid: RenderGrid,
         derivative: Derivative | None = None,
