@@ -143,13 +143,11 @@ def upscale(
 
     if out.suffix.lower() == ".zarr" and uncertainty is None:
         fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
-        where = {"level": level, "device": device, "seed": seed, "resume": resume}
-        spaced = arguments.scale_of("--spacing", spacing)
+        given: dict[str, Any] = {"axes": axes, "spacing": arguments.scale_of("--spacing", spacing), "level": level}
+        given |= {"preset": preset, "device": device, "seed": seed, "resume": resume, **fields}
         with console.BlockBar(quiet) as bar:
-            told: dict[str, Any] = {"preset": preset, "on_progress": bar.show, **where, **fields}
-            written = napari_siren.fit_blocks(
-                image, out, arguments.scale_of("--scale", scale) or 1.0, axes, spaced, **told
-            )
+            factor = arguments.scale_of("--scale", scale) or 1.0
+            written = napari_siren.fit_blocks(image, out, factor, on_progress=bar.show, **given)
         if not quiet:
             console.show_blocks(written)
         return
