@@ -109,13 +109,13 @@ def open_ome_zarr(path: str | Path, level: int = 0) -> ZarrImage:
         arrays = [group[dataset["path"]] for dataset in datasets]
         letters = "".join(letter_of(axis) for axis in multiscales["axes"])
         units = {a: axis.get("unit") for a, axis in zip(letters, multiscales["axes"], strict=True)}
-        if not -len(arrays) <= level < len(arrays):
-            raise InputError(f"{path} has the levels 0 to {len(arrays) - 1}; there is no level {level}.")
-        scale = total_scale(multiscales, datasets[level], len(letters))
+        scales = [total_scale(multiscales, dataset, len(letters)) for dataset in datasets]
         labels = [channel.get("label") for channel in described.get("omero", {}).get("channels", ())]
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is not an OME-Zarr image of version 0.4 or 0.5 ({error!r}).") from error
-    lazy = da.from_zarr(arrays[level])
+    if not -len(arrays) <= level < len(arrays):
+        raise InputError(f"{path} has the levels 0 to {len(arrays) - 1}; there is no level {level}.")
+    lazy, scale = da.from_zarr(arrays[level]), scales[level]
     if lazy.ndim != len(letters) or lazy.dtype.kind not in "buif":
         raise InputError(f"{path}: level {level} is {lazy.dtype} of shape {lazy.shape}, which {letters} does not fit.")
     kept = [i for i, n in enumerate(arrays[0].shape) if n > 1]

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.geometry import Tiling
-from napari_siren.core.memory import check_memory, plan_tiles
+from napari_siren.core.memory import plan_tiles
 from napari_siren.core.model import SirenShape
+from napari_siren.errors import DeviceError
 
 # Larger blocks gain no speed, and lose more work where one is broken off.
 _MOST_VALUES = 1 << 22
@@ -62,11 +63,13 @@ class Blocks:
             largest = plan_tiles(blocks._largest, shape, config)
             values = math.prod(largest.tiling.shape) * shape.outputs
             tiles = largest.tiling.counts
-            if tiles == (1,) * len(tiles):
-                check_memory(largest, bound)
+            if largest.total <= bound and (values <= _MOST_VALUES or max(tiles) == 1):
                 return blocks
-            if largest.total <= bound and values <= _MOST_VALUES:
-                return blocks
+            if max(tiles) == 1:
+                raise DeviceError(
+                    f"a single tile of {' x '.join(map(str, largest.tiling.shape))} pixels needs {largest.total:,} "
+                    f"bytes, and may use {bound:,}. Raise max_memory, or choose a smaller tile."
+                )
             longest = max(range(len(tiles)), key=lambda i: (tiles[i] > 1, largest.tiling.shape[i]))
             counts[longest] = -(-tiling.counts[longest] // (tiles[longest] - max(1, tiles[longest] // 8)))
 
@@ -110,9 +113,12 @@ class Blocks:
 
     @property
     def _largest(self) -> Tiling:
-        """A part of as many tiles as the largest block has."""
-        most = (-(-n // count) for n, count in zip(self.tiling.counts, self.counts, strict=True))
-        return self.tiling.part([(0, n) for n in most])[1]
+        """A part as large along each axis as any block is."""
+        axes = []
+        for i, axis in enumerate(self.tiling.axes):
+            parts = (axis.part(first, stop)[1] for first, stop in pairwise(self._borders(i)))
+            axes.append(max(parts, key=lambda part: (part.count, part.size)))
+        return Tiling(tuple(axes))
 
 
 def numbers_within(ranges: Ranges, start: Ranges, counts: Sequence[int]) -> npt.NDArray[np.int64]:
