@@ -1,4 +1,4 @@
-"""Open images and write them: TIFF, OME-TIFF, ImageJ TIFF, NPY, and what Pillow knows (PNG, JPEG, …)."""
+"""Open images and write them: TIFF, OME-TIFF, ImageJ TIFF, NPY, OME-Zarr, and what Pillow knows (PNG, JPEG, …)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ import numpy.typing as npt
 
 from napari_siren.core.image import check_axes
 from napari_siren.errors import InputError, SirenError
-from napari_siren.files import check_writable, written_aside
+from napari_siren.files import check_folder_free, check_writable, written_aside
+from napari_siren.ome_zarr import is_zarr, open_ome_zarr, write_ome_zarr
 from napari_siren.tiff import MAGIC, read_tiff, write_tiff
 
 # What each kind of file can hold: numbers of channels for each dtype, in two dimensions; None is anything.
@@ -25,6 +26,7 @@ _HOLDS: dict[str, dict[str, tuple[int, ...]] | None] = {
     ".tif": None,
     ".tiff": None,
     ".npy": None,
+    ".zarr": None,
 }
 _NPY_MAGIC = b"\x93NUMPY"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -39,7 +41,7 @@ class Picture:
     Parameters
     ----------
     array
-        The pixels.
+        The pixels; those of OME-Zarr as a dask array, of which nothing is read yet.
     axes
         One letter for each axis of the array, of Z, Y, X and C; None where the file does not tell.
     spacing
@@ -48,6 +50,8 @@ class Picture:
         Of the spacing, such as "µm"; None where the file does not tell.
     path
         The file.
+    channel_names
+        One for each channel; None where the file does not tell.
     """
 
     array: npt.NDArray[Any]
@@ -55,6 +59,7 @@ class Picture:
     spacing: tuple[float, ...] | None
     unit: str | None
     path: Path
+    channel_names: tuple[str, ...] | None = None
 
 
 def sample_path() -> Path:
@@ -68,7 +73,8 @@ def read_image(path: str | Path, axes: str | None = None) -> Picture:
     Parameters
     ----------
     path
-        TIFF, OME-TIFF, ImageJ TIFF, NPY, PNG, JPEG, WebP, BMP and others that Pillow reads; told by its content.
+        TIFF, OME-TIFF, ImageJ TIFF, NPY, OME-Zarr (its finest level; see `open_zarr`), PNG, JPEG, WebP, BMP and others
+        that Pillow reads; told by its content.
     axes
         What to take its axes for, one letter each, in place of what the file says.
 
@@ -78,6 +84,8 @@ def read_image(path: str | Path, axes: str | None = None) -> Picture:
         There is no such file, it is not an image, or it has axes beside space and channels.
     """
     path = Path(path)
+    if is_zarr(path):
+        return open_zarr(path, axes)
     start = _first_bytes(path)
     try:
         if start.startswith(MAGIC):
@@ -99,6 +107,26 @@ def read_image(path: str | Path, axes: str | None = None) -> Picture:
         raise InputError(f"{path} cannot be read as an image: {error or type(error).__name__}.{hint}") from error
 
 
+def open_zarr(path: str | Path, axes: str | None = None, level: int = 0) -> Picture:
+    """Open an OME-Zarr image lazily.
+
+    Parameters
+    ----------
+    path, axes
+        As in `read_image`.
+    level
+        Of the pyramid: 0 is the finest.
+
+    Raises
+    ------
+    InputError
+        As `read_image`, or there is no such level.
+    """
+    image = open_ome_zarr(path, level)
+    names = check_axes(axes or image.axes, image.array.shape)
+    return Picture(image.array, names, image.spacing, image.unit, Path(path), image.channel_names)
+
+
 def write_image(
     path: str | Path,
     array: npt.NDArray[Any],
@@ -111,9 +139,9 @@ def write_image(
     Parameters
     ----------
     path
-        .png, .jpg, .tif (ImageJ's kind where it can hold the data, else OME-TIFF), .ome.tif, .npy.
+        .png, .jpg, .tif (ImageJ's kind where it can hold the data, else OME-TIFF), .ome.tif, .npy, .ome.zarr.
     array, axes, spacing, unit
-        As in `Picture`; only TIFF holds spacing and unit. .npy takes any array, and no axes.
+        As in `Picture`; only TIFF and OME-Zarr hold spacing and unit. .npy takes any array, and no axes.
 
     Raises
     ------
@@ -124,8 +152,10 @@ def write_image(
     """
     path = Path(path)
     check_kind(path, array.dtype, axes, array.shape)
+    kind = path.suffix.lower()
+    if kind == ".zarr":
+        return write_ome_zarr(path, array, axes, spacing, unit)
     with written_aside(path) as aside:
-        kind = path.suffix.lower()
         if kind == ".npy":
             with aside.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
@@ -172,12 +202,15 @@ def check_target(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[in
         It would not.
     """
     check_kind(path, dtype, axes, shape)
-    check_writable(path)
+    if path.suffix.lower() == ".zarr":
+        check_folder_free(path, is_zarr)
+    else:
+        check_writable(path)
 
 
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the file of an image.")
+        raise InputError(f"{path} is a folder, and no OME-Zarr image; give the file of an image.")
     try:
         with path.open("rb") as file:
             start = file.read(32)
