@@ -94,7 +94,8 @@ class BlockBar:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        if self._tasks:
+            self._bar.stop()
 
     def show(self, progress: BlockProgress) -> None:
         """Show how far it is."""

@@ -184,7 +184,7 @@ class CrossScale:
         """Give a copy, on the CPU, of what is needed to go on."""
         counts = {"step": torch.tensor(self.step_count), "stages": torch.tensor(self._grown_stages)}
         course = torch.tensor(astuple(self._course), dtype=torch.float64)
-        tensors = {**self._tensors(), **counts, "course": course, "grown": self._grown}
+        tensors = {**self._tensors(), **counts, "course": course, "grown": self._grown.squeeze(0)}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -194,7 +194,8 @@ class CrossScale:
         self.step_count = int(tensors["step"])
         attempt, start, *means = tensors["course"].tolist()
         self._course = _Course(int(attempt), int(start), *means)
-        self._set_grown(tensors["grown"].to(self.device), int(tensors["stages"]))
+        grown = tensors["grown"].to(self.device)
+        self._set_grown(grown if grown.ndim == 4 else grown[None], int(tensors["stages"]))
 
     def _tensors(self) -> dict[str, Tensor]:
         return {**dict(self.network.named_parameters()), **self._optimizer.state()}
