@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,10 @@ import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import check_axes
+from napari_siren.core.image import check_axes, guess_axes
 from napari_siren.errors import InputError, SirenError
 from napari_siren.files import check_writable, written_aside
-from napari_siren.tiff import MAGIC, read_tiff, write_tiff
+from napari_siren.tiff import MAGIC, outline_tiff, read_tiff, write_tiff
 
 # What each kind of file can hold: numbers of channels for each dtype, in two dimensions; None is anything.
 _HOLDS: dict[str, dict[str, tuple[int, ...]] | None] = {
@@ -48,6 +49,8 @@ class Picture:
         Of the spacing, such as "µm"; None where the file does not tell.
     path
         The file.
+    channel_names
+        One for each channel; None where the file does not tell.
     """
 
     array: npt.NDArray[Any]
@@ -55,6 +58,31 @@ class Picture:
     spacing: tuple[float, ...] | None
     unit: str | None
     path: Path
+    channel_names: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a file holds, told without reading its pixels.
+
+    Parameters
+    ----------
+    shape, dtype, axes
+        Of the image, or of each of its frames.
+    spacing
+        As in `Picture`.
+    frames
+        Number of frames where they were asked for; None where the file has no time.
+    interval
+        Time between frames and its unit; None where the file does not tell.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    axes: str
+    spacing: tuple[float, ...] | None = None
+    frames: int | None = None
+    interval: tuple[float, str] | None = None
 
 
 def sample_path() -> Path:
@@ -62,7 +90,7 @@ def sample_path() -> Path:
     return Path(str(importlib.resources.files("napari_siren"))) / "samples" / "kodim23.png"
 
 
-def read_image(path: str | Path, axes: str | None = None) -> Picture:
+def read_image(path: str | Path, axes: str | None = None, frame: int | None = None) -> Picture:
     """Read an image; of a file with several, the first.
 
     Parameters
@@ -71,6 +99,8 @@ def read_image(path: str | Path, axes: str | None = None) -> Picture:
         TIFF, OME-TIFF, ImageJ TIFF, NPY, PNG, JPEG, WebP, BMP and others that Pillow reads; told by its content.
     axes
         What to take its axes for, one letter each, in place of what the file says.
+    frame
+        Of a time series (TIFF), which frame to read, and no other.
 
     Raises
     ------
@@ -78,17 +108,54 @@ def read_image(path: str | Path, axes: str | None = None) -> Picture:
         There is no such file, it is not an image, or it has axes beside space and channels.
     """
     path = Path(path)
-    start = _first_bytes(path)
-    try:
+    with _as_input_errors(path):
+        start = _first_bytes(path)
         if start.startswith(MAGIC):
-            array, names, spacing, unit = read_tiff(path, axes)
-            return Picture(array, names, spacing, unit, path)
+            array, told = read_tiff(path, axes, frame)
+            return Picture(array, told.axes, told.spacing, told.unit, path, told.channel_names)
         if start.startswith(_NPY_MAGIC):
             array = np.load(path, allow_pickle=False)
             return Picture(array, axes and check_axes(axes, array.shape), None, None, path)
-        array = _read_by_pillow(path, start)
+        with _opened_by_pillow(path, start) as (file, colours):
+            array = file.read(index=0, rotate=True, mode=colours)
         names = check_axes(axes or "YXC"[: array.ndim], array.shape)
         return Picture(array, names, None, None, path)
+
+
+def outline_image(path: str | Path, axes: str | None = None, *, each: bool = False) -> Outline:
+    """Tell what an image is, without reading its pixels where its kind allows that.
+
+    Parameters
+    ----------
+    path, axes
+        As in `read_image`.
+    each
+        Whether to tell of the frames of a time series (TIFF), in place of the whole.
+
+    Raises
+    ------
+    InputError
+        As `read_image`; content that is damaged further on comes to light only when it is read.
+    """
+    path = Path(path)
+    with _as_input_errors(path):
+        start = _first_bytes(path)
+        if start.startswith(MAGIC):
+            told = outline_tiff(path, axes, each=each)
+            return Outline(told.shape, told.dtype.name, told.axes, told.spacing, told.frames, told.interval)
+        if start.startswith(_NPY_MAGIC):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return Outline(array.shape, array.dtype.name, check_axes(axes or guess_axes(array.shape), array.shape))
+        with _opened_by_pillow(path, start) as (file, colours):
+            told = file.properties(index=0)
+        shape = (*told.shape[:2], 3) if colours else told.shape
+        return Outline(shape, told.dtype.name, check_axes(axes or "YXC"[: len(shape)], shape))
+
+
+@contextmanager
+def _as_input_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except SirenError:
         raise
     except MemoryError:
@@ -105,6 +172,8 @@ def write_image(
     axes: str,
     spacing: Sequence[float] | None = None,
     unit: str | None = None,
+    channel_names: Sequence[str] | None = None,
+    interval: tuple[float, str] | None = None,
 ) -> Path:
     """Write an image, aside first and then moved into place. The name's ending tells the kind of file.
 
@@ -113,7 +182,9 @@ def write_image(
     path
         .png, .jpg, .tif (ImageJ's kind where it can hold the data, else OME-TIFF), .ome.tif, .npy.
     array, axes, spacing, unit
-        As in `Picture`; only TIFF holds spacing and unit. .npy takes any array, and no axes.
+        As in `Picture`; only TIFF holds spacing and unit, and T, an axis of frames. .npy takes any array, and no axes.
+    channel_names, interval
+        As in `Picture` and `Outline`; only OME-TIFF holds them.
 
     Raises
     ------
@@ -130,7 +201,8 @@ def write_image(
             with aside.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
         elif _HOLDS[kind] is None:
-            write_tiff(aside, array, axes, spacing, unit, ome=".ome" in [s.lower() for s in path.suffixes])
+            ome = ".ome" in [s.lower() for s in path.suffixes]
+            write_tiff(aside, array, axes, spacing, unit, ome=ome, channel_names=channel_names, interval=interval)
         else:
             options: dict[str, Any] = {} if kind == ".png" else {"quality": 95}
             iio.imwrite(aside, _as_plane(array, axes), plugin="pillow", extension=kind, **options)
@@ -190,7 +262,9 @@ def _first_bytes(path: Path) -> bytes:
     return start
 
 
-def _read_by_pillow(path: Path, start: bytes) -> npt.NDArray[Any]:
+@contextmanager
+def _opened_by_pillow(path: Path, start: bytes) -> Iterator[tuple[Any, str | None]]:
+    """Give the file of a picture, and the colours to turn it into where its own are others than red, green, blue."""
     # Pillow would cut such colours down to 8 bits without a word.
     if start.startswith(_PNG_MAGIC) and len(start) > 25 and start[24] == 16 and start[25] in (2, 4, 6):
         raise InputError(f"{path} has colours of 16 bits, which are not read from PNG. Save it as TIFF.")
@@ -204,9 +278,7 @@ def _read_by_pillow(path: Path, start: bytes) -> npt.NDArray[Any]:
         frames = file.properties(index=...).n_images or 1
         if frames > 1:
             raise InputError(f"{path} has {frames} frames. Save the one to fit as an image of its own.")
-        other = file.metadata(index=0).get("mode") in _OTHER_COLOURS
-        array: npt.NDArray[Any] = file.read(index=0, rotate=True, mode="RGB" if other else None)
-    return array
+        yield file, "RGB" if file.metadata(index=0).get("mode") in _OTHER_COLOURS else None
 
 
 def _channels(axes: str, shape: Sequence[int]) -> int | None:
