@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def batch(
         the first of them has learned, and make a third of its steps. It is always the first, so that no result depends
         on which worker did what, or when.
     on_progress
-        Called with a `BatchProgress`, from more than one thread.
+        Called with a `BatchProgress`, not always from the thread that called.
     **overrides
         Any field of `FitConfig`.
 
@@ -176,6 +177,9 @@ class _Run:
         self.stack_of = {frame.name: stack for stack in plan.stacks for frame in stack.frames}
         self.missing = Counter(self.stack_of[job.name].whole.name for job in plan.jobs if job.name in self.stack_of)
         self.broken: dict[str, str] = {}
+        # Workers tell how far they are in a thread of Dask's; news of a job ends with its end.
+        self.telling = threading.Lock()
+        self.under_way: set[str] = set()
 
     def note_unread(self) -> None:
         """Take down the files that could not be read when the plan was made."""
@@ -249,16 +253,21 @@ class _Run:
     def _submit(self, work: Job | Stack, function: Callable[..., Entry], *more: Any) -> None:
         future = self.client.submit(function, work, self.settings, self.folder, *more, pure=False)
         self.works[future.key] = work
+        self.under_way.add(_job_of(work).name)
         self.futures.add(future)
 
     def _note(self, entry: Entry) -> None:
         self.manifest.add(entry)
         self.ended.append(entry)
-        self.tell(BatchProgress(entry.job, entry.status, 1.0, entry, len(self.ended), self.total))
+        with self.telling:
+            self.under_way.discard(entry.job)
+            self.tell(BatchProgress(entry.job, entry.status, 1.0, entry, len(self.ended), self.total))
 
     def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
         job, share = event[1]["job"], event[1]["share"]
-        self.tell(BatchProgress(job, "fitting", share, None, len(self.ended), self.total))
+        with self.telling:
+            if job in self.under_way:
+                self.tell(BatchProgress(job, "fitting", share, None, len(self.ended), self.total))
 
 
 def _entry_of(future: Any, work: Job | Stack, settings: Settings) -> Entry:
@@ -273,8 +282,11 @@ def _entry_of(future: Any, work: Job | Stack, settings: Settings) -> Entry:
         error, reason = lost, f"the cluster was lost ({type(lost).__name__}). Run the batch again to go on."
     if type(error).__name__ == "KilledWorker":
         reason = "the processes that fitted it died one after the other, most likely for want of memory."
-    job = work if isinstance(work, Job) else work.whole
-    return job.entry(settings, reason=reason)
+    return _job_of(work).entry(settings, reason=reason)
+
+
+def _job_of(work: Job | Stack) -> Job:
+    return work if isinstance(work, Job) else work.whole
 
 
 def _report_of(plan: Plan, settings: Settings, folder: Path, ended: list[Entry], path: Path | None) -> BatchReport:
@@ -288,4 +300,5 @@ def _report_of(plan: Plan, settings: Settings, folder: Path, ended: list[Entry],
 def _forget(manifest: Manifest) -> None:
     manifest.path.unlink(missing_ok=True)
     for part in ("records", "models", "frames"):
-        shutil.rmtree(kept(manifest.folder, part), ignore_errors=True)
+        for left in kept(manifest.folder, part).glob("*"):
+            shutil.rmtree(left) if left.is_dir() else left.unlink()

@@ -31,6 +31,9 @@ _PICTURES = {
     "upscaled": "the same, upscaled",
     "error": "error",
 }
+# Columns whose values are plotted, and the names of the axes.
+_PLOTTED = {"PSNR": "PSNR [dB]", "SSIM": "SSIM", "time": "time [s]"}
+_PACKAGES = ("napari-siren", "torch", "numpy", "distributed")
 
 
 @dataclass(frozen=True)
@@ -169,12 +172,11 @@ def _cell(column: _Column, value: float | str | None) -> str:
 def _plots(entries: Sequence[Entry]) -> str:
     """Draw how PSNR, SSIM and time are distributed, as SVG."""
     drawn = []
-    for column in _COLUMNS[1:6]:
+    for column in (c for c in _COLUMNS if c.title in _PLOTTED):
         values = [column.value(entry) for entry in entries]
         known = [value for value in values if isinstance(value, float) and math.isfinite(value)]
         if len(known) > 1:
-            unit = {"PSNR": " [dB]", "consistency": " [dB]", "time": " [s]"}.get(column.title, "")
-            drawn.append(f"<figure>{_histogram(known, column.title + unit)}</figure>")
+            drawn.append(f"<figure>{_histogram(known, _PLOTTED[column.title])}</figure>")
     return f'<section><h2>Distribution</h2><div class="plots">{"".join(drawn)}</div></section>' if drawn else ""
 
 
@@ -225,9 +227,6 @@ def _settings(report: BatchReport) -> str:
         "hash of the settings": settings.digest,
     }
     return "".join(f"<dt>{name}</dt><dd>{escape(str(value))}</dd>" for name, value in rows.items())
-
-
-_PACKAGES = ("napari-siren", "torch", "numpy", "distributed")
 
 
 def _images(entries: Iterable[Entry]) -> int:

@@ -85,9 +85,11 @@ class Entry:
             It is something else.
         """
         known = {name: value for name, value in told.items() if name in {f.name for f in fields(cls)}}
-        numbers = {name: tuple(known[name]) for name in ("shape", "rendered") if name in known}
-        metrics = {name: _number(value) for name, value in known.get("metrics", {}).items()}
-        return cls(**{**known, **numbers, "metrics": metrics})
+        for name in ("shape", "rendered"):
+            known[name] = tuple(known.get(name, ()))
+        # Strict JSON has "inf" for an infinite number.
+        known["metrics"] = {name: None if v is None else float(v) for name, v in known.get("metrics", {}).items()}
+        return cls(**known)
 
     def as_json(self) -> dict[str, Any]:
         """Give plain values of strict JSON."""
@@ -161,9 +163,10 @@ class Manifest:
         StorageError
             Another batch is at work in the folder.
         """
-        prepare_folder(self.folder / _KEPT)
+        for part in ("records", "models"):
+            prepare_folder(kept(self.folder, part))
         try:
-            with FileLock(self.folder / _KEPT / "lock", timeout=0):
+            with FileLock(kept(self.folder, "lock"), timeout=0):
                 yield
         except Timeout:
             raise StorageError(
@@ -172,10 +175,8 @@ class Manifest:
 
 
 def kept(folder: Path, *parts: str) -> Path:
-    """Give the place of something that a batch keeps beside its results, in a folder that is made."""
-    path = folder.joinpath(_KEPT, *parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    """Give the place of something that a batch keeps beside its results."""
+    return folder.joinpath(_KEPT, *parts)
 
 
 def _ends_a_line(file: Any) -> bool:
@@ -188,8 +189,3 @@ def _parsed(line: str) -> Entry | None:
         return Entry.from_json(json.loads(line))
     except (ValueError, TypeError, AttributeError):
         return None
-
-
-def _number(value: Any) -> float | None:
-    """Strict JSON has "inf" for an infinite number."""
-    return None if value is None else float(value)
