@@ -27,9 +27,9 @@ class BatchProgress:
     Parameters
     ----------
     job
-        Name of the job that there is news of.
+        Name of the job that there is news of; nothing when the batch has begun.
     state
-        "fitting", "done" or "failed".
+        "begun", "fitting", "done" or "failed".
     share
         How much of it is done, 0 to 1.
     entry
@@ -39,7 +39,7 @@ class BatchProgress:
     """
 
     job: str
-    state: Literal["fitting", "done", "failed"]
+    state: Literal["begun", "fitting", "done", "failed"]
     share: float
     entry: Entry | None
     finished: int
@@ -148,7 +148,7 @@ def batch(
             _forget(manifest)
         run = _Run(plan, settings, manifest, on_progress)
         try:
-            run.note_unread()
+            run.begin()
             if plan.groups or plan.stacks:
                 with connected(scheduler, workers, settings, plan.jobs) as client:
                     run.go(client)
@@ -181,8 +181,9 @@ class _Run:
         self.telling = threading.Lock()
         self.under_way: set[str] = set()
 
-    def note_unread(self) -> None:
+    def begin(self) -> None:
         """Take down the files that could not be read when the plan was made."""
+        self.tell(BatchProgress("", "begun", 0.0, None, 0, self.total))
         for entry in self.plan.failed:
             self._note(entry)
 
@@ -291,8 +292,10 @@ def _job_of(work: Job | Stack) -> Job:
 
 def _report_of(plan: Plan, settings: Settings, folder: Path, ended: list[Entry], path: Path | None) -> BatchReport:
     names = {entry.job for entry in ended}
-    done = tuple(entry for entry in ended if entry.status == "done")
-    failed = tuple(entry for entry in ended if entry.status == "failed") if path else plan.failed
+    # In an order that does not depend on which worker was the faster.
+    ordered = sorted(ended if path else plan.failed, key=lambda entry: entry.job)
+    done = tuple(entry for entry in ordered if entry.status == "done")
+    failed = tuple(entry for entry in ordered if entry.status == "failed")
     left = tuple(job.name for job in plan.jobs if job.name not in names)
     return BatchReport(folder, done, failed, plan.done, left, settings, path)
 

@@ -15,7 +15,9 @@ _PROCESS_BYTES = 800_000_000
 
 
 @contextmanager
-def connected(scheduler: str | None, workers: int | None, settings: Settings, jobs: Sequence[Job]) -> Iterator[Any]:
+def connected(
+    scheduler: str | None, workers: int | None, settings: Settings, jobs: Sequence[Job], timeout: float = 20.0
+) -> Iterator[Any]:
     """Give a client of a Dask cluster.
 
     Parameters
@@ -26,6 +28,8 @@ def connected(scheduler: str | None, workers: int | None, settings: Settings, jo
         Number of processes of that; None takes what suits the machine.
     settings, jobs
         What is to be done.
+    timeout
+        Seconds to wait for a scheduler that is there.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def connected(scheduler: str | None, workers: int | None, settings: Settings, jo
         raise InputError('a batch needs Dask. Install it with: pip install "napari-siren[batch]".') from None
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=20)
+            client = Client(scheduler, timeout=timeout)
         except (OSError, ValueError) as error:
             raise InputError(f"there is no Dask scheduler at {scheduler}: {error}. Is the address right?") from None
         with client:
@@ -61,7 +65,7 @@ def connected(scheduler: str | None, workers: int | None, settings: Settings, jo
             n_workers=count,
             threads_per_worker=1,
             processes=True,
-            dashboard_address=None,
+            dashboard_address="127.0.0.1:0",
             silence_logs=logging.CRITICAL,
             env={name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
         ) as cluster,

@@ -224,7 +224,7 @@ def make_plan(
     inputs
         Files, folders (with all that is in them) and patterns such as ``"plates/**/*.tif"``.
     folder
-        Of the results; what is in it is no input.
+        Of the results.
     settings
         What to do.
     known
@@ -233,7 +233,7 @@ def make_plan(
     Raises
     ------
     InputError
-        An input is not there or holds no image, or two files would have their results in one.
+        An input is not there or holds no image, or a result would take the place of another one, or of an image.
     """
     done: list[Entry] = []
     failed: list[Entry] = []
@@ -248,6 +248,10 @@ def make_plan(
             failed.append(unread.entry(settings, reason=str(error)))
             continue
         output = relative + _ending(outline, settings)
+        if (folder / output).resolve() == path:
+            raise InputError(
+                f"the result would take the place of {path} itself. Choose another folder for the results."
+            )
         whole = replace(unread, name=output, output=output, outline=outline)
         whole_done = whole.is_done(settings, known.get(output), folder / output)
         jobs = _jobs_of(whole)
@@ -281,7 +285,12 @@ def find_images(inputs: str | Path | Iterable[str | Path], folder: Path) -> list
     found: dict[Path, Path] = {}
     for one in given:
         root, paths = _found_in(one, common)
-        inside = [path for path in paths if not path.is_relative_to(folder.resolve())]
+        results = folder.resolve()
+        if root == results and not Path(one).is_file():
+            raise InputError(f"the results would be among the images of {one}. Choose another folder for them.")
+        # Results in a folder within that of the images are no images.
+        within = results != root and results.is_relative_to(root)
+        inside = [path for path in paths if not (within and path.is_relative_to(results))]
         if not inside:
             raise InputError(
                 f"{one}: there is no image there. Give files, folders, or patterns such as 'plates/**/*.tif'."
@@ -350,7 +359,8 @@ def _jobs_of(whole: Job) -> tuple[Job, ...]:
     frames = whole.outline.frames
     if frames is None:
         return (whole,)
-    return tuple(replace(whole, name=f"{whole.name}#{frame}", frame=frame) for frame in range(frames))
+    digits = len(str(frames - 1))
+    return tuple(replace(whole, name=f"{whole.name}#{frame:0{digits}d}", frame=frame) for frame in range(frames))
 
 
 def _group_name(whole: Job, settings: Settings) -> str:

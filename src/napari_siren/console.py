@@ -137,8 +137,7 @@ class BatchBars:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> BatchBars:
-        self._bar.start()
-        self._all = self._bar.add_task("all", total=None, state="looking for what there is to do")
+        self._all = self._bar.add_task("all", total=None, state="")
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -148,9 +147,12 @@ class BatchBars:
         """Show how far a batch is."""
         if self._quiet:
             return
+        self._bar.start()
         job, entry = progress.job, progress.entry
         counted = f"{progress.finished}/{progress.total}"
         self._bar.update(self._all, total=progress.total, completed=progress.finished, state=counted)
+        if progress.state == "begun":
+            return
         if entry is None:
             if job not in self._tasks:
                 self._tasks[job] = self._bar.add_task(job, total=1.0, state="")
