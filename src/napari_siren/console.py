@@ -141,7 +141,8 @@ class BatchBars:
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        if self._bar.live.is_started:
+            self._bar.stop()
 
     def show(self, progress: BatchProgress) -> None:
         """Show how far a batch is."""

@@ -12,7 +12,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from napari_siren.core.result import FitResult
-from napari_siren.figures import View, as_shown, busiest_window, error_limit, limits_of, samples_of
+from napari_siren.figures import Aspect, View, as_shown, busiest_window, error_limit, limits_of, samples_of
 
 # Of the longer side, in pixels.
 _SIDE = 192
@@ -57,14 +57,14 @@ def thumbnails(result: FitResult, scale: float | Sequence[float]) -> dict[str, s
         "upscaled": as_shown(part, limits),
         "error": colormaps["RdBu_r"]((mean / limit + 1) / 2)[..., :3],
     }
-    # A line of pixels is drawn as a band.
-    aspect = _SIDE / 4 if view.aspect == "auto" else view.aspect
-    return {name: _as_uri(picture, aspect) for name, picture in pictures.items()}
+    return {name: _as_uri(picture, view.aspect) for name, picture in pictures.items()}
 
 
-def _as_uri(picture: npt.NDArray[np.float64], aspect: float) -> str:
+def _as_uri(picture: npt.NDArray[np.float64], aspect: Aspect) -> str:
     """Encode values between 0 and 1; a small picture keeps its pixels to be seen, a large one is made smaller."""
-    height, width = picture.shape[0] * aspect, picture.shape[1]
+    width = picture.shape[1]
+    # A line of pixels is drawn as a band.
+    height = width / 4 if aspect == "auto" else picture.shape[0] * aspect
     factor = _SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
     drawn = Image.fromarray(np.round(255 * picture).astype(np.uint8))
