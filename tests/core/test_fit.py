@@ -551,3 +551,50 @@ def test_a_coarse_look_at_a_part_takes_values_at_points(photo: npt.NDArray[np.ui
         # A third of the size: the middle of each output pixel is the middle of a pixel.
         np.testing.assert_array_equal(coarse[:-1, :-1], whole[1:-1:3, 1:-1:3][: len(coarse) - 1, : coarse.shape[1] - 1])
         break
+
+
+# ---- beginning with what an alike image taught ----------------------------------------------------------------
+
+
+def alike_images() -> tuple[np.ndarray, np.ndarray]:
+    y, x = np.mgrid[:48, :48]
+    first = np.sin(x / 2) * np.cos(y / 3) + np.sin(x * y / 60)
+    return first.astype(np.float32), (first + 0.02 * np.cos(x / 4)).astype(np.float32)
+
+
+def test_a_fit_that_begins_with_an_alike_image_is_ahead(tmp_path: Path) -> None:
+    first, second = alike_images()
+    earlier = ns.fit(first, max_steps=120)
+    cold, warm = ns.fit(second, max_steps=20), ns.fit(second, max_steps=20, start=earlier)
+    assert warm.metrics.psnr > cold.metrics.psnr + 3
+    # A file says the same.
+    again = ns.fit(second, max_steps=20, start=earlier.save(tmp_path / "first.safetensors"))
+    np.testing.assert_array_equal(again.reconstruction, warm.reconstruction)
+
+
+def test_nothing_is_taken_of_a_fit_of_another_shape() -> None:
+    first, second = alike_images()
+    earlier = ns.fit(first[:20, :20], max_steps=20)
+    cold, warm = ns.fit(second, max_steps=5), ns.fit(second, max_steps=5, start=earlier)
+    np.testing.assert_array_equal(cold.reconstruction, warm.reconstruction)
+
+
+def test_an_upscaling_begins_with_what_was_learned() -> None:
+    first, second = alike_images()
+    options = {"preset": "upscale", "max_steps": 5, "hidden_features": 8}
+    earlier = ns.fit(first, cross_scale_steps=60, **options)
+    cold, warm = (ns.fit(second, cross_scale_steps=5, start=start, **options) for start in (None, earlier))
+    # The loss while learning, not of the tiles before and after.
+    assert warm.history.loss[41:45] < cold.history.loss[41:45]
+
+
+@pytest.mark.parametrize("start", [3, "nothing.safetensors"])
+def test_what_no_fit_can_begin_with_is_told(start: object) -> None:
+    with pytest.raises((InputError, StorageError), match=r"start|nothing\.safetensors"):
+        ns.fit(np.eye(16), start=start)
+
+
+def test_a_fit_cannot_go_on_and_begin_anew() -> None:
+    earlier = ns.fit(np.eye(16), max_steps=2)
+    with pytest.raises(InputError, match="one of them"):
+        ns.fit(np.eye(16), resume=earlier, start=earlier)

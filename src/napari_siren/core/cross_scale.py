@@ -191,6 +191,13 @@ class CrossScale:
         self._course = _Course(int(attempt), int(start), *means)
         self._set_grown(tensors["grown"].to(self.device), int(tensors["stages"]))
 
+    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin with the network in the state of another one, where it is alike; before the first step."""
+        mine = dict(self.network.named_parameters())
+        if all(name in tensors and tensors[name].shape == tensor.shape for name, tensor in mine.items()):
+            for name, tensor in mine.items():
+                tensor.detach().copy_(tensors[name])
+
     def _tensors(self) -> dict[str, Tensor]:
         return {**dict(self.network.named_parameters()), **self._optimizer.state()}
 

@@ -37,6 +37,7 @@ def fit_iter(
     seed: int = 0,
     resume: FitResult | str | Path | None = None,
     supervision: str | Preparation = "value",
+    start: FitResult | str | Path | None = None,
     **overrides: Any,
 ) -> FitSteps:
     """Fit a field to an image, step by step. Parameters and errors are those of `fit`.
@@ -64,6 +65,8 @@ def fit_iter(
         )
     if not isinstance(seed, int) or seed < 0:
         raise InputError(f"seed={seed!r}: a whole number of 0 or more is needed.")
+    if not (resume is None or start is None):
+        raise InputError("resume goes on with a fit and start begins a new one: give one of them.")
     earlier = None if resume is None else _resumable(resume)
     state = None if earlier is None else earlier.state
     if config is None:
@@ -78,6 +81,9 @@ def fit_iter(
     settings = with_known_blur(settings, samples)
     kind = Upscaling if has_cross_scale(samples, settings) else Run
     run = kind(samples, settings, where, seed, state)
+    if start is not None:
+        alike = _opened("start", start)
+        run.begin_from(alike.field.to(where), alike.state)
     if state is not None and state.step >= run.max_steps:
         raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
     return FitSteps(_iterate(run, prepared.told), lambda: _result(run, prepared.told), run.clock)
@@ -95,6 +101,7 @@ def fit(
     on_progress: Callable[[Progress], object] | None = None,
     resume: FitResult | str | Path | None = None,
     supervision: str | Preparation = "value",
+    start: FitResult | str | Path | None = None,
     **overrides: Any,
 ) -> FitResult:
     """Fit a field to an image.
@@ -126,6 +133,10 @@ def fit(
     supervision
         What `image` holds: "value", its pixels; "gradient" or "laplacian", derivatives from which the image is to be
         found, but for its mean, which a `Supervision` tells.
+    start
+        A `FitResult` of an alike image, or its file, to begin with in place of random weights: the next frame of a time
+        series needs a third of the steps. Nothing is taken of networks, or tiles, of another shape. With the preset
+        "upscale" the file must have been saved with ``resumable=True``, to hold what was learned.
     **overrides
         Any field of `FitConfig`, among them max_seconds, max_steps, target_psnr.
 
@@ -153,7 +164,9 @@ def fit(
     >>> result.metrics.psnr > 30
     True
     """
-    steps = fit_iter(image, axes, spacing, missing, preset, config, device, seed, resume, supervision, **overrides)
+    steps = fit_iter(
+        image, axes, spacing, missing, preset, config, device, seed, resume, supervision, start, **overrides
+    )
     for progress in steps:
         if on_progress is not None and on_progress(progress) == STOP:
             steps.stop()
@@ -243,10 +256,14 @@ def _result(run: Run | Upscaling, told: Mapping[str, Any]) -> FitResult:
     )
 
 
+def _opened(name: str, given: FitResult | str | Path) -> FitResult:
+    if not isinstance(given, FitResult | str | Path):
+        raise InputError(f"{name} should be a FitResult or a file, not a {type(given).__name__}.")
+    return given if isinstance(given, FitResult) else load(given)
+
+
 def _resumable(resume: FitResult | str | Path) -> FitResult:
-    if not isinstance(resume, FitResult | str | Path):
-        raise InputError(f"resume should be a FitResult or a file, not a {type(resume).__name__}.")
-    result = resume if isinstance(resume, FitResult) else load(resume)
+    result = _opened("resume", resume)
     if result.state is None:
         raise InputError("there is no state to go on from in it; save it with result.save(path, resumable=True).")
     return result

@@ -139,6 +139,19 @@ class Run:
         """Time spent, earlier sessions included."""
         return self.clock.seconds
 
+    def begin_from(self, field: Field, state: State | None = None) -> None:
+        """Begin with the weights of a fit of an alike image, before the first step; nothing where no tile is alike.
+
+        Of `state`, another kind of fit takes more.
+        """
+        if field.tiling != self.plan.tiling or field.siren.shape != self.siren.shape:
+            return
+        # What a diverged tile is told by is how far it was from the image without any weights.
+        self.start_loss = self.losses(self.mean)
+        for siren in (self.siren, self.mean):
+            siren.theta.copy_(field.siren.theta)
+        self.best.copy_(field.siren.theta)
+
     def done(self) -> float:
         """Share of the fit that is done, by steps, by time or by the PSNR asked for, whichever is most."""
         by_time = self.seconds / self.config.max_seconds if self.config.max_seconds else 0.0
@@ -235,7 +248,7 @@ class Run:
     def _keep_best(self) -> None:
         losses = self.losses(self.mean)
         if self.step_count == 0:
-            self.start_loss.copy_(losses)
+            self.start_loss = torch.where(self.start_loss.isfinite(), self.start_loss, losses)
         self.expected_mse = self.targets.expected_mse(losses)
         self.looks.saw(self.step_count, self.expected_psnr())
         better = losses < self.best_loss

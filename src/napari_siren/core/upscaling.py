@@ -91,8 +91,15 @@ class Upscaling:
         self.tiles.engine.check = self.clock.check
         self.teacher = _new_teacher(samples, config, device, seed)
         self.step_count = 0
+        self._start: Field | None = None
         if state is not None:
             self._load(state)
+
+    def begin_from(self, field: Field, state: State | None = None) -> None:
+        """Begin with the network that learned from an alike image, where `state` has one, and with its tiles."""
+        learned = {} if state is None else _part(state, _NETWORK)
+        self.teacher.begin_from(learned)
+        self._start = field if learned else None
 
     @property
     def seconds(self) -> float:
@@ -164,6 +171,8 @@ class Upscaling:
         left = None if self.config.max_seconds is None else max(1e-3, self.config.max_seconds - self.seconds)
         tiles = self._tiles(self.teacher.predict(self.shape), self.config.max_steps, left)
         tiles.engine.check = self.clock.check
+        if self._start is not None:
+            tiles.begin_from(self._start)
         return tiles
 
     def _tiles(self, values: Tensor, max_steps: int, max_seconds: float | None = None) -> Run:
