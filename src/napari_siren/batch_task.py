@@ -22,6 +22,7 @@ from napari_siren.core.image import guess_axes
 from napari_siren.core.memory import check_size
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
+from napari_siren.core.upscaling import learned_part
 from napari_siren.errors import SirenError
 from napari_siren.files import write_json, written_aside
 from napari_siren.manifest import Entry, kept
@@ -79,7 +80,8 @@ def fit_image(
             return replace(earlier, size=job.size, changed=job.changed)
         rendered, result = _upscaled(picture, job, settings, folder, start)
         if keep is not None:
-            result.save(keep, resumable=True)
+            begin = result if result.state is None else replace(result, state=learned_part(result.state))
+            begin.save(keep, resumable=begin.state is not None)
         done = replace(
             entry,
             status="done",
@@ -162,7 +164,6 @@ def _upscaled(
     target.parent.mkdir(parents=True, exist_ok=True)
     if target.suffix != ".zarr":
         check_target(target, array.dtype, axes, array.shape)
-    more: dict[str, Any] = {} if start is None else {"start": start.path}
     steps = fit_iter(
         array,
         axes,
@@ -170,7 +171,7 @@ def _upscaled(
         config=settings.config if start is None else settings.warm_config,
         device=_device(settings.device),
         seed=settings.seed,
-        **more,
+        start=None if start is None else start.path,
     )
     tell = _teller(job.name)
     for progress in steps:
