@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from batching import movie, photos, settings
 
-from napari_siren.batch_plan import Settings, find_images, make_plan, name_results
+from napari_siren.batch_inputs import find_images, name_results
+from napari_siren.batch_plan import Settings, make_plan
 from napari_siren.errors import ConfigError, InputError
 from napari_siren.manifest import Entry
 from napari_siren.sources import write_image
@@ -113,6 +114,18 @@ def test_frames_are_jobs_of_their_own(tmp_path: Path) -> None:
     whole = make_plan(tmp_path / "in", tmp_path, settings(), {})
     assert not whole.jobs
     assert "neither space" in str(whole.failed[0].reason)
+
+
+def test_ome_zarr_is_one_image_however_many_files_it_has(tmp_path: Path) -> None:
+    images = tmp_path / "in"
+    images.mkdir()
+    write_image(images / "cells.ome.zarr", np.zeros((9, 16), np.uint16), "YX", (0.5, 0.5), "µm")
+    write_image(images / "movie.ome.zarr", np.zeros((2, 9, 16), np.uint16), "TYX")
+    plan = make_plan(images, tmp_path, settings(frames="each"), {})
+    assert [job.name for job in plan.jobs] == ["cells.ome.tif", "movie.ome.tif#0", "movie.ome.tif#1"]
+    assert {job.outline.shape for job in plan.jobs} == {(9, 16)}
+    assert not plan.failed
+    assert [job.name for job in make_plan(str(images / "c*"), tmp_path, settings(), {}).jobs] == ["cells.ome.tif"]
 
 
 def test_a_file_that_cannot_be_read_is_a_failure_of_that_file(tmp_path: Path) -> None:

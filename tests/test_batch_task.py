@@ -171,6 +171,29 @@ def test_frames_are_fitted_one_by_one_and_put_together(tmp_path: Path, out: Path
         np.testing.assert_array_equal(read_image(out / "movie.ome.tif", frame=frame).array, alone.render(scale=2))
 
 
+@pytest.mark.parametrize("kind", ["ome.zarr", "tif", "npy"])
+def test_frames_become_other_kinds_of_files(tmp_path: Path, out: Path, kind: str) -> None:
+    path = write_image(
+        tmp_path / "movie.ome.zarr", read_series(movie(tmp_path / "m.ome.tif")), "TCYX", (0.2, 0.1), "µm"
+    )
+    chosen = settings(frames="each", format=kind)
+    plan = make_plan(path, out, chosen, {})
+    assert [fit_image(job, chosen, out).reason for job in plan.jobs] == [None] * 3
+    entry = join_frames(plan.stacks[0], chosen, out)
+    assert (entry.status, entry.reason) == ("done", None)
+    written = out / f"movie.{kind}"
+    if kind == "npy":
+        assert np.load(written).shape == (3, 2, 24, 32)
+        return
+    second = read_image(written, frame=1)
+    assert (second.array.shape, second.axes, second.unit) == ((2, 24, 32), "CYX", "µm")
+    assert second.spacing == pytest.approx((0.1, 0.05))
+
+
+def read_series(path: Path) -> np.ndarray:
+    return np.stack([read_image(path, frame=i).array for i in range(3)])
+
+
 def test_frames_that_are_not_there_are_a_failure(tmp_path: Path, out: Path) -> None:
     plan = make_plan(movie(tmp_path / "movie.ome.tif"), out, settings(frames="each"), {})
     entry = join_frames(plan.stacks[0], settings(frames="each"), out)

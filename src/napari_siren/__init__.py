@@ -20,12 +20,16 @@ if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
     from napari_siren.core.storage import load
+    from napari_siren.core.stored_field import StoredField
     from napari_siren.core.supervision import Supervision
     from napari_siren.layers import LayerFit, fit_layer
+    from napari_siren.out_of_core import BlockProgress, BlocksResult, fit_blocks
 
 __version__ = version("napari-siren")
 
 __all__ = [
+    "BlockProgress",
+    "BlocksResult",
     "ConfigError",
     "DeviceError",
     "Field",
@@ -37,9 +41,11 @@ __all__ = [
     "Progress",
     "SirenError",
     "StorageError",
+    "StoredField",
     "Supervision",
     "blend",
     "fit",
+    "fit_blocks",
     "fit_iter",
     "fit_layer",
     "flatten_illumination",
@@ -48,15 +54,19 @@ __all__ = [
 ]
 
 _HOMES = {
+    "BlockProgress": "napari_siren.out_of_core",
+    "BlocksResult": "napari_siren.out_of_core",
     "Field": "napari_siren.core.field",
     "FitConfig": "napari_siren.core.config",
     "FitResult": "napari_siren.core.result",
     "FitSteps": "napari_siren.core.steps",
     "LayerFit": "napari_siren.layers",
     "Progress": "napari_siren.core.progress",
+    "StoredField": "napari_siren.core.stored_field",
     "Supervision": "napari_siren.core.supervision",
     "blend": "napari_siren.core.gradient_domain",
     "fit": "napari_siren.core.fit",
+    "fit_blocks": "napari_siren.out_of_core",
     "fit_iter": "napari_siren.core.fit",
     "fit_layer": "napari_siren.layers",
     "flatten_illumination": "napari_siren.core.gradient_domain",

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_siren.sources import Picture
 
 
-def open_picture(image: Path | None, sample: bool, axes: str | None, spacing: str | None) -> Picture:
-    """Read the image, or the sample; axes and spacing that were given count more than those of the file.
+def open_picture(image: Path | None, sample: bool, axes: str | None, spacing: str | None, level: int = 0) -> Picture:
+    """Read the image (of OME-Zarr, a level), or the sample; axes and spacing that were given count more than its own.
 
     Raises
     ------
@@ -30,11 +30,12 @@ def open_picture(image: Path | None, sample: bool, axes: str | None, spacing: st
         Neither or both were given, or the image cannot be used.
     """
     from napari_siren.core.image import guess_axes
-    from napari_siren.sources import read_image, sample_path
+    from napari_siren.sources import open_zarr, read_image, sample_path
 
     if (image is None) != sample:
         raise InputError("give the file of an image, or --sample for the one that comes with the package.")
-    picture = read_image(sample_path() if image is None else image, axes)
+    path = sample_path() if image is None else image
+    picture = open_zarr(path, axes, level) if level else read_image(path, axes)
     given = numbers("--spacing", spacing)
     # What is given on the command line has no unit that we know of, unless the file tells one.
     return replace(picture, axes=picture.axes or guess_axes(picture.array.shape), spacing=given or picture.spacing)

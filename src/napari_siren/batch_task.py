@@ -162,8 +162,7 @@ def _upscaled(
     check_size(grid.shape, array.nbytes / max(1, int(np.prod(spatial))))
     target = job.result(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.suffix != ".zarr":
-        check_target(target, array.dtype, axes, array.shape)
+    check_target(target, array.dtype, axes, array.shape)
     steps = fit_iter(
         array,
         axes,
@@ -181,12 +180,13 @@ def _upscaled(
 
 def _completed(picture: Picture, settings: Settings) -> Picture:
     """Put in what the file does not tell, and what was said in its place."""
-    axes = picture.axes or guess_axes(picture.array.shape)
+    array = np.asarray(picture.array)  # of an OME-Zarr it is lazy
+    axes = picture.axes or guess_axes(array.shape)
     spacing = picture.spacing
     if settings.spacing is not None:
         given = (settings.spacing,) if isinstance(settings.spacing, int | float) else settings.spacing
         spacing = given * len(axes.replace("C", "")) if len(given) == 1 else given
-    return replace(picture, axes=axes, spacing=spacing)
+    return replace(picture, array=array, axes=axes, spacing=spacing)
 
 
 def _write(job: Job, picture: Picture, rendered: npt.NDArray[Any], settings: Settings, folder: Path) -> None:
@@ -201,12 +201,7 @@ def _write(job: Job, picture: Picture, rendered: npt.NDArray[Any], settings: Set
     spacing, unit, names = finer_spacing(picture.spacing, step), picture.unit, picture.channel_names
     if job.outline.frames is not None:
         axes = f"T{axes}"
-    if target.suffix == ".zarr":
-        from napari_siren.ome_zarr import write_ome_zarr
-
-        write_ome_zarr(target, rendered, axes, spacing, unit, names)
-    else:
-        write_image(target, rendered, axes, spacing, unit, names, job.outline.interval)
+    write_image(target, rendered, axes, spacing, unit, names, job.outline.interval)
 
 
 def _digest(picture: Picture) -> str:

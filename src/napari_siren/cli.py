@@ -41,7 +41,7 @@ _Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
 _Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any setting; repeatable.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 _Scale = Annotated[str, typer.Option(help="Output pixels per pixel: a number, or one a spatial axis: 1,4,4.")]
-_File = Annotated[Path, typer.Option("--out", "-o", help="The file to write: .png, .tif, .ome.tif, .jpg, .npy.")]
+_File = Annotated[Path, typer.Option("--out", "-o", help="The file to write: .png, .tif, .jpg, .npy, .ome.zarr.")]
 _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors.", show_default=False)]
 
 
@@ -117,6 +117,7 @@ def upscale(
     out: _File,
     image: _Given,
     scale: _Scale = "4",
+    preset: Annotated[str, typer.Option(help="upscale, faithful or fast.")] = "upscale",
     axes: _Axes = None,
     spacing: _Spacing = None,
     device: _Device = "auto",
@@ -124,24 +125,40 @@ def upscale(
     max_seconds: _Seconds = None,
     max_steps: _Steps = None,
     changes: _Set = None,
+    level: Annotated[int, typer.Option(help="Of an OME-Zarr image: 0 is the finest.")] = 0,
+    resume: Annotated[bool, typer.Option(help="To OME-Zarr: go on where an earlier run was broken off.")] = True,
     uncertainty: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the error to be expected of each pixel: .tif, .npy.")
     ] = None,
     quiet: _Quiet = False,
 ) -> None:
-    """Fit an image with the preset "upscale" and write it at a higher resolution."""
+    """Fit an image with the preset "upscale" and write it at a higher resolution.
+
+    Where the result is OME-Zarr this goes block by block: the image may be larger than memory, and a run that is broken
+    off goes on when it is started again.
+    """
     from napari_siren import arguments, console, report, sources
     from napari_siren.core.config import detail_for
     from napari_siren.core.fit import fit_iter
 
-    picture = arguments.open_picture(image, False, axes, spacing)
+    if out.suffix.lower() == ".zarr" and uncertainty is None:
+        fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
+        given: dict[str, Any] = {"axes": axes, "spacing": arguments.scale_of("--spacing", spacing), "level": level}
+        given |= {"preset": preset, "device": device, "seed": seed, "resume": resume, **fields}
+        with console.BlockBar(quiet) as bar:
+            factor = arguments.scale_of("--scale", scale) or 1.0
+            written = napari_siren.fit_blocks(image, out, factor, on_progress=bar.show, **given)
+        if not quiet:
+            console.show_blocks(written)
+        return
+    picture = arguments.open_picture(image, False, axes, spacing, level)
     names = picture.axes or ""
     factor = arguments.check_scale(picture, scale)
     sources.check_target(out, picture.array.dtype, names, picture.array.shape)
     if uncertainty is not None:
         sources.check_target(uncertainty, "float32", names, picture.array.shape)
     fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
-    chosen = arguments.choose_config("upscale", None, None, {"detail": detail_for(factor), **fields})
+    chosen = arguments.choose_config(preset, None, None, {"detail": detail_for(factor), **fields})
     steps = fit_iter(picture.array, names, picture.spacing, config=chosen, device=device, seed=seed)
     result = console.follow(steps, quiet)
     rendered = result.render(scale=factor)

@@ -28,9 +28,17 @@ if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
     from napari_siren.manifest import Entry
+    from napari_siren.out_of_core import BlockProgress, BlocksResult
 
 _CHECKPOINT_SECONDS = 60.0
 
+_PHASES = {
+    "scan": "looking at the image",
+    "learn": "learning",
+    "fit": "fitting blocks",
+    "render": "rendering",
+    "pyramid": "coarser levels",
+}
 _STOPPED = {
     "max_steps": "all steps done",
     "max_seconds": "time limit reached",
@@ -68,6 +76,46 @@ def follow(steps: FitSteps, quiet: bool = False, checkpoint: Path | None = None)
             state = f"{result.history.step[-1]} steps  {_decibels(result.metrics.psnr)}"
             bar.update(task, description="fitted", completed=1.0, state=state)
             return result
+
+
+class BlockBar:
+    """The bar of a large image that is fitted block by block; one line for each phase.
+
+    Parameters
+    ----------
+    quiet
+        Show nothing.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), TextColumn("{task.fields[state]}"))
+        self._bar = Bar(*columns, console=Console(stderr=True), disable=quiet)
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> BlockBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def show(self, progress: BlockProgress) -> None:
+        """Show how far it is."""
+        phase = progress.phase
+        if phase not in self._tasks:
+            self._tasks[phase] = self._bar.add_task(_PHASES[phase], total=1.0, state="")
+        share, left = progress.done / progress.total, progress.seconds_left
+        ahead = "" if left is None or not left else f"  {_duration(left)} left"
+        counted = "" if phase in ("scan", "pyramid") else f"{int(progress.done)}/{progress.total}"
+        self._bar.update(self._tasks[phase], completed=share, state=counted + ahead)
+
+
+def show_blocks(result: BlocksResult) -> None:
+    """Print how well a fit by blocks went, and where the result is."""
+    blocks = f"{result.blocks}, of which {result.fitted} were fitted now"
+    show_rows([("PSNR", _decibels(result.psnr)), ("RMSE", f"{result.rmse:.4g}"), ("blocks", blocks)])
+    show_file(result.path, result.shape)
 
 
 def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import secrets
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,55 @@ def written_aside(path: Path) -> Iterator[Path]:
         raise _refusal(path, error) from error
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_written_aside(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+    """Give the name of a folder beside `path` to make, which takes its place when the block ends without an exception.
+
+    Parameters
+    ----------
+    path
+        Where the folder is wanted.
+    replaceable
+        Whether a folder that is there already is of the kind that may be replaced.
+
+    Raises
+    ------
+    StorageError
+        The folder cannot be written there, or something else is in the way.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    check_folder_free(path, replaceable)
+    try:
+        yield aside
+        move_folder(aside, path)
+    except OSError as error:
+        raise _refusal(path, error) from error
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def check_folder_free(path: Path, replaceable: Callable[[Path], bool]) -> None:
+    """Check that a folder can be made, or one of the same kind replaced.
+
+    Raises
+    ------
+    StorageError
+        Something else is in the way, or nothing can be written there.
+    """
+    if path.is_file() or (path.is_dir() and any(path.iterdir()) and not replaceable(path)):
+        raise StorageError(f"cannot write {path}: something else of that name is in the way. Choose another name.")
+    check_writable(path.with_name(f".{path.name}.part"))
+
+
+def move_folder(aside: Path, path: Path) -> None:
+    """Move a folder into place; what was there goes once the new one is there."""
+    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    if path.exists():
+        path.replace(old)
+    aside.replace(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_writable(path: Path) -> None:

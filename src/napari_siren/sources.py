@@ -1,4 +1,4 @@
-"""Open images and write them: TIFF, OME-TIFF, ImageJ TIFF, NPY, and what Pillow knows (PNG, JPEG, …)."""
+"""Open images and write them: TIFF, OME-TIFF, ImageJ TIFF, NPY, OME-Zarr, and what Pillow knows (PNG, JPEG, …)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from napari_siren.core.image import check_axes, guess_axes
 from napari_siren.errors import InputError, SirenError
-from napari_siren.files import check_writable, written_aside
+from napari_siren.files import check_folder_free, check_writable, written_aside
+from napari_siren.ome_zarr import ZarrImage, is_zarr, open_ome_zarr, write_ome_zarr
 from napari_siren.tiff import MAGIC, outline_tiff, read_tiff, write_tiff
 
 # What each kind of file can hold: numbers of channels for each dtype, in two dimensions; None is anything.
@@ -26,6 +27,7 @@ _HOLDS: dict[str, dict[str, tuple[int, ...]] | None] = {
     ".tif": None,
     ".tiff": None,
     ".npy": None,
+    ".zarr": None,
 }
 _NPY_MAGIC = b"\x93NUMPY"
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
@@ -40,7 +42,7 @@ class Picture:
     Parameters
     ----------
     array
-        The pixels.
+        The pixels; those of OME-Zarr as a dask array, of which nothing is read yet.
     axes
         One letter for each axis of the array, of Z, Y, X and C; None where the file does not tell.
     spacing
@@ -96,11 +98,12 @@ def read_image(path: str | Path, axes: str | None = None, frame: int | None = No
     Parameters
     ----------
     path
-        TIFF, OME-TIFF, ImageJ TIFF, NPY, PNG, JPEG, WebP, BMP and others that Pillow reads; told by its content.
+        TIFF, OME-TIFF, ImageJ TIFF, NPY, OME-Zarr (its finest level; see `open_zarr`), PNG, JPEG, WebP, BMP and others
+        that Pillow reads; told by its content.
     axes
         What to take its axes for, one letter each, in place of what the file says.
     frame
-        Of a time series (TIFF), which frame to read, and no other.
+        Of a time series (TIFF, OME-Zarr), which frame to read, and no other.
 
     Raises
     ------
@@ -108,6 +111,8 @@ def read_image(path: str | Path, axes: str | None = None, frame: int | None = No
         There is no such file, it is not an image, or it has axes beside space and channels.
     """
     path = Path(path)
+    if is_zarr(path):
+        return open_zarr(path, axes, frame=frame)
     with _as_input_errors(path):
         start = _first_bytes(path)
         if start.startswith(MAGIC):
@@ -130,7 +135,7 @@ def outline_image(path: str | Path, axes: str | None = None, *, each: bool = Fal
     path, axes
         As in `read_image`.
     each
-        Whether to tell of the frames of a time series (TIFF), in place of the whole.
+        Whether to tell of the frames of a time series, in place of the whole.
 
     Raises
     ------
@@ -138,6 +143,12 @@ def outline_image(path: str | Path, axes: str | None = None, *, each: bool = Fal
         As `read_image`; content that is damaged further on comes to light only when it is read.
     """
     path = Path(path)
+    if is_zarr(path):
+        whole = open_ome_zarr(path)
+        time = _time_of(whole, axes) if each else -1
+        image = open_zarr(path, axes, frame=0 if each else None)
+        frames = None if time < 0 else whole.array.shape[time]
+        return Outline(image.array.shape, image.array.dtype.name, image.axes or "", image.spacing, frames)
     with _as_input_errors(path):
         start = _first_bytes(path)
         if start.startswith(MAGIC):
@@ -166,6 +177,37 @@ def _as_input_errors(path: Path) -> Iterator[None]:
         raise InputError(f"{path} cannot be read as an image: {error or type(error).__name__}.{hint}") from error
 
 
+def open_zarr(path: str | Path, axes: str | None = None, level: int = 0, frame: int | None = None) -> Picture:
+    """Open an OME-Zarr image lazily.
+
+    Parameters
+    ----------
+    path, axes
+        As in `read_image`.
+    level
+        Of the pyramid: 0 is the finest.
+    frame
+        Of a time series, which frame; None takes all there is.
+
+    Raises
+    ------
+    InputError
+        As `read_image`, or there is no such level.
+    """
+    image = open_ome_zarr(path, level)
+    array, names, time = image.array, axes or image.axes, -1 if frame is None else _time_of(image, axes)
+    if time >= 0:
+        array = array[(slice(None),) * time + (frame,)]
+        names = names if len(names) == array.ndim else names[:time] + names[time + 1 :]
+    names = check_axes(names, array.shape)
+    return Picture(array, names, image.spacing, image.unit, Path(path), image.channel_names)
+
+
+def _time_of(image: ZarrImage, axes: str | None) -> int:
+    """Find the axis of time; axes that were given are those of the file, or of a frame."""
+    return (axes if axes is not None and len(axes) == image.array.ndim else image.axes).upper().find("T")
+
+
 def write_image(
     path: str | Path,
     array: npt.NDArray[Any],
@@ -180,11 +222,12 @@ def write_image(
     Parameters
     ----------
     path
-        .png, .jpg, .tif (ImageJ's kind where it can hold the data, else OME-TIFF), .ome.tif, .npy.
+        .png, .jpg, .tif (ImageJ's kind where it can hold the data, else OME-TIFF), .ome.tif, .npy, .ome.zarr.
     array, axes, spacing, unit
-        As in `Picture`; only TIFF holds spacing and unit, and T, an axis of frames. .npy takes any array, and no axes.
+        As in `Picture`; only TIFF and OME-Zarr hold spacing, unit and T, an axis of frames. .npy takes any array, and
+        no axes.
     channel_names, interval
-        As in `Picture` and `Outline`; only OME-TIFF holds them.
+        As in `Picture` and `Outline`; only OME-TIFF holds both, OME-Zarr the first.
 
     Raises
     ------
@@ -195,8 +238,10 @@ def write_image(
     """
     path = Path(path)
     check_kind(path, array.dtype, axes, array.shape)
+    kind = path.suffix.lower()
+    if kind == ".zarr":
+        return write_ome_zarr(path, array, axes, spacing, unit, channel_names)
     with written_aside(path) as aside:
-        kind = path.suffix.lower()
         if kind == ".npy":
             with aside.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
@@ -244,12 +289,15 @@ def check_target(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[in
         It would not.
     """
     check_kind(path, dtype, axes, shape)
-    check_writable(path)
+    if path.suffix.lower() == ".zarr":
+        check_folder_free(path, is_zarr)
+    else:
+        check_writable(path)
 
 
 def _first_bytes(path: Path) -> bytes:
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the file of an image.")
+        raise InputError(f"{path} is a folder, and no OME-Zarr image; give the file of an image.")
     try:
         with path.open("rb") as file:
             start = file.read(32)

@@ -46,7 +46,7 @@ def _random_field(
     generator = torch.Generator().manual_seed(seed)
     tiling = Tiling.cut(shape, tile, overlap)
     config = FitConfig(standardise=False, band=0.7, weight_scale=1.0)
-    siren = Siren.initialise(SirenShape(dimensions, channels, 2, 7), tiling.count, config, generator)
+    siren = Siren.initialise(SirenShape(dimensions, channels, 2, 7), tiling.count, config, seed)
     axes, whole = "ZYX"[-dimensions:], list(shape)
     if channels > 1:
         place = dimensions if channel_axis is None else channel_axis

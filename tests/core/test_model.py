@@ -23,7 +23,7 @@ SHAPES = st.builds(
 
 
 def start(shape: SirenShape, config: FitConfig, tiles: int = 1, seed: int = 0) -> Siren:
-    return Siren.initialise(shape, tiles, config, torch.Generator().manual_seed(seed))
+    return Siren.initialise(shape, tiles, config, seed)
 
 
 @given(SHAPES)

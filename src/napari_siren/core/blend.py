@@ -251,7 +251,9 @@ class _AxisSamples:
         """Sort ascending positions in pixels."""
         low = np.array(axis.borders[:-1], dtype=np.float64) - axis.overlap
         high = np.array(axis.borders[1:], dtype=np.float64) + axis.overlap
-        low[0], high[-1] = -np.inf, np.inf  # the outermost tiles reach without end
+        # The outermost tiles reach without end.
+        low[0] = low[0] if axis.goes_on[0] else -np.inf
+        high[-1] = high[-1] if axis.goes_on[1] else np.inf
         starts = np.searchsorted(positions, low, side="right")
         stops = np.searchsorted(positions, high, side="left")
         tiles: npt.NDArray[Any] = np.flatnonzero(stops > starts)

@@ -117,7 +117,8 @@ class CrossScale:
     ----------
     values
         (channels, rows, columns), float32, normalised to about [-1, 1]; `LEAST_SIDE` rows and columns or more. Those of
-        fewer than `LEAST_PIXELS` are better left to tiles.
+        fewer than `LEAST_PIXELS` are better left to tiles. Of an image too large for memory, some windows of it:
+        (windows, channels, rows, columns).
     observation
         How a pixel sees the field: what a smaller copy of the image is made with.
     scale
@@ -141,7 +142,8 @@ class CrossScale:
         seed: int = 0,
         rough: bool = False,
     ) -> None:
-        self.values, self.observation, self.scale, self.noise = values, observation, scale, noise
+        self._windows = values if values.ndim == 4 else values[None]
+        self.values, self.observation, self.scale, self.noise = self._windows[0], observation, scale, noise
         self.device = values.device
         self._interpolation = Observation.of("point", 2)
         self._seed, self._rough = seed, rough
@@ -149,7 +151,7 @@ class CrossScale:
         self._flips = FLIPS if scale[0] == scale[1] else tuple(flip for flip in FLIPS if not flip.turned)
         self._stages = _stage_count(max(scale))
         self._ratio = [total ** (1 / self._stages) for total in scale]
-        self._set_grown(values, 0)
+        self._set_grown(self._windows, 0)
         self.step_count = 0
         self._course = _Course(0, 0)
         self._begin(self._course)
@@ -218,8 +220,10 @@ class CrossScale:
         Tensor
             (channels, *shape), normalised as `values`.
         """
-        now, stages = (self._grown, self._stages - self._grown_stages) if values is None else (values, self._stages)
-        image, start = self.values if values is None else values, now.shape[1:]
+        now, image, stages = values, values, self._stages
+        if now is None or image is None:
+            now, image, stages = self._grown[0], self.values, self._stages - self._grown_stages
+        start = now.shape[1:]
         for stage in range(1, stages):
             sizes = [round(n * (m / n) ** (stage / stages)) for n, m in zip(start, shape, strict=True)]
             now = self._told(now, image, sizes)
@@ -249,7 +253,8 @@ class CrossScale:
 
     def _pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Give what the network finds of a pair drawn at random, and what it should find."""
-        father = self._copies[0] if rng.random() < _ITSELF else self._copies[rng.integers(len(self._copies))]
+        copies = self._copies[0 if len(self._copies) == 1 else rng.integers(len(self._copies))]
+        father = copies[0] if rng.random() < _ITSELF else copies[rng.integers(len(copies))]
         pixels, window = self._pair_sizes(father, rng)
         start = [int(rng.integers(n - size + 1)) for n, size in zip(father.shape[1:], window, strict=True)]
         father = father[:, start[0] : start[0] + window[0], start[1] : start[1] + window[1]]
@@ -284,21 +289,23 @@ class CrossScale:
     def _grow(self, done: float) -> None:
         """Take the stages that are due when a share of the training is done."""
         while self._grown_stages < self._stages - 1 and done >= self._next_growth():
-            sizes = [round(n * ratio) for n, ratio in zip(self._grown.shape[1:], self._ratio, strict=True)]
-            self._set_grown(self._told(self._grown, self.values, sizes), self._grown_stages + 1)
+            sizes = [round(n * ratio) for n, ratio in zip(self._grown.shape[2:], self._ratio, strict=True)]
+            told = [self._told(now, image, sizes) for now, image in zip(self._grown, self._windows, strict=True)]
+            self._set_grown(torch.stack(told), self._grown_stages + 1)
 
     def _next_growth(self) -> float:
         """Share of the training after which the image is to grow again."""
         return _FIRST_GROWTH + (1 - _FIRST_GROWTH) * self._grown_stages / (self._stages - 1)
 
     def _set_grown(self, grown: Tensor, stages: int) -> None:
-        """Learn from now on from the image as it was told in so many stages."""
+        """Learn from now on from the image, or its windows, as told in so many stages: (windows, channels, …)."""
         self._grown, self._grown_stages = grown, stages
-        shape = grown.shape[1:]
+        shape = grown.shape[2:]
         smaller = ([max(_LEAST_PAIR, round(share * n)) for n in shape] for share in _COPIES)
-        self._copies = [grown, *(self.observation(grown, sizes) for sizes in smaller)]
+        copies = [list(grown), *(list(self.observation(grown, sizes)) for sizes in smaller)]
         if stages:
-            self._copies.append(self.values)
+            copies.append(list(self._windows))
+        self._copies = list(zip(*copies, strict=True))
 
     def _precision(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._rough)

@@ -58,11 +58,18 @@ class AxisTiling:
         Integer positions in pixels, from 0 to `size`: cell i spans [borders[i], borders[i + 1]].
     overlap
         Half width in pixels of the zone around an inner border in which two tiles are cross-faded.
+    widest
+        Of a part of a longer axis: pixels of that one's widest cell. 0 is an axis of its own.
+    goes_on
+        Whether there are tiles before the first and after the last one that these are cross-faded with, though they are
+        not of this part.
     """
 
     size: int
     borders: tuple[int, ...]
     overlap: float
+    widest: int = 0
+    goes_on: tuple[bool, bool] = (False, False)
 
     @classmethod
     def cut(cls, size: int, tile: float, overlap: float) -> AxisTiling:
@@ -73,17 +80,36 @@ class AxisTiling:
         narrowest = min(b - a for a, b in pairwise(borders))
         return cls(size, borders, min(overlap, narrowest / 2))
 
+    def part(self, first: int, stop: int) -> tuple[int, AxisTiling]:
+        """Give the tiles from `first` to before `stop` as they are, in the pixels that they see.
+
+        Returns
+        -------
+        start : int
+            The pixel of this axis that is the first one of the part.
+        part : AxisTiling
+            Its tiles see the same pixels, and have the same weights there.
+        """
+        start = int(self.starts[first])
+        size = int(self.starts[stop - 1]) + self.extent - start
+        borders = tuple(b - start for b in self.borders[first : stop + 1])
+        goes_on = (self.goes_on[0] or first > 0, self.goes_on[1] or stop < self.count)
+        return start, AxisTiling(size, borders, self.overlap, self._widest, goes_on)
+
     @property
     def count(self) -> int:
         """Number of tiles."""
         return len(self.borders) - 1
 
+    @property
+    def _widest(self) -> int:
+        return self.widest or max(b - a for a, b in pairwise(self.borders))
+
     @cached_property
     def extent(self) -> int:
         """Number of pixels that every tile sees."""
         halo = int(np.ceil(self.overlap - 0.5))
-        widest = max(b - a for a, b in pairwise(self.borders))
-        return min(self.size, widest + 2 * halo)
+        return min(self.size, self._widest + 2 * halo)
 
     @cached_property
     def starts(self) -> npt.NDArray[np.int64]:
@@ -118,7 +144,10 @@ class AxisTiling:
         """Borders of each tile; the outer ones are out of reach, since the image's edge fades into nothing."""
         borders = torch.tensor(self.borders, dtype=like.dtype, device=like.device)
         low, high = borders[:-1].clone(), borders[1:].clone()
-        low[0], high[-1] = -torch.inf, torch.inf
+        if not self.goes_on[0]:
+            low[0] = -torch.inf
+        if not self.goes_on[1]:
+            high[-1] = torch.inf
         return low, high
 
     def cell_of(self, position: torch.Tensor) -> torch.Tensor:
@@ -143,6 +172,19 @@ class Tiling:
     def cut(cls, shape: Sequence[int], tile: float, overlap: float) -> Tiling:
         """Cut a domain into tiles of about `tile` pixels a side."""
         return cls(tuple(AxisTiling.cut(n, tile, overlap) for n in shape))
+
+    def part(self, ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], Tiling]:
+        """Give the tiles of a (first, stop) for each axis as they are, in the pixels that they see.
+
+        Returns
+        -------
+        start : tuple of int
+            The pixel of this tiling that is the first one of the part.
+        part : Tiling
+            Its tiles see the same pixels, and have the same weights there.
+        """
+        parts = [axis.part(*tiles) for axis, tiles in zip(self.axes, ranges, strict=True)]
+        return tuple(start for start, _ in parts), Tiling(tuple(axis for _, axis in parts))
 
     @property
     def counts(self) -> tuple[int, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ import numpy.typing as npt
 from napari_siren.errors import InputError
 
 SPATIAL_AXES = "ZYX"
+# Percentiles that the value range "robust" takes to -1 and 1.
+ROBUST_RANGE = (0.1, 99.9)
 _GUESSES = {1: "X", 2: "YX", 3: "ZYX", 4: "CZYX"}
 
 
@@ -156,7 +158,7 @@ class Samples:
             raise InputError("no pixel is left to fit once those held out are taken away; lower heldout.")
         used = observed & ~kept_out
         seen = values.reshape(len(values), -1) if used.all() else values[:, used]
-        offset, scale = _normalisation(seen, value_range, joint=_is_photo(array.dtype, layout.channels))
+        offset, scale = _normalisation(seen, value_range, joint=is_photo(array.dtype, layout.channels))
         return cls(
             array,
             _normalised(values, observed, offset, scale),
@@ -171,6 +173,37 @@ class Samples:
                 tuple(map(float, scale)),
             ),
         )
+
+    @classmethod
+    def of_part(cls, image: npt.NDArray[Any], whole: ImageFormat) -> Samples:
+        """Take a part of an image, normalised as the whole is; no pixel of it is missing or held out.
+
+        Parameters
+        ----------
+        image
+            With the axes of the whole.
+        whole
+            Of the image that it is a part of.
+
+        Raises
+        ------
+        InputError
+            A value is not finite.
+        """
+        layout = replace(whole, shape=image.shape)
+        values, observed = layout.to_channels_first(image), np.ones(layout.spatial_shape, dtype=np.bool_)
+        _check_finite(values, observed)
+        normalised = _normalised(values, observed, np.array(whole.offset), np.array(whole.scale))
+        return cls(image, normalised, observed, ~observed, layout)
+
+    @classmethod
+    def of_values(cls, values: npt.NDArray[np.float32], layout: ImageFormat) -> Samples:
+        """Take values that are normalised already, (channels, *spatial), for a floating image of that format."""
+        column = (slice(None), *(None,) * (values.ndim - 1))
+        scale, offset = (np.array(numbers, dtype=np.float32)[column] for numbers in (layout.scale, layout.offset))
+        observed = np.ones(values.shape[1:], dtype=np.bool_)
+        image = layout.from_channels_first(values * scale + offset)
+        return cls(image, values, observed, ~observed, layout)
 
 
 def guess_axes(shape: tuple[int, ...]) -> str:
@@ -334,7 +367,8 @@ def _check_finite(values: npt.NDArray[Any], observed: npt.NDArray[np.bool_]) -> 
         )
 
 
-def _is_photo(dtype: np.dtype[Any], channels: int) -> bool:
+def is_photo(dtype: np.dtype[Any], channels: int) -> bool:
+    """Whether the channels are the colours of a photo, which are normalised alike."""
     return dtype == np.uint8 and channels in (3, 4)
 
 
@@ -346,19 +380,41 @@ def _normalisation(
     exact = seen if seen.dtype.kind == "u" else seen.astype(np.float64)
     least, most = exact.min(axis=1).astype(np.float64), exact.max(axis=1).astype(np.float64)
     groups = exact.reshape(1, -1) if joint else exact
-    lowest, highest = (least.min(keepdims=True), most.max(keepdims=True)) if joint else (least, most)
-    if value_range == "robust":
-        low, high = np.percentile(groups, (0.1, 99.9), axis=1)
+    percentiles = np.percentile(groups, ROBUST_RANGE, axis=1) if value_range == "robust" else None
+    return offset_and_scale(least, most, percentiles, seen.dtype)
+
+
+def offset_and_scale(
+    least: npt.NDArray[np.float64],
+    most: npt.NDArray[np.float64],
+    percentiles: npt.NDArray[np.float64] | None,
+    dtype: np.dtype[Any],
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Offset and scale of each channel, from what its values are.
+
+    Parameters
+    ----------
+    least, most
+        (channels,).
+    percentiles
+        (2, channels), or (2, 1) of all channels jointly, for the value range "robust"; None is "full".
+    dtype
+        Of the image.
+    """
+    if percentiles is not None:
+        low, high = percentiles
+        joint = len(low) < len(least)
+        lowest, highest = (least.min(keepdims=True), most.max(keepdims=True)) if joint else (least, most)
         # Nearly all pixels alike (a mask, a few spots on nothing): the percentiles say nothing of the contrast.
         narrow = high - low <= 1e-6 * (highest - lowest)
         low, high = np.where(narrow, lowest, low), np.where(narrow, highest, high)
         offset, scale = (high + low) / 2, (high - low) / 2
+    elif np.issubdtype(dtype, np.integer):
+        limits = np.iinfo(dtype)
+        offset, scale = np.full(1, float(limits.min)), np.full(1, float(limits.max) - float(limits.min))
     else:
-        if np.issubdtype(seen.dtype, np.integer):
-            limits = np.iinfo(seen.dtype)
-            lowest, highest = np.full(len(groups), float(limits.min)), np.full(len(groups), float(limits.max))
-        offset, scale = lowest, highest - lowest
-    offset, scale = np.broadcast_to(offset, len(seen)), np.broadcast_to(scale, len(seen))
+        offset, scale = least, most - least
+    offset, scale = np.broadcast_to(offset, len(least)), np.broadcast_to(scale, len(least))
     # A channel that is the same everywhere (an opaque image's alpha) comes back exactly, whatever the networks say.
     constant = least == most
     scale = np.where(constant, 0.0, np.where(scale > np.finfo(np.float64).tiny, scale, 1.0))

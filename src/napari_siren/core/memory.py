@@ -66,9 +66,22 @@ def plan_fit(spatial_shape: Sequence[int], channels: int, config: FitConfig) -> 
         tile = _tile_for_budget(spatial_shape, channels, shape.parameters, config.parameters_per_value)
     else:
         tile = config.tile
-    tiling = Tiling.cut(spatial_shape, tile, config.overlap)
+    return plan_tiles(Tiling.cut(spatial_shape, tile, config.overlap), shape, config)
+
+
+def plan_tiles(tiling: Tiling, shape: SirenShape, config: FitConfig) -> Plan:
+    """Lay out a fit of tiles that are cut already.
+
+    Parameters
+    ----------
+    tiling, shape
+        The tiles and the network of each.
+    config
+        The settings.
+    """
+    dimensions, channels = shape.inputs, shape.outputs
     samples = math.prod(tiling.tile_shape)
-    values = math.prod(spatial_shape) * channels
+    values = math.prod(tiling.shape) * channels
     data = 2 * 4 * tiling.count * samples * (channels + 1) + _VALUE_BYTES * values
     parameters = 4 * tiling.count * shape.parameters * 7
     sines = (2 * shape.hidden_layers + 2) * shape.hidden_features * 4
@@ -94,7 +107,8 @@ def check_memory(plan: Plan, bound: int) -> None:
         raise DeviceError(
             f"this fit needs about {_megabytes(plan.total)} MB ({_megabytes(plan.data)} for the samples, "
             f"{_megabytes(plan.parameters)} for the networks) and may use {_megabytes(bound)}. Free memory, raise "
-            "max_memory or memory_fraction, lower parameters_per_value, or fit the image in parts."
+            "max_memory or memory_fraction, lower parameters_per_value, or fit the image block by block (`fit_blocks`, "
+            "or on the command line a name for the result that ends in .ome.zarr)."
         )
 
 
@@ -110,7 +124,8 @@ def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
     if 2 * size > free:
         raise InputError(
             f"an image of {' x '.join(map(str, shape))} pixels takes {size / 1e9:.1f} GB, too much for the "
-            f"{free / 1e9:.1f} GB of memory that are free. Choose a lower resolution, or render it region by region."
+            f"{free / 1e9:.1f} GB of memory that are free. Choose a lower resolution, render it region by "
+            "region, or write it block by block, to a name that ends in .ome.zarr."
         )
 
 

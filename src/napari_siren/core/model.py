@@ -7,9 +7,11 @@ rollback or an optimiser's step is one operation, and a tile's parameters lie to
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -105,31 +107,41 @@ class Siren:
     omega_0: float
 
     @classmethod
-    def initialise(cls, shape: SirenShape, tiles: int, config: FitConfig, generator: torch.Generator) -> Siren:
+    def initialise(cls, shape: SirenShape, tiles: int | Sequence[int], config: FitConfig, seed: int) -> Siren:
         """Draw networks as in Sitzmann et al. 2020, section 3.2 and supplement 1.
 
         With "unit" coordinates: first layer U(-1/n, 1/n), the others U(-sqrt(6/n)/omega_0, sqrt(6/n)/omega_0), n the
         layer's inputs; biases U(-1/sqrt(n), 1/sqrt(n)). With "pixel" coordinates the first layer's frequencies are
         drawn from U(-band, band) in radians per pixel instead, its phases from U(-pi, pi).
+
+        Parameters
+        ----------
+        shape, config
+            Of the networks.
+        tiles
+            How many, or their numbers: what a tile starts from depends on its number and the seed alone.
+        seed
+            Of the draw.
         """
-        theta = torch.zeros(tiles, shape.parameters)
+        bounds = torch.zeros(1, shape.parameters)
         pixel = config.coordinates == "pixel"
-
-        def uniform(view: Tensor, bound: float) -> None:
-            view.copy_(torch.empty(view.shape).uniform_(-bound, bound, generator=generator))
-
-        for index, (weight, bias) in enumerate(zip(shape.weights(theta), shape.biases(theta), strict=True)):
+        for index, (weight, bias) in enumerate(zip(shape.weights(bounds), shape.biases(bounds), strict=True)):
             into = weight.shape[2]
             if index == 0:
-                uniform(weight, config.band / config.omega_0 if pixel else 1 / into)
-                uniform(bias, math.pi / config.omega_0 if pixel else 1 / math.sqrt(into))
+                weight.fill_(config.band / config.omega_0 if pixel else 1 / into)
+                bias.fill_(math.pi / config.omega_0 if pixel else 1 / math.sqrt(into))
             elif index < shape.hidden_layers:
-                uniform(weight, config.weight_scale * math.sqrt(6 / into) / config.omega_0)
-                uniform(bias, 1 / math.sqrt(into))
+                weight.fill_(config.weight_scale * math.sqrt(6 / into) / config.omega_0)
+                bias.fill_(1 / math.sqrt(into))
             elif not config.standardise:
-                uniform(weight, math.sqrt(6 / into) / config.omega_0)
-                uniform(bias, 1 / math.sqrt(into))
-        return cls(shape, theta, config.omega_0)
+                weight.fill_(math.sqrt(6 / into) / config.omega_0)
+                bias.fill_(1 / math.sqrt(into))
+        numbers = range(tiles) if isinstance(tiles, int) else tiles
+        theta = torch.empty(len(numbers), shape.parameters)
+        for row, number in zip(theta, numbers, strict=True):
+            # Where tile 7 starts must not depend on whether tiles 0 to 6 are there.
+            row.uniform_(-1, 1, generator=torch.Generator().manual_seed(_seed_of(seed, number)))
+        return cls(shape, theta.mul_(bounds), config.omega_0)
 
     @property
     def tiles(self) -> int:
@@ -200,3 +212,8 @@ class Siren:
         if self.omega_0 != 1:
             pairs[:-1] = [(self.omega_0 * weight, self.omega_0 * bias) for weight, bias in pairs[:-1]]
         return pairs
+
+
+def _seed_of(seed: int, number: int) -> int:
+    """Give a seed for each pair of numbers, so that neighbours have nothing in common."""
+    return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])

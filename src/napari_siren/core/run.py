@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -16,11 +17,12 @@ from napari_siren.core.clock import Stopwatch
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import is_out_of_memory
 from napari_siren.core.field import Field
-from napari_siren.core.image import Samples
+from napari_siren.core.geometry import Tiling
+from napari_siren.core.image import ImageFormat, Samples
 from napari_siren.core.looks import Looks
-from napari_siren.core.memory import Plan, check_memory, memory_bound, plan_fit
+from napari_siren.core.memory import Plan, check_memory, memory_bound, plan_fit, plan_tiles
 from napari_siren.core.metrics import measure, psnr_of
-from napari_siren.core.model import Siren
+from napari_siren.core.model import Siren, SirenShape
 from napari_siren.core.optim import Optimizer, schedule
 from napari_siren.core.progress import History, Progress
 from napari_siren.core.targets import Batch, Targets
@@ -45,6 +47,22 @@ _FREE_SETTINGS = {
     "max_memory",
     "memory_fraction",
 }
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which of the tiles of an image, too large for memory, a run is to fit.
+
+    Parameters
+    ----------
+    tiling
+        The tiles, in the pixels of the samples that are there.
+    numbers
+        int64, (tiles,): which they are among the tiles of the whole image. Their random start depends on that.
+    """
+
+    tiling: Tiling
+    numbers: npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,7 @@ class State:
 
 
 class Run:
-    """A fit in progress.
+    """A fit in progress. Constant tiles, which are right from the start, have no part in it.
 
     Parameters
     ----------
@@ -82,22 +100,36 @@ class Run:
         What to fit, how, where, and from which random start.
     state
         Of an earlier run with the same image and the same networks, to go on from.
+    part
+        Where the samples are but a part of an image: the tiles to fit.
     """
 
     def __init__(
-        self, samples: Samples, config: FitConfig, device: torch.device, seed: int, state: State | None = None
+        self,
+        samples: Samples,
+        config: FitConfig,
+        device: torch.device,
+        seed: int,
+        state: State | None = None,
+        part: Part | None = None,
     ) -> None:
         self.samples, self.config, self.device, self.seed = samples, config, device, seed
         self.history = History()
         layout = samples.format
         bound = memory_bound(config, device)
         self.fingerprint = fingerprint(samples, config)
-        self.plan: Plan = plan_fit(layout.spatial_shape, layout.channels, config)
+        self.plan = _plan_of(layout, config, part)
         check_memory(self.plan, bound)
-        self.targets = Targets.of(samples, self.plan.tiling, config)
-        generator = torch.Generator().manual_seed(seed)
-        tiles = self.plan.tiling.count
-        self.siren = Siren.initialise(self.plan.shape, tiles, config, generator).to(device)
+        whole = Targets.of(samples, self.plan.tiling, config)
+        self.offset, self.scale = whole.offset.to(device), whole.scale.to(device)
+        self.idle = not len(whole.busy)
+        # A run needs a tile, be there something to learn or not.
+        self.busy = whole.busy if len(whole.busy) else torch.arange(1)
+        self.targets = whole if len(self.busy) == len(whole.values) else whole.pick(self.busy)
+        del whole
+        numbers = self.busy.numpy() if part is None else part.numbers[self.busy.numpy()]
+        tiles = len(numbers)
+        self.siren = Siren.initialise(self.plan.shape, numbers.tolist(), config, seed).to(device)
         self.engine = choose_engine(
             config.engine,
             device,
@@ -184,9 +216,9 @@ class Run:
         return self.field(Siren(self.siren.shape, theta, self.siren.omega_0))
 
     def field(self, siren: Siren | None = None) -> Field:
-        """Give the field of some weights; of the mean weights, whose memory it shares, where none are given."""
-        offset, scale = self.targets.offset.to(self.device), self.targets.scale.to(self.device)
-        blend = Blend(siren or self.mean, self.plan.tiling, offset, scale, self.targets.coordinate_scale)
+        """Give the field of some weights; of the mean weights, whose memory it may share, where none are given."""
+        everywhere = self._everywhere(siren or self.mean)
+        blend = Blend(everywhere, self.plan.tiling, self.offset, self.scale, self.targets.coordinate_scale)
         samples_per_pixel = self.config.subsamples if self.config.sees_area else 1
         # Apple's GPUs have no float64, which positions need.
         blend = blend.to("cpu") if self.device.type == "mps" else blend
@@ -211,6 +243,14 @@ class Run:
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in self._tensors().items()}
         tensors["looks"] = self.looks.state()
         return State(self.step_count, self.seconds, self.seed, self.expected_mse, self.fingerprint, tensors)
+
+    def _everywhere(self, siren: Siren) -> Siren:
+        """Give the networks of all tiles, nothing for the constant ones, from those of the busy."""
+        if len(self.busy) == self.plan.tiling.count:
+            return siren
+        theta = torch.zeros(self.plan.tiling.count, siren.shape.parameters, device=self.device)
+        theta[self.busy.to(self.device)] = siren.theta
+        return Siren(siren.shape, theta, siren.omega_0)
 
     def _block_bytes(self, bound: int) -> int:
         """Bound for a block: a share of what is left, since some temporary arrays of its size come and go."""
@@ -317,6 +357,14 @@ class Run:
         self.step_count = state.step
         self.expected_mse = state.expected_mse
         self.history.events.append((state.step, "resumed"))
+
+
+def _plan_of(layout: ImageFormat, config: FitConfig, part: Part | None) -> Plan:
+    if part is None:
+        return plan_fit(layout.spatial_shape, layout.channels, config)
+    dimensions = len(layout.spatial_shape)
+    shape = SirenShape(dimensions, layout.channels, config.hidden_layers, config.hidden_features)
+    return plan_tiles(part.tiling, shape, config)
 
 
 def fingerprint(samples: Samples, config: FitConfig) -> str:

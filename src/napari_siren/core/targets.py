@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -20,6 +20,8 @@ from napari_siren.core.noise import noise_level
 
 # Standard deviation of a tile's targets once it has its own scale.
 _SPREAD = 0.5
+# A tile of which no pixel is further from its mean, in normalised values, is constant.
+_NOTHING = 1e-6
 _VARIATION_PER_NOISE = 0.1
 _LEAST_VARIATION = 2e-3
 
@@ -57,6 +59,8 @@ class Targets:
         (tiles, pixels of a tile): the window, and 0 where a pixel is missing or held out.
     offset, scale
         (tiles, channels), (tiles, 1): normalised value = offset + scale * output.
+    total
+        Sum of the weights of all tiles, times the channels.
     """
 
     samples: Samples
@@ -66,6 +70,7 @@ class Targets:
     weight: Tensor
     offset: Tensor
     scale: Tensor
+    total: float
 
     @classmethod
     def of(cls, samples: Samples, tiling: Tiling, config: FitConfig) -> Targets:
@@ -89,7 +94,21 @@ class Targets:
             spread = (values.square().mean(dim=1) * share).sum(dim=1, keepdim=True).sqrt()
             scale = torch.where(spread > 1e-9, spread / _SPREAD, 1.0)
             values /= scale[:, :, None]
-        return cls(samples, tiling, config, values, weight, offset, scale)
+        weights = max(1e-12, float(weight.sum(dtype=torch.float64))) * values.shape[1]
+        return cls(samples, tiling, config, values, weight, offset, scale, weights)
+
+    @cached_property
+    def busy(self) -> Tensor:
+        """Indices of the tiles that have something to learn, int64: a constant one is its own mean from the start."""
+        if not self.config.standardise:
+            return torch.arange(len(self.values))
+        missed = (self.values * self.scale[:, :, None]).abs().amax(dim=1) * (self.weight > 0)
+        return torch.nonzero(missed.amax(dim=1) > _NOTHING)[:, 0]
+
+    def pick(self, tiles: Tensor) -> Targets:
+        """Give those of some tiles."""
+        values, weight, offset, scale = (t[tiles] for t in (self.values, self.weight, self.offset, self.scale))
+        return replace(self, values=values, weight=weight, offset=offset, scale=scale)
 
     @property
     def coordinate_scale(self) -> tuple[float, ...]:
@@ -128,22 +147,21 @@ class Targets:
     def _observed_loss(self, device: torch.device) -> ObservedLoss:
         variation = self.config.total_variation
         if variation == "auto":
-            noise = noise_level(self.samples.values, self.samples.observed & ~self.samples.heldout)
-            variation = max(_LEAST_VARIATION, _VARIATION_PER_NOISE * noise)
+            variation = variation_for(noise_level(self.samples.values, self.samples.observed & ~self.samples.heldout))
         weights = torch.full((len(self.values),), float(variation), device=device) / self.scale[:, 0].to(device)
         data = self._squared_loss(slice(None), device)
         return ObservedLoss(data, self.tiling.tile_shape, self.config.subsamples, weights)
 
     def mean_square(self, losses: Tensor) -> float:
         """Mean squared error of the normalised values, from the loss of each tile."""
-        return float((losses * self._square_scale.to(losses.device)).sum()) / self._total
+        return float((losses * self._square_scale.to(losses.device)).sum()) / self.total
 
     def expected_mse(self, losses: Tensor) -> float:
         """Mean squared error to expect of the reconstruction, rounded where it is integers, in the image's units."""
         layout = self.samples.format
-        share = self.weight.sum(dim=1).double().numpy() * layout.channels / self._total
+        share = self.weight.sum(dim=1).double().numpy() * layout.channels / self.total
         square = losses.cpu().double().numpy() * self._square_scale.double().numpy() * self._unit_square
-        mse = square / np.maximum(share * self._total, 1e-12)
+        mse = square / np.maximum(share * self.total, 1e-12)
         if np.issubdtype(self.samples.image.dtype, np.integer):
             mse = expected_rounded_mse(mse)
         return float((share * mse).sum())
@@ -168,9 +186,10 @@ class Targets:
     def _square_scale(self) -> Tensor:
         return self.scale[:, 0].square()
 
-    @cached_property
-    def _total(self) -> float:
-        return max(1e-12, float(self.weight.sum(dtype=torch.float64))) * self.values.shape[1]
+
+def variation_for(noise: float) -> float:
+    """Weight of the prior of total variation that suits an image's noise, in units of its normalised values."""
+    return max(_LEAST_VARIATION, _VARIATION_PER_NOISE * noise)
 
 
 def _filled(values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:

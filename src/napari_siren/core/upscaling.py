@@ -218,7 +218,7 @@ class Upscaling:
 
 
 def learned_part(state: State) -> State:
-    """Give of a state, which holds the optimiser's, too, what a fit of an alike image begins with: a small part of it."""
+    """Give of a state only what a fit of an alike image begins with, which is a small part of it."""
     return replace(state, tensors={name: t for name, t in state.tensors.items() if name.startswith(_NETWORK)})
 
 
@@ -259,7 +259,12 @@ def _part(state: State, prefix: str) -> dict[str, Tensor]:
 
 def image_noise(samples: Samples) -> float:
     """Give what of the noise that was estimated is more than texture may be."""
-    return math.sqrt(max(0.0, noise_level(samples.values, samples.observed) ** 2 - _TEXTURE**2))
+    return above_texture(noise_level(samples.values, samples.observed))
+
+
+def above_texture(noise: float) -> float:
+    """Give what of an estimated standard deviation of noise, in normalised values, is more than texture may be."""
+    return math.sqrt(max(0.0, noise**2 - _TEXTURE**2))
 
 
 def as_samples(layout: ImageFormat, values: np.ndarray) -> Samples:
@@ -270,7 +275,4 @@ def as_samples(layout: ImageFormat, values: np.ndarray) -> Samples:
     )
     shape = layout.from_channels_first(values).shape
     fine = ImageFormat(layout.axes, shape, "float32", spacing, layout.offset, layout.scale)
-    column = (slice(None), *(None,) * len(sizes))
-    units = values * np.array(layout.scale, dtype=np.float32)[column] + np.array(layout.offset, np.float32)[column]
-    everywhere = np.ones(sizes, dtype=np.bool_)
-    return Samples(fine.from_channels_first(units), np.ascontiguousarray(values), everywhere, ~everywhere, fine)
+    return Samples.of_values(np.ascontiguousarray(values), fine)

@@ -72,7 +72,7 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def make_siren(shape: SirenShape, tiles: int = 3, omega_0: float = 1.0, seed: int = 0) -> Siren:
     config = FitConfig(standardise=False, omega_0=omega_0, weight_scale=1.0, band=0.7)
-    return Siren.initialise(shape, tiles, config, torch.Generator().manual_seed(seed))
+    return Siren.initialise(shape, tiles, config, seed)
 
 
 def make_coordinates(shape: SirenShape, samples: int, tiles: int) -> Tensor:
