@@ -1,4 +1,4 @@
-"""The command line: `napari-siren fit`, `upscale`, `flatten`, `blend`, `render`, `info`, `doctor`."""
+"""The command line: `napari-siren fit`, `upscale`, `batch`, `flatten`, `blend`, `render`, `info`, `doctor`."""
 
 from __future__ import annotations
 
@@ -172,6 +172,61 @@ def upscale(
         sources.write_image(uncertainty, expected, names, finer, picture.unit)
         if not quiet:
             console.show_file(uncertainty, expected.shape)
+
+
+@app.command()
+def batch(
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, 'patterns/**/*.tif'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results and the report.")],
+    scale: _Scale = "2",
+    preset: Annotated[str, typer.Option(help="upscale, faithful, fast or paper.")] = "upscale",
+    axes: _Axes = None,
+    spacing: _Spacing = None,
+    frames: Annotated[str, typer.Option(help="whole, or each: a time series frame by frame.")] = "whole",
+    format: Annotated[str, typer.Option(help="auto, png, tif, ome.tif, ome.zarr or npy.")] = "auto",
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler: tcp://host:8786.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Processes on this machine; else as many as suit it.")] = None,
+    device: _Device = "auto",
+    seed: _Seed = 0,
+    max_seconds: _Seconds = None,
+    max_steps: _Steps = None,
+    changes: _Set = None,
+    resume: Annotated[bool, typer.Option(help="Leave out what was done before with the same settings.")] = True,
+    warm_start: Annotated[bool, typer.Option(help="Start images that are alike from the first of them.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what there is to do.")] = False,
+    quiet: _Quiet = False,
+) -> None:
+    """Upscale many images on all cores, or on a cluster; write them, a manifest, and a report with pictures.
+
+    Run again it goes on where it was. The exit status is 1 where an image failed.
+    """
+    from napari_siren import arguments, console
+    from napari_siren.batch import batch as run
+
+    with console.BatchBars(quiet or dry_run) as bars:
+        report = run(
+            inputs,
+            out,
+            arguments.scale_of("--scale", scale) or 1.0,
+            preset,
+            axes=axes,
+            spacing=arguments.scale_of("--spacing", spacing),
+            frames=cast(Any, frames),
+            format=cast(Any, format),
+            scheduler=scheduler,
+            workers=workers,
+            device=device,
+            seed=seed,
+            resume=resume,
+            dry_run=dry_run,
+            warm_start=warm_start,
+            on_progress=bars.show,
+            **arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps),
+        )
+    if not quiet:
+        console.show_batch(report)
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

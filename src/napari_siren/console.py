@@ -22,9 +22,12 @@ from napari_siren.figures import value_unit
 from napari_siren.report import describe
 
 if TYPE_CHECKING:
+    from napari_siren.batch import BatchProgress
+    from napari_siren.batch_report import BatchReport
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
+    from napari_siren.manifest import Entry
     from napari_siren.out_of_core import BlockProgress, BlocksResult
 
 _CHECKPOINT_SECONDS = 60.0
@@ -165,6 +168,70 @@ def show_model(result: FitResult, path: Path) -> None:
         ("image's SHA-256", str(told.get("data_sha256"))),
     ]
     show_rows(rows)
+
+
+class BatchBars:
+    """A line for each image that is being fitted, one for all, and one that stays for each that has ended.
+
+    Parameters
+    ----------
+    quiet
+        Show nothing.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        text = TextColumn("{task.description}", markup=False)
+        console = Console(stderr=True, highlight=False)
+        self._bar = Bar(text, BarColumn(), TextColumn("{task.fields[state]}"), console=console, disable=quiet)
+        self._quiet = quiet
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> BatchBars:
+        self._all = self._bar.add_task("all", total=None, state="")
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar.live.is_started:
+            self._bar.stop()
+
+    def show(self, progress: BatchProgress) -> None:
+        """Show how far a batch is."""
+        if self._quiet:
+            return
+        self._bar.start()
+        job, entry = progress.job, progress.entry
+        counted = f"{progress.finished}/{progress.total}"
+        self._bar.update(self._all, total=progress.total, completed=progress.finished, state=counted)
+        if progress.state == "begun":
+            return
+        if entry is None:
+            if job not in self._tasks:
+                self._tasks[job] = self._bar.add_task(job, total=1.0, state="")
+            self._bar.update(self._tasks[job], completed=progress.share)
+            return
+        if job in self._tasks:
+            self._bar.remove_task(self._tasks.pop(job))
+        self._bar.console.print(Text(f"{progress.state}  {job}  {_outcome(entry)}"), soft_wrap=True)
+
+
+def show_batch(report: BatchReport) -> None:
+    """Print what a batch has done, or, of a dry run, what there is to do."""
+    if report.path is None:
+        for name in report.planned:
+            _say(f"to do  {name}")
+        for entry in report.failed:
+            _say(f"failed  {entry.job}  {_outcome(entry)}")
+    counts = {"failed": report.failed, "done": report.done, "done before": report.skipped, "to do": report.planned}
+    _say(", ".join(f"{len(entries)} {name}" for name, entries in counts.items() if entries) or "nothing to do")
+    if report.path is not None:
+        _say(f"Report: {report.path}")
+
+
+def _outcome(entry: Entry) -> str:
+    if entry.status == "failed":
+        return entry.reason or ""
+    psnr = entry.metrics.get("psnr")
+    return f"{'' if psnr is None else _decibels(psnr) + '  '}{entry.seconds:.1f} s"
 
 
 def show_rows(rows: Iterable[tuple[str, str]]) -> None:

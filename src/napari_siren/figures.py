@@ -156,7 +156,7 @@ def overview_figure(result: FitResult) -> Figure:
     samples = samples_of(result)
     view = View(samples.format)
     image = view.picture(samples.image)
-    limits = _limits(view, image)
+    limits = limits_of(view, image)
     figure = _padded(13, 8.4)
     panels: list[Axes] = figure.subplots(2, 3).ravel().tolist()
     _draw(panels[0], image, limits, view.aspect, f"image{view.picture_note}")
@@ -214,6 +214,27 @@ def busiest_window(plane: npt.NDArray[Any]) -> tuple[tuple[int, int], tuple[int,
     return first, second
 
 
+def limits_of(view: View, picture: npt.NDArray[Any]) -> Limits:
+    """Give black and white of each channel: of a photograph 0 and 255, otherwise all but the outermost 0.1 %."""
+    if view.is_photo:
+        return np.zeros(len(picture)), np.full(len(picture), 255.0)
+    low, high = np.nanpercentile(picture.astype(np.float64), (0.1, 99.9), axis=(1, 2))
+    return low, np.where(high > low, high, low + 1)
+
+
+def as_shown(picture: npt.NDArray[Any], limits: Limits) -> npt.NDArray[np.float64]:
+    """Give a picture between 0, black, and 1, white: (rows, columns), or (rows, columns, 3) of three channels."""
+    low, high = (v[:, np.newaxis, np.newaxis] for v in limits)
+    shown = np.nan_to_num(np.clip((picture.astype(np.float64) - low) / (high - low), 0, 1))
+    return np.moveaxis(shown, 0, -1) if len(shown) == 3 else shown[0]
+
+
+def error_limit(mean: npt.NDArray[Any]) -> float:
+    """Give the error that has the last colour: all but the strongest 0.1 % are below."""
+    strength = np.abs(mean)
+    return float(np.percentile(strength, 99.9)) or float(strength.max()) or 1.0
+
+
 def describe_metrics(metrics: Metrics, dtype: npt.DTypeLike) -> str:
     """Say how close the reconstruction is, in one line."""
     parts = ["every value right" if math.isinf(metrics.psnr) else f"PSNR {metrics.psnr:.2f} dB"]
@@ -243,20 +264,9 @@ def _padded(width: float, height: float) -> Figure:
     return figure
 
 
-def _limits(view: View, picture: npt.NDArray[Any]) -> Limits:
-    """Give black and white of each channel: of a photograph 0 and 255, otherwise all but the outermost 0.1 %."""
-    if view.is_photo:
-        return np.zeros(len(picture)), np.full(len(picture), 255.0)
-    low, high = np.nanpercentile(picture.astype(np.float64), (0.1, 99.9), axis=(1, 2))
-    return low, np.where(high > low, high, low + 1)
-
-
 def _draw(axes: Axes, picture: npt.NDArray[Any], limits: Limits, aspect: Aspect, title: str) -> None:
     """Draw three channels as colours, one in grey."""
-    low, high = (v[:, np.newaxis, np.newaxis] for v in limits)
-    shown = np.nan_to_num(np.clip((picture.astype(np.float64) - low) / (high - low), 0, 1))
-    pixels = np.moveaxis(shown, 0, -1) if len(shown) == 3 else shown[0]
-    axes.imshow(pixels, cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+    axes.imshow(as_shown(picture, limits), cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.set_title(title, fontsize=10)
 
@@ -264,8 +274,7 @@ def _draw(axes: Axes, picture: npt.NDArray[Any], limits: Limits, aspect: Aspect,
 def _draw_error(figure: Figure, axes: Axes, view: View, plane: npt.NDArray[Any]) -> None:
     """Draw the mean error of the channels, symmetrically about 0; the strongest 0.1 % share the last colour."""
     mean = plane.mean(axis=0)
-    most = float(np.abs(mean).max())
-    limit = float(np.percentile(np.abs(mean), 99.9)) or most or 1.0
+    most, limit = float(np.abs(mean).max()), error_limit(mean)
     drawn = axes.imshow(mean, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=view.aspect, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.set_title(f"error{view.mean_note}", fontsize=10)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib.resources
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import check_axes
+from napari_siren.core.image import check_axes, guess_axes
 from napari_siren.errors import InputError, SirenError
 from napari_siren.files import check_folder_free, check_writable, written_aside
-from napari_siren.ome_zarr import is_zarr, open_ome_zarr, write_ome_zarr
-from napari_siren.tiff import MAGIC, read_tiff, write_tiff
+from napari_siren.ome_zarr import ZarrImage, is_zarr, open_ome_zarr, write_ome_zarr
+from napari_siren.tiff import MAGIC, outline_tiff, read_tiff, write_tiff
 
 # What each kind of file can hold: numbers of channels for each dtype, in two dimensions; None is anything.
 _HOLDS: dict[str, dict[str, tuple[int, ...]] | None] = {
@@ -62,12 +63,36 @@ class Picture:
     channel_names: tuple[str, ...] | None = None
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a file holds, told without reading its pixels.
+
+    Parameters
+    ----------
+    shape, dtype, axes
+        Of the image, or of each of its frames.
+    spacing
+        As in `Picture`.
+    frames
+        Number of frames where they were asked for; None where the file has no time.
+    interval
+        Time between frames and its unit; None where the file does not tell.
+    """
+
+    shape: tuple[int, ...]
+    dtype: str
+    axes: str
+    spacing: tuple[float, ...] | None = None
+    frames: int | None = None
+    interval: tuple[float, str] | None = None
+
+
 def sample_path() -> Path:
     """Path of the photograph that comes with the package, 768 x 512 RGB."""
     return Path(str(importlib.resources.files("napari_siren"))) / "samples" / "kodim23.png"
 
 
-def read_image(path: str | Path, axes: str | None = None) -> Picture:
+def read_image(path: str | Path, axes: str | None = None, frame: int | None = None) -> Picture:
     """Read an image; of a file with several, the first.
 
     Parameters
@@ -77,6 +102,8 @@ def read_image(path: str | Path, axes: str | None = None) -> Picture:
         that Pillow reads; told by its content.
     axes
         What to take its axes for, one letter each, in place of what the file says.
+    frame
+        Of a time series (TIFF, OME-Zarr), which frame to read, and no other.
 
     Raises
     ------
@@ -85,18 +112,61 @@ def read_image(path: str | Path, axes: str | None = None) -> Picture:
     """
     path = Path(path)
     if is_zarr(path):
-        return open_zarr(path, axes)
-    start = _first_bytes(path)
-    try:
+        return open_zarr(path, axes, frame=frame)
+    with _as_input_errors(path):
+        start = _first_bytes(path)
         if start.startswith(MAGIC):
-            array, names, spacing, unit = read_tiff(path, axes)
-            return Picture(array, names, spacing, unit, path)
+            array, told = read_tiff(path, axes, frame)
+            return Picture(array, told.axes, told.spacing, told.unit, path, told.channel_names)
         if start.startswith(_NPY_MAGIC):
             array = np.load(path, allow_pickle=False)
             return Picture(array, axes and check_axes(axes, array.shape), None, None, path)
-        array = _read_by_pillow(path, start)
+        with _opened_by_pillow(path, start) as (file, colours):
+            array = file.read(index=0, rotate=True, mode=colours)
         names = check_axes(axes or "YXC"[: array.ndim], array.shape)
         return Picture(array, names, None, None, path)
+
+
+def outline_image(path: str | Path, axes: str | None = None, *, each: bool = False) -> Outline:
+    """Tell what an image is, without reading its pixels where its kind allows that.
+
+    Parameters
+    ----------
+    path, axes
+        As in `read_image`.
+    each
+        Whether to tell of the frames of a time series, in place of the whole.
+
+    Raises
+    ------
+    InputError
+        As `read_image`; content that is damaged further on comes to light only when it is read.
+    """
+    path = Path(path)
+    if is_zarr(path):
+        whole = open_ome_zarr(path)
+        time = _time_of(whole, axes) if each else -1
+        image = open_zarr(path, axes, frame=0 if each else None)
+        frames = None if time < 0 else whole.array.shape[time]
+        return Outline(image.array.shape, image.array.dtype.name, image.axes or "", image.spacing, frames)
+    with _as_input_errors(path):
+        start = _first_bytes(path)
+        if start.startswith(MAGIC):
+            told = outline_tiff(path, axes, each=each)
+            return Outline(told.shape, told.dtype.name, told.axes, told.spacing, told.frames, told.interval)
+        if start.startswith(_NPY_MAGIC):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            return Outline(array.shape, array.dtype.name, check_axes(axes or guess_axes(array.shape), array.shape))
+        with _opened_by_pillow(path, start) as (file, colours):
+            told = file.properties(index=0)
+        shape = (*told.shape[:2], 3) if colours else told.shape
+        return Outline(shape, told.dtype.name, check_axes(axes or "YXC"[: len(shape)], shape))
+
+
+@contextmanager
+def _as_input_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
     except SirenError:
         raise
     except MemoryError:
@@ -107,7 +177,7 @@ def read_image(path: str | Path, axes: str | None = None) -> Picture:
         raise InputError(f"{path} cannot be read as an image: {error or type(error).__name__}.{hint}") from error
 
 
-def open_zarr(path: str | Path, axes: str | None = None, level: int = 0) -> Picture:
+def open_zarr(path: str | Path, axes: str | None = None, level: int = 0, frame: int | None = None) -> Picture:
     """Open an OME-Zarr image lazily.
 
     Parameters
@@ -116,6 +186,8 @@ def open_zarr(path: str | Path, axes: str | None = None, level: int = 0) -> Pict
         As in `read_image`.
     level
         Of the pyramid: 0 is the finest.
+    frame
+        Of a time series, which frame; None takes all there is.
 
     Raises
     ------
@@ -123,8 +195,17 @@ def open_zarr(path: str | Path, axes: str | None = None, level: int = 0) -> Pict
         As `read_image`, or there is no such level.
     """
     image = open_ome_zarr(path, level)
-    names = check_axes(axes or image.axes, image.array.shape)
-    return Picture(image.array, names, image.spacing, image.unit, Path(path), image.channel_names)
+    array, names, time = image.array, axes or image.axes, -1 if frame is None else _time_of(image, axes)
+    if time >= 0:
+        array = array[(slice(None),) * time + (frame,)]
+        names = names if len(names) == array.ndim else names[:time] + names[time + 1 :]
+    names = check_axes(names, array.shape)
+    return Picture(array, names, image.spacing, image.unit, Path(path), image.channel_names)
+
+
+def _time_of(image: ZarrImage, axes: str | None) -> int:
+    """Find the axis of time; axes that were given are those of the file, or of a frame."""
+    return (axes if axes is not None and len(axes) == image.array.ndim else image.axes).upper().find("T")
 
 
 def write_image(
@@ -133,6 +214,8 @@ def write_image(
     axes: str,
     spacing: Sequence[float] | None = None,
     unit: str | None = None,
+    channel_names: Sequence[str] | None = None,
+    interval: tuple[float, str] | None = None,
 ) -> Path:
     """Write an image, aside first and then moved into place. The name's ending tells the kind of file.
 
@@ -141,7 +224,10 @@ def write_image(
     path
         .png, .jpg, .tif (ImageJ's kind where it can hold the data, else OME-TIFF), .ome.tif, .npy, .ome.zarr.
     array, axes, spacing, unit
-        As in `Picture`; only TIFF and OME-Zarr hold spacing and unit. .npy takes any array, and no axes.
+        As in `Picture`; only TIFF and OME-Zarr hold spacing, unit and T, an axis of frames. .npy takes any array, and
+        no axes.
+    channel_names, interval
+        As in `Picture` and `Outline`; only OME-TIFF holds both, OME-Zarr the first.
 
     Raises
     ------
@@ -154,13 +240,14 @@ def write_image(
     check_kind(path, array.dtype, axes, array.shape)
     kind = path.suffix.lower()
     if kind == ".zarr":
-        return write_ome_zarr(path, array, axes, spacing, unit)
+        return write_ome_zarr(path, array, axes, spacing, unit, channel_names)
     with written_aside(path) as aside:
         if kind == ".npy":
             with aside.open("wb") as file:
                 np.save(file, array, allow_pickle=False)
         elif _HOLDS[kind] is None:
-            write_tiff(aside, array, axes, spacing, unit, ome=".ome" in [s.lower() for s in path.suffixes])
+            ome = ".ome" in [s.lower() for s in path.suffixes]
+            write_tiff(aside, array, axes, spacing, unit, ome=ome, channel_names=channel_names, interval=interval)
         else:
             options: dict[str, Any] = {} if kind == ".png" else {"quality": 95}
             iio.imwrite(aside, _as_plane(array, axes), plugin="pillow", extension=kind, **options)
@@ -223,7 +310,9 @@ def _first_bytes(path: Path) -> bytes:
     return start
 
 
-def _read_by_pillow(path: Path, start: bytes) -> npt.NDArray[Any]:
+@contextmanager
+def _opened_by_pillow(path: Path, start: bytes) -> Iterator[tuple[Any, str | None]]:
+    """Give the file of a picture, and the colours to turn it into where its own are others than red, green, blue."""
     # Pillow would cut such colours down to 8 bits without a word.
     if start.startswith(_PNG_MAGIC) and len(start) > 25 and start[24] == 16 and start[25] in (2, 4, 6):
         raise InputError(f"{path} has colours of 16 bits, which are not read from PNG. Save it as TIFF.")
@@ -237,9 +326,7 @@ def _read_by_pillow(path: Path, start: bytes) -> npt.NDArray[Any]:
         frames = file.properties(index=...).n_images or 1
         if frames > 1:
             raise InputError(f"{path} has {frames} frames. Save the one to fit as an image of its own.")
-        other = file.metadata(index=0).get("mode") in _OTHER_COLOURS
-        array: npt.NDArray[Any] = file.read(index=0, rotate=True, mode="RGB" if other else None)
-    return array
+        yield file, "RGB" if file.metadata(index=0).get("mode") in _OTHER_COLOURS else None
 
 
 def _channels(axes: str, shape: Sequence[int]) -> int | None:

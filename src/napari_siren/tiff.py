@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ _OTHER_NAMES = {
 }
 _NO_UNIT = ("", "pixel", "pixels", "reference frame")
 _UNNAMED_AXES = "QI"
+_NOT_SPACE = str.maketrans("", "", "TC")
 _OME_TYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 # The first also for colours.
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
@@ -37,9 +39,33 @@ _IMAGEJ_BYTES = 4_000_000_000
 Sizes = Mapping[str, tuple[float, str | None]]
 
 
-def read_tiff(
-    path: Path, axes: str | None = None
-) -> tuple[npt.NDArray[Any], str, tuple[float, ...] | None, str | None]:
+@dataclass(frozen=True)
+class TiffOutline:
+    """What the first image of a TIFF file is, without its pixels.
+
+    Parameters
+    ----------
+    shape, dtype, axes
+        Of the image, or of each of its frames; axes of one entry are left out.
+    spacing, unit, channel_names
+        None where the file does not tell them.
+    frames
+        Number of frames; None where it was not to be taken frame by frame, or has no time.
+    interval
+        Time between frames and its unit, where the file tells it.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    axes: str
+    spacing: tuple[float, ...] | None
+    unit: str | None
+    channel_names: tuple[str, ...] | None
+    frames: int | None = None
+    interval: tuple[float, str] | None = None
+
+
+def read_tiff(path: Path, axes: str | None = None, frame: int | None = None) -> tuple[npt.NDArray[Any], TiffOutline]:
     """Read the first image of a TIFF file.
 
     Parameters
@@ -48,11 +74,8 @@ def read_tiff(
         The file.
     axes
         What to call the axes that have more than one entry, or all of them; None takes the file's word for it.
-
-    Returns
-    -------
-    array, axes, spacing, unit
-        Without axes of one entry; spacing and unit are None where the file does not tell them.
+    frame
+        Which frame of a time series to read, and no other; None reads all there is, which must have no time.
 
     Raises
     ------
@@ -60,17 +83,16 @@ def read_tiff(
         The file is cut short, or has an axis that is neither space nor channels.
     """
     with tifffile.TiffFile(path) as file:
-        if not len(file.series):
-            raise InputError(f"{path} is a TIFF file without an image. Was it written to the end?")
+        outline, time = _outline(path, file, axes, each=frame is not None)
         series = file.series[0]
-        _check_whole(path, file, series)
-        array, found, sizes = series.asarray(), series.axes, _pixel_sizes(file)
-    if axes is None or len(axes) != array.ndim:
-        kept = [i for i, n in enumerate(array.shape) if n > 1]
-        found = "".join(found[i] for i in kept)
-        array = array.squeeze()
-    names = _name_axes(path, found, array.shape) if axes is None else check_axes(axes, array.shape)
-    return array, names, *_spacing(names, sizes)
+        array = series.asarray() if frame is None or time is None else _one_frame(file, series, time, frame)
+    return array.reshape(outline.shape), outline
+
+
+def outline_tiff(path: Path, axes: str | None = None, *, each: bool = False) -> TiffOutline:
+    """Tell what the first image of a TIFF file is, or each of its frames; parameters and errors as of `read_tiff`."""
+    with tifffile.TiffFile(path) as file:
+        return _outline(path, file, axes, each)[0]
 
 
 def write_tiff(
@@ -81,6 +103,8 @@ def write_tiff(
     unit: str | None,
     *,
     ome: bool = False,
+    channel_names: Sequence[str] | None = None,
+    interval: tuple[float, str] | None = None,
 ) -> None:
     """Write a TIFF that ImageJ opens as it is, or an OME-TIFF where that cannot hold the data.
 
@@ -89,11 +113,13 @@ def write_tiff(
     path
         Where to.
     array, axes, spacing, unit
-        The image; the file's axes are in the order ZCYX, or ZYXC where the last are 3 or 4 colours.
+        The image; the file's axes are in the order TZCYX, or TZYXC where the last are 3 or 4 colours.
     ome
         Whether it is to be an OME-TIFF in any case.
+    channel_names, interval
+        As in `TiffOutline`; only OME-TIFF holds them, names of channels that are not colours.
     """
-    sizes = {} if spacing is None else dict(zip(axes.replace("C", ""), spacing, strict=True))
+    sizes = {} if spacing is None else dict(zip(axes.translate(_NOT_SPACE), spacing, strict=True))
     array, names = _in_order(_as_stored(array), axes)
     colours = names.endswith("S")
     options: dict[str, Any] = {"photometric": "rgb" if colours else "minisblack"}
@@ -108,13 +134,62 @@ def write_tiff(
             options["resolution"] = (1 / sizes.get("X", 1.0), 1 / sizes.get("Y", 1.0))
         tifffile.imwrite(path, array, imagej=True, metadata=metadata, **options)
     elif name in _OME_TYPES:
-        length = unit if unit in _LENGTHS else "reference frame"
-        metadata = {f"PhysicalSize{a}": size for a, size in sizes.items()}
-        metadata |= {f"PhysicalSize{a}Unit": length for a in sizes}
-        tifffile.imwrite(path, array, ome=True, metadata={"axes": names, **metadata}, **options)
+        metadata = {"axes": names, **_ome_metadata(sizes, unit)}
+        if channel_names is not None and "C" in names:
+            metadata["Channel"] = {"Name": list(channel_names)}
+        if interval is not None and "T" in names:
+            metadata |= {"TimeIncrement": interval[0], "TimeIncrementUnit": interval[1]}
+        tifffile.imwrite(path, array, ome=True, metadata=metadata, **options, **_resolution(sizes, unit))
     else:
         metadata = {"axes": names, "pixel_size": sizes, "unit": unit}
         tifffile.imwrite(path, array, metadata=metadata, **options)
+
+
+def _outline(path: Path, file: tifffile.TiffFile, axes: str | None, each: bool) -> tuple[TiffOutline, int | None]:
+    """Tell what the first image is, and which axis of the file is its time."""
+    if not len(file.series):
+        raise InputError(f"{path} is a TIFF file without an image. Was it written to the end?")
+    series = file.series[0]
+    _check_whole(path, file, series)
+    shape, found = series.shape, series.axes
+    kept = [i for i, n in enumerate(shape) if n > 1 or (axes is not None and len(axes) == len(shape))]
+    letters = "".join(found[i] for i in kept) if axes is None or len(axes) != len(kept) else axes.upper()
+    time = kept[_time_axis(letters)] if each and _time_axis(letters) >= 0 else None
+    inner = [i for i in kept if i != time]
+    size = tuple(shape[i] for i in inner)
+    # Axes are those of the file, or of a frame.
+    given = (
+        axes if axes is None or len(axes) != len(kept) else axes.upper().replace("T", "" if time is not None else "T")
+    )
+    own = "".join(a for i, a in zip(kept, letters, strict=True) if i != time)
+    names = _name_axes(path, own, size) if given is None else check_axes(given, size)
+    described = _ome_pixels(file.ome_metadata or "") if file.is_ome else {}
+    channels = dict(zip(names, size, strict=True)).get("C", 1)
+    return TiffOutline(
+        size,
+        series.dtype,
+        names,
+        *_spacing(names, _pixel_sizes(file)),
+        _channel_names(described, channels),
+        None if time is None else shape[time],
+        _interval(described, file.imagej_metadata or {}),
+    ), time
+
+
+def _time_axis(letters: str) -> int:
+    """Find the axis of time: T, or the only one without a name; -1 where there is none."""
+    unnamed = [a for a in letters if a in _UNNAMED_AXES]
+    return letters.find("T") if "T" in letters or len(unnamed) != 1 else letters.index(unnamed[0])
+
+
+def _one_frame(file: tifffile.TiffFile, series: Any, time: int, frame: int) -> npt.NDArray[Any]:
+    """Read one frame, and as little else as the file's layout allows."""
+    pages, frames = len(series.pages), series.shape[time]
+    if series.dataoffset is None and math.prod(series.shape[:time]) == 1 and pages % frames == 0:
+        count = pages // frames
+        return np.asarray(file.asarray(key=slice(frame * count, (frame + 1) * count), series=0))
+    whole = series.asarray(out="memmap" if series.dataoffset is not None else None)
+    return np.array(whole[(slice(None),) * time + (frame,)])
 
 
 def _check_whole(path: Path, file: tifffile.TiffFile, series: Any) -> None:
@@ -155,9 +230,14 @@ def _pixel_sizes(file: tifffile.TiffFile) -> Sizes:
     return {a: (float(size), own.get("unit")) for a, size in sizes.items()}
 
 
-def _ome_sizes(xml: str) -> Sizes:
+def _ome_pixels(xml: str) -> Mapping[str, Any]:
     image = tifffile.xml2dict(xml).get("OME", {}).get("Image", {})
-    pixels = (image[0] if isinstance(image, list) else image).get("Pixels", {})
+    pixels: Mapping[str, Any] = (image[0] if isinstance(image, list) else image).get("Pixels", {})
+    return pixels
+
+
+def _ome_sizes(xml: str) -> Sizes:
+    pixels = _ome_pixels(xml)
     return {
         axis: (float(pixels[f"PhysicalSize{axis}"]), _unit(str(pixels.get(f"PhysicalSize{axis}Unit", "µm"))))
         for axis in SPATIAL_AXES
@@ -174,6 +254,34 @@ def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> Sizes:
         pixels, units = tags[name].value if name in tags and not in_print else (1, 1)
         sizes[axis] = (units / pixels if pixels else math.nan, unit)
     return sizes
+
+
+def _ome_metadata(sizes: Mapping[str, float], unit: str | None) -> dict[str, Any]:
+    length = unit if unit in _LENGTHS else "reference frame"
+    named: dict[str, Any] = {f"PhysicalSize{a}": size for a, size in sizes.items()}
+    return named | {f"PhysicalSize{a}Unit": length for a in sizes}
+
+
+def _resolution(sizes: Mapping[str, float], unit: str | None) -> dict[str, Any]:
+    """Give the pixel size in the words of plain TIFF too, which programs read that know no OME."""
+    if unit not in _LENGTHS or not {"X", "Y"} <= set(sizes):
+        return {}
+    per_cm = tuple(_LENGTHS["cm"] / (_LENGTHS[unit] * sizes[a]) for a in "XY")
+    # A fraction of two integers of 32 bits.
+    return {"resolution": per_cm, "resolutionunit": "CENTIMETER"} if all(1e-6 < n < 1e9 for n in per_cm) else {}
+
+
+def _channel_names(pixels: Mapping[str, Any], channels: int) -> tuple[str, ...] | None:
+    found = pixels.get("Channel", ())
+    names = [channel.get("Name") for channel in (found if isinstance(found, list | tuple) else [found])]
+    return tuple(map(str, names)) if len(names) == channels > 1 and all(names) else None
+
+
+def _interval(pixels: Mapping[str, Any], imagej: Mapping[str, Any]) -> tuple[float, str] | None:
+    if "TimeIncrement" in pixels:
+        return float(pixels["TimeIncrement"]), str(pixels.get("TimeIncrementUnit", "s"))
+    seconds = float(imagej.get("finterval", 0))
+    return (seconds, "s") if 0 < seconds < math.inf else None
 
 
 def _spacing(axes: str, sizes: Sizes) -> tuple[tuple[float, ...] | None, str | None]:
@@ -217,7 +325,7 @@ def _as_stored(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _in_order(array: npt.NDArray[Any], axes: str) -> tuple[npt.NDArray[Any], str]:
     """Bring the axes into the order of TIFF, Y and X always among them; colours are called S."""
     colours = axes.endswith("C") and array.shape[-1] in (3, 4) and array.ndim > 2 and array.dtype != np.bool_
-    order = [a for a in ("ZYXC" if colours else "ZCYX") if a in axes]
+    order = [a for a in ("TZYXC" if colours else "TZCYX") if a in axes]
     array = array.transpose([axes.index(a) for a in order])
     for axis in "XY":
         if axis not in order:

@@ -204,6 +204,11 @@ class Upscaling:
         self.history.events.append((state.step, "resumed"))
 
 
+def learned_part(state: State) -> State:
+    """Give of a state only what a fit of an alike image begins with, which is a small part of it."""
+    return replace(state, tensors={name: t for name, t in state.tensors.items() if name.startswith(_NETWORK)})
+
+
 def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state: State) -> Teacher:
     """Give the network of a fit in a state as `Upscaling.state` gives it.
 

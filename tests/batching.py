@@ -1,0 +1,45 @@
+"""Folders of tiny images, and fits of them that take no time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_siren.batch_plan import Settings
+from napari_siren.sources import write_image
+
+# A fit of milliseconds.
+TINY: dict[str, Any] = {"hidden_features": 8, "hidden_layers": 1, "max_steps": 4, "engine": "plain"}
+AS_OPTIONS = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
+
+
+def settings(scale: Any = 2, **given: Any) -> Settings:
+    """Settings of a tiny fit."""
+    options = {
+        "axes": None,
+        "spacing": None,
+        "frames": "whole",
+        "format": "auto",
+        "warm_start": False,
+        "seed": 0,
+        "device": "cpu",
+    }
+    named = {name: given.pop(name, value) for name, value in options.items()}
+    return Settings.of(scale, given.pop("preset", "fast"), {**TINY, **given}, **named)
+
+
+def photos(folder: Path, count: int, shape: tuple[int, ...] = (20, 24, 3)) -> list[Path]:
+    """Write photographs of noise; give their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    random = np.random.default_rng(0)
+    images = random.integers(0, 256, (count, *shape), dtype=np.uint8)
+    return [write_image(folder / f"{i:02d}.png", image, "YXC") for i, image in enumerate(images)]
+
+
+def movie(path: Path, frames: int = 3) -> Path:
+    """Write a time series with two named channels and a pixel size."""
+    t, c, y, x = np.indices((frames, 2, 12, 16))
+    array = (500 + 100 * t + 200 * c * np.sin(y / 3) + 50 * np.cos(x / 2 + t)).astype(np.uint16)
+    return write_image(path, array, "TCYX", (0.2, 0.1), "µm", ("DAPI", "GFP"), (5.0, "s"))
