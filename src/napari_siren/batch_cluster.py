@@ -106,8 +106,8 @@ def _layout(job: Job) -> tuple[tuple[int, ...], int]:
 
 
 def _fit_bytes(layout: tuple[tuple[int, ...], int], settings: Settings) -> int:
+    from napari_siren.core.lesson import fine_shape, wants_cross_scale
     from napari_siren.core.memory import plan_fit
-    from napari_siren.core.upscaling import fine_shape, wants_cross_scale
 
     shape, channels = layout
     fitted = fine_shape(shape, settings.config) if wants_cross_scale(shape, settings.config) else shape

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_siren.core.noise import noise_level
+from napari_siren.core.noise import NoiseModel, noise_level
 
 
 def everywhere(values: np.ndarray) -> np.ndarray:
@@ -61,3 +61,21 @@ def test_an_image_too_small_to_tell_has_none(shape: tuple[int, ...]) -> None:
 
 def test_an_image_of_missing_pixels_has_none() -> None:
     assert noise_level(np.ones((1, 9, 9), np.float32), np.zeros((9, 9), bool)) == 0
+
+
+@pytest.mark.parametrize(("gain", "read"), [(0.0, 0.1), (0.05, 0.05), (0.2, 0.0)])
+def test_the_noise_of_a_camera_grows_with_the_signal(gain: float, read: float) -> None:
+    rng = np.random.default_rng(0)
+    signal = np.broadcast_to(np.linspace(0.2, 1.0, 160), (160, 160))
+    values = signal + rng.standard_normal(signal.shape) * np.sqrt(gain * signal + read**2)
+    model = NoiseModel.of(values[None].astype(np.float32))
+    for level in (0.3, 0.6, 0.9):
+        found = float(model.variance(np.array(level, np.float32)))
+        assert found == pytest.approx(gain * level + read**2, rel=0.25)
+
+
+def test_an_image_without_noise_has_none_at_any_brightness() -> None:
+    y, x = np.mgrid[:64, :64] / 64
+    model = NoiseModel.of((x * y)[None].astype(np.float32))
+    assert (model.variance(np.linspace(0, 1, 5, dtype=np.float32)) < 1e-6).all()
+    assert NoiseModel.of(np.zeros((1, 8, 8), np.float32)) == NoiseModel(0.0, 0.0, 0.0)
