@@ -129,7 +129,6 @@ class BlockJob:
         StorageError
             Nothing can be written there, or there is unfinished work of another kind.
         """
-        check_folder_free(self.out, is_zarr)
         place, mark = self.keep or self.work / "field", self.work / "job.json"
         if not resume:
             shutil.rmtree(self.work, ignore_errors=True)

@@ -17,8 +17,9 @@ from napari_siren.block_job import BlockJob
 from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import resolve_device
 from napari_siren.core.geometry import RenderGrid
-from napari_siren.core.scan import LazyArray, Scan
+from napari_siren.core.scan import LazyArray, Scan, outline
 from napari_siren.errors import ConfigError
+from napari_siren.files import check_folder_free
 from napari_siren.ngff import Version
 from napari_siren.ome_zarr import is_zarr, open_ome_zarr
 from napari_siren.sources import read_image
@@ -160,12 +161,15 @@ def fit_blocks(
     (96, 128)
     """
     chosen = config or FitConfig.preset(preset, detail=detail_for(scale))
-    settings = _settings(chosen, {**overrides, "max_memory": max_memory})
+    settings = _settings(chosen, overrides if max_memory is None else {**overrides, "max_memory": max_memory})
     image, where, tell = Source.of(source, axes, spacing, level), resolve_device(device), _Teller(on_progress)
-    scan = Scan.of(image.array, image.axes, image.spacing, settings.value_range, lambda *done: tell("scan", *done))
-    grid = RenderGrid.of(scan.format.spatial_shape, scan.format.spacing, scale=scale)
-    spaced = None if image.spacing is None else scan.format.spacing
     place, kept = Path(out), None if field is None else Path(field)
+    # What can be wrong should not come to light only after a look at every pixel.
+    layout = outline(image.array, image.axes, image.spacing)
+    grid = RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
+    check_folder_free(place, is_zarr)
+    scan = Scan.of(image.array, layout.axes, layout.spacing, settings.value_range, lambda *done: tell("scan", *done))
+    spaced = None if image.spacing is None else scan.format.spacing
     described = (spaced, image.unit, image.channel_names)
     job = BlockJob(image.array, scan, *described, settings, where, seed, grid, place, kept, version)
     fitted, about = 0, job.finished() if resume else None
@@ -223,9 +227,11 @@ class Source:
             return cls(source, axes, spacing)
         if not is_zarr(source):
             picture = read_image(source, axes)
-            return cls(picture.array, picture.axes, spacing or picture.spacing, picture.unit)
+            spaced = picture.spacing if spacing is None else spacing
+            return cls(picture.array, picture.axes, spaced, picture.unit)
         image = open_ome_zarr(source, level)
-        return cls(image.array, axes or image.axes, spacing or image.spacing, image.unit, image.channel_names)
+        spaced = image.spacing if spacing is None else spacing
+        return cls(image.array, axes or image.axes, spaced, image.unit, image.channel_names)
 
 
 class _Teller:

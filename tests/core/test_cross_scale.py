@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from napari_siren.core import cross_scale
+from napari_siren.core import learner as learner_module
 from napari_siren.core.cross_scale import FLIPS, CrossScale, Flip, _inner, _stage_count
 from napari_siren.core.observation import Observation
 
@@ -114,7 +114,7 @@ def test_the_image_grows_while_it_is_learned_from() -> None:
     sizes = []
     for step in range(10):
         learner.step(step / 10)
-        sizes.append(tuple(learner.state()["grown"].shape[1:]))
+        sizes.append(tuple(learner.state()["grown"].shape[2:]))
     assert sizes == 6 * [(20, 24)] + 2 * [(32, 38)] + 2 * [(51, 60)]
     direct = learner.predict((80, 96))
     again = CrossScale(values, BICUBIC, (4.0, 4.0))
@@ -124,12 +124,12 @@ def test_the_image_grows_while_it_is_learned_from() -> None:
 
 
 def test_a_network_that_learns_nothing_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cross_scale, "_PATIENCE", 40)
+    monkeypatch.setattr(learner_module, "_PATIENCE", 40)
     values = BICUBIC(stripes(192), (40, 40))
     assert trained(values, steps=50).state()["course"][0] == 0
     # Steps so large that the features go under.
-    monkeypatch.setattr(cross_scale, "_MUON_RATE", 3.0)
-    monkeypatch.setattr(cross_scale, "_SLOWER", 0.01)
+    monkeypatch.setattr(CrossScale, "rates", (3.0, 2e-3))
+    monkeypatch.setattr(learner_module, "_SLOWER", 0.01)
     learner = trained(values, steps=120)
     attempt, start, missed, details = learner.state()["course"].tolist()
     assert attempt >= 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Protocol
 
@@ -86,12 +86,8 @@ class Scan:
         on_slab
             Called after each slab, with how many values were seen and how many there are.
         """
-        shape, dtype = tuple(image.shape), np.dtype(image.dtype)
-        axes = guess_axes(shape) if axes is None else check_axes(axes, shape)
-        if dtype.kind not in "buif" or 0 in shape:
-            raise InputError(f"the image is {dtype} of shape {shape}; it should hold real numbers or booleans.")
-        layout = ImageFormat(axes, shape, dtype.name, (), (), ())
-        spaced = check_spacing(spacing, len(layout.spatial_shape))
+        layout, dtype = outline(image, axes, spacing), np.dtype(image.dtype)
+        shape = layout.shape
         joint = is_photo(dtype, layout.channels)
         values = _counted(dtype, layout.channels) or _Sampled(layout.channels, math.prod(layout.spatial_shape), joint)
         digest = hashlib.sha256(f"{dtype.str} {shape} ".encode())
@@ -109,9 +105,19 @@ class Scan:
         least, most = values.extremes()
         percentiles = values.percentiles(joint) if value_range == "robust" else None
         offset, scale = offset_and_scale(least, most, percentiles, dtype)
-        layout = ImageFormat(axes, shape, dtype.name, spaced, tuple(map(float, offset)), tuple(map(float, scale)))
+        layout = replace(layout, offset=tuple(map(float, offset)), scale=tuple(map(float, scale)))
         peak = 255.0 if dtype == np.uint8 else float(most.max() - least.min()) or 1.0
         return cls(layout, peak, digest.hexdigest())
+
+
+def outline(image: LazyArray, axes: str | None = None, spacing: float | Sequence[float] | None = None) -> ImageFormat:
+    """Check what can be checked without a look at the pixels; the format still lacks offset and scale."""
+    shape, dtype = tuple(image.shape), np.dtype(image.dtype)
+    axes = guess_axes(shape) if axes is None else check_axes(axes, shape)
+    if dtype.kind not in "buif" or 0 in shape:
+        raise InputError(f"the image is {dtype} of shape {shape}; it should hold real numbers or booleans.")
+    layout = ImageFormat(axes, shape, dtype.name, (), (), ())
+    return replace(layout, spacing=check_spacing(spacing, len(layout.spatial_shape)))
 
 
 def slabs(image: LazyArray) -> Iterator[tuple[slice, ...]]:
