@@ -90,8 +90,11 @@ def plots(path: Path, *shown: Plot) -> None:
     Image.open(path).convert("RGB").quantize(128).save(path, optimize=True)
 
 
-def panels(path: Path, pictures: dict[str, np.ndarray], columns: int = 3) -> None:
-    """Put pictures of one size side by side into a file, PNG or WebP without loss, each pixel as it is, with titles."""
+def panels(path: Path, pictures: dict[str, np.ndarray], columns: int = 3, quality: int | None = None) -> None:
+    """Put pictures of one size side by side into a file with titles, each pixel as it is: PNG, or WebP without loss.
+
+    A quality, 1 to 100, is that of a WebP with some loss.
+    """
     font, line, gap = ImageFont.load_default(14), 22, 6
     height, width = next(iter(pictures.values())).shape[:2]
     columns = min(columns, len(pictures))
@@ -103,7 +106,8 @@ def panels(path: Path, pictures: dict[str, np.ndarray], columns: int = 3) -> Non
         draw.text((left, top + 2), title, fill="black", font=font)
         sheet.paste(Image.fromarray(picture), (left, top + line))
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path, optimize=True, lossless=True, method=6)  # the first of these is PNG's, the others WebP's
+    # The first of these is PNG's, the others WebP's.
+    sheet.save(path, optimize=True, lossless=quality is None, quality=quality or 80, method=6)
 
 
 def _draw(axes: Axes, plot: Plot) -> dict[str, Line2D]:

@@ -153,6 +153,62 @@ def test_upscale_writes_how_far_to_trust_it(tmp_path: Path, photo: Path) -> None
     assert "cannot hold float32" in fails(*words, tmp_path / "trust.png")
 
 
+def test_flatten_writes_the_even_image(tmp_path: Path) -> None:
+    things = np.where(np.hypot(*np.mgrid[-20:20, -24:24]) % 12 < 6, 1000.0, 3000.0)
+    seen = (things * np.linspace(0.6, 1.4, 48)).astype(np.uint16)
+    dim = write_image(tmp_path / "dim.tif", seen, "YX", (0.5, 0.5), "µm")
+    out = tmp_path / "even.tif"
+    result = run("flatten", dim, "-o", out, "--max-steps", "60")
+    assert result.exit_code == 0, result.output
+    assert f"Written: {out} (40 x 48)" in result.stdout
+    even = read_image(out)
+    assert (even.array.dtype, even.spacing, even.unit) == (np.uint16, pytest.approx((0.5, 0.5)), "µm")
+
+    def unevenness(image: np.ndarray) -> float:
+        ratio = image / things
+        return float(abs(ratio[:, :24].mean() - ratio[:, 24:].mean()) / ratio.mean())
+
+    assert unevenness(even.array) < 0.4 * unevenness(seen)
+    for words in (["--additive"], ["--below", "0.2"]):
+        assert run("flatten", dim, "-o", tmp_path / "other.tif", *words, *TINY, "--max-steps", "2", "-q").output == ""
+    assert "--below much" in fails("flatten", dim, "-o", out, "--below", "much")
+    assert "positive number" in fails("flatten", dim, "-o", out, "--below", "-1")
+    assert "cannot hold" in fails("flatten", dim, "-o", tmp_path / "even.jpg")
+
+
+def test_blend_writes_one_picture_with_the_other_in_it(tmp_path: Path) -> None:
+    target = write_image(tmp_path / "target.png", np.full((30, 40, 3), 100, np.uint8), "YXC")
+    thing = np.full((12, 14, 3), 20, np.uint8)
+    thing[4:8, 5:9] = 120
+    picture = write_image(tmp_path / "picture.png", thing, "YXC")
+    marked = np.zeros((12, 14), np.uint8)
+    marked[1:-1, 1:-1] = 255
+    mask = write_image(tmp_path / "mask.png", marked, "YX")
+    words, out = ["blend", picture, target, mask, "-o", tmp_path / "out.png"], tmp_path / "out.png"
+    result = run(*words, "--at", "10,20", "--max-steps", "60")
+    assert result.exit_code == 0, result.output
+    found = read_image(out).array.astype(float)
+    assert (found.shape, found.dtype.kind) == ((30, 40, 3), "f")
+    assert found[16, 27] == pytest.approx(200, abs=12)
+    assert found[12, 22] == pytest.approx(100, abs=12)
+    # Cut off at the image's edge.
+    assert run(*words, "--at=-4,-5", "--mixed", "--max-steps", "60", "-q").output == ""
+    assert read_image(out).array[2, 2].astype(float) == pytest.approx(200, abs=30)
+    assert "whole number" in fails(*words, "--at", "1.5,2")
+    assert "2 whole numbers" in fails(*words, "--at", "1")
+    assert "no pixel of the mask" in fails(*words, "--at", "99,0")
+
+
+@pytest.mark.parametrize("kind", ["colours", "alpha"])
+def test_a_mask_is_where_any_colour_is(tmp_path: Path, kind: str) -> None:
+    image = np.zeros((6, 8, 3 if kind == "colours" else 4), np.uint8)
+    image[2, 3, 1] = 9
+    if kind == "alpha":
+        image[..., 3] = 255
+    marked = arguments.open_mask(write_image(tmp_path / "mask.png", image, "YXC"))
+    assert (marked.shape, marked.sum(), marked[2, 3]) == ((6, 8), 1, True)
+
+
 def test_render_at_any_resolution(tmp_path: Path, model: Path) -> None:
     out = tmp_path / "out.tif"
     for words, shape, spacing in (

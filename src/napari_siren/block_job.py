@@ -26,6 +26,7 @@ from napari_siren.core.blocks import Blocks
 from napari_siren.core.config import FitConfig
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import Samples
+from napari_siren.core.lesson import wants_cross_scale
 from napari_siren.core.memory import memory_bound, plan_fit
 from napari_siren.core.metrics import psnr_of
 from napari_siren.core.observation import pixel_model
@@ -33,7 +34,7 @@ from napari_siren.core.run import Part, Run
 from napari_siren.core.scan import LazyArray, Scan
 from napari_siren.core.stored_field import INDEX, StoredField
 from napari_siren.core.targets import variation_for
-from napari_siren.core.upscaling import tile_config, wants_cross_scale
+from napari_siren.core.upscaling import tile_config
 from napari_siren.errors import StorageError
 from napari_siren.files import check_folder_free, folder_written_aside, move_folder, write_json, written_aside
 from napari_siren.ngff import Version

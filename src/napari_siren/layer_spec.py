@@ -153,6 +153,11 @@ class LayerSpec:
         return self if self.data is not None or self.read is None else replace(self, data=self.read())
 
     @property
+    def coordinates(self) -> tuple[int, ...]:
+        """Which of the layer's axes are coordinates of the field."""
+        return tuple(axis for axis, _ in self._coordinates(range(len(self.shape))))
+
+    @property
     def coordinate_shape(self) -> tuple[int, ...]:
         """Number of pixels along each axis that is a coordinate of the field: space and time."""
         return tuple(n for n, _ in self._coordinates(self.shape))

@@ -171,7 +171,7 @@ def _mask_of_array(mask: npt.NDArray[np.bool_], shape: Sequence[int]) -> npt.NDA
     return np.broadcast_to(mask, tuple(shape))
 
 
-def _between(source: Placement, target: Placement) -> npt.NDArray[np.float64]:
+def between(source: Placement, target: Placement) -> npt.NDArray[np.float64]:
     """Give where pixels of a source are in a target, over the last axes that both have.
 
     Returns
@@ -214,7 +214,7 @@ def _mask_of_labels(layer: Any, shape: Sequence[int], placement: Placement) -> n
         raise InputError(
             f"{layer_title(layer)} has {labels.ndim} axes, the image {len(shape)}. Use labels of as many, or fewer."
         )
-    to_labels = _between(placement, Placement.of(layer, labels.ndim))
+    to_labels = between(placement, Placement.of(layer, labels.ndim))
     # The same all along an axis that the labels lack, unless the image is turned or sheared into it.
     first = 0 if _moves(to_labels[:, :lacking], shape[:lacking]).any() else lacking
     sizes, matrix, offset = tuple(shape[first:]), to_labels[:, first:-1], to_labels[:, -1]
@@ -257,7 +257,7 @@ def _mask_of_shapes(layer: Any, shape: Sequence[int], placement: Placement) -> n
         raise InputError(f"{layer_title(layer)} has no rectangle, ellipse or polygon. Draw one around the region.")
     if len(shape) < 2:
         raise InputError("shapes mark a region of an image of two axes or more; give (start, stop) for one axis.")
-    to_shapes = _between(placement, Placement.of(layer, areas[0][0].shape[1]))
+    to_shapes = between(placement, Placement.of(layer, areas[0][0].shape[1]))
     mask = np.zeros(tuple(shape), dtype=np.bool_)
     for corners, kind in areas:
         outline = (_ellipse(corners) if kind == "ellipse" else corners)[:, -len(to_shapes) :]

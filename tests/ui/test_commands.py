@@ -31,6 +31,8 @@ from napari_siren.ui.widget import SirenWidget
 
 FIT = "SIREN: fit this layer"
 UPSCALE = "SIREN: upscale this layer…"
+EVEN = "SIREN: even out illumination"
+BLEND = "SIREN: blend into another layer…"
 GRADIENT = "SIREN: gradient magnitude of the fitted field"
 LAPLACIAN = "SIREN: Laplacian of the fitted field"
 
@@ -69,12 +71,12 @@ def test_the_entries_are_for_images(viewer: Any) -> None:
     def enabled() -> list[str]:
         return [entry for entry, action in entries(viewer).items() if action.isEnabled()]
 
-    assert set(entries(viewer)) == {"SIREN", FIT, UPSCALE, GRADIENT, LAPLACIAN}
+    assert set(entries(viewer)) == {"SIREN", FIT, UPSCALE, EVEN, BLEND, GRADIENT, LAPLACIAN}
     assert enabled() == ["SIREN"]
     viewer.add_points(name="dots")
     assert enabled() == ["SIREN"]
     photo(viewer, "photo")
-    assert enabled() == ["SIREN", FIT, UPSCALE, GRADIENT, LAPLACIAN]
+    assert enabled() == ["SIREN", FIT, UPSCALE, EVEN, BLEND, GRADIENT, LAPLACIAN]
 
 
 def test_the_panel_opens_once(viewer: Any) -> None:
@@ -146,6 +148,106 @@ def test_the_questions_of_upscale(viewer: Any, monkeypatch: pytest.MonkeyPatch) 
     assert (request.scale, request.config) == (1.5, FitConfig.preset("upscale"))
 
 
+def test_even(viewer: Any, qtbot: Any) -> None:
+    image = (np.random.default_rng(0).integers(50, 99, (30, 40)) * np.linspace(0.5, 1.5, 40)).astype(np.uint16)
+    source = viewer.add_image(image, name="cells", scale=(0.5, 0.5), translate=(3, 4), units=("um", "um"))
+    panel = open_panel(viewer)
+    choose(viewer, EVEN)
+    assert panel.session.state is State.FITTING
+    wait_for(qtbot, panel, State.IDLE)
+    [even] = viewer.layers[1:]
+    assert even.name == "cells, even [reconstruction]"
+    assert_same_corners(source, even)
+    halves = even.data[:, :20].mean() / even.data[:, 20:].mean()
+    assert abs(1 - halves) < 0.5 * abs(1 - image[:, :20].mean() / image[:, 20:].mean())
+    assert even.metadata[METADATA_KEY]["flattened"]["multiplicative"] is True
+    # It is a fit like any other: gone on with, rendered at another scale.
+    panel.session.go_on(3)
+    wait_for(qtbot, panel, State.IDLE)
+    panel.session.rescale(2)
+    wait_rendered(qtbot, panel)
+    assert [layer.name for layer in viewer.layers[1:]] == ["cells, even [reconstruction]", "cells, even [x2]"]
+
+
+def test_what_cannot_be_evened_is_told(viewer: Any, qtbot: Any) -> None:
+    viewer.add_image(np.full((12, 12), np.nan), name="nothing")
+    panel = open_panel(viewer)
+    with notified() as errors:
+        choose(viewer, EVEN)
+        wait_for(qtbot, panel, State.IDLE)
+    assert "not finite" in errors[0]
+    assert len(viewer.layers) == 1
+
+
+@pytest.fixture
+def scene(viewer: Any) -> Any:
+    """A viewer with a picture over a sea, shapes around its middle, and the picture selected."""
+    sea = np.full((30, 40, 3), 100, np.uint8)
+    boat = np.full((12, 14, 3), 20, np.uint8)
+    boat[4:8, 5:9] = 90
+    viewer.add_image(sea, rgb=True, name="sea", scale=(2, 2))
+    picture = viewer.add_image(boat, rgb=True, name="boat", scale=(2, 2), translate=(20, 40))
+    viewer.add_shapes([[[22, 42], [22, 64], [40, 64], [40, 42]]], name="mask")
+    viewer.layers.selection.active = picture
+    return viewer
+
+
+def test_blend(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = open_panel(scene)
+    answers = {"target": scene.layers["sea"], "mask": scene.layers["mask"], "mixed": False}
+    given: list[Any] = [None, answers]
+    monkeypatch.setattr(commands, "request_values", lambda *_, **__: given.pop(0))
+    choose(scene, BLEND)
+    assert panel.session.request is None
+    choose(scene, BLEND)
+    assert panel.session.state is State.FITTING
+    wait_for(qtbot, panel, State.IDLE)
+    blended = scene.layers[-1]
+    assert (len(scene.layers), blended.name) == (4, "sea, with boat [reconstruction]")
+    assert_same_corners(scene.layers["sea"], blended)
+    fitted = blended.metadata[RESULT_KEY].samples.image
+    assert fitted[16, 27] == pytest.approx(170, abs=10)
+    assert (fitted[:10] == 100).all()
+    assert blended.metadata[METADATA_KEY]["blended"] == {"mode": "source", "at": [10, 20]}
+
+
+def test_the_questions_of_blend(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = open_panel(scene)
+    scene.add_labels(np.ones((30, 40), int), name="all of it", scale=(2, 2))
+    scene.layers.selection.active = scene.layers["boat"]
+    shown: list[Any] = []
+
+    def accept(dialog: DialogWidget) -> bool:
+        assert dialog.native.parent() is panel
+        shown.append({name: str(value) for name, value in dialog.asdict().items()})
+        dialog["mixed"].value = True
+        return True
+
+    monkeypatch.setattr(DialogWidget, "exec", accept)
+    choose(scene, BLEND)
+    assert shown == [{"target": "sea", "mask": "all of it", "mixed": "False"}]
+    wait_for(qtbot, panel, State.IDLE)
+    assert scene.layers[-1].metadata[METADATA_KEY]["blended"]["mode"] == "mixed"
+
+
+def test_what_blend_lacks_is_told(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = open_panel(scene)
+    answers = {"target": scene.layers["sea"], "mask": scene.layers["mask"], "mixed": False}
+    monkeypatch.setattr(commands, "request_values", lambda *_, **__: answers)
+    scene.layers["boat"].translate = (500, 500)
+    with notified() as errors:
+        choose(scene, BLEND)
+    assert "nothing of layer 'boat' lies over layer 'sea'" in errors[0]
+    assert panel.session.state is State.IDLE
+    monkeypatch.setattr(commands, "request_values", lambda *_, **__: pytest.fail("no question that has no answer"))
+    for gone, said in (("mask", "a Shapes or Labels layer"), ("sea", "open that image, too")):
+        scene.layers.remove(gone)
+        scene.layers.selection.active = scene.layers["boat"]
+        with notified() as errors:
+            choose(scene, BLEND)
+        assert said in errors[0]
+
+
 def test_derivatives(viewer: Any, qtbot: Any) -> None:
     source = photo(viewer, "photo")
     panel = open_panel(viewer)
@@ -189,7 +291,7 @@ def test_one_fit_at_a_time(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPa
     panel = open_panel(viewer, max_steps=ENDLESS)
     begin_fit(qtbot, panel)
     steps = list(panel.curve.points[0])
-    for command in ("fit", "upscale", "gradient_magnitude", "laplacian"):
+    for command in ("fit", "upscale", "even", "blend", "gradient_magnitude", "laplacian"):
         with notified() as errors:
             run(command)
         assert errors == ["a fit is going on already: wait for its end, or press “Stop and keep” in the panel."]
@@ -203,7 +305,7 @@ def test_one_fit_at_a_time(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPa
 def test_without_an_image(viewer: Any) -> None:
     photo(viewer, "photo")
     viewer.add_points(name="dots")
-    for command in ("fit", "upscale"):
+    for command in ("fit", "upscale", "even", "blend"):
         with notified() as errors:
             run(command)
         assert errors == ["select an Image layer in the layer list first: a field is fitted to an image."]

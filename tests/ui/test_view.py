@@ -11,7 +11,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from napari_siren.layer_spec import LayerSpec
-from napari_siren.ui.view import box_in_view, field_of_view, shown_axes, shown_plane
+from napari_siren.ui.view import box_in_view, field_of_view, shown_axes, shown_plane, shown_slice
 
 
 def numbered(*shape: int) -> np.ndarray:
@@ -101,6 +101,12 @@ def test_the_plane_of_a_level_is_counted_in_its_own_pixels(slider: int, at_level
     viewer.dims.set_current_step(0, slider)
     assert shown_plane(viewer, layer) == (slider, None, None)
     assert shown_plane(viewer, layer, level=1) == (at_level_1, None, None)
+
+
+def test_a_slice_has_every_channel() -> None:
+    viewer, layer = model(SERIES, steps=(3, 1), axis_labels=("c", "z", "y", "x"))
+    assert shown_plane(viewer, layer) == (3, 1, None, None)
+    assert shown_slice(viewer, layer) == (None, 1, None, None)
 
 
 # ---- what is on the canvas -------------------------------------------------------------------------------

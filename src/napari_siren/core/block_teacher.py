@@ -17,9 +17,8 @@ from napari_siren.core.accel import has_bfloat16
 from napari_siren.core.config import FitConfig
 from napari_siren.core.cross_scale import CrossScale
 from napari_siren.core.image import ImageFormat, Samples
-from napari_siren.core.noise import noise_level
+from napari_siren.core.noise import above_texture, noise_level
 from napari_siren.core.observation import pixel_model
-from napari_siren.core.upscaling import above_texture
 
 # Pixels along each side of a window, how many of them are looked at, and how many are learned from.
 _WINDOW, _CANDIDATES, _CHOSEN = 256, 64, 16

@@ -28,13 +28,15 @@ class ConditionedSiren(nn.Module):
     Parameters
     ----------
     channels
-        Of the image.
+        Of what the encoder sees.
     convolutions, features
         Number of layers of the encoder, 3 x 3 each, and their width.
     layers, width
         Number of sine layers of the decoder, and their width.
     generator
         Of the random start.
+    outputs
+        Number of values that are told; None is `channels`.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class ConditionedSiren(nn.Module):
         layers: int,
         width: int,
         generator: torch.Generator,
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
         inputs = [channels, *[features] * (convolutions - 1)]
@@ -63,8 +66,8 @@ class ConditionedSiren(nn.Module):
         self.biases = nn.ParameterList(
             _uniform((width,), 0.0 if layer else math.pi, generator) for layer in range(layers)
         )
-        self.last_weight = nn.Parameter(_normal((channels, width), _FIRST_OUTPUT, generator))
-        self.last_bias = nn.Parameter(torch.zeros(channels))
+        self.last_weight = nn.Parameter(_normal((outputs or channels, width), _FIRST_OUTPUT, generator))
+        self.last_bias = nn.Parameter(torch.zeros(outputs or channels))
 
     @property
     def reach(self) -> int:
@@ -94,7 +97,7 @@ class ConditionedSiren(nn.Module):
         Returns
         -------
         Tensor
-            (1, channels, *lengths), float32.
+            (1, outputs, *lengths), float32.
         """
         rows, columns = (_linear_weights(p, n).to(features) for p, n in zip(positions, features.shape[2:], strict=True))
         offsets = [torch.from_numpy(math.pi * (p - np.rint(p))).to(features) for p in positions]

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from napari_siren.errors import ConfigError
 
-Preset = Literal["faithful", "upscale", "fast", "paper"]
+Preset = Literal["faithful", "upscale", "denoise", "fast", "paper"]
 PRESETS: tuple[str, ...] = get_args(Preset)
 
 
@@ -95,8 +95,13 @@ class FitConfig(BaseModel):
     """Weight of the prior of total variation (isotropic, over the channels jointly), for pixels that see an area;
     "auto" derives it from the image's noise."""
     cross_scale_steps: int = Field(0, ge=0)
-    """Steps in which a network learns from the image's own smaller copies what lies between its pixels; tiles are then
-    fitted to what it tells. For images of two axes with 1,500 pixels or more, 16 along each axis, of which none is
+    """Steps in which a network learns from the image itself what lies between its samples; tiles are then fitted to
+    what it tells. From smaller copies of pictures, of two axes with 1,500 pixels or more, 16 along each axis, of which
+    none is missing; from the slices of stacks, of three axes, what lies between these, where they are further apart
+    than pixels, 3 of them or more, evenly spaced. Others are fitted as with 0, which leaves it out."""
+    blind_spot_steps: int = Field(0, ge=0)
+    """Steps in which a network learns to tell pixels from those around them, and so what the image is without noise;
+    tiles are then fitted to that. For images and stacks of 16 pixels or more along rows and columns, of which none is
     missing or held out; others are fitted as with 0, which leaves it out."""
     detail: float = Field(2.0, ge=1, le=16)
     """Samples per pixel along each axis that are so learned: the scale up to which a render gains detail."""
@@ -178,9 +183,16 @@ class FitConfig(BaseModel):
             raise ValueError('psf: the observation "measured" needs it, and no other has it')
         if self.cross_scale_steps and not self.sees_area:
             raise ValueError('cross_scale_steps: smaller copies need pixels that see an area, as observation="box"')
+        if self.cross_scale_steps and self.blind_spot_steps:
+            raise ValueError("blind_spot_steps: they do not go with cross_scale_steps; set one of them to 0")
         if self.coordinates == "unit" and self.tile != "whole":
             raise ValueError('coordinates="unit" goes with tile="whole"')
         return self
+
+    @property
+    def learning_steps(self) -> int:
+        """Steps in which a network learns from the image, before tiles are fitted to what it tells."""
+        return self.cross_scale_steps or self.blind_spot_steps
 
     @property
     def sees_area(self) -> bool:
@@ -195,9 +207,9 @@ class FitConfig(BaseModel):
         ----------
         name
             ``"faithful"`` memorises the image as closely as it can; ``"upscale"`` fits what the image is a
-            blurred sample of; ``"fast"`` is for a preview; ``"paper"`` is the network and the optimiser of
-            Sitzmann et al. 2020 (arXiv 2006.09661): one network, 5 hidden layers of 256, omega_0 30, Adam,
-            every pixel at each of 15,000 steps.
+            blurred sample of; ``"denoise"`` fits what it is without its noise; ``"fast"`` is for a preview;
+            ``"paper"`` is the network and the optimiser of Sitzmann et al. 2020 (arXiv 2006.09661): one network,
+            5 hidden layers of 256, omega_0 30, Adam, every pixel at each of 15,000 steps.
         **overrides
             Fields of `FitConfig`.
 
@@ -254,6 +266,15 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "cross_scale_steps": 2000,
         "pixels_per_step": "all",
         "total_variation": "auto",
+        "muon_learning_rate": 0.1,
+        "max_steps": 200,
+    },
+    "denoise": {
+        "hidden_features": 32,
+        "hidden_layers": 4,
+        "parameters_per_value": 1.0,
+        "blind_spot_steps": 1500,
+        "pixels_per_step": "all",
         "muon_learning_rate": 0.1,
         "max_steps": 200,
     },

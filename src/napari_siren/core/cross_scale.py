@@ -10,22 +10,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from napari_siren.core.conditioned import ConditionedSiren
+from napari_siren.core.consistency import make_consistent
+from napari_siren.core.learner import Learner
 from napari_siren.core.observation import Observation
-from napari_siren.core.optim import NetworkOptimizer
 
-# The network: convolutions and their width, sine layers and theirs.
-_NETWORK = (7, 48, 3, 64)
-# Its outputs, in units of half the image's range: what is added to interpolation is small.
-_OUTPUT_SCALE = 0.2
 # Pixels along each side of what a step sees, and of the margin that is made with it and cut off, so that no pixel in
 # it was made without its neighbours.
 _CROP, _MARGIN = 48, 3
@@ -40,19 +35,8 @@ _LEAST_PAIR = 6
 _SINGLE_STAGE, _LARGEST_STAGE = 2.0, 1.75
 # Share of the training after which the image grows for the first time.
 _FIRST_GROWTH = 0.6
-# Step sizes: the spectral norm of a step on a hidden matrix, and Adam's for the rest; steps until they are reached, and
-# what is left of them at the end.
-_MUON_RATE, _ADAM_RATE = 0.03, 2e-3
-_WARM_UP, _FINAL_RATE = 50, 0.02
-_LARGEST_GRADIENT = 1.0
-# A network that after so many steps misses as much as interpolation does, but for this share, will not learn any more;
-# a new one then begins with smaller steps. The means that tell go over about so many steps.
-_PATIENCE, _LEAST_GAIN, _SLOWER = 200, 0.01, 0.5
-_MEMORY = 50
 # Added to what the network sees, so that it does not lean on the last digit of a pixel.
 _LEAST_NOISE = 0.004
-# Back-projection goes on until the render agrees with the image to within its noise.
-_BACK_PROJECTIONS = 6
 _BLOCK_SAMPLES = 1 << 16
 
 
@@ -84,33 +68,7 @@ class Flip:
 FLIPS = tuple(Flip(axes, turned) for turned in (False, True) for axes in ((), (0,), (1,), (0, 1)))
 
 
-@dataclass(frozen=True)
-class _Course:
-    """How the training of a network goes.
-
-    Parameters
-    ----------
-    attempt
-        How many networks there were before it.
-    start
-        The step that it began with.
-    missed, details
-        Running means of the absolute error, and of that of interpolation.
-    """
-
-    attempt: int
-    start: int
-    missed: float = 0.0
-    details: float = 0.0
-
-    def after(self, missed: float, details: float) -> _Course:
-        """Give the course after a step more."""
-        share = 1 / _MEMORY
-        mean = [old + share * (new - old) for old, new in ((self.missed, missed), (self.details, details))]
-        return replace(self, missed=mean[0], details=mean[1])
-
-
-class CrossScale:
+class CrossScale(Learner):
     """A network that is trained on one image.
 
     Parameters
@@ -131,7 +89,7 @@ class CrossScale:
         Whether to calculate in bfloat16 where it does no harm.
     """
 
-    network_class = ConditionedSiren
+    replaced = True
 
     def __init__(
         self,
@@ -144,64 +102,28 @@ class CrossScale:
     ) -> None:
         self._windows = values if values.ndim == 4 else values[None]
         self.values, self.observation, self.scale, self.noise = self._windows[0], observation, scale, noise
-        self.device = values.device
         self._interpolation = Observation.of("point", 2)
-        self._seed, self._rough = seed, rough
         # Axes that are stretched unequally are not exchanged.
         self._flips = FLIPS if scale[0] == scale[1] else tuple(flip for flip in FLIPS if not flip.turned)
         self._stages = _stage_count(max(scale))
         self._ratio = [total ** (1 / self._stages) for total in scale]
         self._set_grown(self._windows, 0)
-        self.step_count = 0
-        self._course = _Course(0, 0)
-        self._begin(self._course)
+        super().__init__(len(self.values), values.device, seed, rough)
 
     def step(self, done: float) -> float:
         """Take a step on a pair, when a share of the training is done; give the mean squared error on it."""
         self._grow(done)
-        if self._learns_nothing():
-            self._begin(_Course(self._course.attempt + 1, self.step_count))
-        course = self._course
-        # Each step draws from a generator of its own, so that training can go on where it was left.
-        rng = np.random.default_rng((self._seed, self.step_count))
-        taken = self.step_count - course.start
-        with torch.enable_grad():
-            found, details = self._pair(rng)
-            missed = found - details
-            loss = missed.abs().mean()
-            self.network.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), _LARGEST_GRADIENT)
-        self._optimizer.step(_rate(taken, done) * _SLOWER**course.attempt, taken + 1)
-        self.step_count += 1
-        self._course = course.after(float(loss.detach()), float(details.abs().mean()))
-        return float(missed.detach().square().mean())
+        return super().step(done)
 
     def state(self) -> dict[str, Tensor]:
         """Give a copy, on the CPU, of what is needed to go on."""
-        counts = {"step": torch.tensor(self.step_count), "stages": torch.tensor(self._grown_stages)}
-        course = torch.tensor(astuple(self._course), dtype=torch.float64)
-        tensors = {**self._tensors(), **counts, "course": course, "grown": self._grown}
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
+        grown = self._grown.detach().to("cpu", copy=True)
+        return {**super().state(), "stages": torch.tensor(self._grown_stages), "grown": grown}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Go on from where another one with the same image and settings was; KeyError where something is not there."""
-        for name, tensor in self._tensors().items():
-            tensor.detach().copy_(tensors[name])
-        self.step_count = int(tensors["step"])
-        attempt, start, *means = tensors["course"].tolist()
-        self._course = _Course(int(attempt), int(start), *means)
+        super().load(tensors)
         self._set_grown(tensors["grown"].to(self.device), int(tensors["stages"]))
-
-    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
-        """Begin with the network in the state of another one, where it is alike; before the first step."""
-        mine = dict(self.network.named_parameters())
-        if all(name in tensors and tensors[name].shape == tensor.shape for name, tensor in mine.items()):
-            for name, tensor in mine.items():
-                tensor.detach().copy_(tensors[name])
-
-    def _tensors(self) -> dict[str, Tensor]:
-        return {**dict(self.network.named_parameters()), **self._optimizer.state()}
 
     def predict(self, shape: Sequence[int], flips: int = len(FLIPS), values: Tensor | None = None) -> Tensor:
         """Tell what the image, or another one, is on a finer grid of the same extent.
@@ -226,8 +148,8 @@ class CrossScale:
         start = now.shape[1:]
         for stage in range(1, stages):
             sizes = [round(n * (m / n) ** (stage / stages)) for n, m in zip(start, shape, strict=True)]
-            now = self._told(now, image, sizes)
-        return self._told(now, image, shape, flips)
+            now = self._stage(now, image, sizes)
+        return self._stage(now, image, shape, flips)
 
     @torch.no_grad()
     def smaller_copy(self, shape: Sequence[int]) -> Tensor:
@@ -236,22 +158,9 @@ class CrossScale:
         noise = np.random.default_rng(self._seed).standard_normal(copy.shape, dtype=np.float32)
         return copy + self._son_noise() * torch.from_numpy(noise).to(copy)
 
-    def _begin(self, course: _Course) -> None:
-        """Begin with a new network."""
-        generator = torch.Generator().manual_seed(self._seed + course.attempt)
-        self.network = self.network_class(len(self.values), *_NETWORK, generator).to(self.device)
-        hidden = [*list(self.network.kernels)[1:], *list(self.network.weights)[1:]]
-        others = [p for p in self.network.parameters() if not any(p is matrix for matrix in hidden)]
-        self._optimizer = NetworkOptimizer(hidden, others, _MUON_RATE, _ADAM_RATE)
-        self._course = course
-
     # ---- training ------------------------------------------------------------------------------------
 
-    def _learns_nothing(self) -> bool:
-        course = self._course
-        return self.step_count - course.start == _PATIENCE and course.missed > (1 - _LEAST_GAIN) * course.details
-
-    def _pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+    def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Give what the network finds of a pair drawn at random, and what it should find."""
         copies = self._copies[0 if len(self._copies) == 1 else rng.integers(len(self._copies))]
         father = copies[0] if rng.random() < _ITSELF else copies[rng.integers(len(copies))]
@@ -269,10 +178,10 @@ class CrossScale:
             positions = tuple(son.shape[i + 1] - 1 - p[::-1] if i == axis else p for i, p in enumerate(positions))
         if flip.turned:
             positions, sizes = positions[::-1], sizes[::-1]
-        with self._precision():
+        with self.precision():
             features = self.network.encode(flip(son)[None].contiguous())
-            found = self.network.decode(features, positions, sizes)
-        return _OUTPUT_SCALE * found, flip(details)[None]
+            found = self.told(features, (positions[0], positions[1]), (sizes[0], sizes[1]))
+        return found, flip(details)[None]
 
     def _pair_sizes(self, father: Tensor, rng: np.random.Generator) -> tuple[tuple[int, int], tuple[int, int]]:
         """Draw how many pixels the son has, and how many of the father they are."""
@@ -290,7 +199,7 @@ class CrossScale:
         """Take the stages that are due when a share of the training is done."""
         while self._grown_stages < self._stages - 1 and done >= self._next_growth():
             sizes = [round(n * ratio) for n, ratio in zip(self._grown.shape[2:], self._ratio, strict=True)]
-            told = [self._told(now, image, sizes) for now, image in zip(self._grown, self._windows, strict=True)]
+            told = [self._stage(now, image, sizes) for now, image in zip(self._grown, self._windows, strict=True)]
             self._set_grown(torch.stack(told), self._grown_stages + 1)
 
     def _next_growth(self) -> float:
@@ -307,18 +216,16 @@ class CrossScale:
             copies.append(list(self._windows))
         self._copies = list(zip(*copies, strict=True))
 
-    def _precision(self) -> AbstractContextManager[object]:
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._rough)
-
     # ---- telling -------------------------------------------------------------------------------------
 
     @torch.no_grad()
-    def _told(self, now: Tensor, image: Tensor, shape: Sequence[int], flips: int = len(FLIPS)) -> Tensor:
+    def _stage(self, now: Tensor, image: Tensor, shape: Sequence[int], flips: int = len(FLIPS)) -> Tensor:
         """Tell in one stage what an image is on a finer grid than that on which it was told until now."""
         size = (shape[0], shape[1])
         chosen = self._flips[:flips]
         details = sum(flip.back(self._details(flip(now), _turned(size, flip))) for flip in chosen)
-        return self._consistent(self._interpolation(now, size) + details / len(chosen), image)
+        fine = self._interpolation(now, size) + details / len(chosen)
+        return make_consistent(fine, image, self.observation, self.noise)
 
     def _details(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
         """Give what is to be added to the interpolation of an image, strip by strip."""
@@ -332,24 +239,8 @@ class CrossScale:
             low = max(0, math.floor(down[0]) - self.network.reach)
             high = min(rows, math.floor(down[-1]) + 2 + self.network.reach)
             features = self.network.encode(values[None, :, low:high].contiguous())
-            strips.append(self.network.decode(features, (down - low, across), sizes)[0])
-        return _OUTPUT_SCALE * torch.cat(strips, dim=1)
-
-    def _consistent(self, fine: Tensor, values: Tensor) -> Tensor:
-        """Make a render agree with an image as its pixels see it, to within the noise (Irani and Peleg 1991)."""
-        for _ in range(_BACK_PROJECTIONS):
-            missed = values - self.observation(fine, values.shape[1:])
-            size = float(missed.square().mean().sqrt())
-            if size <= self.noise:
-                break
-            fine = fine + (1 - self.noise / size) * self._interpolation(missed, fine.shape[1:])
-        return fine
-
-
-def _rate(step: int, done: float) -> float:
-    """Share of the step sizes: up at first, then down along a cosine."""
-    fall = _FINAL_RATE + (1 - _FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-    return fall * min(1.0, (step + 1) / _WARM_UP)
+            strips.append(self.told(features, (down - low, across), sizes)[0])
+        return torch.cat(strips, dim=1)
 
 
 def _stage_count(scale: float) -> int:

@@ -20,10 +20,11 @@ from napari_siren.core.device import describe_device, resolve_device
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.geometry import Tiling
 from napari_siren.core.image import SPATIAL_AXES
+from napari_siren.core.lesson import fine_shape, wants_cross_scale
 from napari_siren.core.memory import LEAST_TILE, Plan, memory_bound, plan_fit
 from napari_siren.core.observation import pixel_model
 from napari_siren.core.result import FitResult
-from napari_siren.core.upscaling import DRAFT_STEPS, fine_shape, tile_config, wants_cross_scale
+from napari_siren.core.upscaling import DRAFT_STEPS, tile_config
 from napari_siren.errors import InputError
 
 # Bounds of a step of a trial: multiply-adds of the forward pass for each thread of a CPU, about 50 ms of work, and on a

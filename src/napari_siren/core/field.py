@@ -237,7 +237,10 @@ class Field:
 
     def _samples(self, grid: RenderGrid) -> tuple[int, ...]:
         """How many samples along each axis an output pixel is averaged over."""
-        return tuple(max(1, int(np.ceil(step * self.samples_per_pixel - 1e-9))) for step in grid.step)
+        # Along an axis whose samples are the pixels, a pixel sees no more than its centre.
+        points = [self.observation is not None and r == 1 for r in self.refinement]
+        seen = [1 if point else self.samples_per_pixel for point in points]
+        return tuple(max(1, int(np.ceil(step * k - 1e-9))) for step, k in zip(grid.step, seen, strict=True))
 
     def _output_shape(self, grid: RenderGrid, derivative: Derivative | None) -> tuple[int, ...]:
         shape = list(grid.shape)

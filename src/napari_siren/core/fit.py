@@ -15,6 +15,7 @@ from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import describe_device, resolve_device
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import Samples
+from napari_siren.core.lesson import Lesson
 from napari_siren.core.metrics import measure
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult, make_receipt
@@ -22,7 +23,7 @@ from napari_siren.core.run import Run
 from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.storage import load
 from napari_siren.core.supervision import Preparation, preparation
-from napari_siren.core.upscaling import Upscaling, has_cross_scale
+from napari_siren.core.upscaling import Upscaling
 from napari_siren.errors import ConfigError, InputError
 
 
@@ -79,7 +80,7 @@ def fit_iter(
         prepared.image, axes, spacing, prepared.missing, settings.value_range, settings.heldout, seed
     )
     settings = with_known_blur(settings, samples)
-    kind = Upscaling if has_cross_scale(samples, settings) else Run
+    kind = Run if Lesson.of(samples, settings) is None else Upscaling
     run = kind(samples, settings, where, seed, state)
     if start is not None:
         alike = _opened("start", start)

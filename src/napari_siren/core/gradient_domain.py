@@ -7,18 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from scipy.fft import dctn, idctn
 
-from napari_siren.core.fit import fit
 from napari_siren.core.image import ImageFormat, Samples, cast_values
 from napari_siren.core.poisson import Array, Derivatives, potential
-from napari_siren.core.result import FitResult
 from napari_siren.core.supervision import Mask, Prepared
 from napari_siren.errors import InputError
+
+if TYPE_CHECKING:
+    from napari_siren.core.result import FitResult
 
 # Pixels over which the image is smoothed before it is asked for its slopes.
 _SMOOTHING = 2.0
@@ -66,7 +67,7 @@ class Flattening:
             even = value * np.exp(-shade) if self.multiplicative else value - shade
             channel[...] = self._of_mean(even, value, observed, image.dtype)
         told = {"below": below, "multiplicative": self.multiplicative, "dropped": share}
-        return Prepared(image, missing, {"flattened": told})
+        return Prepared(image, ~observed, {"flattened": told})
 
     def _seen(self, channel: Array, observed: Mask) -> Array:
         """Give what light is added to: the channel or its logarithm."""
@@ -132,16 +133,17 @@ class Blending:
         inside = np.argwhere(mask)
         # One pixel around the mask is what the solution joins.
         box = tuple(slice(max(0, a - 1), b + 2) for a, b in zip(inside.min(axis=0), inside.max(axis=0), strict=True))
-        old, new, free = (_colours(layout, image)[:, *box], source[:, *box], mask[box])
+        there = np.where(samples.observed, _colours(layout, image), np.nan)
+        old, new, free = there[:, *box], source[:, *box], mask[box]
         unknown = free | ~samples.observed[box]
         if unknown.all():
             raise InputError("the mask leaves no pixel of the image to join. Leave some of it out.")
-        operator = Derivatives("forward", free.shape, (1.0,) * free.ndim)
-        guidance = self._guidance(operator, np.where(samples.observed[box], old, 0.0), new, free)
+        operator = Derivatives("forward", free.shape, layout.spacing)
+        guidance = self._guidance(operator.gradient(new), operator.gradient(old))
         solved = potential(operator, guidance, None, np.where(unknown, np.nan, old))
         for channel, found in zip(layout.to_channels_first(image), solved, strict=False):
             channel[box][free] = cast_values(found[free], image.dtype)
-        return Prepared(image, missing, {"blended": {"mode": self.mode, "at": list(at)}})
+        return Prepared(image, ~samples.observed, {"blended": {"mode": self.mode, "at": list(at)}})
 
     def _placed(self, layout: ImageFormat) -> tuple[Array, Mask, tuple[int, ...]]:
         """Give the picture and the mask on the image's pixels, the picture NaN where it is not."""
@@ -163,19 +165,19 @@ class Blending:
         there = tuple(slice(max(0, a), max(0, a + n)) for a, n in zip(at, small, strict=True))
         cut = tuple(slice(max(0, -a), max(0, m - a)) for a, m in zip(at, whole, strict=True))
         values, inside = np.full((layout.channels, *whole), np.nan), np.zeros(whole, dtype=np.bool_)
-        values[:, *there] = picture.format.to_channels_first(picture.image)[:, *cut]
+        seen = np.where(picture.observed, picture.format.to_channels_first(picture.image), np.nan)
+        values[:, *there] = seen[:, *cut]
         inside[there] = mask[cut]
         if not inside.any():
             raise InputError("no pixel of the mask lies within the image. Is `at` right?")
-        return values[: len(_colours(layout, np.empty(layout.shape)))], inside, at
+        return values[: _colour_count(layout)], inside, at
 
-    def _guidance(self, operator: Derivatives, old: Array, new: Array, free: Mask) -> Array:
-        """Give the differences between neighbours that are to be (equations 11 and 13)."""
-        mine, theirs = operator.gradient(new), operator.gradient(old)
-        take = ~np.isnan(mine)
+    def _guidance(self, source: Array, target: Array) -> Array:
+        """Give the slopes that are to be (equations 11 and 13); those into nowhere, which are NaN, are 0."""
+        take = ~np.isnan(source)
         if self.mode == "mixed":
-            take &= np.abs(np.nan_to_num(mine)) > np.abs(theirs)
-        return np.where(take, mine, theirs)
+            take &= ~(np.abs(source) <= np.abs(target))
+        return np.nan_to_num(np.where(take, source, target))
 
 
 def flatten_illumination(
@@ -226,6 +228,8 @@ def flatten_illumination(
     >>> bool(np.ptp(left) < 0.3)
     True
     """
+    from napari_siren.core.fit import fit
+
     return fit(image, axes, spacing, supervision=Flattening(below, multiplicative), **options)
 
 
@@ -283,14 +287,20 @@ def blend(
     >>> blended[[0, 7, 12], [0, 11, 16]].round().tolist()
     [50.0, 50.0, 90.0]
     """
+    from napari_siren.core.fit import fit
+
     return fit(into, axes, supervision=Blending(picture, mask, at, mode), **options)
 
 
 def _colours(layout: ImageFormat, array: npt.NDArray[Any]) -> Array:
     """Give an image's channels, (channels, *spatial); of RGBA in 8 bits without alpha."""
-    values = layout.to_channels_first(array)
-    rgba = layout.dtype == "uint8" and layout.axes.endswith("C") and len(values) == 4
-    return (values[:3] if rgba else values).astype(np.float64)
+    values: Array = layout.to_channels_first(array)[: _colour_count(layout)].astype(np.float64)
+    return values
+
+
+def _colour_count(layout: ImageFormat) -> int:
+    rgba = layout.dtype == "uint8" and layout.axes.endswith("C") and layout.channels == 4
+    return 3 if rgba else layout.channels
 
 
 def _size(slopes: Array) -> Array:

@@ -228,12 +228,14 @@ class Observation:
 def pixel_model(config: FitConfig, spacing: Sequence[float]) -> Observation:
     """Give the observation that the settings of a fit name, for an image of that spacing.
 
-    A `psf_width` of "auto" must have been replaced by `blur.with_known_blur`.
+    "bicubic" is about pictures; the voxels of a stack are taken for "box". A `psf_width` of "auto" must have been
+    replaced by `blur.with_known_blur`.
     """
     width = config.psf_width
     assert width != "auto"
     unit = None if width is None else spacing
-    return Observation.of(config.observation, len(spacing), spacing=unit, psf_width=width, psf=config.psf)
+    kind = "box" if config.observation == "bicubic" and len(spacing) == 3 else config.observation
+    return Observation.of(kind, len(spacing), spacing=unit, psf_width=width, psf=config.psf)
 
 
 def _along_axes(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -147,15 +147,15 @@ def solve(operator: Derivatives, right: Array, weight: Array | None = None, know
     ndarray
         (channels, *shape); with mean 0 where nothing is known of a channel.
     """
-    if weight is None and (known is None or np.isnan(known).all()):
-        return operator.inverse(right)
     kept = np.full(right.shape, np.nan) if known is None else known
     return np.stack([_solve_channel(operator, r, weight, k) for r, k in zip(right, kept, strict=True)])
 
 
 def _solve_channel(operator: Derivatives, right: Array, weight: Array | None, known: Array) -> Array:
-    """Solve by conjugate gradients for the pixels that are not known."""
+    """Solve in one go where that can be, else by conjugate gradients for the pixels that are not known."""
     free = np.isnan(known)
+    if weight is None and free.all():
+        return cast(Array, operator.inverse(right[np.newaxis])[0])
     image: Array = np.where(free, 0.0, known)
     size = int(free.sum())
 

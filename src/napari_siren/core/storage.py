@@ -51,6 +51,7 @@ def save(result: FitResult, path: Path, resumable: bool) -> Path:
         "omega_0": field.siren.omega_0,
         "coordinate_scale": field.blend.coordinate_scale,
         "samples_per_pixel": field.samples_per_pixel,
+        "learned": field.observation is not None,
         "metrics": result.metrics.as_dict(),
         "history": asdict(result.history),
         "receipt": dict(result.receipt),
@@ -122,7 +123,7 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
             header["samples_per_pixel"],
         )
         config = FitConfig(**header["config"])
-        if field.refinement != (1.0,) * field.dimensions:
+        if header.get("learned", field.refinement != (1.0,) * field.dimensions):
             field = replace(field, observation=pixel_model(config, layout.spacing))
         tiles = field.tiling.count
         wanted = {"theta": (tiles, shape.parameters), "offset": (tiles, shape.outputs), "scale": (tiles, 1)}

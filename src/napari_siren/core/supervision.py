@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, cast, get_args
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,12 +17,14 @@ Kind = Literal["value", "gradient", "laplacian"]
 Mask = npt.NDArray[np.bool_]
 
 # In the order in which they are tried. A Laplacian of any of them is explained but for its mean, so that it tells
-# nothing of the way it was taken.
+# nothing of the way it was taken; nor do forward differences along a single axis, hence they are the last.
 _STENCILS: dict[Kind, tuple[Stencil, ...]] = {
     "value": (),
-    "gradient": get_args(Stencil),
+    "gradient": ("central", "exact", "forward"),
     "laplacian": ("forward", "exact"),
 }
+# A gradient is explained wholly where so little of it is left: that of float32.
+_ROUNDING = 1e-5
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,12 +77,12 @@ class Supervision:
         count), and the sum of second differences, with the image going on beyond its edge as its mirror image, as
         `scipy.ndimage.laplace` has it. ``"central"``: as `numpy.gradient`, and no Laplacian. ``"exact"``: at pixel
         centres, of a function that has no more detail than pixels can hold. ``"auto"``: of a gradient the one that
-        explains it best, of a Laplacian "forward".
+        explains it best ("central" where none does, along a single axis with missing pixels), of a Laplacian "forward".
     mean
         The image's mean, which derivatives do not tell: a number, or one for each channel. None is 0.
     known
-        Array of the image's shape, NaN where nothing is known: pixels that are kept as they are. They take the place of
-        the mean.
+        Array of the image's shape, NaN or masked where nothing is known: pixels that are kept as they are. They take
+        the place of the mean.
 
     Raises
     ------
@@ -129,7 +131,8 @@ class Supervision:
         axes, spacing
             Of the image, as in `fit`.
         missing
-            Where the derivative says nothing, as in `fit`: there the image is spanned by a membrane.
+            Where the derivative says nothing, as in `fit`: there the image is spanned by a membrane, which for a
+            Laplacian bears an even load.
 
         Returns
         -------
@@ -146,46 +149,43 @@ class Supervision:
             return Prepared(data, missing)
         array, layout, observed = _check_data(self.kind, data, axes, spacing, missing)
         mean, known = _check_mean(self.mean, layout.channels), _check_known(self.known, layout)
-        stencil = self._stencil_of(array, layout, observed)
-        operator = Derivatives(stencil, layout.spatial_shape, layout.spacing)
-        if self.kind == "gradient":
-            image, residual = _from_gradient(operator, array, observed, known)
-        else:
-            image, residual = _from_laplacian(operator, array[0], observed, known)
+        stencil, image, residual = self._solve(array, layout, observed, known)
         told = {"kind": self.kind, "stencil": stencil, "residual": residual}
         for channel, constant, kept in zip(image, mean, known, strict=True):
             channel += constant if np.isnan(kept).all() else 0.0
         return Prepared(layout.from_channels_first(image.astype(np.float32)), None, {"supervision": told})
 
-    def _stencil_of(self, array: Array, layout: ImageFormat, observed: Mask) -> Stencil:
-        """Give the stencil, where it is to be told from a gradient that of the least misfit."""
-        if self.stencil != "auto":
-            return self.stencil
-        choices = _STENCILS[self.kind]
-        if self.kind == "laplacian":
-            return choices[0]
-        filled = np.where(observed, array, 0.0)
+    def _solve(self, array: Array, layout: ImageFormat, observed: Mask, known: Array) -> tuple[Stencil, Array, float]:
+        """Give the stencil, where it is to be told the one of the least misfit, with the image and what is left."""
+        choices = _STENCILS[self.kind] if self.stencil == "auto" else (self.stencil,)
+        # Along a single axis any part of a gradient is explained by each of them.
+        tells = self.kind == "gradient" and (len(array) > 1 or observed.all())
+        solve_by = _from_gradient if self.kind == "gradient" else _from_laplacian
 
-        def misfit(stencil: Stencil) -> float:
+        def found(stencil: Stencil) -> tuple[Stencil, Array, float]:
             operator = Derivatives(stencil, layout.spatial_shape, layout.spacing)
-            return _from_gradient(operator, filled, np.ones_like(observed), None)[1]
+            return stencil, *solve_by(operator, array, observed, known)
 
-        return min(choices, key=misfit)
+        return min(map(found, choices if tells else choices[:1]), key=lambda one: max(one[2], _ROUNDING))
 
 
 def preparation(supervision: str | Preparation) -> Preparation:
     """Give what a word that `fit` takes stands for."""
-    return Supervision(cast(Kind, supervision)) if isinstance(supervision, str) else supervision
+    if isinstance(supervision, str):
+        return Supervision(cast(Kind, supervision))
+    if not hasattr(supervision, "prepare"):
+        raise InputError(f'supervision={supervision!r}: it is "value", "gradient", "laplacian", or a Supervision.')
+    return supervision
 
 
-def _from_gradient(operator: Derivatives, gradient: Array, observed: Mask, known: Array | None) -> tuple[Array, float]:
+def _from_gradient(operator: Derivatives, gradient: Array, observed: Mask, known: Array) -> tuple[Array, float]:
     data = _mirrored(gradient, operator.stencil)
     image = potential(operator, data, ~observed, known)
     return image, _relative(operator.gradient(image) - data, data, observed)
 
 
 def _from_laplacian(operator: Derivatives, laplacian: Array, observed: Mask, known: Array) -> tuple[Array, float]:
-    data = np.where(observed, laplacian, 0.0)
+    data = np.where(observed, laplacian[0], 0.0)
     if not observed.all():
         # The Laplacian of an image sums to 0, so that this is what those at the missing pixels sum to.
         excess = data.reshape(len(data), -1).sum(axis=1) / (~observed).sum()
@@ -240,6 +240,8 @@ def _check_data(
         raise InputError(f"the {kind} should be real numbers, not {array.dtype} of shape {array.shape}.")
     parts = array if kind == "gradient" else array[np.newaxis]
     shape = parts.shape[1:]
+    if not shape:
+        raise InputError("the gradient of an image of one axis has shape (1, pixels); give gradient[np.newaxis].")
     names = guess_axes(shape) if axes is None else check_axes(axes, shape)
     dimensions = len(names.replace("C", ""))
     if kind == "gradient" and len(parts) != dimensions:
@@ -275,6 +277,8 @@ def _check_known(known: npt.ArrayLike | None, layout: ImageFormat) -> Array:
     """Give the known pixels, (channels, *spatial), NaN where nothing is known."""
     if known is None:
         return np.full((layout.channels, *layout.spatial_shape), np.nan)
+    if isinstance(known, np.ma.MaskedArray):
+        known = np.ma.filled(known.astype(np.float64), np.nan)
     array = np.asarray(known)
     if array.dtype.kind not in "uif" or array.shape != layout.shape:
         raise InputError(

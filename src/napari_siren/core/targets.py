@@ -80,7 +80,7 @@ class Targets:
         (Jensen's inequality) and each tile still learns alone.
         """
         used = samples.observed & ~samples.heldout
-        values = torch.from_numpy(tiling.extract(_filled(samples.values, used)))
+        values = torch.from_numpy(tiling.extract(filled(samples.values, used)))
         mask = torch.from_numpy(tiling.extract(used[np.newaxis].astype(np.float32))[:, 0])
         weight = torch.from_numpy(tiling.pixel_windows()) * mask
         offset = torch.zeros(values.shape[:2])
@@ -192,7 +192,7 @@ def variation_for(noise: float) -> float:
     return max(_LEAST_VARIATION, _VARIATION_PER_NOISE * noise)
 
 
-def _filled(values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
+def filled(values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
     """Give pixels that are not used the value of the nearest that is; they weigh nothing, but must be finite."""
     if used.all():
         return values

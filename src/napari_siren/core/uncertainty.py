@@ -16,13 +16,15 @@ import numpy.typing as npt
 import torch
 
 from napari_siren.core.config import FitConfig
+from napari_siren.core.cross_scale import CrossScale
 from napari_siren.core.error_model import Array, ErrorModel
 from napari_siren.core.field import Field
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import Samples
+from napari_siren.core.noise import image_noise
 from napari_siren.core.observation import Observation, pixel_model
 from napari_siren.core.run import Run
-from napari_siren.core.upscaling import as_samples, image_noise, teacher_of
+from napari_siren.core.upscaling import as_samples, teacher_of
 from napari_siren.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,6 +83,9 @@ def _trial(result: FitResult, samples: Samples, image: Array, grid: RenderGrid) 
         return Trial(image, _normalised(result.field, RenderGrid.of(sizes, samples.format.spacing)))
     if result.field.observation is not None and result.state is not None:
         teacher = teacher_of(samples, config, device, result.state)
+    else:
+        teacher = None
+    if isinstance(teacher, CrossScale):
         copy = teacher.smaller_copy(smaller)
         return Trial(copy.cpu().numpy(), teacher.predict(sizes, values=copy).cpu().numpy())
     seen_by = pixel_model(config, samples.format.spacing) if config.sees_area else Observation.of("bicubic", len(sizes))

@@ -1,14 +1,13 @@
 """`Upscaling`: a fit to what lies between the pixels as well; its parts, and how it goes on later.
 
-First tiles are fitted to an interpolation of the image, to have something to show. Then `CrossScale` learns from the
-image's own smaller copies. At last tiles are fitted to what it tells of the image on a finer grid: the result is a
-field like any other.
+First tiles are fitted to an interpolation of the image, to have something to show. Then a network learns what the image
+can teach of itself (`Lesson`): what lies between pixels or slices, or what is noise. At last tiles are fitted to what
+it tells of the image: the result is a field like any other.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,16 +15,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_siren.core.accel import has_bfloat16
 from napari_siren.core.clock import Stopwatch
 from napari_siren.core.config import FitConfig
-from napari_siren.core.cross_scale import LEAST_PIXELS, LEAST_SIDE, CrossScale
 from napari_siren.core.field import Field
 from napari_siren.core.image import ImageFormat, Samples
-from napari_siren.core.noise import noise_level
+from napari_siren.core.lesson import Lesson, Teacher
 from napari_siren.core.observation import Observation, pixel_model
 from napari_siren.core.progress import History, Progress
 from napari_siren.core.run import Run, State, fingerprint
+from napari_siren.core.targets import filled
 from napari_siren.errors import InputError, StorageError
 
 # Steps of the tiles on the interpolated image, which take a fraction of a second.
@@ -39,33 +37,14 @@ _TO_SAMPLES: dict[str, Any] = {
     "psf": None,
     "total_variation": 0.0,
     "cross_scale_steps": 0,
+    "blind_spot_steps": 0,
 }
-# The noise that is estimated of photographs without any, 0.7 % of the range: the quietest of their texture.
-_TEXTURE = 0.014
 _NETWORK, _TILES = "cross_scale.", "tiles."
-
-
-def has_cross_scale(samples: Samples, config: FitConfig) -> bool:
-    """Whether an image is one that can teach itself: two axes, no pixel missing or kept out, and not too small."""
-    whole = bool(samples.observed.all()) and not samples.heldout.any()
-    return wants_cross_scale(samples.format.spatial_shape, config) and whole
-
-
-def wants_cross_scale(shape: Sequence[int], config: FitConfig) -> bool:
-    """Whether images of a spatial shape are fitted so, if no pixel is missing or kept out."""
-    if config.cross_scale_steps == 0 or len(shape) != 2:
-        return False
-    return min(shape) >= LEAST_SIDE and math.prod(shape) >= LEAST_PIXELS
-
-
-def fine_shape(shape: Sequence[int], config: FitConfig) -> tuple[int, ...]:
-    """Give the number of samples along each axis that tiles are fitted to."""
-    return tuple(max(n, round(config.detail * n)) for n in shape)
 
 
 def steps_before(field: Field, config: FitConfig) -> int:
     """Give how many steps came before those that `max_steps` counts, in a fit that gave a field."""
-    return 0 if field.observation is None else DRAFT_STEPS + config.cross_scale_steps
+    return 0 if field.observation is None else DRAFT_STEPS + config.learning_steps
 
 
 def tile_config(config: FitConfig, max_steps: int, max_seconds: float | None = None) -> FitConfig:
@@ -82,14 +61,22 @@ class Upscaling:
         self.samples, self.config, self.device, self.seed = samples, config, device, seed
         self.history = History()
         self.fingerprint = fingerprint(samples, config)
-        self.observation = pixel_model(config, samples.format.spacing)
-        self.shape = fine_shape(samples.format.spatial_shape, config)
-        values = torch.from_numpy(samples.values).to(device)
-        interpolated = Observation.of("point", len(self.shape))(values, self.shape)
+        lesson = Lesson.of(samples, config)
+        if lesson is None:
+            raise ValueError("the image cannot teach itself; ask Lesson.of first.")
+        self.lesson = lesson
+        sizes = samples.format.spatial_shape
+        dimensions = len(sizes)
+        told_pixels = lesson.shape == sizes
+        self.observation = (
+            Observation.of("point", dimensions) if told_pixels else pixel_model(config, samples.format.spacing)
+        )
+        values = torch.from_numpy(filled(samples.values, samples.observed)).to(device)
+        interpolated = Observation.of("point", dimensions)(values, lesson.shape)
         self.tiles = self._tiles(interpolated, DRAFT_STEPS)
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
         self.tiles.engine.check = self.clock.check
-        self.teacher = _new_teacher(samples, config, device, seed)
+        self.teacher = lesson.teacher(samples, config, device, seed)
         self.step_count = 0
         self._start: Field | None = None
         if state is not None:
@@ -139,7 +126,7 @@ class Upscaling:
         """Give the best field so far."""
         if self.step_count <= DRAFT_STEPS or self.step_count > self._fit_from:
             return self._seen(self.tiles.best_field())
-        tiles = self._tiles(self.teacher.predict(self.shape, flips=1), DRAFT_STEPS)
+        tiles = self._tiles(self.teacher.predict(self.lesson.shape, 1), DRAFT_STEPS)
         for _ in range(DRAFT_STEPS):
             self.clock.check()
             tiles.step()
@@ -159,17 +146,17 @@ class Upscaling:
     @property
     def _fit_from(self) -> int:
         """Steps before the last part."""
-        return DRAFT_STEPS + self.config.cross_scale_steps
+        return DRAFT_STEPS + self.config.learning_steps
 
     def _learned(self) -> float:
         """Share of the learning that is done, by steps or by time."""
         limit = self.config.max_seconds
         by_time = self.seconds / (_LEARNING_SHARE * limit) if limit else 0.0
-        return max((self.step_count - DRAFT_STEPS) / self.config.cross_scale_steps, by_time)
+        return max((self.step_count - DRAFT_STEPS) / self.config.learning_steps, by_time)
 
     def _final_tiles(self) -> Run:
         left = None if self.config.max_seconds is None else max(1e-3, self.config.max_seconds - self.seconds)
-        tiles = self._tiles(self.teacher.predict(self.shape), self.config.max_steps, left)
+        tiles = self._tiles(self.teacher.predict(self.lesson.shape), self.config.max_steps, left)
         tiles.engine.check = self.clock.check
         if self._start is not None:
             tiles.begin_from(self._start)
@@ -222,7 +209,7 @@ def learned_part(state: State) -> State:
     return replace(state, tensors={name: t for name, t in state.tensors.items() if name.startswith(_NETWORK)})
 
 
-def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state: State) -> CrossScale:
+def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state: State) -> Teacher:
     """Give the network of a fit in a state as `Upscaling.state` gives it.
 
     Raises
@@ -230,8 +217,11 @@ def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state:
     StorageError
         The state is of other settings, or damaged.
     """
-    teacher = _new_teacher(samples, config, device, state.seed)
+    lesson = Lesson.of(samples, config)
     try:
+        if lesson is None:
+            raise KeyError("lesson")
+        teacher = lesson.teacher(samples, config, device, state.seed)
         teacher.load(_part(state, _NETWORK))
     except (KeyError, RuntimeError) as error:
         raise StorageError(
@@ -240,31 +230,8 @@ def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state:
     return teacher
 
 
-def _new_teacher(samples: Samples, config: FitConfig, device: torch.device, seed: int) -> CrossScale:
-    layout = samples.format
-    scale = [n / m for n, m in zip(fine_shape(layout.spatial_shape, config), layout.spatial_shape, strict=True)]
-    return CrossScale(
-        torch.from_numpy(samples.values).to(device),
-        pixel_model(config, layout.spacing),
-        (scale[0], scale[1]),
-        image_noise(samples),
-        seed,
-        rough=config.precision == "auto" and has_bfloat16(device),
-    )
-
-
 def _part(state: State, prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in state.tensors.items() if name.startswith(prefix)}
-
-
-def image_noise(samples: Samples) -> float:
-    """Give what of the noise that was estimated is more than texture may be."""
-    return above_texture(noise_level(samples.values, samples.observed))
-
-
-def above_texture(noise: float) -> float:
-    """Give what of an estimated standard deviation of noise, in normalised values, is more than texture may be."""
-    return math.sqrt(max(0.0, noise**2 - _TEXTURE**2))
 
 
 def as_samples(layout: ImageFormat, values: np.ndarray) -> Samples:

@@ -9,9 +9,12 @@ from magicgui.widgets import request_values
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import InputError
+from napari_siren.layer_edits import blend_edit, even_edit
+from napari_siren.layer_reading import layer_kinds
 from napari_siren.layers import RESULT_KEY
 from napari_siren.ui.background import notify
 from napari_siren.ui.session import State
+from napari_siren.ui.view import shown_slice
 
 if TYPE_CHECKING:
     from napari_siren.core.field import Derivative
@@ -26,6 +29,11 @@ _PRESETS: dict[str, Any] = {
     "annotation": Literal["upscale", "faithful", "fast"],
     "label": "Preset",
     "options": {"value": "upscale", "tooltip": "upscale is the sharpest, faithful the closest to the image's pixels."},
+}
+_MIXED: dict[str, Any] = {
+    "annotation": bool,
+    "label": "Keep the stronger edges of the two",
+    "options": {"value": False, "tooltip": "For things with holes, or of glass."},
 }
 
 
@@ -56,6 +64,40 @@ def upscale_layer(viewer: napari.Viewer) -> None:
         panel.start()
 
 
+def even_layer(viewer: napari.Viewer) -> None:
+    """Even out the illumination of the active layer: of what of it the panel shows."""
+    panel = _idle_panel(viewer)
+    if panel is not None and _pick_active(panel):
+        panel.start(lambda: even_edit(panel.source_panel.source().spec()))
+
+
+def blend_layer(viewer: napari.Viewer) -> None:
+    """Ask into which layer the active one is to be blended, and what of it; do so where it lies."""
+    panel = _idle_panel(viewer)
+    if panel is None or not _pick_active(panel):
+        return
+    picture = panel.viewer.layers.selection.active
+    targets = [layer for layer in panel.viewer.layers if "Image" in layer_kinds(layer) and layer is not picture]
+    masks = [layer for layer in panel.viewer.layers if {"Shapes", "Labels"} & set(layer_kinds(layer))]
+    if not (targets and masks):
+        lacking = "add a Shapes or Labels layer that marks what of it is put in" if targets else "open that image, too"
+        notify(InputError(f"a picture is blended into another image: {lacking}."))
+        return
+    questions = {
+        "target": _choice("Into", targets[::-1], "The image that it is put into, where it lies over it."),
+        "mask": _choice("What is marked in", masks[::-1], "The shapes or labels around what is put in."),
+        "mixed": _MIXED,
+    }
+    answers = request_values(questions, title=f"Blend {picture.name}", parent=panel)
+    if answers is None:
+        return
+    target = answers["target"]
+    mode: Literal["source", "mixed"] = "mixed" if answers["mixed"] else "source"
+    panel.source_panel.pick(target)
+    mine, its = (shown_slice(panel.viewer, layer) for layer in (picture, target))
+    panel.start(lambda: blend_edit(picture, target, answers["mask"], mine, its, mode))
+
+
 def add_gradient_magnitude(viewer: napari.Viewer) -> None:
     """Add the gradient magnitude of the active layer's model."""
     _add_derivative(viewer, "gradient_magnitude")
@@ -64,6 +106,11 @@ def add_gradient_magnitude(viewer: napari.Viewer) -> None:
 def add_laplacian(viewer: napari.Viewer) -> None:
     """Add the Laplacian of the active layer's model."""
     _add_derivative(viewer, "laplacian")
+
+
+def _choice(label: str, layers: list[Any], tooltip: str) -> dict[str, Any]:
+    choices = [(layer.name, layer) for layer in layers]
+    return {"widget_type": "ComboBox", "label": label, "options": {"choices": choices, "tooltip": tooltip}}
 
 
 def _idle_panel(viewer: napari.Viewer) -> SirenWidget | None:

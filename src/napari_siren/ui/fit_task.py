@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
+    from napari_siren.core.supervision import Preparation
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ class FitRequest:
         Previews a second.
     resume
         A fit of the same pixels to go on from.
+    supervision
+        What is made of the pixels before the fit, as `fit` takes it; of an edited picture there is only its own layer.
     """
 
     spec: LayerSpec
@@ -59,6 +62,7 @@ class FitRequest:
     error: ErrorKind
     preview_rate: float = 3.0
     resume: FitResult | None = None
+    supervision: Preparation | Literal["value"] = "value"
 
     def resumed(self, result: FitResult, more_steps: int) -> FitRequest:
         """Ask for so many steps more from where a fit was."""
@@ -213,9 +217,12 @@ def run_fit(request: FitRequest, control: Control) -> Generator[Update, None, Ou
 
 
 def make_layers(request: FitRequest, result: FitResult) -> dict[str, LayerData]:
-    """Make the three layers of a fit."""
+    """Make the three layers of a fit, or the one of an edited picture."""
+    reconstruction = {"reconstruction": reconstruction_layer(request.spec, result)}
+    if request.supervision != "value":
+        return reconstruction
     return {
-        "reconstruction": reconstruction_layer(request.spec, result),
+        **reconstruction,
         "upscaled": upscaled_layer(request.spec, result, request.scale),
         "error": error_layer(request.spec, result, request.error),
     }
@@ -255,6 +262,7 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
         device=request.device,
         seed=request.seed,
         resume=request.resume,
+        supervision=request.supervision,
     )
     control.attach(steps)
     news = _News(request, control)

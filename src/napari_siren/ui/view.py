@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_siren.layer_reading import axis_kind
 from napari_siren.layer_spec import LayerSpec
 
 Box = tuple[tuple[int, int], ...]
@@ -35,6 +36,12 @@ def shown_plane(viewer: Any, layer: Any, level: int = 0) -> tuple[int | None, ..
         None if axis in shown else int(np.clip(round((position[axis] + 0.5) / factors[axis] - 0.5), 0, n - 1))
         for axis, n in enumerate(shape)
     )
+
+
+def shown_slice(viewer: Any, layer: Any) -> tuple[int | None, ...]:
+    """Give the same with every channel: None along an axis of channels, too."""
+    kinds = [axis_kind(label) for label in layer.axis_labels]
+    return tuple(None if kind == "C" else i for kind, i in zip(kinds, shown_plane(viewer, layer), strict=True))
 
 
 def field_of_view(viewer: Any, layer: Any, level: int = 0) -> tuple[tuple[int, int] | None, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import napari.viewer
@@ -11,6 +12,7 @@ from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QSpinBox, QVBoxLayo
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
+from napari_siren.layer_edits import Edit
 from napari_siren.layer_spec import LayerSpec
 from napari_siren.recipe import as_python
 from napari_siren.ui.background import notify
@@ -76,8 +78,8 @@ class SirenWidget(QWidget):
 
     # ---- what is asked for ---------------------------------------------------------------------------------
 
-    def request(self) -> FitRequest:
-        """Give what a fit would be asked for now.
+    def request(self, edit: Edit | None = None) -> FitRequest:
+        """Give what a fit would be asked for now, of what is shown or of a picture made of layers.
 
         Raises
         ------
@@ -85,7 +87,7 @@ class SirenWidget(QWidget):
             There is no image, no pixel of it in the region, or the settings do not go together.
         """
         return FitRequest(
-            self.source_panel.source().spec(),
+            self.source_panel.source().spec() if edit is None else edit.spec,
             self.settings_form.config(),
             self.fit_panel.device,
             self.seed_box.value(),
@@ -93,6 +95,7 @@ class SirenWidget(QWidget):
             self.result_panel.error_kind,
             # As it is now, since nothing in the panel shows it.
             Preferences.load().preview_rate,
+            supervision="value" if edit is None else edit.supervision,
         )
 
     def code(self) -> str:
@@ -115,10 +118,10 @@ class SirenWidget(QWidget):
             seed=self.seed_box.value(),
         )
 
-    def start(self) -> None:
-        """Fit, as the button does."""
+    def start(self, make: Callable[[], Edit] | None = None) -> None:
+        """Fit, as the button does: what is shown, or a picture that is made of layers first."""
         try:
-            request = self.request()
+            request = self.request(None if make is None else make())
         except SirenError as error:
             self._on_error(error)
             return

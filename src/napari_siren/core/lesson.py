@@ -1,0 +1,124 @@
+"""`Lesson`: what an image can teach of itself, and the grid on which that is told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_siren.core.accel import has_bfloat16
+from napari_siren.core.axial_scale import LEAST_RATIO, LEAST_ROWS, AxialScale, known_slices
+from napari_siren.core.axial_scale import LEAST_SIDE as LEAST_SLICE_SIDE
+from napari_siren.core.blind_spot import BlindSpot
+from napari_siren.core.config import FitConfig
+from napari_siren.core.cross_scale import LEAST_PIXELS, LEAST_SIDE, CrossScale
+from napari_siren.core.image import Samples
+from napari_siren.core.noise import image_noise
+from napari_siren.core.observation import pixel_model
+
+# Pixels of a slice that are more unlike along rows and columns cannot stand in for both.
+_MOST_UNLIKE = 1.1
+
+
+class Teacher(Protocol):
+    """A network that learns from an image, and then tells of it."""
+
+    def step(self, done: float) -> float:
+        """Take a step, when a share of the training is done; give the mean squared error."""
+        ...
+
+    def state(self) -> dict[str, Tensor]:
+        """Give a copy, on the CPU, of what is needed to go on."""
+        ...
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Go on from there; KeyError where something is not there."""
+        ...
+
+    def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
+        """Begin with the network in the state of another one, where it is alike."""
+        ...
+
+    def predict(self, shape: Sequence[int], flips: int = ...) -> Tensor:
+        """Tell what the image is on a grid: (channels, *shape)."""
+        ...
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What an image can teach of itself.
+
+    Parameters
+    ----------
+    kind
+        "copies", what lies between the pixels of a picture, from its smaller copies; "slices", what lies between the
+        slices of a stack, from these; "noise", pixels from those around them.
+    shape
+        Of the grid that it is told on.
+    known
+        Which slices of a stack are there.
+    """
+
+    kind: Literal["copies", "slices", "noise"]
+    shape: tuple[int, ...]
+    known: slice = field(default_factory=lambda: slice(0, 0, 1))
+
+    @classmethod
+    def of(cls, samples: Samples, config: FitConfig) -> Lesson | None:
+        """Give what there is to learn with some settings; None where there is nothing, or too little."""
+        sizes, whole = samples.format.spatial_shape, bool(samples.observed.all())
+        if config.learning_steps == 0 or samples.heldout.any() or min(sizes) < 1:
+            return None
+        if config.blind_spot_steps:
+            large = whole and len(sizes) >= 2 and min(sizes[-2:]) >= LEAST_SIDE
+            return cls("noise", sizes) if large else None
+        if wants_cross_scale(sizes, config):
+            return cls("copies", fine_shape(sizes, config)) if whole else None
+        known = known_slices(samples.observed) if len(sizes) == 3 else None
+        if known is None or not _can_teach(sizes, _ratio(samples, known), samples.format.spacing):
+            return None
+        if known.step == 1 and whole:
+            return cls("slices", (fine_shape(sizes[:1], config)[0], *sizes[1:]), known)
+        return cls("slices", sizes, known)
+
+    def teacher(self, samples: Samples, config: FitConfig, device: torch.device, seed: int) -> Teacher:
+        """Give the network that is to learn it."""
+        values = torch.from_numpy(samples.values).to(device)
+        rough = config.precision == "auto" and has_bfloat16(device)
+        if self.kind == "noise":
+            return BlindSpot(values, seed, rough)
+        noise = image_noise(samples)
+        if self.kind == "slices":
+            thick = config.observation != "point" and self.known.step == 1
+            return AxialScale(values, self.known, _ratio(samples, self.known), thick, noise, seed, rough)
+        scale = [n / m for n, m in zip(self.shape, samples.format.spatial_shape, strict=True)]
+        seen_by = pixel_model(config, samples.format.spacing)
+        return CrossScale(values, seen_by, (scale[0], scale[1]), noise, seed, rough)
+
+
+def wants_cross_scale(shape: Sequence[int], config: FitConfig) -> bool:
+    """Whether pictures of a spatial shape learn from their smaller copies, if no pixel is missing or kept out."""
+    if config.cross_scale_steps == 0 or len(shape) != 2:
+        return False
+    return min(shape) >= LEAST_SIDE and math.prod(shape) >= LEAST_PIXELS
+
+
+def fine_shape(shape: Sequence[int], config: FitConfig) -> tuple[int, ...]:
+    """Give the number of samples along axes that are told more finely."""
+    return tuple(max(n, round(config.detail * n)) for n in shape)
+
+
+def _ratio(samples: Samples, known: slice) -> float:
+    """Give the distance of known slices in pixels of these."""
+    along, *across = samples.format.spacing
+    return float(along * known.step / np.mean(across))
+
+
+def _can_teach(sizes: Sequence[int], ratio: float, spacing: Sequence[float]) -> bool:
+    alike = max(spacing[1:]) <= _MOST_UNLIKE * min(spacing[1:])
+    return alike and ratio >= LEAST_RATIO and min(sizes[1:]) >= max(LEAST_SLICE_SIDE, LEAST_ROWS * ratio)
