@@ -16,8 +16,9 @@ import random
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from napari_siren.sources import sample_path
 
 MAP = Path("large") / "earth_8192x4096.jpg"
 SIZES = (0.1, 0.4, 1.0, 4.0, 8.0, 16.0)
+# Of the run that tries it out, in megapixels.
+QUICK = 0.004
 REFERENCE, REPEATS = (512, 768), 3
 SCALE = 2
 PHASES = ("scan", "fit", "render", "pyramid")
@@ -78,7 +81,7 @@ def perform(job: Job) -> None:
         ns.fit_blocks(np.eye(32, dtype=np.float32), Path(scratch) / "x.ome.zarr", preset=job.preset, max_steps=2)
     shape = open_ome_zarr(job.source).array.shape
     image = np.asarray(open_ome_zarr(job.source).array) if job.in_memory else None
-    before, begin = peak_bytes(), time.perf_counter()
+    before, begin, cpu = peak_bytes(), time.perf_counter(), time.process_time()
     if image is not None:
         for _ in range(REPEATS):
             result = ns.fit(image, "CYX", preset=job.preset, seed=job.seed)
@@ -92,8 +95,9 @@ def perform(job: Job) -> None:
 
         done = ns.fit_blocks(job.source, job.out, SCALE, preset=job.preset, seed=job.seed, on_progress=note)
         found = {"psnr": done.psnr, "blocks": done.blocks, "fitted": done.fitted, "phases": phases}
-    seconds = (time.perf_counter() - begin) / (REPEATS if job.in_memory else 1)
-    report = {**found, "megapixels": shape[1] * shape[2] / 1e6, "shape": shape, "seconds": seconds}
+    repeats = REPEATS if job.in_memory else 1
+    taken = {"seconds": (time.perf_counter() - begin) / repeats, "cpu_seconds": (time.process_time() - cpu) / repeats}
+    report = {**found, **taken, "megapixels": shape[1] * shape[2] / 1e6, "shape": shape}
     job.report.write_text(json.dumps({**report, "bytes_before": before, "peak_bytes": peak_bytes()}))
 
 
@@ -108,8 +112,8 @@ def apart(job: Job) -> dict[str, Any]:
 
 def mean_of(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Of the reference, which is measured before the others and after them: other work may come and go."""
-    seconds = [before["seconds"], after["seconds"]]
-    return {**before, "seconds": sum(seconds) / 2, "seconds_before_and_after": seconds}
+    both = {name: [before[name], after[name]] for name in ("seconds", "cpu_seconds")}
+    return {**before, **{name: sum(pair) / 2 for name, pair in both.items()}, "before_and_after": both}
 
 
 def killed(job: Job, kills: int, seconds: float, compared: Path) -> dict[str, Any]:
@@ -161,14 +165,15 @@ def _same(one: Path, other: Path) -> bool:
     return all(bool((a == b).all().compute()) for a, b in pairs)
 
 
-def prepare(data: Path, folder: Path, quick: bool) -> dict[str, tuple[int, ...]]:
-    """Write the images as OME-Zarr; give their shapes by name, the map last."""
+def prepare(data: Path, folder: Path, sizes: Sequence[float], most: float) -> list[str]:
+    """Write the images as OME-Zarr; give their names, the map last."""
     photographs = list(machine.images(data, "kodak").values()) or [imread(sample_path())]
-    sizes = (0.004,) if quick else SIZES
     images: dict[str, Callable[[], np.ndarray]] = {}
     for size in sizes:
-        images[f"{size:g}"] = lambda size=size: mosaic(photographs, shape_of(size))
-    whole = imread(data / MAP) if (data / MAP).is_file() and not quick else mosaic(photographs, shape_of(0.008))
+        if size <= most:
+            images[f"{size:g}"] = partial(mosaic, photographs, shape_of(size))
+    there = (data / MAP).is_file() and QUICK not in sizes
+    whole = imread(data / MAP) if there else mosaic(photographs, shape_of(2 * QUICK))
     rows, columns = (min(n, m) for n, m in zip(REFERENCE, whole.shape, strict=False))
     # Land and sea, in the middle of the map.
     top, left = (whole.shape[0] - rows) // 3, (whole.shape[1] - columns) // 2
@@ -176,16 +181,18 @@ def prepare(data: Path, folder: Path, quick: bool) -> dict[str, tuple[int, ...]]
     images["map"] = lambda: whole
     for name, image in images.items():
         write_ome_zarr(folder / f"{name}.ome.zarr", image(), "YXC")
-    return {name: open_ome_zarr(folder / f"{name}.ome.zarr").array.shape for name in images}
+    return list(images)
 
 
 def print_sizes(console: Console, rows: dict[str, dict[str, Any]]) -> None:
     reference = rows["reference"]
     for row in rows.values():
-        row["pixels_per_second"] = 1e6 * row["megapixels"] / row["seconds"]
-        row["over_reference"] = row["pixels_per_second"] * reference["seconds"] / (1e6 * reference["megapixels"])
+        for name in ("seconds", "cpu_seconds"):
+            speed, its = (r["megapixels"] / r[name] for r in (row, reference))
+            row[f"speed_by_{name}"], row[f"over_reference_by_{name}"] = speed, speed / its
     columns = [f"{phase}, s" for phase in PHASES]
-    table = Table("image", "megapixels", "blocks", *columns, "total, s", "MP / s", "over reference", "peak, MB", "PSNR")
+    totals = ("total, s", "CPU, s", "MP / s", "over reference", "by CPU", "peak, MB", "PSNR")
+    table = Table("image", "megapixels", "blocks", *columns, *totals)
     for name, row in rows.items():
         table.add_row(
             f"{name}, in memory" if row is reference else name,
@@ -193,8 +200,10 @@ def print_sizes(console: Console, rows: dict[str, dict[str, Any]]) -> None:
             str(row.get("blocks", "")),
             *(f"{row['phases'][phase]:.2f}" if phase in row["phases"] else "" for phase in PHASES),
             f"{row['seconds']:.1f}",
-            f"{row['pixels_per_second'] / 1e6:.3f}",
-            f"{row['over_reference']:.2f}",
+            f"{row['cpu_seconds']:.1f}",
+            f"{row['speed_by_seconds']:.3f}",
+            f"{row['over_reference_by_seconds']:.2f}",
+            f"{row['over_reference_by_cpu_seconds']:.2f}",
             f"{row['peak_bytes'] / 1e6:.0f}",
             f"{row['psnr']:.2f}",
         )
@@ -206,15 +215,14 @@ def main(options: list[str] | None = None) -> None:
     parser.add_argument("--preset", default="fast", choices=PRESETS)
     parser.add_argument("--kills", type=int, default=10, help="how often the second run of the map is killed")
     parser.add_argument("--data", type=Path, default=machine.DATA, help=f"folder with kodak/ and {MAP}")
-    parser.add_argument("--only-map", action="store_true", help="leave out the mosaics")
+    parser.add_argument("--most", type=float, default=SIZES[-1], help="leave out mosaics above so many megapixels")
     parser.add_argument("--json", type=Path, default=Path("out/benchmark-scale.json"))
     parser.add_argument("--quick", action="store_true", help="tiny images: to try it out")
     arguments = parser.parse_args(options)
     console = Console(width=160)
     folder = Path(tempfile.mkdtemp(prefix="benchmark-scale-"))
     try:
-        names = list(prepare(arguments.data, folder, arguments.quick))
-        names = [name for name in names if not arguments.only_map or name in ("reference", "map")]
+        names = prepare(arguments.data, folder, (QUICK,) if arguments.quick else SIZES, arguments.most)
         rows = {}
         for name in ["reference", *(name for name in names if name != "reference")]:
             rows[name] = apart(Job(name, folder, arguments.preset, in_memory=name == "reference"))

@@ -134,6 +134,36 @@ def test_fit_of_a_real_stack(tmp_path: Path) -> None:
 # ---- upscale, render, info, doctor ----------------------------------------------------------------------
 
 
+def test_upscale_to_ome_zarr_goes_block_by_block_and_is_known_again(tmp_path: Path, stack: Path) -> None:
+    out = tmp_path / "up.ome.zarr"
+    words = ["upscale", stack, "--scale", "1,2,2", "-o", out, "--preset", "faithful", "--max-steps", "3", *TINY]
+    first, again, anew = run(*words), run(*words), run(*words, "--no-resume")
+    for result, fitted in ((first, 1), (again, 0), (anew, 1)):
+        assert result.exit_code == 0, result.output
+        assert f"1, of which {fitted} were fitted now" in result.stdout
+        assert f"Written: {out} (4 x 24 x 32)" in result.stdout
+    found = read_image(out)
+    assert (found.axes, found.unit, found.array.shape) == ("ZYX", "µm", (4, 24, 32))
+    assert found.spacing == pytest.approx((0.4, 0.05, 0.05))
+    quiet = run(*words, "--quiet")
+    assert (quiet.exit_code, quiet.output) == (0, "")
+    assert "max_seconds" in fails(*words, "--max-seconds", "2")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["stack.tif", "up.ome.zarr"]
+
+
+def test_ome_zarr_is_read_and_written_by_every_command(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (300, 20), dtype=np.uint8)
+    source = write_image(tmp_path / "a.ome.zarr", image, "YX", (0.5, 0.5), "µm")
+    assert run("fit", source, "-o", tmp_path / "fitted", "--scale", "1", *FAST, *TINY).exit_code == 0
+    out = tmp_path / "b.zarr"
+    assert run("render", tmp_path / "fitted" / "model.safetensors", "--scale", "2", "-o", out).exit_code == 0
+    assert read_image(out).spacing == pytest.approx((0.25, 0.25))
+    small = ["--level", "1", "--scale", "2", "--preset", "fast", "--max-steps", "2", *TINY]
+    assert run("upscale", source, "-o", tmp_path / "c.tif", *small).exit_code == 0
+    assert read_image(tmp_path / "c.tif").array.shape == (300, 20)
+    assert "no level 7" in fails("upscale", source, "-o", tmp_path / "c.tif", "--level", "7")
+
+
 def test_upscale_writes_one_picture(tmp_path: Path, stack: Path) -> None:
     out = tmp_path / "up.tif"
     result = run("upscale", stack, "--scale", "1,2,2", "-o", out, "--max-steps", "2", *TINY)

@@ -83,7 +83,8 @@ def test_commands_are_understood(page: str, words: list[str]) -> None:
 
 def test_options_on_the_page_of_the_command_line_exist() -> None:
     text = (ROOT / "docs/guide/command-line.md").read_text(encoding="utf-8")
-    there = {option for command in COMMANDS.values() for p in command.params for option in p.opts} | {"--help"}
+    options = (p for command in COMMANDS.values() for p in command.params)
+    there = {option for p in options for option in (*p.opts, *p.secondary_opts)} | {"--help"}
     assert set(re.findall(r"--[a-z][a-z-]*", text)) <= there
 
 

@@ -13,6 +13,7 @@ import tifffile
 from PIL import Image
 
 from napari_siren import InputError, StorageError
+from napari_siren.ome_zarr import write_ome_zarr
 from napari_siren.sources import check_target, read_image, sample_path, suffix_for, write_image
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -357,3 +358,32 @@ def test_checking_leaves_no_trace(tmp_path: Path) -> None:
 )
 def test_the_suffix_of_a_result(axes: str, shape: tuple[int, ...], dtype: str, suffix: str) -> None:
     assert suffix_for(dtype, axes, shape) == suffix
+
+
+# ---- OME-Zarr -------------------------------------------------------------------------------------------
+
+
+def test_ome_zarr_is_opened_lazily_and_written_as_others_are(tmp_path: Path) -> None:
+    image = np.random.default_rng(0).integers(0, 999, (2, 30, 20), dtype=np.uint16)
+    path = write_image(tmp_path / "a.ome.zarr", image, "CYX", (0.5, 0.25), "nm")
+    check_target(path, image.dtype, "CYX", image.shape)  # it may be replaced
+    found = read_image(path)
+    assert hasattr(found.array, "compute")
+    assert (found.axes, found.spacing, found.unit, found.path) == ("CYX", (0.5, 0.25), "nm", path)
+    np.testing.assert_array_equal(found.array, image)
+    assert read_image(path, "ZYX").axes == "ZYX"
+
+
+def test_folders_that_are_no_ome_zarr_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no OME-Zarr image"):
+        read_image(tmp_path)
+    (tmp_path / "full.zarr").mkdir()
+    (tmp_path / "full.zarr" / "thesis.txt").touch()
+    with pytest.raises(StorageError, match="in the way"):
+        check_target(tmp_path / "full.zarr", "uint8", "YX", (9, 9))
+
+
+def test_time_in_ome_zarr_is_refused(tmp_path: Path) -> None:
+    path = write_ome_zarr(tmp_path / "a.zarr", np.zeros((3, 9, 9), np.uint8), "TYX")
+    with pytest.raises(InputError, match="'T'"):
+        read_image(path)

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
-from napari_siren.core.block_teacher import BlockTeacher, Windows
+from napari_siren.core.block_teacher import BlockTeacher, Windows, block_detail
 from napari_siren.core.blocks import Blocks
 from napari_siren.core.config import FitConfig
 from napari_siren.core.geometry import RenderGrid
@@ -196,7 +196,7 @@ class BlockJob:
     def _new_field(self, place: Path) -> StoredField:
         layout, config = self.scan.format, self.tile_config
         crossed = wants_cross_scale(layout.spatial_shape, self.config)
-        detail = math.ceil(self.config.detail) if crossed else 1
+        detail = block_detail(self.config) if crossed else 1
         plan = plan_fit([n * detail for n in layout.spatial_shape], layout.channels, config)
         blocks = Blocks.cut(plan.tiling, plan.shape, config, memory_bound(config, self.device))
         about = {"config": self.config.model_dump(), "seed": self.seed, "image_sha256": self.scan.sha256}

@@ -94,15 +94,17 @@ class BlockBar:
         self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> BlockBar:
-        self._bar.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        self._bar.stop()
+        if self._tasks:
+            self._bar.stop()
 
     def show(self, progress: BlockProgress) -> None:
         """Show how far it is."""
         phase = progress.phase
+        if not self._tasks:  # an error before it is to stand alone
+            self._bar.start()
         if phase not in self._tasks:
             self._tasks[phase] = self._bar.add_task(_PHASES[phase], total=1.0, state="")
         share, left = progress.done / progress.total, progress.seconds_left

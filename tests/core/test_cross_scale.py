@@ -177,3 +177,15 @@ def test_a_turned_image_is_told_turned(flip: Flip) -> None:
     direct = learner.predict((36, 48))
     shape = (48, 36) if flip.turned else (36, 48)
     torch.testing.assert_close(flip.back(learner.predict(shape, values=flip(values))), direct, atol=1e-5, rtol=1e-4)
+
+
+def test_windows_are_learned_from_in_turn() -> None:
+    windows = torch.stack([torch.full((1, 24, 24), -0.5), BICUBIC(stripes(96), (24, 24)), torch.zeros(1, 24, 24)])
+    several = CrossScale(windows, BICUBIC, (2.0, 2.0))
+    losses = [several.step(step / 12) for step in range(12)]
+    busy = [loss > 1e-3 for loss in losses]
+    assert 0 < sum(busy) < 12
+    again = CrossScale(windows, BICUBIC, (2.0, 2.0))
+    again.load(several.state())
+    assert again.step(1.0) == several.step(1.0)
+    assert torch.equal(again.predict((48, 48), values=windows[1]), several.predict((48, 48), values=windows[1]))

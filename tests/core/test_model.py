@@ -132,3 +132,16 @@ def test_the_seed_decides_the_start() -> None:
     shape = SirenShape(2, 1, 2, 8)
     assert torch.equal(start(shape, PAPER, seed=5).theta, start(shape, PAPER, seed=5).theta)
     assert not torch.equal(start(shape, PAPER, seed=5).theta, start(shape, PAPER, seed=6).theta)
+
+
+def test_the_start_of_a_tile_depends_on_its_number_and_the_seed_alone() -> None:
+    shape = SirenShape(2, 3, 2, 6)
+    every = start(shape, FitConfig(), tiles=9)
+    some = Siren.initialise(shape, [7, 2], FitConfig(), 0)
+    assert torch.equal(some.theta, every.theta[[7, 2]])
+    rows = torch.cat([every.theta, start(shape, FitConfig(), tiles=9, seed=1).theta])
+    first = shape.weights(rows)[0].flatten(1)
+    assert len(torch.unique(first, dim=0)) == len(first)
+    # Neighbours have nothing in common.
+    correlation = torch.corrcoef(first)
+    assert correlation.fill_diagonal_(0).abs().mean() < 0.4

@@ -12,6 +12,7 @@ from napari_siren.core.accel import PlainEngine
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image import Samples
 from napari_siren.core.run import Run
+from napari_siren.core.targets import Targets
 from napari_siren.errors import DeviceError, InputError
 
 CPU = torch.device("cpu")
@@ -199,3 +200,43 @@ def test_the_share_done_is_by_steps_or_by_time_whichever_is_more(photo: npt.NDAr
     assert run.done() == 0.25
     timed = make_run(photo, max_steps=1_000_000, max_seconds=1e-6)
     assert timed.done() > 1
+
+
+def test_constant_tiles_have_no_part_in_a_run_and_are_right(photo: npt.NDArray[np.uint8]) -> None:
+    image = np.full((32, 48), 9, np.uint8)
+    image[:20, :18] = photo[:20, :18]
+    run = make_run(image)
+    assert 0 < len(run.siren.theta) == len(run.busy) < run.plan.tiling.count
+    for _ in range(20):
+        run.step()
+    found = run.best_field().reconstruct()
+    assert (found[26:] == 9).all()
+    assert (found[:, 26:] == 9).all()
+    assert run.exact_psnr() > 25
+    again = make_run(image)
+    again.resume(run.state())
+    assert torch.equal(again.best_field().siren.theta, run.best_field().siren.theta)
+
+
+@pytest.mark.parametrize("fields", [{}, {"observation": "box", "total_variation": "auto"}, {"pixels_per_step": "all"}])
+def test_leaving_constant_tiles_out_changes_nothing(
+    photo: npt.NDArray[np.uint8], fields: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = np.full((32, 48), 9, np.uint8)
+    image[:20, :18] = photo[:20, :18]
+    run = make_run(image, **fields)
+    with monkeypatch.context() as patch:
+        patch.setattr(Targets, "busy", property(lambda self: torch.arange(len(self.values))))
+        every = make_run(image, **fields)
+    assert len(run.siren.theta) < len(every.siren.theta)
+    for _ in range(12):
+        run.step()
+        every.step()
+    assert torch.equal(run.siren.theta, every.siren.theta[run.busy])
+    assert run.expected_psnr() == pytest.approx(every.expected_psnr())
+    np.testing.assert_array_equal(run.best_field().reconstruct(), every.best_field().reconstruct())
+
+
+def test_without_a_scale_of_their_own_constant_tiles_learn(photo: npt.NDArray[np.uint8]) -> None:
+    run = make_run(np.full((32, 48), 9, np.uint8), standardise=False)
+    assert len(run.busy) == run.plan.tiling.count

@@ -31,6 +31,9 @@ _HIDDEN, _PARTS = 0.25, 16
 _CROP = 64
 # Standard deviation, in pixels, of the neighbourhood in which a guess is compared with the pixels.
 _NEIGHBOURHOOD = 3.0
+# Where it misses by less than so many times the variance of the noise it may be chance: squares of noise, in such a
+# neighbourhood, scatter by an eighth.
+_BEYOND_CHANCE = 1.25
 _LEAST_WEIGHT = 1e-4
 
 
@@ -170,6 +173,6 @@ def _with_own_pixels(told: npt.NDArray[np.float32], values: npt.NDArray[np.float
     missed = values - told
     seen = np.stack([gaussian_filter(np.square(m), (0, *(_NEIGHBOURHOOD,) * 2), mode="nearest") for m in missed])
     noise = np.stack([NoiseModel.of(v).variance(t) for v, t in zip(values, told, strict=True)])
-    share = np.clip(1 - noise / np.maximum(seen, 1e-12), 0, 1)
+    share = np.clip(1 - _BEYOND_CHANCE * noise / np.maximum(seen, 1e-12), 0, 1)
     found: npt.NDArray[np.float32] = (told + share * missed).astype(np.float32)
     return found

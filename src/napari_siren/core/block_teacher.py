@@ -67,13 +67,13 @@ class BlockTeacher:
     read, layout
         The image.
     config, device, seed
-        Of the fit; its `detail` is taken for the next whole number.
+        Of the fit.
     """
 
     def __init__(self, read: Read, layout: ImageFormat, config: FitConfig, device: torch.device, seed: int) -> None:
         self.config, self._read, self._layout, self._device = config, read, layout, device
         self.observation = pixel_model(config, layout.spacing)
-        self.detail = math.ceil(config.detail)
+        self.detail = block_detail(config)
         windows = Windows.of(read, layout)
         self._network = CrossScale(
             windows.chosen.to(device),
@@ -82,6 +82,7 @@ class BlockTeacher:
             above_texture(windows.noise),
             seed,
             rough=config.precision == "auto" and has_bfloat16(device),
+            stages=self.detail.bit_length() - 1 or None,
         )
 
     def learn(self, on_step: Callable[[int, int], object]) -> None:
@@ -118,6 +119,14 @@ class BlockTeacher:
         cut = tuple(slice(a - b * factor, c - b * factor) for a, b, c in zip(start, low, stops, strict=True))
         values = np.ascontiguousarray(told[(slice(None), *cut)])
         return Samples.of_values(values, replace(fine, dtype="float32"))
+
+
+def block_detail(config: FitConfig) -> int:
+    """Give the samples per pixel that are learned block by block: the next power of two.
+
+    It grows in stages of two, so that the samples of each stage lie at the same places whatever the block.
+    """
+    return 1 << math.ceil(math.log2(config.detail))
 
 
 def _places(shape: Sequence[int], sides: Sequence[int]) -> list[tuple[int, ...]]:

@@ -87,6 +87,8 @@ class CrossScale(Learner):
         Of the random start and of the pairs.
     rough
         Whether to calculate in bfloat16 where it does no harm.
+    stages
+        In how many stages to grow; None is as many as suit the scale.
     """
 
     replaced = True
@@ -99,13 +101,14 @@ class CrossScale(Learner):
         noise: float = 0.0,
         seed: int = 0,
         rough: bool = False,
+        stages: int | None = None,
     ) -> None:
         self._windows = values if values.ndim == 4 else values[None]
         self.values, self.observation, self.scale, self.noise = self._windows[0], observation, scale, noise
         self._interpolation = Observation.of("point", 2)
         # Axes that are stretched unequally are not exchanged.
         self._flips = FLIPS if scale[0] == scale[1] else tuple(flip for flip in FLIPS if not flip.turned)
-        self._stages = _stage_count(max(scale))
+        self._stages = stages or _stage_count(max(scale))
         self._ratio = [total ** (1 / self._stages) for total in scale]
         self._set_grown(self._windows, 0)
         super().__init__(len(self.values), values.device, seed, rough)

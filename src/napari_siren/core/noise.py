@@ -105,6 +105,13 @@ def above_texture(noise: float) -> float:
     return math.sqrt(max(0.0, noise**2 - _TEXTURE**2))
 
 
+def _quantile_of_noise() -> float:
+    """Give which share of the variance of white noise the quantile of its scatter in patches is."""
+    # Squares of correlated differences are as good as so many fewer independent ones.
+    freedom = (_PATCH / (1 + 2 * sum(c**2 for c in _CORRELATIONS))) ** 2
+    return float(chi2.ppf(_QUIET, freedom) / freedom)
+
+
 @dataclass(frozen=True)
 class NoiseModel:
     """Noise of a camera: that of photons, whose variance grows with the signal, and that of reading it.
@@ -139,7 +146,7 @@ class NoiseModel:
         scatter, level = scatter[:, ::step, ::step].ravel(), level[:, ::step, ::step].ravel()
         groups = np.array_split(np.argsort(level), min(_LEVELS, max(1, len(level) // _LEAST_PATCHES)))
         levels = np.array([level[group].mean() for group in groups])
-        quiet = np.array([np.quantile(scatter[group], _QUIET) for group in groups])
+        quiet = np.array([np.quantile(scatter[group], _QUIET) for group in groups]) / _quantile_of_noise()
         least = float(quiet.min())
         if np.ptp(levels) < 1e-6:
             return cls(0.0, least, least)
