@@ -83,8 +83,8 @@ def batch(
     axes, spacing
         In place of what the files say.
     frames
-        "whole" takes a file as one image; "each" takes a time series (TIFF) frame by frame, and puts the results
-        together again.
+        "whole" takes a file as one image; "each" takes a time series (TIFF, OME-Zarr) frame by frame, and puts the
+        results together again.
     format
         "auto" is PNG for photographs of 8 bits of which no pixel size is known, and OME-TIFF for the rest; or "png",
         "tif", "ome.tif", "ome.zarr", "npy".

@@ -85,15 +85,16 @@ def local_size(workers: int | None, settings: Settings, jobs: Sequence[Job]) -> 
     from psutil import virtual_memory
 
     from napari_siren.core.device import resolve_device
+    from napari_siren.core.estimate import estimate
 
     cores = int(CPU_COUNT)
     device = resolve_device(settings.device)
     if workers is None and device.type != "cpu":
         workers = max(1, torch.cuda.device_count()) if settings.device in ("auto", "cuda") else 1
     if workers is None:
-        need = _PROCESS_BYTES + max(
-            (_fit_bytes(layout, settings) for layout in {_layout(job) for job in jobs}), default=0
-        )
+        layouts = {_layout(job) for job in jobs}
+        fits = [estimate(*layout, settings.config, "cpu", trial=False).memory for layout in layouts]
+        need = _PROCESS_BYTES + max(fits, default=0)
         workers = max(1, min(cores, len(jobs), int(virtual_memory().available // need)))
     return workers, max(1, cores // workers)
 
@@ -103,12 +104,3 @@ def _layout(job: Job) -> tuple[tuple[int, ...], int]:
     sizes = dict(zip(job.outline.axes, job.outline.shape, strict=True))
     channels = sizes.pop("C", 1)
     return tuple(sizes.values()), channels
-
-
-def _fit_bytes(layout: tuple[tuple[int, ...], int], settings: Settings) -> int:
-    from napari_siren.core.lesson import fine_shape, wants_cross_scale
-    from napari_siren.core.memory import plan_fit
-
-    shape, channels = layout
-    fitted = fine_shape(shape, settings.config) if wants_cross_scale(shape, settings.config) else shape
-    return plan_fit(fitted, channels, settings.config).total

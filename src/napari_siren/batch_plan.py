@@ -100,10 +100,8 @@ class Settings:
     @property
     def warm_config(self) -> FitConfig:
         """Settings of a fit that starts from what an alike image has learned."""
-        fewer = {
-            name: math.ceil(getattr(self.config, name) * WARM_SHARE) for name in ("cross_scale_steps", "max_steps")
-        }
-        return self.config.override(**fewer)
+        steps = ("cross_scale_steps", "blind_spot_steps", "max_steps")
+        return self.config.override(**{name: math.ceil(getattr(self.config, name) * WARM_SHARE) for name in steps})
 
 
 @dataclass(frozen=True)

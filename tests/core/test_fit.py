@@ -572,6 +572,13 @@ def test_a_fit_that_begins_with_an_alike_image_is_ahead(tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.reconstruction, warm.reconstruction)
 
 
+def test_tiles_with_nothing_in_them_do_not_confuse_the_start() -> None:
+    first, second = (np.pad(image, ((0, 60), (0, 0))) for image in alike_images())
+    earlier = ns.fit(first, max_steps=60, tile=16)
+    cold, warm = (ns.fit(second, max_steps=5, tile=16, start=start) for start in (None, earlier))
+    assert warm.metrics.psnr > cold.metrics.psnr + 3
+
+
 def test_nothing_is_taken_of_a_fit_of_another_shape() -> None:
     first, second = alike_images()
     earlier = ns.fit(first[:20, :20], max_steps=20)

@@ -180,9 +180,9 @@ class Run:
             return
         # What a diverged tile is told by is how far it was from the image without any weights.
         self.start_loss = self.losses(self.mean)
-        for siren in (self.siren, self.mean):
-            siren.theta.copy_(field.siren.theta)
-        self.best.copy_(field.siren.theta)
+        theta = field.siren.theta[self.busy.to(field.siren.theta.device)]
+        for mine in (self.siren.theta, self.mean.theta, self.best):
+            mine.copy_(theta)
 
     def done(self) -> float:
         """Share of the fit that is done, by steps, by time or by the PSNR asked for, whichever is most."""
