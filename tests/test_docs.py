@@ -94,7 +94,7 @@ def test_the_table_of_presets_is_that_of_the_code() -> None:
     head = next(row for row in rows if row[0] == "setting")
     assert set(head[1:]) == set(PRESETS)
     configs = [ns.FitConfig.preset(name).model_dump() for name in head[1:]]
-    told = {match[1]: row[1:] for row in rows if len(row) == 5 and (match := re.match(r"`(\w+)`", row[0]))}
+    told = {match[1]: row[1:] for row in rows if len(row) == len(head) and (match := re.match(r"`(\w+)`", row[0]))}
     for setting, cells in told.items():
         for config, cell in zip(configs, cells, strict=True):
             assert cell == "not used" or json.loads(cell) == config[setting], (setting, config["name"])

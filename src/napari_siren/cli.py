@@ -72,7 +72,7 @@ def fit(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results.")],
     image: _Image = None,
     sample: Annotated[bool, typer.Option("--sample", help="Fit the photograph that comes with the package.")] = False,
-    preset: Annotated[str | None, typer.Option(help="faithful (the default), upscale, fast or paper.")] = None,
+    preset: Annotated[str | None, typer.Option(help="faithful (the default), upscale, denoise, fast or paper.")] = None,
     scale: _Scale = "4",
     axes: _Axes = None,
     spacing: _Spacing = None,

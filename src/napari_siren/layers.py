@@ -79,7 +79,7 @@ def fit_layer(
         Of the upscaled layer: output pixels per pixel, a number for all axes in space, or one for each axis in space
         and time.
     preset
-        "faithful", "upscale", "fast" or "paper"; None is "faithful".
+        "faithful", "upscale", "denoise", "fast" or "paper"; None is "faithful".
     viewer
         A napari viewer, or a `ViewerModel`, to add the layers to; if given, call this in the main thread.
     region

@@ -254,6 +254,8 @@ class _Teller:
 def _settings(config: FitConfig, overrides: Mapping[str, Any]) -> FitConfig:
     """Give the settings, unless there are some among them that a block on its own cannot follow."""
     settings = config.override(**overrides)
+    if settings.blind_spot_steps:
+        raise ConfigError("blind_spot_steps: what is noise is learned from an image as a whole. Denoise it in parts.")
     if settings.tile == "whole":
         raise ConfigError('tile="whole" is one network for the image, which cannot be fitted block by block.')
     for name, off in (("max_seconds", None), ("target_psnr", None), ("heldout", 0.0)):

@@ -119,7 +119,7 @@ def fit(
         bool, the image's shape or its spatial shape: True where a pixel is missing. Such pixels do not count, and the
         field fills them in.
     preset
-        "faithful", "upscale", "fast" or "paper"; see `FitConfig.preset`.
+        "faithful", "upscale", "denoise", "fast" or "paper"; see `FitConfig.preset`.
     config
         Settings, in the preset's place.
     device

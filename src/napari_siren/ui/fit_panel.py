@@ -16,6 +16,7 @@ from napari_siren.ui.fit_task import explain, load_torch
 _PRESET_TIPS = {
     "faithful": "Memorises the image as closely as it can.",
     "upscale": "Fits what the image is a blurred sample of: the sharpest upscaled layer.",
+    "denoise": "Fits what the image is without its noise, learned from the image alone.",
     "fast": "A preview in a few seconds.",
     "paper": "The network of the SIREN paper: one of 5 × 256, 15,000 steps. Slow.",
 }
