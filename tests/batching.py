@@ -38,6 +38,15 @@ def photos(folder: Path, count: int, shape: tuple[int, ...] = (20, 24, 3)) -> li
     return [write_image(folder / f"{i:02d}.png", image, "YXC") for i, image in enumerate(images)]
 
 
+def shades(folder: Path, count: int) -> list[Path]:
+    """Write pictures of the same thing, with a little noise each; give their files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    y, x = np.mgrid[:20, :24]
+    random = np.random.default_rng(0)
+    images = [np.stack([5 * x + 5 * y] * 3, axis=-1) + random.integers(0, 9, (20, 24, 3)) for _ in range(count)]
+    return [write_image(folder / f"{i:02d}.png", a.astype(np.uint8), "YXC") for i, a in enumerate(images)]
+
+
 def movie(path: Path, frames: int = 3) -> Path:
     """Write a time series with two named channels and a pixel size."""
     t, c, y, x = np.indices((frames, 2, 12, 16))

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from batching import AS_OPTIONS, TINY, movie, photos, settings
+from batching import AS_OPTIONS, TINY, movie, photos, settings, shades
 from distributed import LocalCluster
 from typer.testing import CliRunner
 
@@ -142,17 +142,17 @@ def test_a_series_with_a_bad_frame_is_not_put_together(tmp_path: Path, scheduler
 
 
 def test_alike_images_start_from_the_first_of_them(tmp_path: Path, scheduler: str) -> None:
-    images = photos(tmp_path / "in", 4)
+    images = shades(tmp_path / "in", 4)
     out = tmp_path / "out"
-    options = {**FAST, "warm_start": True, "max_steps": 9}
+    options = {**FAST, "warm_start": True, "max_steps": 60}
     report = batch(tmp_path / "in", out, scheduler=scheduler, **options)
     assert {entry.job: (entry.start, entry.steps) for entry in report.done} == {
-        "00.png": (None, 9),
-        **{f"0{i}.png": ("00.png", 3) for i in (1, 2, 3)},
+        "00.png": (None, 60),
+        **{f"0{i}.png": ("00.png", 20) for i in (1, 2, 3)},
     }
-    config = settings(max_steps=9).config
+    config = settings(max_steps=60).config
     first = ns.fit(read_image(images[0]).array, config=config, device="cpu")
-    later = ns.fit(read_image(images[2]).array, config=config.override(max_steps=3), start=first, device="cpu")
+    later = ns.fit(read_image(images[2]).array, config=config.override(max_steps=20), start=first, device="cpu")
     np.testing.assert_array_equal(read_image(out / "02.png").array, later.render(scale=2))
     # Whatever is lost and done again comes out the same, the first one too.
     results = pixels(out)
@@ -164,14 +164,21 @@ def test_alike_images_start_from_the_first_of_them(tmp_path: Path, scheduler: st
 
 
 def test_where_the_first_one_fails_the_next_one_leads(tmp_path: Path, scheduler: str) -> None:
-    random = np.random.default_rng(0)
     (tmp_path / "in").mkdir()
     for i in range(3):
-        image = random.normal(size=(12, 16)).astype(np.float32)
+        image = np.hypot(*np.mgrid[:12, :16]).astype(np.float32) + i / 10
         np.save(tmp_path / "in" / f"{i}.npy", np.full_like(image, np.nan) if i == 0 else image)
-    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **{**FAST, "warm_start": True})
+    options = {**FAST, "warm_start": True, "max_steps": 60}
+    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **options)
     assert [entry.job for entry in report.failed] == ["0.ome.tif"]
     assert {entry.job: entry.start for entry in report.done} == {"1.ome.tif": None, "2.ome.tif": "1.ome.tif"}
+
+
+def test_other_things_of_the_same_size_start_cold(tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 3)
+    options = {**FAST, "warm_start": True, "max_steps": 9}
+    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **options)
+    assert [(entry.start, entry.steps) for entry in report.done] == 3 * [(None, 9)]
 
 
 # ---- processes --------------------------------------------------------------------------------------------

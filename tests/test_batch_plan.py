@@ -219,10 +219,10 @@ def test_a_group_knows_those_of_it_that_are_done(tmp_path: Path) -> None:
 # ---- settings ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["cross_scale_steps", "max_steps"])
-def test_a_warm_start_makes_a_third_of_the_steps(name: str) -> None:
-    cold = settings(preset="upscale", cross_scale_steps=100, max_steps=100)
-    assert getattr(cold.warm_config, name) == 34
+@pytest.mark.parametrize(("same", "steps"), [(True, (34, 34)), (False, (34, 100))])
+def test_a_warm_start_makes_a_third_of_the_steps(same: bool, steps: tuple[int, int]) -> None:
+    warm = settings(preset="upscale", cross_scale_steps=100, max_steps=100).warm_config(same)
+    assert (warm.cross_scale_steps, warm.max_steps) == steps
 
 
 @pytest.mark.parametrize(

@@ -97,10 +97,16 @@ class Settings:
         }
         return short_hash(json.dumps(told, sort_keys=True))
 
-    @property
-    def warm_config(self) -> FitConfig:
-        """Settings of a fit that starts from what an alike image has learned."""
-        steps = ("cross_scale_steps", "blind_spot_steps", "max_steps")
+    def warm_config(self, same: bool) -> FitConfig:
+        """Give the settings of a fit that starts from what an image of its group has learned.
+
+        Parameters
+        ----------
+        same
+            Whether the images show the same thing in the same place; else only what is learned for the image as a whole
+            takes less.
+        """
+        steps = ("cross_scale_steps", "blind_spot_steps", *(("max_steps",) if same else ()))
         return self.config.override(**{name: math.ceil(getattr(self.config, name) * WARM_SHARE) for name in steps})
 
 

@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_siren.batch_plan import Job, Settings, Stack, short_hash
+from napari_siren.core.config import FitConfig
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import guess_axes
 from napari_siren.core.memory import check_size
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
+from napari_siren.core.storage import load
 from napari_siren.core.upscaling import learned_part
 from napari_siren.errors import SirenError
 from napari_siren.files import write_json, written_aside
@@ -33,6 +35,10 @@ from napari_siren.thumbnails import thumbnails
 # Dask's name for what workers tell while they are at it.
 TOPIC = "napari-siren"
 _TELL_SECONDS = 0.5
+
+
+# Correlation with the image whose model is there, from which on an image is taken for one of the same thing.
+_SAME = 0.9
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ def fit_image(
         earlier = _earlier(folder, entry, digest)
         if earlier is not None and job.result(folder).exists() and (keep is None or keep.exists()):
             return replace(earlier, size=job.size, changed=job.changed)
-        rendered, result = _upscaled(picture, job, settings, folder, start)
+        rendered, result, warm = _upscaled(picture, job, settings, folder, start)
         if keep is not None:
             begin = result if result.state is None else replace(result, state=learned_part(result.state))
             begin.save(keep, resumable=begin.state is not None)
@@ -86,7 +92,7 @@ def fit_image(
             entry,
             status="done",
             sha256=digest,
-            start=None if start is None else start.job,
+            start=start.job if start is not None and warm else None,
             metrics=result.metrics.as_dict(),
             shape=picture.array.shape,
             rendered=rendered.shape,
@@ -154,8 +160,8 @@ def _attempt(work: Callable[[Entry], Entry], entry: Entry, began: float) -> Entr
 
 def _upscaled(
     picture: Picture, job: Job, settings: Settings, folder: Path, start: Reference | None
-) -> tuple[npt.NDArray[Any], FitResult]:
-    """Check that the result can be written, fit, and render."""
+) -> tuple[npt.NDArray[Any], FitResult, bool]:
+    """Check that the result can be written, fit, and render; and tell whether the fit started from a model."""
     array, axes = picture.array, picture.axes or ""
     spatial = [n for axis, n in zip(axes, array.shape, strict=True) if axis != "C"]
     grid = RenderGrid.of(spatial, (1.0,) * len(spatial), scale=settings.scale)
@@ -163,19 +169,40 @@ def _upscaled(
     target = job.result(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     check_target(target, array.dtype, axes, array.shape)
+    config, model = _beginning(array, settings, start)
     steps = fit_iter(
         array,
         axes,
         picture.spacing,
-        config=settings.config if start is None else settings.warm_config,
+        config=config,
         device=_device(settings.device),
         seed=settings.seed,
-        start=None if start is None else start.path,
+        start=model,
     )
     tell = _teller(job.name)
     for progress in steps:
         tell(progress)
-    return steps.result.render(scale=settings.scale), steps.result
+    return steps.result.render(scale=settings.scale), steps.result, model is not None
+
+
+def _beginning(
+    array: npt.NDArray[Any], settings: Settings, start: Reference | None
+) -> tuple[FitConfig, FitResult | None]:
+    """Give the settings, and the model to start from; None where it would be of no use."""
+    if start is None:
+        return settings.config, None
+    model = load(start.path)
+    same = _correlation(array, model.reconstruction) >= _SAME
+    if not same and settings.config.learning_steps == 0:
+        return settings.config, None
+    return settings.warm_config(same), model
+
+
+def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
+    """Give Pearson's correlation of two images, 0 where one is constant."""
+    first, second = (values.astype(np.float64).ravel() - values.mean(dtype=np.float64) for values in (a, b))
+    size = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / size if size > 0 else 0.0
 
 
 def _completed(picture: Picture, settings: Settings) -> Picture:

@@ -126,6 +126,8 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
 @st.composite
 def configs(draw: st.DrawFn) -> FitConfig:
     fields = draw(st.fixed_dictionaries({name: values_of(name) for name in FitConfig.model_fields}))
+    if fields["cross_scale_steps"]:
+        fields["blind_spot_steps"] = 0
     if fields["observation"] == "point" and (fields["total_variation"] != 0 or fields["cross_scale_steps"]):
         fields["observation"] = "box"
     if fields["observation"] != "gaussian":

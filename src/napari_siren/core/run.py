@@ -180,7 +180,10 @@ class Run:
             return
         # What a diverged tile is told by is how far it was from the image without any weights.
         self.start_loss = self.losses(self.mean)
-        theta = field.siren.theta[self.busy.to(field.siren.theta.device)]
+        theta = field.siren.theta[self.busy.to(field.siren.theta.device)].to(self.device)
+        begun = self.losses(Siren(self.siren.shape, theta.clone(), self.siren.omega_0))
+        # Not where the images differ so much that nothing at all is a better beginning.
+        theta = torch.where((begun < self.start_loss)[:, None], theta, self.siren.theta)
         for mine in (self.siren.theta, self.mean.theta, self.best):
             mine.copy_(theta)
 
