@@ -90,7 +90,7 @@ def _ours(kind: Kind, device: str) -> dict[str, Method]:
         return ns.upscale(given.image, given.scale, axes=given.axes, spacing=given.spacing, device=device)
 
     def denoise(given: Given) -> np.ndarray:
-        return _rendered(ns.fit(given.image, preset="upscale", device=device), 1)
+        return _rendered(ns.fit(given.image, preset="denoise", device=device), 1)
 
     def deblur(given: Given) -> np.ndarray:
         options: dict[str, Any] = {"observation": "measured", "psf": given.psf, "cross_scale_steps": 0}

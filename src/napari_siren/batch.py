@@ -191,7 +191,7 @@ class _Run:
         """Do all there is to do."""
         from distributed import as_completed
 
-        self.client, self.futures = client, as_completed()
+        self.client, self.futures = client, as_completed(loop=client.loop)
         client.subscribe_topic(TOPIC, self._hear)
         for group in self.plan.groups:
             self._begin(group)

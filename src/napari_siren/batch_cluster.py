@@ -51,7 +51,7 @@ def connected(
         raise InputError('a batch needs Dask. Install it with: pip install "napari-siren[batch]".') from None
     if scheduler is not None:
         try:
-            client = Client(scheduler, timeout=timeout)
+            client = Client(scheduler, timeout=timeout, set_as_default=False)
         except (OSError, ValueError) as error:
             raise InputError(f"there is no Dask scheduler at {scheduler}: {error}. Is the address right?") from None
         with client:
@@ -69,7 +69,7 @@ def connected(
             silence_logs=logging.CRITICAL,
             env={name: str(threads) for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")},
         ) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         yield client
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import dask
 import numpy as np
 import numpy.typing as npt
 
@@ -207,7 +208,8 @@ def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
 
 def _completed(picture: Picture, settings: Settings) -> Picture:
     """Put in what the file does not tell, and what was said in its place."""
-    array = np.asarray(picture.array)  # of an OME-Zarr it is lazy
+    with dask.config.set(scheduler="synchronous"):  # not by other tasks, for which this worker might have to wait
+        array = np.asarray(picture.array)  # of an OME-Zarr it is lazy
     axes = picture.axes or guess_axes(array.shape)
     spacing = picture.spacing
     if settings.spacing is not None:
