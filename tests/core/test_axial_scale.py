@@ -100,6 +100,15 @@ def test_the_fit_of_a_stack_with_missing_slices_uses_it() -> None:
     assert np.square(known - truth[::2]).mean() < 2e-3
 
 
+def test_slices_that_are_missing_at_an_end_move_nothing() -> None:
+    stack = gaussian_filter(bubbles((9, 24, 24), stretch=4), 0.5)
+    missing = np.zeros(stack.shape, bool)
+    missing[:2] = True
+    options = {"preset": "upscale", "cross_scale_steps": 3, "max_steps": 60}
+    found = ns.fit(np.where(missing, 0, stack), spacing=(4, 1, 1), missing=missing, **options).reconstruction
+    assert np.square(found[2:] - stack[2:]).mean() < 0.1 * stack.var()
+
+
 def test_a_saved_stack_renders_as_before(tmp_path: object) -> None:
     stack = gaussian_filter(bubbles((6, 24, 24), stretch=4), (0.5, 0.5, 0.5))
     options = {"cross_scale_steps": 3, "max_steps": 10, "preset": "upscale"}

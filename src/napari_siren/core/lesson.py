@@ -82,9 +82,10 @@ class Lesson:
         known = known_slices(samples.observed) if len(sizes) == 3 else None
         if known is None or not _can_teach(sizes, _ratio(samples, known), samples.format.spacing):
             return None
-        if known.step == 1 and whole:
-            return cls("slices", (fine_shape(sizes[:1], config)[0], *sizes[1:]), known)
-        return cls("slices", sizes, known)
+        if known.step > 1:
+            return cls("slices", sizes, known)
+        # Slices that are missing at the ends only do not lie between any.
+        return cls("slices", (fine_shape(sizes[:1], config)[0], *sizes[1:]), known) if whole else None
 
     def teacher(self, samples: Samples, config: FitConfig, device: torch.device, seed: int) -> Teacher:
         """Give the network that is to learn it."""

@@ -107,8 +107,7 @@ def above_texture(noise: float) -> float:
 
 def _quantile_of_noise() -> float:
     """Give which share of the variance of white noise the quantile of its scatter in patches is."""
-    # Squares of correlated differences are as good as so many fewer independent ones.
-    freedom = (_PATCH / (1 + 2 * sum(c**2 for c in _CORRELATIONS))) ** 2
+    freedom = _freedom([_PATCH, _PATCH])
     return float(chi2.ppf(_QUIET, freedom) / freedom)
 
 
