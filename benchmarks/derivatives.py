@@ -30,7 +30,8 @@ import napari_siren as ns
 from benchmarks import machine
 from benchmarks.derivatives_pictures import draw
 from benchmarks.peer_networks import plain_siren
-from napari_siren.core.image import Samples, cast_values
+from napari_siren.core.casting import cast_values
+from napari_siren.core.image import Samples
 from napari_siren.core.metrics import peak_of, psnr_of
 
 IMAGES = ("kodak/kodim23.png", "div2k16/04.png", "microscopy/neubias_xy_16bit__rat_hippocampal_neuron.tif")

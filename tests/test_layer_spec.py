@@ -16,7 +16,7 @@ from napari.layers import Image, Layer
 from placements import assert_close, assert_same_corners, box_corners, corners, ramp, shapes, transforms
 
 import napari_siren as ns
-from napari_siren.core.image import check_axes
+from napari_siren.core.axes import check_axes
 from napari_siren.layer_spec import LayerSpec
 
 # napari says so of every turned stack that it shows in slices.

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_siren.core.gradient_domain import blend, flatten_illumination
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
+    from napari_siren.core.series import SeriesResult, fit_burst, fit_series
     from napari_siren.core.steps import FitSteps
     from napari_siren.core.storage import load
     from napari_siren.core.stored_field import StoredField
@@ -39,6 +40,7 @@ __all__ = [
     "InputError",
     "LayerFit",
     "Progress",
+    "SeriesResult",
     "SirenError",
     "StorageError",
     "StoredField",
@@ -46,8 +48,10 @@ __all__ = [
     "blend",
     "fit",
     "fit_blocks",
+    "fit_burst",
     "fit_iter",
     "fit_layer",
+    "fit_series",
     "flatten_illumination",
     "load",
     "upscale",
@@ -62,13 +66,16 @@ _HOMES = {
     "FitSteps": "napari_siren.core.steps",
     "LayerFit": "napari_siren.layers",
     "Progress": "napari_siren.core.progress",
+    "SeriesResult": "napari_siren.core.series",
     "StoredField": "napari_siren.core.stored_field",
     "Supervision": "napari_siren.core.supervision",
     "blend": "napari_siren.core.gradient_domain",
     "fit": "napari_siren.core.fit",
     "fit_blocks": "napari_siren.out_of_core",
+    "fit_burst": "napari_siren.core.series",
     "fit_iter": "napari_siren.core.fit",
     "fit_layer": "napari_siren.layers",
+    "fit_series": "napari_siren.core.series",
     "flatten_illumination": "napari_siren.core.gradient_domain",
     "load": "napari_siren.core.storage",
     "upscale": "napari_siren.core.fit",

@@ -29,7 +29,7 @@ def open_picture(image: Path | None, sample: bool, axes: str | None, spacing: st
     InputError
         Neither or both were given, or the image cannot be used.
     """
-    from napari_siren.core.image import guess_axes
+    from napari_siren.core.axes import guess_axes
     from napari_siren.sources import open_zarr, read_image, sample_path
 
     if (image is None) != sample:
@@ -95,7 +95,7 @@ def open_mask(path: Path) -> npt.NDArray[np.bool_]:
     """
     import numpy as np
 
-    from napari_siren.core.image import guess_axes
+    from napari_siren.core.axes import guess_axes
     from napari_siren.sources import read_image
 
     picture = read_image(path)
@@ -202,7 +202,7 @@ def check_scale(picture: Picture, text: str) -> float | tuple[float, ...]:
     from napari_siren.core.memory import check_size
 
     scale = scale_of("--scale", text)
-    spatial = [n for axis, n in zip(picture.axes or "", picture.array.shape, strict=True) if axis != "C"]
+    spatial = [n for axis, n in zip(*picture.frame, strict=True) if axis != "C"]
     grid = RenderGrid.of(spatial, (1.0,) * len(spatial), scale=scale)
     check_size(grid.shape, picture.array.nbytes / math.prod(spatial))
     return 1.0 if scale is None else scale

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from napari_siren.batch_inputs import described_by, find_images, name_results
+from napari_siren.core.axes import check_coordinates
 from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.errors import ConfigError, InputError, SirenError
 from napari_siren.manifest import Entry, kept
@@ -20,8 +21,6 @@ from napari_siren.sources import Outline, outline_image, suffix_for
 Format = Literal["auto", "png", "tif", "ome.tif", "ome.zarr", "npy"]
 Frames = Literal["whole", "each"]
 
-# Of the steps of a cold start, the share that a warm one makes.
-WARM_SHARE = 1 / 3
 # They decide how fast a fit is, not what comes out.
 _NOT_IN_DIGEST = {"threads", "max_memory", "memory_fraction", "engine"}
 
@@ -96,18 +95,6 @@ class Settings:
             "format": self.format,
         }
         return short_hash(json.dumps(told, sort_keys=True))
-
-    def warm_config(self, same: bool) -> FitConfig:
-        """Give the settings of a fit that starts from what an image of its group has learned.
-
-        Parameters
-        ----------
-        same
-            Whether the images show the same thing in the same place; else only what is learned for the image as a whole
-            takes less.
-        """
-        steps = ("cross_scale_steps", "blind_spot_steps", *(("max_steps",) if same else ()))
-        return self.config.override(**{name: math.ceil(getattr(self.config, name) * WARM_SHARE) for name in steps})
 
 
 @dataclass(frozen=True)
@@ -244,6 +231,8 @@ def make_plan(
         unread = Job(relative, path, relative, stat.st_size, stat.st_mtime_ns, Outline((), "", ""))
         try:
             outline = outline_image(path, settings.axes, each=settings.each)
+            if not settings.config.burst_steps:
+                check_coordinates(outline.axes, None)
         except SirenError as error:
             failed.append(unread.entry(settings, reason=str(error)))
             continue
@@ -280,7 +269,7 @@ def _ending(outline: Outline, settings: Settings) -> str:
     if settings.format != "auto":
         return f".{settings.format}"
     plain = outline.frames is None and outline.spacing is None and settings.spacing is None
-    photo = plain and suffix_for(outline.dtype, outline.axes, outline.shape) == ".png"
+    photo = plain and "T" not in outline.axes and suffix_for(outline.dtype, outline.axes, outline.shape) == ".png"
     return ".png" if photo else ".ome.tif"
 
 

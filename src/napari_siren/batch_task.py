@@ -17,15 +17,15 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_siren.batch_plan import Job, Settings, Stack, short_hash
-from napari_siren.core.config import FitConfig
+from napari_siren.core.axes import NOT_SPACE, guess_axes
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.geometry import RenderGrid
-from napari_siren.core.image import guess_axes
 from napari_siren.core.memory import check_size
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
 from napari_siren.core.storage import load
 from napari_siren.core.upscaling import learned_part
+from napari_siren.core.warm_start import beginning
 from napari_siren.errors import SirenError
 from napari_siren.files import write_json, written_aside
 from napari_siren.manifest import Entry, kept
@@ -36,10 +36,6 @@ from napari_siren.thumbnails import thumbnails
 # Dask's name for what workers tell while they are at it.
 TOPIC = "napari-siren"
 _TELL_SECONDS = 0.5
-
-
-# Correlation with the image whose model is there, from which on an image is taken for one of the same thing.
-_SAME = 0.9
 
 
 @dataclass(frozen=True)
@@ -163,17 +159,17 @@ def _upscaled(
     picture: Picture, job: Job, settings: Settings, folder: Path, start: Reference | None
 ) -> tuple[npt.NDArray[Any], FitResult, bool]:
     """Check that the result can be written, fit, and render; and tell whether the fit started from a model."""
-    array, axes = picture.array, picture.axes or ""
-    spatial = [n for axis, n in zip(axes, array.shape, strict=True) if axis != "C"]
+    array, (axes, shape) = picture.array, picture.frame
+    spatial = [n for axis, n in zip(axes, shape, strict=True) if axis != "C"]
     grid = RenderGrid.of(spatial, (1.0,) * len(spatial), scale=settings.scale)
     check_size(grid.shape, array.nbytes / max(1, int(np.prod(spatial))))
     target = job.result(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
-    check_target(target, array.dtype, axes, array.shape)
-    config, model = _beginning(array, settings, start)
+    check_target(target, array.dtype, axes, shape)
+    config, model = beginning(array, settings.config, None if start is None else load(start.path))
     steps = fit_iter(
         array,
-        axes,
+        picture.axes,
         picture.spacing,
         config=config,
         device=_device(settings.device),
@@ -186,26 +182,6 @@ def _upscaled(
     return steps.result.render(scale=settings.scale), steps.result, model is not None
 
 
-def _beginning(
-    array: npt.NDArray[Any], settings: Settings, start: Reference | None
-) -> tuple[FitConfig, FitResult | None]:
-    """Give the settings, and the model to start from; None where it would be of no use."""
-    if start is None:
-        return settings.config, None
-    model = load(start.path)
-    same = _correlation(array, model.reconstruction) >= _SAME
-    if not same and settings.config.learning_steps == 0:
-        return settings.config, None
-    return settings.warm_config(same), model
-
-
-def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Give Pearson's correlation of two images, 0 where one is constant."""
-    first, second = (values.astype(np.float64).ravel() - values.mean(dtype=np.float64) for values in (a, b))
-    size = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / size if size > 0 else 0.0
-
-
 def _completed(picture: Picture, settings: Settings) -> Picture:
     """Put in what the file does not tell, and what was said in its place."""
     with dask.config.set(scheduler="synchronous"):  # not by other tasks, for which this worker might have to wait
@@ -214,7 +190,7 @@ def _completed(picture: Picture, settings: Settings) -> Picture:
     spacing = picture.spacing
     if settings.spacing is not None:
         given = (settings.spacing,) if isinstance(settings.spacing, int | float) else settings.spacing
-        spacing = given * len(axes.replace("C", "")) if len(given) == 1 else given
+        spacing = given * len(axes.translate(NOT_SPACE)) if len(given) == 1 else given
     return replace(picture, array=array, axes=axes, spacing=spacing)
 
 
@@ -224,8 +200,8 @@ def _write(job: Job, picture: Picture, rendered: npt.NDArray[Any], settings: Set
         with written_aside(target) as aside, aside.open("wb") as file:
             np.save(file, rendered)
         return
-    axes = picture.axes or ""
-    spatial = [n for axis, n in zip(axes, picture.array.shape, strict=True) if axis != "C"]
+    axes, shape = picture.frame
+    spatial = [n for axis, n in zip(axes, shape, strict=True) if axis != "C"]
     step = RenderGrid.of(spatial, (1.0,) * len(spatial), scale=settings.scale).step
     spacing, unit, names = finer_spacing(picture.spacing, step), picture.unit, picture.channel_names
     if job.outline.frames is not None:

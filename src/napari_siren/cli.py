@@ -39,6 +39,9 @@ _Seed = Annotated[int, typer.Option(help="Of the random start.")]
 _Seconds = Annotated[float | None, typer.Option(help="Time limit.")]
 _Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
 _Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any setting; repeatable.")]
+_Preset = Annotated[
+    str | None, typer.Option(help="faithful (the default), upscale, denoise, deblur, burst, fast or paper.")
+]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 _Scale = Annotated[str, typer.Option(help="Output pixels per pixel: a number, or one a spatial axis: 1,4,4.")]
 _File = Annotated[Path, typer.Option("--out", "-o", help="The file to write: .png, .tif, .jpg, .npy, .ome.zarr.")]
@@ -72,7 +75,9 @@ def fit(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results.")],
     image: _Image = None,
     sample: Annotated[bool, typer.Option("--sample", help="Fit the photograph that comes with the package.")] = False,
-    preset: Annotated[str | None, typer.Option(help="faithful (the default), upscale, denoise, fast or paper.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="faithful (the default), upscale, denoise, deblur, burst, fast or paper.")
+    ] = None,
     scale: _Scale = "4",
     axes: _Axes = None,
     spacing: _Spacing = None,
@@ -117,7 +122,7 @@ def upscale(
     out: _File,
     image: _Given,
     scale: _Scale = "4",
-    preset: Annotated[str, typer.Option(help="upscale, faithful or fast.")] = "upscale",
+    preset: Annotated[str, typer.Option(help="upscale, faithful or fast; burst joins frames.")] = "upscale",
     axes: _Axes = None,
     spacing: _Spacing = None,
     device: _Device = "auto",
@@ -152,14 +157,14 @@ def upscale(
             console.show_blocks(written)
         return
     picture = arguments.open_picture(image, False, axes, spacing, level)
-    names = picture.axes or ""
+    names, shape = picture.frame
     factor = arguments.check_scale(picture, scale)
-    sources.check_target(out, picture.array.dtype, names, picture.array.shape)
+    sources.check_target(out, picture.array.dtype, names, shape)
     if uncertainty is not None:
-        sources.check_target(uncertainty, "float32", names, picture.array.shape)
+        sources.check_target(uncertainty, "float32", names, shape)
     fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
     chosen = arguments.choose_config(preset, None, None, {"detail": detail_for(factor), **fields})
-    steps = fit_iter(picture.array, names, picture.spacing, config=chosen, device=device, seed=seed)
+    steps = fit_iter(picture.array, picture.axes, picture.spacing, config=chosen, device=device, seed=seed)
     result = console.follow(steps, quiet)
     rendered = result.render(scale=factor)
     spaced = picture.spacing and result.field.format.spacing

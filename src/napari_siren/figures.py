@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from scipy.ndimage import uniform_filter
 
-from napari_siren.core.image import SPATIAL_AXES, ImageFormat, Samples
+from napari_siren.core.axes import SPATIAL_AXES
+from napari_siren.core.image import ImageFormat, Samples
 from napari_siren.core.metrics import Metrics
 from napari_siren.core.result import FitResult
 from napari_siren.errors import InputError

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import SPATIAL_AXES, check_axes
+from napari_siren.core.axes import SPATIAL_AXES, check_axes
 from napari_siren.errors import InputError
 
 _CHANNEL_LABELS = {"c", "ch", "channel", "channels"}
@@ -239,20 +239,7 @@ def given_axes(axes: str, shape: tuple[int, ...], held: Sequence[int] = ()) -> s
     if not isinstance(axes, str) or len(axes) != len(shape):
         check_axes(axes, shape)
     fitted = "".join(letter for i, letter in enumerate(axes.upper()) if i not in held)
-    # T is a coordinate like the others, for a layer; the core knows Z, Y and X.
-    check_axes(_without_time(fitted), tuple(n for i, n in enumerate(shape) if i not in held))
-    return fitted
-
-
-def coordinate_axes(axes: str) -> str:
-    """Give the letters by which the core knows the axes: time is the first of Z, Y, X that is free."""
-    return _without_time(axes)
-
-
-def _without_time(axes: str) -> str:
-    upper = axes.upper()
-    free = [letter for letter in SPATIAL_AXES if letter not in upper]
-    return upper.replace("T", free[0], 1) if free else upper
+    return check_axes(fitted, tuple(n for i, n in enumerate(shape) if i not in held))
 
 
 def axis_kind(label: str) -> str:

@@ -19,7 +19,6 @@ from napari_siren.layer_reading import (
     Placement,
     attribute,
     check_is_image,
-    coordinate_axes,
     given_axes,
     is_rgb,
     layer_name,
@@ -62,6 +61,8 @@ class LayerSpec:
         bool, of the fitted axes' shape without channels: True where a pixel is outside the region; None is nowhere.
     read
         Reads the pixels.
+    series
+        Axes of the pixels, where they are frames that are joined to one (see `joined`).
 
     Examples
     --------
@@ -87,6 +88,7 @@ class LayerSpec:
     data: npt.NDArray[np.generic] | None = None
     missing: npt.NDArray[np.bool_] | None = None
     read: Callable[[], npt.NDArray[np.generic]] | None = None
+    series: str = ""
 
     @classmethod
     def of(
@@ -176,10 +178,21 @@ class LayerSpec:
         """Give the arguments of `fit` that say what is fitted."""
         return {
             "image": self.data,
-            "axes": coordinate_axes(self.axes),
+            "axes": self.series or self.axes,
             "spacing": self.spacing,
             "missing": self.missing,
+            "axes_as_coordinates": self.axes.replace("C", "") if "T" in self.axes else None,
         }
+
+    def joined(self) -> LayerSpec:
+        """Give the same pixels, the frames of which are to be joined to what the first one shows, where that lies."""
+        if "T" not in self.axes:
+            return self
+        fitted = [axis for axis in range(len(self.shape)) if axis not in self.held]
+        time = fitted[self.axes.index("T")]
+        shape = tuple(1 if axis == time else n for axis, n in enumerate(self.shape))
+        held = tuple(sorted((*self.held, time)))
+        return replace(self, shape=shape, held=held, axes=self.axes.replace("T", ""), series=self.axes)
 
     def scaled_shape(self, scale: float | Sequence[float]) -> tuple[int, ...]:
         """Give the number of pixels along each coordinate after scaling, at least 1 each.

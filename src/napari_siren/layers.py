@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -74,12 +74,13 @@ def fit_layer(
         axis_labels, colormap, contrast_limits, blending, opacity, gamma and so on. One to three axes in
         space and time, and channels: the colours of an RGB layer, or an axis labelled "c" or "channel". An axis
         labelled "t" or "time" is a coordinate of the field like those of space, so that neighbouring frames share
-        what they show. Of dask and zarr arrays what is fitted is read.
+        what they show; with the preset "burst" its frames are joined to one scene, which lies over the first. Of
+        dask and zarr arrays what is fitted is read.
     scale
         Of the upscaled layer: output pixels per pixel, a number for all axes in space, or one for each axis in space
         and time.
     preset
-        "faithful", "upscale", "denoise", "fast" or "paper"; None is "faithful".
+        "faithful", "upscale", "denoise", "deblur", "burst", "fast" or "paper"; None is "faithful".
     viewer
         A napari viewer, or a `ViewerModel`, to add the layers to; if given, call this in the main thread.
     region
@@ -132,13 +133,16 @@ def fit_layer(
             "missing= goes with a region that is a box. Give as region a boolean array that is False where a pixel is "
             "outside or missing."
         )
+    if _joins(preset, options):
+        spec = spec.joined()
     # What would fail at the end should not come to light only after the fit.
     check_scale(spec, scale)
     _check_error_kind(error)
     _check_viewer(viewer, spec)
     if options.get("config") is None:
         options = {"detail": detail_for(scale), **options}
-    result = with_layer(fit(**{**spec.fit_arguments(), "preset": preset or "faithful", **options}), spec)
+    result = fit(**{**spec.fit_arguments(), "preset": preset or "faithful", **options})
+    result = with_layer(result, spec)
     layer_data = (
         reconstruction_layer(spec, result),
         upscaled_layer(spec, result, scale),
@@ -146,6 +150,14 @@ def fit_layer(
     )
     added = () if viewer is None else tuple(viewer.add_image(data, **meta) for data, meta, _ in layer_data)
     return LayerFit(result, layer_data, added)
+
+
+def _joins(preset: str | None, options: Mapping[str, Any]) -> bool:
+    """Tell whether frames are to be joined."""
+    from napari_siren.core.config import FitConfig
+
+    config = options.get("config") or FitConfig.preset(preset or "faithful")
+    return bool(options.get("burst_steps", config.burst_steps))
 
 
 def with_layer(result: FitResult, spec: LayerSpec) -> FitResult:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import SPATIAL_AXES
+from napari_siren.core.axes import NOT_SPACE, SPATIAL_AXES
 from napari_siren.errors import InputError
 
 Version = Literal["0.4", "0.5"]
@@ -33,8 +33,6 @@ _UNITS = {
     "in": "inch",
 }
 _COLOURS = {"red": "FF0000", "green": "00FF00", "blue": "0000FF", "alpha": "FFFFFF"}
-
-NOT_SPACE = str.maketrans("", "", "TC")
 
 
 def file_axes(axes: str) -> str:

@@ -16,11 +16,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import SPATIAL_AXES, cast_values
+from napari_siren.core.axes import NOT_SPACE, SPATIAL_AXES
+from napari_siren.core.casting import cast_values
 from napari_siren.errors import InputError, StorageError
 from napari_siren.files import folder_written_aside, strict_values
 from napari_siren.ngff import (
-    NOT_SPACE,
     Version,
     check_image,
     describe,

@@ -13,7 +13,7 @@ import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import check_axes, guess_axes
+from napari_siren.core.axes import check_axes, guess_axes
 from napari_siren.errors import InputError, SirenError
 from napari_siren.files import check_folder_free, check_writable, written_aside
 from napari_siren.ome_zarr import ZarrImage, is_zarr, open_ome_zarr, write_ome_zarr
@@ -44,7 +44,7 @@ class Picture:
     array
         The pixels; those of OME-Zarr as a dask array, of which nothing is read yet.
     axes
-        One letter for each axis of the array, of Z, Y, X and C; None where the file does not tell.
+        One letter for each axis of the array, of Z, Y, X, C and T; None where the file does not tell.
     spacing
         Distance between pixel centres along each spatial axis; None where the file does not tell.
     unit
@@ -61,6 +61,12 @@ class Picture:
     unit: str | None
     path: Path
     channel_names: tuple[str, ...] | None = None
+
+    @property
+    def frame(self) -> tuple[str, tuple[int, ...]]:
+        """Axes and shape of a single frame, which are those of the field; ("", ()) where the axes are not known."""
+        pairs = [(a, n) for a, n in zip(self.axes or "", self.array.shape, strict=False) if a != "T"]
+        return "".join(a for a, _ in pairs), tuple(n for _, n in pairs)
 
 
 @dataclass(frozen=True)

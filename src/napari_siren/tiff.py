@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from napari_siren.core.image import SPATIAL_AXES, check_axes
+from napari_siren.core.axes import NOT_SPACE, SPATIAL_AXES, check_axes
 from napari_siren.errors import InputError
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -29,7 +29,6 @@ _OTHER_NAMES = {
 }
 _NO_UNIT = ("", "pixel", "pixels", "reference frame")
 _UNNAMED_AXES = "QI"
-_NOT_SPACE = str.maketrans("", "", "TC")
 _OME_TYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
 # The first also for colours.
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
@@ -119,7 +118,7 @@ def write_tiff(
     channel_names, interval
         As in `TiffOutline`; only OME-TIFF holds them, names of channels that are not colours.
     """
-    sizes = {} if spacing is None else dict(zip(axes.translate(_NOT_SPACE), spacing, strict=True))
+    sizes = {} if spacing is None else dict(zip(axes.translate(NOT_SPACE), spacing, strict=True))
     array, names = _in_order(_as_stored(array), axes)
     colours = names.endswith("S")
     options: dict[str, Any] = {"photometric": "rgb" if colours else "minisblack"}
@@ -206,12 +205,11 @@ def _name_axes(path: Path, found: str, shape: tuple[int, ...]) -> str:
     unnamed = [a for a in names if a in _UNNAMED_AXES]
     if len(unnamed) == 1 and "Z" not in names:
         names = names.replace(unnamed[0], "Z")
-    strange = [f"{a} ({n} entries)" for a, n in zip(names, shape, strict=True) if a not in SPATIAL_AXES + "C"]
+    strange = [f"{a} ({n} entries)" for a, n in zip(names, shape, strict=True) if a not in SPATIAL_AXES + "CT"]
     if strange:
-        time = " Save the frames of a time series one by one and fit each" if "T" in names else " Save parts of it"
         raise InputError(
-            f"{path} has the axes {found}, of which {' and '.join(strange)} is neither space (Z, Y, X) nor channels "
-            f"(C).{time}, or say with axes what to take its axes for: one letter for each of {shape}."
+            f"{path} has the axes {found}, of which {' and '.join(strange)} is neither space (Z, Y, X), channels (C), "
+            f"nor time (T). Save parts of it, or say with axes what to take its axes for: a letter for each of {shape}."
         )
     return names
 

@@ -18,8 +18,9 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 import napari_siren as ns
+from napari_siren.core.axes import guess_axes
 from napari_siren.core.config import FitConfig
-from napari_siren.core.image import Samples, guess_axes
+from napari_siren.core.image import Samples
 from napari_siren.core.model import Siren
 from napari_siren.core.result import FitResult
 from napari_siren.core.run import Run

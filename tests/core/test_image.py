@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from napari_siren.core.image import Samples, cast_values, guess_axes
+from napari_siren.core.axes import guess_axes
+from napari_siren.core.casting import cast_values
+from napari_siren.core.image import Samples
 from napari_siren.errors import InputError
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]

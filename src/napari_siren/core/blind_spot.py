@@ -31,9 +31,9 @@ _HIDDEN, _PARTS = 0.25, 16
 _CROP = 64
 # Standard deviation, in pixels, of the neighbourhood in which a guess is compared with the pixels.
 _NEIGHBOURHOOD = 3.0
-# Where it misses by less than so many times the variance of the noise it may be chance: squares of noise, in such a
-# neighbourhood, scatter by an eighth.
-_BEYOND_CHANCE = 1.25
+# Where it misses by less than so many times the variance of the noise it may be chance, by more than the second it is
+# none: squares of noise, in such a neighbourhood, scatter by an eighth, and photon noise has rare large values.
+_CHANCE, _NO_CHANCE = 1.5, 3.0
 _LEAST_WEIGHT = 1e-4
 
 
@@ -44,6 +44,8 @@ class BlindSpot(Learner):
     ----------
     values
         (channels, rows, columns) or (channels, slices, rows, columns), float32, normalised to about [-1, 1].
+    noise
+        Of the pixels of each channel.
     seed, rough
         As in `Learner`.
     """
@@ -52,7 +54,8 @@ class BlindSpot(Learner):
     # The mean of noise is 0, its median need not be.
     squared = True
 
-    def __init__(self, values: Tensor, seed: int = 0, rough: bool = False) -> None:
+    def __init__(self, values: Tensor, noise: Sequence[NoiseModel], seed: int = 0, rough: bool = False) -> None:
+        self._noise = noise
         self._stack = values if values.ndim == 4 else values[:, None]
         self._flat = values.ndim == 3
         self.looks = len(_WIDTHS) + (2 * len(_WIDTHS_BESIDE) if self._stack.shape[1] > 1 else 0)
@@ -84,7 +87,7 @@ class BlindSpot(Learner):
             (channels, *shape), normalised as the image.
         """
         told = torch.stack([self._told(number, flips) for number in range(self._stack.shape[1])], dim=1)
-        values = _with_own_pixels(told.cpu().numpy(), self._stack.cpu().numpy())
+        values = _with_own_pixels(told.cpu().numpy(), self._stack.cpu().numpy(), self._noise)
         found = torch.from_numpy(values).to(self.device)
         return found[:, 0] if self._flat else found
 
@@ -164,15 +167,19 @@ def _gaussian(width: float) -> Tensor:
     return weights / weights.sum()
 
 
-def _with_own_pixels(told: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _with_own_pixels(
+    told: npt.NDArray[np.float32], values: npt.NDArray[np.float32], models: Sequence[NoiseModel]
+) -> npt.NDArray[np.float32]:
     """Put to a guess what the pixels say themselves, as far as it misses by more than their noise.
 
     Of two independent estimates, the guess with an error of variance v and the pixel with one of n, the best is the
-    guess and v / (v + n) of the difference. v + n is seen around every pixel, n comes from `NoiseModel`.
+    guess and v / (v + n) of the difference, where that is not chance. v + n is seen around every pixel, n is that of the `NoiseModel`.
     """
     missed = values - told
     seen = np.stack([gaussian_filter(np.square(m), (0, *(_NEIGHBOURHOOD,) * 2), mode="nearest") for m in missed])
-    noise = np.stack([NoiseModel.of(v).variance(t) for v, t in zip(values, told, strict=True)])
-    share = np.clip(1 - _BEYOND_CHANCE * noise / np.maximum(seen, 1e-12), 0, 1)
+    noise = np.stack([model.variance(channel) for model, channel in zip(models, told, strict=True)])
+    ratio = seen / np.maximum(noise, 1e-12)
+    certain = np.clip((ratio - _CHANCE) / (_NO_CHANCE - _CHANCE), 0, 1)
+    share = certain * np.clip(1 - 1 / np.maximum(ratio, 1e-12), 0, 1)
     found: npt.NDArray[np.float32] = (told + share * missed).astype(np.float32)
     return found

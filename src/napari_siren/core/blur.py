@@ -105,7 +105,7 @@ def with_known_blur(config: FitConfig, samples: Samples) -> FitConfig:
     sigmas = np.array(estimate_blur(samples.values, spacing))
     told = [sigma * size for sigma, size in zip(sigmas, spacing, strict=True) if sigma > 0]
     if not told:
-        return config.override(observation="box", psf_width=None)
+        return config.override(observation="box", psf_width=None, deconvolution_steps=0)
     return config.override(psf_width=FWHM * float(np.mean(told)))
 
 

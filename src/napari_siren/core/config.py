@@ -12,8 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from napari_siren.errors import ConfigError
 
-Preset = Literal["faithful", "upscale", "denoise", "fast", "paper"]
+Preset = Literal["faithful", "upscale", "denoise", "deblur", "burst", "fast", "paper"]
 PRESETS: tuple[str, ...] = get_args(Preset)
+# Steps before tiles are fitted: one of them at most is not 0.
+LEARNING: tuple[str, ...] = ("cross_scale_steps", "blind_spot_steps", "deconvolution_steps", "burst_steps")
 
 
 # Of `FitConfig.detail` for a render: between more samples than these the field is smooth, and they are many.
@@ -24,6 +26,9 @@ def detail_for(scale: float | Sequence[float]) -> float:
     """Give the `FitConfig.detail` that suits a render at a scale (a number, or one for each axis)."""
     largest = max(scale) if isinstance(scale, Sequence) else scale
     return min(_MOST_DETAIL, max(_LEAST_DETAIL, largest))
+
+
+_Width = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class FitConfig(BaseModel):
@@ -83,9 +88,9 @@ class FitConfig(BaseModel):
     camera; "bicubic", as photo software makes a smaller picture; "gaussian", blurred by a point spread function of
     `psf_width`, and then as "box"; "measured", as the array `psf` says. Tiles on their own take the last three for
     "box"."""
-    psf_width: Annotated[float, Field(gt=0, le=1e6)] | Literal["auto"] | None = None
-    """Full width at half maximum of the point spread function, in the unit of the spacing (pixels where there is none);
-    "auto" estimates it from the image. For the observation "gaussian"."""
+    psf_width: _Width | tuple[_Width, ...] | Literal["auto"] | None = None
+    """Full width at half maximum of the point spread function, in the unit of the spacing (pixels where there is none):
+    a number, or one for each axis in space; "auto" estimates it from the image. For the observation "gaussian"."""
     psf: tuple[Any, ...] | None = None
     """Measured point spread function, for the observation "measured": an array with an axis for each of the image's in
     space, its samples as far apart as pixels, the point at index n // 2 of each axis. It is divided by its sum."""
@@ -103,6 +108,23 @@ class FitConfig(BaseModel):
     """Steps in which a network learns to tell pixels from those around them, and so what the image is without noise;
     tiles are then fitted to that. For images and stacks of 16 pixels or more along rows and columns, of which none is
     missing or held out; others are fitted as with 0, which leaves it out."""
+    deconvolution_steps: int = Field(0, ge=0)
+    """Steps, at most, in which the blur is taken out of the image that its observation, "gaussian" or "measured", says
+    that it has; values are kept non-negative, and tiles are then fitted to what was found. It ends where the image is
+    met to within its noise. For images of which no pixel is missing or held out; others are fitted as with 0, which
+    leaves it out."""
+    burst_steps: int = Field(0, ge=0)
+    """Steps in which one scene, and the drift of each frame, are found from several frames, along the axis T; tiles are
+    then fitted to the scene, as the first frame sees it. Without an axis T there is nothing to join, as with 0, which
+    leaves it out."""
+    camera_gain: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
+    """How much a photon (or photoelectron) adds to a pixel's value, for what has to know the noise: `blind_spot_steps`
+    and `deconvolution_steps`. "auto" estimates how the noise grows with the signal from the image, and disregards the
+    two below."""
+    camera_offset: float = 0.0
+    """Value of a pixel that no light has fallen on."""
+    read_noise: float = Field(0.0, ge=0)
+    """Standard deviation of such a pixel's value."""
     detail: float = Field(2.0, ge=1, le=16)
     """Samples per pixel along each axis that are so learned: the scale up to which a render gains detail."""
 
@@ -183,8 +205,10 @@ class FitConfig(BaseModel):
             raise ValueError('psf: the observation "measured" needs it, and no other has it')
         if self.cross_scale_steps and not self.sees_area:
             raise ValueError('cross_scale_steps: smaller copies need pixels that see an area, as observation="box"')
-        if self.cross_scale_steps and self.blind_spot_steps:
-            raise ValueError("blind_spot_steps: they do not go with cross_scale_steps; set one of them to 0")
+        if len(used := [name for name in LEARNING if getattr(self, name)]) > 1:
+            raise ValueError(f"{used[1]}: they do not go with {used[0]}; set one of them to 0")
+        if self.deconvolution_steps and self.observation not in ("gaussian", "measured"):
+            raise ValueError('deconvolution_steps: a blur is needed, observation="gaussian" or "measured"')
         if self.coordinates == "unit" and self.tile != "whole":
             raise ValueError('coordinates="unit" goes with tile="whole"')
         return self
@@ -192,7 +216,7 @@ class FitConfig(BaseModel):
     @property
     def learning_steps(self) -> int:
         """Steps in which a network learns from the image, before tiles are fitted to what it tells."""
-        return self.cross_scale_steps or self.blind_spot_steps
+        return max(int(getattr(self, name)) for name in LEARNING)
 
     @property
     def sees_area(self) -> bool:
@@ -207,7 +231,8 @@ class FitConfig(BaseModel):
         ----------
         name
             ``"faithful"`` memorises the image as closely as it can; ``"upscale"`` fits what the image is a
-            blurred sample of; ``"denoise"`` fits what it is without its noise; ``"fast"`` is for a preview;
+            blurred sample of; ``"denoise"`` fits what it is without its noise; ``"deblur"`` what it is without its
+            blur, which it estimates unless told; ``"burst"`` the scene of several frames; ``"fast"`` is for a preview;
             ``"paper"`` is the network and the optimiser of Sitzmann et al. 2020 (arXiv 2006.09661): one network,
             5 hidden layers of 256, omega_0 30, Adam, every pixel at each of 15,000 steps.
         **overrides
@@ -274,6 +299,28 @@ _PRESET_FIELDS: dict[str, dict[str, Any]] = {
         "hidden_layers": 4,
         "parameters_per_value": 1.0,
         "blind_spot_steps": 1500,
+        "pixels_per_step": "all",
+        "muon_learning_rate": 0.1,
+        "max_steps": 200,
+    },
+    "deblur": {
+        "hidden_features": 32,
+        "hidden_layers": 4,
+        "parameters_per_value": 2.0,
+        "observation": "gaussian",
+        "psf_width": "auto",
+        "deconvolution_steps": 150,
+        "pixels_per_step": "all",
+        "muon_learning_rate": 0.1,
+        "max_steps": 200,
+    },
+    "burst": {
+        "hidden_features": 32,
+        "hidden_layers": 4,
+        "parameters_per_value": 2.0,
+        "overlap": 2.0,
+        "observation": "box",
+        "burst_steps": 300,
         "pixels_per_step": "all",
         "muon_learning_rate": 0.1,
         "max_steps": 200,

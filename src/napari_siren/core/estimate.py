@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from napari_siren.core.accel import choose_engine, has_bfloat16
+from napari_siren.core.axes import SPATIAL_AXES
 from napari_siren.core.config import FitConfig
 from napari_siren.core.cross_scale import FLIPS, CrossScale
 from napari_siren.core.device import describe_device, resolve_device
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.geometry import Tiling
-from napari_siren.core.image import SPATIAL_AXES
 from napari_siren.core.lesson import fine_shape, wants_cross_scale
 from napari_siren.core.memory import LEAST_TILE, Plan, memory_bound, plan_fit
 from napari_siren.core.observation import pixel_model

@@ -12,8 +12,9 @@ import numpy.typing as npt
 import torch
 
 from napari_siren.core.blend import Blend, Order
+from napari_siren.core.casting import check_dtype
 from napari_siren.core.geometry import RenderGrid, Tiling
-from napari_siren.core.image import ImageFormat, check_dtype
+from napari_siren.core.image import ImageFormat
 from napari_siren.core.model import Siren
 from napari_siren.core.observation import Observation
 from napari_siren.errors import InputError
@@ -42,6 +43,8 @@ class Field:
     observation
         How the image's pixels see the field, where it was fitted to finer samples than these; None where it was fitted
         to the pixels.
+    floor
+        For each channel, the value below which none is rendered (the field itself may overshoot it a little).
 
     Examples
     --------
@@ -58,6 +61,7 @@ class Field:
     format: ImageFormat
     samples_per_pixel: int = 1
     observation: Observation | None = None
+    floor: tuple[float, ...] | None = None
 
     @property
     def siren(self) -> Siren:
@@ -222,6 +226,8 @@ class Field:
             split = raw.reshape(*raw.shape[:2], *pairs)
             raw = split.mean(dim=tuple(range(3, split.ndim, 2)))
         parts = self._to_units(raw.movedim(1, -1).cpu().numpy(), order)  # (parts, *shape, channels)
+        if self.floor is not None and derivative is None:
+            parts = np.maximum(parts, np.array(self.floor))
         if derivative == "gradient_magnitude":
             parts = np.sqrt(np.square(parts).sum(axis=0, keepdims=True))
         elif derivative == "laplacian":

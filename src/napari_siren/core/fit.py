@@ -8,18 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
+import torch
 
+from napari_siren.core.axes import spacing_in_space
 from napari_siren.core.blur import with_known_blur
 from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import describe_device, resolve_device
+from napari_siren.core.frames import burst_values, take_frames
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import Samples
 from napari_siren.core.lesson import Lesson
 from napari_siren.core.metrics import measure
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult, make_receipt
-from napari_siren.core.run import Run
+from napari_siren.core.run import Run, State
 from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.storage import load
 from napari_siren.core.supervision import Preparation, preparation
@@ -39,6 +43,7 @@ def fit_iter(
     resume: FitResult | str | Path | None = None,
     supervision: str | Preparation = "value",
     start: FitResult | str | Path | None = None,
+    axes_as_coordinates: str | None = None,
     **overrides: Any,
 ) -> FitSteps:
     """Fit a field to an image, step by step. Parameters and errors are those of `fit`.
@@ -75,13 +80,26 @@ def fit_iter(
     settings = config.override(**overrides)
     where = resolve_device(device)
     seed = seed if state is None else state.seed
+    frames = None
+    if settings.burst_steps and axes is not None and "T" in axes.upper():
+        if missing is not None:
+            raise InputError("of a burst no pixel may be missing. Cut out the part where all are there.")
+        spacing = spacing_in_space(spacing, axes)
+        frames, axes = take_frames(image, axes)
+        image, axes_as_coordinates = frames[0], None
     prepared = preparation(supervision).prepare(image, axes, spacing, missing)
     samples = Samples.from_array(
-        prepared.image, axes, spacing, prepared.missing, settings.value_range, settings.heldout, seed
+        prepared.image,
+        axes,
+        spacing,
+        prepared.missing,
+        settings.value_range,
+        settings.heldout,
+        seed,
+        axes_as_coordinates,
     )
     settings = with_known_blur(settings, samples)
-    kind = Run if Lesson.of(samples, settings) is None else Upscaling
-    run = kind(samples, settings, where, seed, state)
+    run = _run(samples, settings, where, seed, state, None if frames is None else burst_values(frames, samples))
     if start is not None:
         alike = _opened("start", start)
         run.begin_from(alike.field.to(where), alike.state)
@@ -103,6 +121,7 @@ def fit(
     resume: FitResult | str | Path | None = None,
     supervision: str | Preparation = "value",
     start: FitResult | str | Path | None = None,
+    axes_as_coordinates: str | None = None,
     **overrides: Any,
 ) -> FitResult:
     """Fit a field to an image.
@@ -110,16 +129,18 @@ def fit(
     Parameters
     ----------
     image
-        Array of 1 to 3 spatial axes and perhaps channels; boolean, integer or floating.
+        Array of 1 to 3 spatial axes and perhaps channels and time; boolean, integer or floating.
     axes
-        One letter for each axis, of Z, Y, X and C; None guesses: a last axis of 3 or 4 after two others is colours.
+        One letter for each axis, of Z, Y, X, C and T, in any order; None guesses: a last axis of 3 or 4 after two
+        others is colours. What is done with T is up to the preset ("burst" joins frames) or `axes_as_coordinates`;
+        `fit_series` fits frame by frame.
     spacing
         Distance between pixel centres, one number or one for each spatial axis, in any unit; None is 1.
     missing
         bool, the image's shape or its spatial shape: True where a pixel is missing. Such pixels do not count, and the
         field fills them in.
     preset
-        "faithful", "upscale", "denoise", "fast" or "paper"; see `FitConfig.preset`.
+        "faithful", "upscale", "denoise", "deblur", "burst", "fast" or "paper"; see `FitConfig.preset`.
     config
         Settings, in the preset's place.
     device
@@ -138,6 +159,9 @@ def fit(
         A `FitResult` of an alike image, or its file, to begin with in place of random weights: the next frame of a time
         series needs a third of the steps. Nothing is taken of networks, or tiles, of another shape. With the preset
         "upscale" the file must have been saved with ``resumable=True``, to hold what was learned.
+    axes_as_coordinates
+        All axes but C, such as "TZYX", to make time a coordinate of the field like those of space, so that it can be
+        asked for frames in between. Frames are 1 apart, unless `spacing` has a number for T too.
     **overrides
         Any field of `FitConfig`, among them max_seconds, max_steps, target_psnr.
 
@@ -166,7 +190,19 @@ def fit(
     True
     """
     steps = fit_iter(
-        image, axes, spacing, missing, preset, config, device, seed, resume, supervision, start, **overrides
+        image,
+        axes,
+        spacing,
+        missing,
+        preset,
+        config,
+        device,
+        seed,
+        resume,
+        supervision,
+        start,
+        axes_as_coordinates,
+        **overrides,
     )
     for progress in steps:
         if on_progress is not None and on_progress(progress) == STOP:
@@ -213,13 +249,37 @@ def upscale(
     (32, 32)
     """
     # A bad scale should not come to light only after the fit.
-    given = preparation(options.pop("supervision", "value")).prepare(image, axes, spacing, options.pop("missing", None))
-    layout = Samples.from_array(given.image, axes, spacing, given.missing).format
+    shown, letters = image, axes
+    if axes is not None and "T" in axes.upper() and options.get("axes_as_coordinates") is None:
+        spacing = spacing_in_space(spacing, axes)
+        frames, letters = take_frames(image, axes)
+        shown = frames[0]
+    given = preparation(options.pop("supervision", "value")).prepare(
+        shown, letters, spacing, options.pop("missing", None)
+    )
+    layout = Samples.from_array(
+        given.image, letters, spacing, given.missing, axes_as_coordinates=options.get("axes_as_coordinates")
+    ).format
     RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
+    whole = given.image if shown is image else image
     if options.get("config") is None:
         options = {"preset": "upscale", "detail": detail_for(scale), **options}
-    rendered: npt.NDArray[Any] = fit(given.image, axes, spacing, given.missing, **options).render(scale=scale)
+    rendered: npt.NDArray[Any] = fit(whole, axes, spacing, given.missing, **options).render(scale=scale)
     return rendered
+
+
+def _run(
+    samples: Samples,
+    config: FitConfig,
+    device: torch.device,
+    seed: int,
+    state: State | None,
+    frames: npt.NDArray[np.float32] | None,
+) -> Run | Upscaling:
+    lesson = Lesson.of(samples, config, frames)
+    if lesson is None:
+        return Run(samples, config, device, seed, state)
+    return Upscaling(samples, config, device, seed, state, lesson)
 
 
 def _iterate(run: Run | Upscaling, told: Mapping[str, Any]) -> Generator[Progress, str | None, FitResult]:
@@ -243,15 +303,15 @@ def _iterate(run: Run | Upscaling, told: Mapping[str, Any]) -> Generator[Progres
 def _result(run: Run | Upscaling, told: Mapping[str, Any]) -> FitResult:
     field = run.best_field()
     metrics = measure(run.samples, field.reconstruct())
-    if field.observation is not None:
-        seen = measure(run.samples, field.reconstruct(of_rounded=True), with_ssim=False)
+    if isinstance(run, Upscaling):
+        seen = measure(run.samples, run.seen_again(field), with_ssim=False)
         metrics = replace(metrics, consistency=seen.psnr)
     return FitResult(
         field,
         run.config,
         metrics,
         deepcopy(run.history),
-        {**make_receipt(run.samples, describe_device(run.device), run.seed, run.engine_name), **told},
+        {**make_receipt(run.samples, describe_device(run.device), run.seed, run.engine_name), **told, **run.findings()},
         run.samples,
         run.state(),
     )

@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.fft import dctn, idctn
 
-from napari_siren.core.image import ImageFormat, Samples, cast_values
+from napari_siren.core.casting import cast_values
+from napari_siren.core.image import ImageFormat, Samples
 from napari_siren.core.poisson import Array, Derivatives, potential
 from napari_siren.core.supervision import Mask, Prepared
 from napari_siren.errors import InputError

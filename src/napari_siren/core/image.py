@@ -1,4 +1,4 @@
-"""An image as the fit sees it: axes, spacing, value range; array <-> normalised samples, channels first."""
+"""An image as the fit sees it: its format, its value range; array <-> normalised samples, channels first."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_siren.core.axes import check_axes, check_coordinates, coordinate_spacing, guess_axes
+from napari_siren.core.casting import cast_values
 from napari_siren.errors import InputError
 
-SPATIAL_AXES = "ZYX"
 # Percentiles that the value range "robust" takes to -1 and 1.
 ROBUST_RANGE = (0.1, 99.9)
-_GUESSES = {1: "X", 2: "YX", 3: "ZYX", 4: "CZYX"}
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,8 @@ class ImageFormat:
     Parameters
     ----------
     axes
-        One letter for each axis of the array, in its order: Z, Y, X in space and C for channels.
+        One letter for each axis of the array, in its order: Z, Y, X in space, C for channels, and T where time is a
+        coordinate like those of space.
     shape
         Shape of the array.
     dtype
@@ -115,6 +116,7 @@ class Samples:
         value_range: str = "robust",
         heldout: float = 0.0,
         seed: int = 0,
+        axes_as_coordinates: str | None = None,
     ) -> Samples:
         """Check an image and normalise it.
 
@@ -126,13 +128,16 @@ class Samples:
         axes
             One letter an axis, of Z, Y, X, C; None guesses (see `guess_axes`).
         spacing
-            Distance between pixel centres, one number or one a spatial axis; None is 1.
+            Distance between pixel centres, one number or one a spatial axis; None is 1. Frames are 1 apart, unless
+            there is a number for T too.
         missing
             bool, the image's shape or its spatial shape: True where a pixel is missing.
         value_range
             ``"robust"`` or ``"full"``, see `FitConfig.value_range`.
         heldout, seed
             Share of the pixels to keep out of the fit, and of which draw.
+        axes_as_coordinates
+            All axes but C, where T is one of them, to say that time is a coordinate like those of space.
 
         Raises
         ------
@@ -141,8 +146,9 @@ class Samples:
         """
         if isinstance(image, np.ma.MaskedArray) and missing is None:
             missing, image = np.ma.getmaskarray(image), image.data
-        array = _check_array(image)
+        array = check_array(image)
         axes = guess_axes(array.shape) if axes is None else check_axes(axes, array.shape)
+        check_coordinates(axes, axes_as_coordinates)
         layout = ImageFormat(axes, array.shape, array.dtype.name, (), (), ())
         spatial = layout.spatial_shape
         if int(np.prod(spatial)) < 2:
@@ -168,7 +174,7 @@ class Samples:
                 axes,
                 array.shape,
                 array.dtype.name,
-                check_spacing(spacing, len(spatial)),
+                coordinate_spacing(spacing, axes),
                 tuple(map(float, offset)),
                 tuple(map(float, scale)),
             ),
@@ -206,74 +212,6 @@ class Samples:
         return cls(image, values, observed, ~observed, layout)
 
 
-def guess_axes(shape: tuple[int, ...]) -> str:
-    """Guess the axes of an array: a last axis of 3 or 4 after two others is taken for colours.
-
-    Parameters
-    ----------
-    shape
-        Of the array. (y, x) is YX; (y, x, 3 or 4) is YXC; (z, y, x) is ZYX; (z, y, x, 3 or 4) is ZYXC, any
-        other of four axes CZYX.
-
-    Raises
-    ------
-    InputError
-        No axes, or more than four.
-    """
-    if not 1 <= len(shape) <= 4:
-        raise InputError(f"an image has 1 to 4 axes, this array has {len(shape)} (shape {shape}). Fit it in parts.")
-    if len(shape) >= 3 and shape[-1] in (3, 4):
-        return _GUESSES[len(shape) - 1] + "C"
-    return _GUESSES[len(shape)]
-
-
-def check_axes(axes: str, shape: tuple[int, ...]) -> str:
-    """Check a string of axes against a shape, and give it in upper case.
-
-    Raises
-    ------
-    InputError
-        Wrong length, unknown or repeated letters, or no spatial axis.
-    """
-    if not isinstance(axes, str):
-        raise InputError(f'axes should be a string such as "YX" or "ZYXC", not {axes!r}.')
-    upper = axes.upper()
-    hint = "Use one letter an axis of Z, Y, X (space) and C (channels), for example axes='YXC'."
-    if unknown := sorted(set(upper) - set(SPATIAL_AXES + "C")):
-        extra = " Fit the frames of a time series one by one." if "T" in unknown else ""
-        raise InputError(f"axes={axes!r} has {', '.join(map(repr, unknown))}, which is not known. {hint}{extra}")
-    if len(set(upper)) != len(upper):
-        raise InputError(f"axes={axes!r} names an axis twice. {hint}")
-    if len(upper) != len(shape):
-        raise InputError(f"axes={axes!r} names {len(upper)} axes, the image has {len(shape)} (shape {shape}). {hint}")
-    if not set(upper) & set(SPATIAL_AXES):
-        raise InputError(f"axes={axes!r} has no axis in space. {hint}")
-    return upper
-
-
-def check_spacing(spacing: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
-    """Give the spacing as one positive number for each spatial axis.
-
-    Raises
-    ------
-    InputError
-        Wrong length, not numbers, or not positive and finite.
-    """
-    if spacing is None:
-        return (1.0,) * dimensions
-    try:
-        values = np.atleast_1d(np.asarray(spacing, dtype=np.float64))
-    except (TypeError, ValueError):
-        raise InputError(f"spacing should be a number or one for each spatial axis, not {spacing!r}.") from None
-    if values.shape not in ((1,), (dimensions,)):
-        raise InputError(
-            f"spacing={spacing!r} has {values.size} numbers; give one, or {dimensions} (one for each spatial axis)."
-        )
-    if not (np.isfinite(values) & (values > 0)).all():
-        raise InputError(f"spacing={spacing!r}: every spacing must be positive and finite.")
-    return tuple(float(v) for v in np.broadcast_to(values, (dimensions,)))
-
-
 def check_missing(missing: npt.ArrayLike | None, layout: ImageFormat) -> npt.NDArray[np.bool_]:
     """Give the missing pixels as a boolean array of the spatial shape.
 
@@ -299,48 +237,8 @@ def check_missing(missing: npt.ArrayLike | None, layout: ImageFormat) -> npt.NDA
     return mask
 
 
-def cast_values(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Round and clip floating values to a dtype's range.
-
-    Parameters
-    ----------
-    values
-        Any shape, floating.
-    dtype
-        Boolean (values of 0.5 and more are True), integer (rounded, clipped to its range), or floating (clipped
-        to its range).
-    """
-    if dtype == np.bool_:
-        return values >= 0.5
-    if np.issubdtype(dtype, np.integer):
-        limits = np.iinfo(dtype)
-        rounded = np.rint(values.astype(np.float64))
-        # The largest 64-bit integers have no exact float: clip below them, so that the cast cannot wrap around.
-        top = min(float(limits.max), np.nextafter(float(limits.max), 0.0)) if limits.bits == 64 else float(limits.max)
-        return np.clip(rounded, float(limits.min), top).astype(dtype)
-    bounds = np.finfo(check_dtype(dtype))
-    clipped: npt.NDArray[Any] = np.clip(values, bounds.min, bounds.max).astype(dtype)
-    return clipped
-
-
-def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Give the dtype of a name, where values can be given as it.
-
-    Raises
-    ------
-    InputError
-        There is no such dtype, or it is not boolean, integer or floating.
-    """
-    try:
-        wanted = np.dtype(dtype)
-    except TypeError:
-        raise InputError(f"there is no dtype {dtype!r}; use a boolean, integer or floating one.") from None
-    if wanted.kind not in "buif":
-        raise InputError(f"values cannot be given as {wanted}; use a boolean, integer or floating dtype.")
-    return wanted
-
-
-def _check_array(image: npt.ArrayLike) -> npt.NDArray[Any]:
+def check_array(image: npt.ArrayLike) -> npt.NDArray[Any]:
+    """Give an array of real numbers or booleans, with something in it; InputError where it is not one."""
     try:
         array = np.asarray(image)
     except ValueError as error:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import astuple, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,6 +80,8 @@ class Learner(ABC):
     # Whether a network that learns nothing is replaced: with large steps one in many ends so. Where nearly all of the
     # error is noise none can be told by it.
     replaced = False
+    # It goes on learning to the last step.
+    finished = False
 
     def __init__(self, channels: int, device: torch.device, seed: int, rough: bool) -> None:
         self.channels, self.device, self._seed, self._rough = channels, device, seed, rough
@@ -130,6 +133,10 @@ class Learner(ABC):
         if all(name in tensors and tensors[name].shape == tensor.shape for name, tensor in mine.items()):
             for name, tensor in mine.items():
                 tensor.detach().copy_(tensors[name])
+
+    def findings(self) -> dict[str, Any]:
+        """Say nothing beside what the image is."""
+        return {}
 
     def told(self, features: Tensor, positions: tuple[np.ndarray, np.ndarray], sizes: tuple[float, float]) -> Tensor:
         """Decode features, as `ConditionedSiren.decode`, in units of the image."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -15,10 +16,12 @@ from napari_siren.core.accel import has_bfloat16
 from napari_siren.core.axial_scale import LEAST_RATIO, LEAST_ROWS, AxialScale, known_slices
 from napari_siren.core.axial_scale import LEAST_SIDE as LEAST_SLICE_SIDE
 from napari_siren.core.blind_spot import BlindSpot
+from napari_siren.core.burst import Burst
 from napari_siren.core.config import FitConfig
 from napari_siren.core.cross_scale import LEAST_PIXELS, LEAST_SIDE, CrossScale
+from napari_siren.core.deconvolution import Deconvolution
 from napari_siren.core.image import Samples
-from napari_siren.core.noise import image_noise
+from napari_siren.core.noise import image_noise, noise_models
 from napari_siren.core.observation import pixel_model
 
 # Pixels of a slice that are more unlike along rows and columns cannot stand in for both.
@@ -26,7 +29,10 @@ _MOST_UNLIKE = 1.1
 
 
 class Teacher(Protocol):
-    """A network that learns from an image, and then tells of it."""
+    """Learns from an image, and then tells of it."""
+
+    # Whether it has learned all it will, however many steps are left.
+    finished: bool
 
     def step(self, done: float) -> float:
         """Take a step, when a share of the training is done; give the mean squared error."""
@@ -48,6 +54,10 @@ class Teacher(Protocol):
         """Tell what the image is on a grid: (channels, *shape)."""
         ...
 
+    def findings(self) -> dict[str, Any]:
+        """Say what else it found, for the result's receipt; plain values."""
+        ...
+
 
 @dataclass(frozen=True)
 class Lesson:
@@ -57,23 +67,35 @@ class Lesson:
     ----------
     kind
         "copies", what lies between the pixels of a picture, from its smaller copies; "slices", what lies between the
-        slices of a stack, from these; "noise", pixels from those around them.
+        slices of a stack, from these; "noise", pixels from those around them; "blur", the image without it;
+        "frames", the scene of several.
     shape
         Of the grid that it is told on.
     known
         Which slices of a stack are there.
+    frames
+        All of a burst, (frames, channels, *spatial), normalised; the first is the image.
     """
 
-    kind: Literal["copies", "slices", "noise"]
+    kind: Literal["copies", "slices", "noise", "blur", "frames"]
     shape: tuple[int, ...]
     known: slice = field(default_factory=lambda: slice(0, 0, 1))
+    frames: npt.NDArray[np.float32] | None = None
 
     @classmethod
-    def of(cls, samples: Samples, config: FitConfig) -> Lesson | None:
+    def of(cls, samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None = None) -> Lesson | None:
         """Give what there is to learn with some settings; None where there is nothing, or too little."""
         sizes, whole = samples.format.spatial_shape, bool(samples.observed.all())
+        time = "T" in samples.format.axes
         if config.learning_steps == 0 or samples.heldout.any() or min(sizes) < 1:
             return None
+        if time and not config.blind_spot_steps:
+            return None  # what is alike in space says nothing of time
+        if config.burst_steps:
+            detail = math.ceil(config.detail)
+            return None if frames is None else cls("frames", tuple(n * detail for n in sizes), frames=frames)
+        if config.deconvolution_steps:
+            return cls("blur", sizes) if whole and len(sizes) >= 2 else None
         if config.blind_spot_steps:
             large = whole and len(sizes) >= 2 and min(sizes[-2:]) >= LEAST_SIDE
             return cls("noise", sizes) if large else None
@@ -91,8 +113,12 @@ class Lesson:
         """Give the network that is to learn it."""
         values = torch.from_numpy(samples.values).to(device)
         rough = config.precision == "auto" and has_bfloat16(device)
+        if self.frames is not None:
+            return Burst(torch.from_numpy(self.frames).to(device), math.ceil(config.detail), seed)
+        if self.kind == "blur":
+            return Deconvolution.of(samples, config, device)
         if self.kind == "noise":
-            return BlindSpot(values, seed, rough)
+            return BlindSpot(values, noise_models(samples, config), seed, rough)
         noise = image_noise(samples)
         if self.kind == "slices":
             thick = config.observation != "point" and self.known.step == 1

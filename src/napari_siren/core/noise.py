@@ -10,6 +10,7 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 from scipy.stats import chi2
 
+from napari_siren.core.config import FitConfig
 from napari_siren.core.image import Samples
 
 # Samples along each axis of a block whose noise is looked at, by the number of axes.
@@ -152,7 +153,44 @@ class NoiseModel:
         gain, offset = np.polyfit(levels, quiet, 1)
         return cls(float(gain), float(offset), least) if gain > 0 else cls(0.0, float(quiet.mean()), least)
 
+    @classmethod
+    def of_camera(
+        cls, gain: float, dark: float, read_noise: float, offset: float = 0.0, scale: float = 1.0
+    ) -> NoiseModel:
+        """Give that of a camera, for values that are normalised: value = offset + scale * normalised value.
+
+        Parameters
+        ----------
+        gain
+            Of the value, for each photon.
+        dark, read_noise
+            Mean and standard deviation of the value where there is no light.
+        offset, scale
+            Of the normalisation.
+        """
+        square = scale**2 if scale > 0 else 1.0
+        least = read_noise**2 / square
+        return cls(gain * scale / square, gain * (offset - dark) / square + least, least)
+
     def variance(self, signal: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
         """Give the variance of the noise of pixels, of which the signal is known."""
         variance: npt.NDArray[np.float64] = np.maximum(self.gain * signal + self.offset, self.least)
         return variance
+
+
+def noise_models(samples: Samples, config: FitConfig) -> list[NoiseModel]:
+    """Give the noise of each channel's normalised values: the camera's, or else as it is estimated.
+
+    Parameters
+    ----------
+    samples
+        Of two or three axes in space.
+    config
+        Its camera.
+    """
+    layout = samples.format
+    if config.camera_gain == "auto":
+        pictures = samples.values.reshape(layout.channels, -1, *layout.spatial_shape[-2:])
+        return [NoiseModel.of(picture) for picture in pictures]
+    camera = (config.camera_gain, config.camera_offset, config.read_noise)
+    return [NoiseModel.of_camera(*camera, *pair) for pair in zip(layout.offset, layout.scale, strict=True)]

@@ -127,6 +127,23 @@ class Observation:
         """Number of spatial axes."""
         return len(self.terms[0])
 
+    def kernel(self) -> Tensor:
+        """Give what a point is seen as, where samples are as far apart as pixels.
+
+        Returns
+        -------
+        Tensor
+            float32, odd along each axis, the point in the middle; not negative, and of sum 1.
+        """
+        sizes = [2 * math.ceil(max(p.reach(1.0) for p in profiles)) + 1 for profiles in zip(*self.terms, strict=True)]
+        whole = torch.zeros(sizes, dtype=torch.float64)
+        for profiles in self.terms:
+            # A column of the weights: all pixels that see the sample in the middle.
+            columns = [profile_weights(p, n, n)[:, n // 2] for p, n in zip(profiles, sizes, strict=True)]
+            whole += reduce(lambda product, column: product[..., None] * column, columns)
+        kept = whole.clamp_min(0)
+        return (kept / kept.sum()).float()
+
     def matrix(self, axis: int, fine: int, pixels: int) -> Tensor:
         """Weights along one axis, where the map is separable.
 

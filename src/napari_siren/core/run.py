@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -212,6 +213,10 @@ class Run:
         """Give the loss of each tile over every pixel, (tiles,)."""
         return torch.stack([self._losses_of(siren, batch) for batch in self.batches]).sum(dim=0)
 
+    def findings(self) -> dict[str, Any]:
+        """Say nothing beside the field."""
+        return {}
+
     def best_field(self) -> Field:
         """Give the field of the best weights of each tile so far; the run is left as it is, and goes on."""
         losses = self.losses(self.mean)
@@ -370,10 +375,10 @@ def _plan_of(layout: ImageFormat, config: FitConfig, part: Part | None) -> Plan:
     return plan_tiles(part.tiling, shape, config)
 
 
-def fingerprint(samples: Samples, config: FitConfig) -> str:
-    """Give a hash of the image and of the settings that a fit to go on with must share."""
+def fingerprint(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None = None) -> str:
+    """Give a hash of the image (and of other frames) and of the settings that a fit to go on with must share."""
     digest = hashlib.sha256(config.model_dump_json(exclude=_FREE_SETTINGS).encode())
     digest.update(repr(samples.format).encode())
-    for array in (samples.image, samples.observed, samples.heldout):
+    for array in (samples.image, samples.observed, samples.heldout, *(() if frames is None else (frames,))):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()

@@ -12,15 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import (
-    ROBUST_RANGE,
-    ImageFormat,
-    check_axes,
-    check_spacing,
-    guess_axes,
-    is_photo,
-    offset_and_scale,
-)
+from napari_siren.core.axes import check_axes, check_spacing, guess_axes
+from napari_siren.core.image import ROBUST_RANGE, ImageFormat, is_photo, offset_and_scale
 from napari_siren.errors import InputError
 
 # Values that are read at once.

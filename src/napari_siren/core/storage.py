@@ -19,10 +19,10 @@ from napari_siren.core.geometry import AxisTiling, Tiling
 from napari_siren.core.image import ImageFormat
 from napari_siren.core.metrics import Metrics
 from napari_siren.core.model import Siren, SirenShape
-from napari_siren.core.observation import pixel_model
 from napari_siren.core.progress import History
 from napari_siren.core.result import FitResult
 from napari_siren.core.run import State
+from napari_siren.core.upscaling import told_as
 from napari_siren.errors import SirenError, StorageError
 from napari_siren.files import strict_values, written_aside
 
@@ -52,6 +52,7 @@ def save(result: FitResult, path: Path, resumable: bool) -> Path:
         "coordinate_scale": field.blend.coordinate_scale,
         "samples_per_pixel": field.samples_per_pixel,
         "learned": field.observation is not None,
+        "floor": field.floor,
         "metrics": result.metrics.as_dict(),
         "history": asdict(result.history),
         "receipt": dict(result.receipt),
@@ -121,10 +122,11 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
             ),
             layout,
             header["samples_per_pixel"],
+            floor=None if header.get("floor") is None else tuple(header["floor"]),
         )
         config = FitConfig(**header["config"])
         if header.get("learned", field.refinement != (1.0,) * field.dimensions):
-            field = replace(field, observation=pixel_model(config, layout.spacing))
+            field = replace(field, observation=told_as(config, layout, field.tiling.shape))
         tiles = field.tiling.count
         wanted = {"theta": (tiles, shape.parameters), "offset": (tiles, shape.outputs), "scale": (tiles, 1)}
         if any(tensors[name].shape != sizes for name, sizes in wanted.items()):

@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol, cast
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image import ImageFormat, check_axes, check_missing, check_spacing, guess_axes
+from napari_siren.core.axes import check_axes, check_spacing, guess_axes
+from napari_siren.core.image import ImageFormat, check_missing
 from napari_siren.core.poisson import Array, Derivatives, Stencil, potential, solve
 from napari_siren.errors import InputError
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.config import LEARNING, FitConfig
 from napari_siren.core.cross_scale import CrossScale
 from napari_siren.core.error_model import Array, ErrorModel
 from napari_siren.core.field import Field
@@ -102,7 +102,7 @@ def _trial(result: FitResult, samples: Samples, image: Array, grid: RenderGrid) 
 
 def _fitted(samples: Samples, config: FitConfig, device: torch.device, seed: int) -> Field:
     """Fit tiles to all of an image, to the last step."""
-    limits = {"max_seconds": None, "target_psnr": None, "cross_scale_steps": 0, "blind_spot_steps": 0}
+    limits = {"max_seconds": None, "target_psnr": None, **dict.fromkeys(LEARNING, 0)}
     run = Run(samples, config.override(**limits), device, seed)
     while run.step_count < run.max_steps:
         run.step()

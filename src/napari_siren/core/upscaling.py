@@ -1,22 +1,25 @@
 """`Upscaling`: a fit to what lies between the pixels as well; its parts, and how it goes on later.
 
-First tiles are fitted to an interpolation of the image, to have something to show. Then a network learns what the image
-can teach of itself (`Lesson`): what lies between pixels or slices, or what is noise. At last tiles are fitted to what
-it tells of the image: the result is a field like any other.
+First tiles are fitted to an interpolation of the image, to have something to show. Then a teacher learns what the image
+can teach of itself (`Lesson`): what lies between pixels or slices, what is noise, blur, or drift. At last tiles are
+fitted to what it tells of the image: the result is a field like any other.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from napari_siren.core.clock import Stopwatch
-from napari_siren.core.config import FitConfig
+from napari_siren.core.config import LEARNING, FitConfig
+from napari_siren.core.deconvolution import dark_level
 from napari_siren.core.field import Field
 from napari_siren.core.image import ImageFormat, Samples
 from napari_siren.core.lesson import Lesson, Teacher
@@ -36,8 +39,7 @@ _TO_SAMPLES: dict[str, Any] = {
     "psf_width": None,
     "psf": None,
     "total_variation": 0.0,
-    "cross_scale_steps": 0,
-    "blind_spot_steps": 0,
+    **dict.fromkeys(LEARNING, 0),
 }
 _NETWORK, _TILES = "cross_scale.", "tiles."
 
@@ -53,24 +55,33 @@ def tile_config(config: FitConfig, max_steps: int, max_seconds: float | None = N
 
 
 class Upscaling:
-    """A fit in progress, as `Run` is one; the parameters are the same."""
+    """A fit in progress, as `Run` is one.
+
+    Parameters
+    ----------
+    samples, config, device, seed, state
+        As of `Run`.
+    lesson
+        What there is to learn.
+    """
 
     def __init__(
-        self, samples: Samples, config: FitConfig, device: torch.device, seed: int, state: State | None = None
+        self,
+        samples: Samples,
+        config: FitConfig,
+        device: torch.device,
+        seed: int,
+        state: State | None,
+        lesson: Lesson,
     ) -> None:
         self.samples, self.config, self.device, self.seed = samples, config, device, seed
         self.history = History()
-        self.fingerprint = fingerprint(samples, config)
-        lesson = Lesson.of(samples, config)
-        if lesson is None:
-            raise ValueError("the image cannot teach itself; ask Lesson.of first.")
+        self.fingerprint = fingerprint(samples, config, lesson.frames)
         self.lesson = lesson
         sizes = samples.format.spatial_shape
         dimensions = len(sizes)
-        told_pixels = lesson.shape == sizes
-        self.observation = (
-            Observation.of("point", dimensions) if told_pixels else pixel_model(config, samples.format.spacing)
-        )
+        self.observation = told_as(config, samples.format, lesson.shape)
+        self._floor = dark_level(samples, config) if lesson.kind == "blur" else None
         values = torch.from_numpy(filled(samples.values, samples.observed)).to(device)
         interpolated = Observation.of("point", dimensions)(values, lesson.shape)
         self.tiles = self._tiles(interpolated, DRAFT_STEPS)
@@ -109,7 +120,7 @@ class Upscaling:
             self.tiles = self._final_tiles()
         if DRAFT_STEPS <= self.step_count < self._fit_from:
             loss = self.teacher.step(self._learned())
-            if self._learned() >= 1:  # the time for it is over
+            if self._learned() >= 1 or self.teacher.finished:  # the time for it is over, or all is learned
                 self.step_count = self._fit_from - 1
         else:
             loss = self.tiles.step().loss
@@ -121,6 +132,17 @@ class Upscaling:
     def reached_target(self) -> bool:
         """Whether tiles came to the PSNR asked for, of what they are fitted to."""
         return self.step_count > self._fit_from and self.tiles.reached_target()
+
+    def findings(self) -> dict[str, Any]:
+        """Say what was found beside the field, for the receipt."""
+        return self.teacher.findings()
+
+    def seen_again(self, field: Field) -> npt.NDArray[Any]:
+        """Give what the image's pixels see of a field, blur included, once it is rounded."""
+        if self.lesson.kind == "blur":
+            layout = self.samples.format
+            field = replace(field, observation=pixel_model(self.config, layout.spacing))
+        return field.reconstruct(of_rounded=True)
 
     def best_field(self) -> Field:
         """Give the best field so far."""
@@ -172,6 +194,7 @@ class Upscaling:
             format=self.samples.format,
             samples_per_pixel=math.ceil(self.config.detail),
             observation=self.observation,
+            floor=self._floor,
         )
 
     def _progress(self, loss: float) -> Progress:
@@ -186,7 +209,7 @@ class Upscaling:
                 "the saved state is of another image or of other settings. Use those that it was made with; only the "
                 "limits may differ."
             )
-        self.teacher = teacher_of(self.samples, self.config, self.device, state)
+        self.teacher = _teacher(self.lesson, self.samples, self.config, self.device, state)
         tiles = _part(state, _TILES)
         for _ in range(min(state.step, DRAFT_STEPS)):
             self.tiles.step()
@@ -204,6 +227,13 @@ class Upscaling:
         self.history.events.append((state.step, "resumed"))
 
 
+def told_as(config: FitConfig, layout: ImageFormat, shape: Sequence[int]) -> Observation:
+    """Say how pixels see a field that was fitted to samples of a shape: as points, where the samples are the pixels."""
+    if tuple(shape) == layout.spatial_shape:
+        return Observation.of("point", len(shape))
+    return pixel_model(config, layout.spacing)
+
+
 def learned_part(state: State) -> State:
     """Give of a state only what a fit of an alike image begins with, which is a small part of it."""
     return replace(state, tensors={name: t for name, t in state.tensors.items() if name.startswith(_NETWORK)})
@@ -217,7 +247,10 @@ def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state:
     StorageError
         The state is of other settings, or damaged.
     """
-    lesson = Lesson.of(samples, config)
+    return _teacher(Lesson.of(samples, config), samples, config, device, state)
+
+
+def _teacher(lesson: Lesson | None, samples: Samples, config: FitConfig, device: torch.device, state: State) -> Teacher:
     try:
         if lesson is None:
             raise KeyError("lesson")

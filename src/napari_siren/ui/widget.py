@@ -86,9 +86,11 @@ class SirenWidget(QWidget):
         SirenError
             There is no image, no pixel of it in the region, or the settings do not go together.
         """
+        config = self.settings_form.config()
+        spec = self.source_panel.source().spec() if edit is None else edit.spec
         return FitRequest(
-            self.source_panel.source().spec() if edit is None else edit.spec,
-            self.settings_form.config(),
+            spec.joined() if config.burst_steps else spec,
+            config,
             self.fit_panel.device,
             self.seed_box.value(),
             self.fit_panel.scale,

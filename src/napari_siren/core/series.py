@@ -1,0 +1,233 @@
+"""`fit_series`: a field for each frame of a time series, and for each channel if wanted; `fit_burst`: one for all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_siren.core.axes import check_axes, guess_axes, spacing_in_space
+from napari_siren.core.config import FitConfig
+from napari_siren.core.fit import fit
+from napari_siren.core.frames import take_frames
+from napari_siren.core.image import check_array
+from napari_siren.core.progress import Progress
+from napari_siren.core.result import FitResult
+from napari_siren.core.warm_start import beginning
+from napari_siren.errors import InputError
+
+Channels = Literal["together", "each"]
+
+
+@dataclass(frozen=True)
+class SeriesResult:
+    """What `fit_series` gives back: a field for each frame and each group of channels.
+
+    Parameters
+    ----------
+    axes
+        Of the series, and of what is rendered.
+    parts
+        For each frame, and in it for each channel that was fitted alone, the result. Without T there is one frame.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> frames = np.random.default_rng(0).integers(0, 255, (2, 24, 32), dtype=np.uint8)
+    >>> series = ns.fit_series(frames, axes="TYX", max_steps=20)
+    >>> series.reconstruction.shape, series.render(scale=2).shape, len(series.metrics)
+    ((2, 24, 32), (2, 48, 64), 2)
+    """
+
+    axes: str
+    parts: tuple[tuple[FitResult, ...], ...]
+
+    @property
+    def metrics(self) -> tuple[Any, ...]:
+        """Metrics of each part, frame after frame."""
+        return tuple(part.metrics for frame in self.parts for part in frame)
+
+    @property
+    def reconstruction(self) -> npt.NDArray[Any]:
+        """The series' own shape and dtype."""
+        return self._gathered(lambda part: part.reconstruction)
+
+    @property
+    def error(self) -> npt.NDArray[np.float32]:
+        """Reconstruction - series, in the series' units, float32."""
+        return self._gathered(lambda part: part.error)
+
+    def render(self, **options: Any) -> npt.NDArray[Any]:
+        """Render each part, and put them together.
+
+        Parameters
+        ----------
+        **options
+            As of `FitResult.render`, but for `out`: scale, shape, spacing, region, derivative, dtype.
+
+        Returns
+        -------
+        ndarray
+            In the series' order of axes.
+
+        Raises
+        ------
+        SirenError
+            As `FitResult.render` does.
+        """
+        return self._gathered(lambda part: part.render(**options))
+
+    def _gathered(self, of: Callable[[FitResult], npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        one = self.parts[0]
+        letters = self.axes.replace("T", "")
+        alone = len(one) > 1 or ("C" in letters and one[0].field.format.channel_axis is None)
+        frames = [np.stack([of(p) for p in f], axis=letters.index("C")) if alone else of(f[0]) for f in self.parts]
+        return np.stack(frames, axis=self.axes.index("T")) if "T" in self.axes else frames[0]
+
+
+def fit_series(
+    image: npt.ArrayLike,
+    axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+    preset: str = "faithful",
+    config: FitConfig | None = None,
+    channels: Channels = "together",
+    warm_start: bool = True,
+    on_progress: Callable[[int, int, Progress], object] | None = None,
+    **options: Any,
+) -> SeriesResult:
+    """Fit a field to each frame of a time series, and, if wanted, to each channel alone.
+
+    Parameters
+    ----------
+    image
+        Array with an axis T, or C, or both, beside 1 to 3 of space.
+    axes
+        One letter for each axis, in any order; None takes the first for T, and guesses the others.
+    spacing
+        Distance between pixel centres, one number or one for each axis in space (a number for T is not needed).
+    preset, config
+        As in `fit`.
+    channels
+        "together", one field with many outputs for the channels of a frame, which is faster, and better where they show
+        alike structures; "each", a field for each: what one channel shows is then nowhere in another.
+    warm_start
+        Whether a frame starts from the fit of the one before it, in a third of the steps where the two are alike
+        (correlate by 0.9 or more); what is learned of an image (presets "upscale" and "denoise") is always taken on.
+    on_progress
+        Called with the number of the part, that of all parts, and a `Progress`, after each step.
+    **options
+        Any other argument of `fit`.
+
+    Returns
+    -------
+    SeriesResult
+        Results, and arrays like the series.
+
+    Raises
+    ------
+    InputError
+        There is neither T nor C, or the images cannot be used.
+    SirenError
+        As `fit` does.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> image = np.random.default_rng(0).integers(0, 255, (2, 24, 32), dtype=np.uint8)
+    >>> series = ns.fit_series(image, axes="CYX", channels="each", max_steps=20)
+    >>> [part.field.format.axes for part in series.parts[0]]
+    ['YX', 'YX']
+    """
+    if channels not in ("together", "each"):
+        raise InputError(f'channels={channels!r}: it is "together" or "each".')
+    frames, letters, names = _frames_of(image, axes)
+    pictures, inner = _channels_of(frames, letters) if channels == "each" else ([[frame] for frame in frames], letters)
+    settings = FitConfig.preset(preset) if config is None else config
+    given = {name: options.pop(name) for name in list(options) if name in FitConfig.model_fields}
+    settings = settings.override(**given)
+    count, parts = sum(map(len, pictures)), list[tuple[FitResult, ...]]()
+    for frame in pictures:
+        found: list[FitResult] = []
+        for number, picture in enumerate(frame):
+            chosen, start = beginning(picture, settings, parts[-1][number] if parts and warm_start else None)
+            place = sum(map(len, parts)) + number
+            tell = None if on_progress is None else _teller(on_progress, place, count)
+            in_space = spacing_in_space(spacing, names)
+            found.append(fit(picture, inner, in_space, config=chosen, start=start, on_progress=tell, **options))
+        parts.append(tuple(found))
+    return SeriesResult(names, tuple(parts))
+
+
+def fit_burst(
+    frames: npt.ArrayLike, axes: str | None = None, spacing: float | Sequence[float] | None = None, **options: Any
+) -> FitResult:
+    """Fit one field to several frames of a scene, each shifted by an unknown part of a pixel: burst super-resolution.
+
+    Scene and shifts are found together. A render at twice the resolution has detail that none of the frames has.
+
+    Parameters
+    ----------
+    frames
+        Array with an axis T, of frames of the same scene: a photo burst, or a time-lapse that drifts.
+    axes
+        One letter for each axis; None takes the first for T, and guesses the others.
+    spacing
+        Distance between pixel centres in space.
+    **options
+        Any other argument of `fit`; "burst" is the preset.
+
+    Returns
+    -------
+    FitResult
+        Of the scene as the first frame sees it. Its `receipt` has "drifts", for each frame in pixels along each axis in
+        space: pixel k of the frame sees what lies at k + drift in the first; and "disagreement", how much more than the
+        median frame each frame differs from the scene.
+
+    Raises
+    ------
+    InputError
+        There is one frame only, pixels are missing, or the frames cannot be used.
+    SirenError
+        As `fit` does.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> scene = np.random.default_rng(0).normal(size=(40, 40)).cumsum(0).cumsum(1)
+    >>> frames = [scene[y : y + 32, x : x + 32].reshape(16, 2, 16, 2).mean((1, 3)) for y, x in ((0, 0), (1, 0), (1, 3))]
+    >>> result = ns.fit_burst(np.stack(frames), burst_steps=20, max_steps=20)
+    >>> result.render(scale=2).shape, np.shape(result.receipt["drifts"])
+    ((32, 32), (3, 2))
+    """
+    if axes is None:
+        axes = f"T{guess_axes(np.shape(frames)[1:])}"
+    if "T" not in axes.upper():
+        raise InputError(f"axes={axes!r} has no T: which axis are the frames? For example axes='TYX'.")
+    return fit(frames, axes, spacing, **{"preset": "burst", **options})
+
+
+def _frames_of(image: npt.ArrayLike, axes: str | None) -> tuple[Sequence[npt.NDArray[Any]], str, str]:
+    """Give the frames, the axes of each, and those of the series."""
+    array = check_array(image)
+    names = f"T{guess_axes(array.shape[1:])}" if axes is None else check_axes(axes, array.shape)
+    if "T" in names:
+        frames, letters = take_frames(array, names)
+        return list(frames), letters, names
+    if "C" in names:
+        return [array], names, names
+    raise InputError(f"axes={axes!r} has neither frames, T, nor channels, C; fit takes a single image.")
+
+
+def _channels_of(frames: Sequence[npt.NDArray[Any]], letters: str) -> tuple[list[list[npt.NDArray[Any]]], str]:
+    """Take the channels of each frame apart."""
+    if "C" not in letters:
+        raise InputError(f'channels="each": the axes {letters} of a frame have no C.')
+    return [list(np.moveaxis(frame, letters.index("C"), 0)) for frame in frames], letters.replace("C", "")
+
+
+def _teller(tell: Callable[[int, int, Progress], object], place: int, count: int) -> Callable[[Progress], object]:
+    return lambda progress: tell(place, count, progress)
