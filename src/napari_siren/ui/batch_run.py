@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_siren.sources import Picture
 
 _NEWS_SECONDS = 0.1
+_COLOURS = ("red", "green", "blue")
 _LAYER_SUFFIX = ".ome.tif"
 # What not every system takes in the name of a file.
 _NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
@@ -178,7 +179,8 @@ def result_layer(path: Path, scale: float, source: LayerSpec | None = None) -> L
     else:
         rgb, letters, name, display = source.rgb, source.axes[: len(source.shape)], source.name, dict(source.display)
         array, placement = _in_order(array, axes, source.axes), source.placement
-    factors = [1.0 if letter in "TC" else scale for letter in letters]
+    # An axis of one entry is left as it is.
+    factors = [scale if letter in axes and letter not in "TC" else 1.0 for letter in letters]
     meta = {"name": f"{name} [{scale_label(scale)}]", "rgb": rgb, **placement.resized(factors).as_meta(), **display}
     return array, meta, "image"
 
@@ -229,7 +231,11 @@ def _read(path: Path) -> tuple[npt.NDArray[Any], str, Picture]:
     frames = outline_image(path, each=True).frames
     if frames is None:
         picture = read_image(path)
-        return picture.array, picture.axes or guess_axes(picture.array.shape), picture
+        array, axes = picture.array, picture.axes or guess_axes(picture.array.shape)
+        if (picture.channel_names or ())[:3] == _COLOURS:  # of OME-Zarr, which has them first
+            last = axes.replace("C", "") + "C"
+            array, axes = _in_order(array, axes, last), last
+        return array, axes, picture
     pictures = [read_image(path, frame=frame) for frame in range(frames)]
     return np.stack([picture.array for picture in pictures]), f"T{pictures[0].axes}", pictures[0]
 
