@@ -12,7 +12,7 @@ from napari_siren.manifest import Entry
 from napari_siren.ui.wording import describe_entry
 
 # To be read on dark and on light.
-_FAILED = "#e5534b"
+_FAILED = "#d9433b"
 _ENTRY = Qt.ItemDataRole.UserRole
 _ROWS_SEEN = 4
 
