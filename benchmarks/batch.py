@@ -219,8 +219,8 @@ def compare(series: np.ndarray, preset: str, overrides: dict[str, Any]) -> dict[
     first = ns.fit(low[0], "YX", config=settings.config, device="cpu")
     ways: dict[str, dict[str, Any]] = {
         "cold": {"config": settings.config},
-        "cold_third": {"config": settings.warm_config},
-        "warm_third": {"config": settings.warm_config, "start": first},
+        "cold_third": {"config": settings.warm_config(same=True)},
+        "warm_third": {"config": settings.warm_config(same=True), "start": first},
     }
     told: dict[str, Any] = {}
     for way, options in ways.items():

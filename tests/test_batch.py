@@ -88,6 +88,28 @@ def test_it_goes_on_where_it_was(tmp_path: Path, scheduler: str) -> None:
     assert len(other.done) == 2
 
 
+def test_it_can_be_stopped(tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 6)
+    out, stop = tmp_path / "out", threading.Event()
+    options = {**FAST, "max_steps": 1_000_000, "max_seconds": 0.5, "scheduler": scheduler, "stop": stop}
+
+    def end(progress: BatchProgress) -> None:
+        if progress.state == "done":
+            stop.set()
+
+    report = batch(tmp_path / "in", out, on_progress=end, **options)
+    assert len(report.done) in (1, 2)  # the other worker may have been as fast
+    assert len(report.planned) == 6 - len(report.done)
+    assert "left to do" in (out / "report.html").read_text()
+    # One that is set already starts nothing.
+    again = batch(tmp_path / "in", out, **{**options, "scheduler": "tcp://nobody:1"})
+    assert (again.done, len(again.skipped)) == ((), len(report.done))
+    stop.clear()
+    last = batch(tmp_path / "in", out, **options)
+    assert (len(last.done) + len(last.skipped), last.planned) == (6, ())
+    assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(6)}
+
+
 def test_without_resuming_all_is_done_anew(tmp_path: Path, scheduler: str) -> None:
     photos(tmp_path / "in", 2)
     batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **FAST)

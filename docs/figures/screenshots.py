@@ -1,4 +1,4 @@
-"""The pictures of napari's window in README and the tutorial: the panel before, during and after fits.
+"""The pictures of napari's window in README and the documentation: the panel before, during and after fits; a batch.
 
     make screenshots
 
@@ -128,11 +128,40 @@ def advanced(theme: str) -> None:
         shoot(viewer, f"settings-{theme}")
 
 
+def batch(theme: str) -> None:
+    """A folder of photographs, one of them damaged, with a result that has been opened."""
+    from napari_siren.sources import read_image, sample_path
+    from napari_siren.ui.batch_panel import BatchState
+
+    pixels = read_image(sample_path()).array
+    with tempfile.TemporaryDirectory() as place, opened("kodak23", theme) as (viewer, panel):
+        folder = Path(place) / "photographs" / "parrots"
+        folder.mkdir(parents=True)
+        for i in range(9):
+            row, column = 160 * (i // 3), 210 * (i % 3) + 60
+            Image.fromarray(pixels[row : row + 128, column : column + 128]).save(folder / f"parrot_{i + 1}.png")
+        (folder / "parrot_6.png").write_bytes(b"damaged")
+        viewer.layers.clear()
+        viewer.open(folder / "parrot_4.png", plugin="napari")
+        panel.tabs.setCurrentIndex(1)
+        form = panel.batch_panel.form
+        form.folder.set_text(str(folder))
+        form.preset_box.setCurrentText("fast")
+        panel.batch_panel.start_button.click()
+        wait(lambda: panel.batch_panel.state is BatchState.IDLE)
+        panel.batch_panel.list.setCurrentItem(panel.batch_panel.list.topLevelItem(4))
+        panel.batch_panel.result_button.click()
+        wait(lambda: len(viewer.layers) == 2, 30)
+        viewer.reset_view()
+        shoot(viewer, f"batch-{theme}")
+
+
 def main() -> None:
     for theme in ("dark", "light"):
         photo(theme)
         stack(theme)
         advanced(theme)
+        batch(theme)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,8 @@ from napari_siren.files import prepare_folder
 from napari_siren.manifest import Entry, Manifest, kept
 
 _REPORT = "report.html"
+# Between two looks at whether a batch is to stop.
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,7 @@ def batch(
     dry_run: bool = False,
     warm_start: bool = True,
     on_progress: Callable[[BatchProgress], object] | None = None,
+    stop: threading.Event | None = None,
     **overrides: Any,
 ) -> BatchReport:
     """Upscale many images, and write a report with pictures.
@@ -105,6 +108,8 @@ def batch(
         on which worker did what, or when.
     on_progress
         Called with a `BatchProgress`, not always from the thread that called.
+    stop
+        Set it, from any thread, to end the batch: what is done stays, and what is under way is left for the next time.
     **overrides
         Any field of `FitConfig`.
 
@@ -146,10 +151,10 @@ def batch(
         plan = make_plan(inputs, folder, settings, manifest.read() if resume else {})
         if not resume:
             _forget(manifest)
-        run = _Run(plan, settings, manifest, on_progress)
+        run = _Run(plan, settings, manifest, on_progress, stop)
         try:
             run.begin()
-            if plan.groups or plan.stacks:
+            if (plan.groups or plan.stacks) and not run.stop.is_set():
                 with connected(scheduler, workers, settings, plan.jobs) as client:
                     run.go(client)
         finally:
@@ -163,10 +168,16 @@ class _Run:
     """Hands the jobs of a plan to a cluster, and takes down what comes of them."""
 
     def __init__(
-        self, plan: Plan, settings: Settings, manifest: Manifest, tell: Callable[[BatchProgress], object] | None
+        self,
+        plan: Plan,
+        settings: Settings,
+        manifest: Manifest,
+        tell: Callable[[BatchProgress], object] | None,
+        stop: threading.Event | None,
     ) -> None:
         self.plan, self.settings, self.manifest = plan, settings, manifest
         self.tell = tell or (lambda _: None)
+        self.stop = stop or threading.Event()
         # Workers may have another working directory.
         self.folder = manifest.folder.resolve()
         self.ended: list[Entry] = []
@@ -188,7 +199,7 @@ class _Run:
             self._note(entry)
 
     def go(self, client: Any) -> None:
-        """Do all there is to do."""
+        """Do all there is to do, or as much of it as there is time for until it is to stop."""
         from distributed import as_completed
 
         self.client, self.futures = client, as_completed(loop=client.loop)
@@ -198,7 +209,7 @@ class _Run:
         for stack in self.plan.stacks:
             if not self.missing[stack.whole.name]:
                 self._submit(stack, join_frames)
-        for future in self.futures:
+        for future in self._as_they_end():
             work = self.works.pop(future.key)
             entry = _entry_of(future, work, self.settings)
             self._note(entry)
@@ -206,6 +217,13 @@ class _Run:
                 self._go_on(work, entry)
             elif entry.status == "done":
                 shutil.rmtree(work.frames[0].result(self.folder).parent)
+
+    def _as_they_end(self) -> Iterator[Any]:
+        """Give what ends, until nothing is left or the batch is to stop."""
+        while not self.stop.is_set() and not self.futures.is_empty():
+            yield from self.futures.next_batch(block=False)
+            if not self.futures.has_ready():
+                self.stop.wait(_LOOK_SECONDS)
 
     def _begin(self, group: Group) -> None:
         """Submit the jobs of a group; where they start from a model that is not there, first the one that makes it."""

@@ -163,5 +163,10 @@ def read_spacing(
     values = tuple(abs(scale[a]) for a in space)
     if not space or not all(0 < v < math.inf for v in values) or (unit is None and set(values) == {1.0}):
         return None, None
+    return values, unit_symbol(unit)
+
+
+def unit_symbol(name: str | None) -> str | None:
+    """Give our name of a length, by that of the specification, which is napari's too; None of pixels."""
     names = {long: short for short, long in _UNITS.items()}
-    return values, None if unit in (None, "pixel") else names.get(unit or "", unit)
+    return None if name in (None, "pixel") else names.get(name or "", name)

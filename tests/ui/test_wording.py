@@ -13,12 +13,17 @@ from napari_siren import FitResult
 from napari_siren.core.estimate import Estimate
 from napari_siren.core.metrics import Metrics
 from napari_siren.core.progress import History, Progress
+from napari_siren.manifest import Entry
 from napari_siren.ui.fit_task import Update
 from napari_siren.ui.wording import (
     decibels,
+    describe_batch,
+    describe_entry,
     describe_estimate,
+    describe_failures,
     describe_outcome,
     describe_progress,
+    describe_report,
     duration,
     size,
 )
@@ -103,3 +108,28 @@ def test_how_a_real_fit_ended(fitted: FitResult) -> None:
 def test_what_a_fit_will_take(seconds: float | None, fits: bool, text: str) -> None:
     found = Estimate(seconds, 320_000_000, 10, 1000, "plain", "cpu (2 threads)", fits, None)
     assert describe_estimate(found) == text
+
+
+def entry(**told: Any) -> Entry:
+    return Entry(
+        **{"job": "a.png", "input": "/photos/a.png", "output": "a.png", "status": "done", "settings": "", **told}
+    )
+
+
+def test_what_becomes_of_a_batch() -> None:
+    assert describe_batch(0, 1, 0) == "Fitting: 0 of 1 image ended"
+    assert describe_batch(3, 20, 1) == "Fitting: 3 of 20 images ended, 1 failed"
+    bad = entry(status="failed", reason="/photos/a.png is no image.")
+    assert describe_entry(bad) == "failed: a.png is no image."
+    assert describe_entry(entry()) == "done"
+    assert describe_entry(entry(metrics={"psnr": 41.239})) == "done, 41.24 dB"
+
+    def report(**told: Any) -> Any:
+        return SimpleNamespace(**{"done": (), "failed": (), "skipped": (), "planned": (), **told})
+
+    assert describe_report(report()) == "Finished: nothing to do"
+    assert describe_report(report(done=(1, 2), skipped=(3,))) == "Finished: 2 done, 1 done before"
+    assert describe_report(report(failed=(1,), planned=(2,))) == "Stopped: 1 failed, 1 left to do. Start goes on"
+    assert describe_failures(report(failed=(bad,))) == "a.png failed: a.png is no image."
+    more = describe_failures(report(failed=(bad, bad, bad)))
+    assert more == "a.png failed: a.png is no image. 2 more failed: see the list, or the report."

@@ -41,12 +41,7 @@ class FitPanel(QWidget):
 
     def __init__(self, preset: str, device: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.preset_box = QComboBox()
-        for i, name in enumerate(PRESETS):
-            self.preset_box.addItem(name)
-            self.preset_box.setItemData(i, _PRESET_TIPS[name], Qt.ItemDataRole.ToolTipRole)
-        self.preset_box.setCurrentText(preset)
-        self.preset_box.setToolTip("<br>".join(f"<b>{name}</b>: {tip}" for name, tip in _PRESET_TIPS.items()))
+        self.preset_box = preset_box(preset)
         self.scale_slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.scale_slider.setRange(1, _MOST_SCALE)
         self.scale_slider.setDecimals(2)
@@ -131,6 +126,17 @@ class FitPanel(QWidget):
             # One that is chosen but not there stays: the fit then says so.
             self.device_box.addItems(list(dict.fromkeys(["auto", *names, chosen])))
             self.device_box.setCurrentText(chosen)
+
+
+def preset_box(chosen: str) -> QComboBox:
+    """Make a box to choose a preset in."""
+    box = QComboBox()
+    for i, name in enumerate(PRESETS):
+        box.addItem(name)
+        box.setItemData(i, _PRESET_TIPS[name], Qt.ItemDataRole.ToolTipRole)
+    box.setCurrentText(chosen)
+    box.setToolTip("<br>".join(f"<b>{name}</b>: {tip}" for name, tip in _PRESET_TIPS.items()))
+    return box
 
 
 def _device_names() -> list[str]:

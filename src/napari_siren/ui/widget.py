@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import napari.viewer
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QSpinBox, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QSpinBox, QTabWidget, QVBoxLayout, QWidget
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
@@ -16,6 +16,7 @@ from napari_siren.layer_edits import Edit
 from napari_siren.layer_spec import LayerSpec
 from napari_siren.recipe import as_python
 from napari_siren.ui.background import notify
+from napari_siren.ui.batch_panel import BatchPanel
 from napari_siren.ui.curve import Curve
 from napari_siren.ui.estimator import Estimator
 from napari_siren.ui.fit_panel import FitPanel
@@ -38,7 +39,7 @@ _WIDTH, _HEIGHT = 300, 660
 
 
 class SirenWidget(QWidget):
-    """Fit a SIREN to an image layer, watch it learn, and get layers that line up exactly.
+    """Fit a SIREN to an image layer, watch it learn, and get layers that line up exactly; or to many images at once.
 
     Parameters
     ----------
@@ -64,6 +65,7 @@ class SirenWidget(QWidget):
         self.run_panel = RunPanel()
         self.curve = Curve()
         self.result_panel = ResultPanel("signed")
+        self.batch_panel = BatchPanel(self.viewer, self.batch_options)
         self.keeper = Keeper(self)
         self.estimator = Estimator(self._question, self)
         self.settings_form.set_preset(self.preferences.preset)
@@ -120,6 +122,17 @@ class SirenWidget(QWidget):
             seed=self.seed_box.value(),
         )
 
+    def batch_options(self) -> dict[str, Any]:
+        """Give the settings that are shown as `napari_siren.batch.batch` takes them.
+
+        Raises
+        ------
+        ConfigError
+            They do not go together.
+        """
+        config, overrides = self.settings_form.config(), self.settings_form.overrides()
+        return {"preset": config.name, "device": self.fit_panel.device, "seed": self.seed_box.value(), **overrides}
+
     def start(self, make: Callable[[], Edit] | None = None) -> None:
         """Fit, as the button does: what is shown, or a picture that is made of layers first."""
         try:
@@ -128,6 +141,7 @@ class SirenWidget(QWidget):
             self._on_error(error)
             return
         self.curve.clear()
+        self.tabs.setCurrentIndex(0)
         self._remember()
         self.session.start(request, self.source_panel.layer)
 
@@ -165,14 +179,12 @@ class SirenWidget(QWidget):
         ):
             column.addWidget(widget)
         column.addStretch(1)
-        scroll = QScrollArea()
-        scroll.setFrameShape(QFrame.Shape.NoFrame)
-        scroll.setWidgetResizable(True)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        scroll.setWidget(inner)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(_scrolled(inner), "Fit")
+        self.tabs.addTab(_scrolled(self.batch_panel), "Batch")
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
-        outer.addWidget(scroll)
+        outer.addWidget(self.tabs)
         self.setMinimumWidth(_WIDTH)
         WheelGuard(self)
 
@@ -279,6 +291,7 @@ class SirenWidget(QWidget):
     def _remember(self) -> None:
         remember(
             {
+                **remembered(),
                 "preferences": self._preferred,
                 "preset": self.settings_form.config().name,
                 "settings": self.settings_form.overrides(),
@@ -313,6 +326,7 @@ class SirenWidget(QWidget):
         self._closed = True
         self.estimator.close()
         self.session.close()
+        self.batch_panel.close_down()
         self.source_panel.let_go()
         self.viewer.events.theme.disconnect(self._on_theme)
 
@@ -330,6 +344,15 @@ class SirenWidget(QWidget):
         """Close down with the panel."""
         self.close_down()
         super().closeEvent(event)
+
+
+def _scrolled(content: QWidget) -> QScrollArea:
+    scroll = QScrollArea()
+    scroll.setFrameShape(QFrame.Shape.NoFrame)
+    scroll.setWidgetResizable(True)
+    scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    scroll.setWidget(content)
+    return scroll
 
 
 def _symbol(unit: Any) -> str:

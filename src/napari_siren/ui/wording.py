@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from napari_siren.batch_report import BatchReport
     from napari_siren.core.estimate import Estimate
     from napari_siren.core.result import FitResult
+    from napari_siren.manifest import Entry
     from napari_siren.ui.fit_task import Update
 
 _STOPPED = {
@@ -67,3 +70,46 @@ def describe_estimate(estimate: Estimate) -> str:
     time = "time unknown" if estimate.seconds is None else f"about {duration(estimate.seconds)}"
     lacks = "" if estimate.fits else " — more than is free"
     return f"{estimate.device}: {time}, {size(estimate.memory)}{lacks}"
+
+
+def describe_batch(finished: int, total: int, failed: int) -> str:
+    """Say where a batch stands."""
+    bad = f", {failed} failed" if failed else ""
+    return f"Fitting: {finished} of {images(total)} ended{bad}"
+
+
+def describe_report(report: BatchReport) -> str:
+    """Say what a batch has done."""
+    counts = {
+        "done": report.done,
+        "failed": report.failed,
+        "done before": report.skipped,
+        "left to do": report.planned,
+    }
+    told = ", ".join(f"{len(entries)} {name}" for name, entries in counts.items() if entries)
+    return f"Stopped: {told}. Start goes on" if report.planned else f"Finished: {told or 'nothing to do'}"
+
+
+def describe_entry(entry: Entry) -> str:
+    """Say what became of an image of a batch."""
+    if entry.status == "failed":
+        return f"failed: {_reason(entry)}"
+    psnr = entry.metrics.get("psnr")
+    return "done" if psnr is None else f"done, {decibels(psnr)}"
+
+
+def describe_failures(report: BatchReport) -> str:
+    """Say which images of a batch failed, and why the first of them did."""
+    first, *others = report.failed
+    more = f" {len(others)} more failed: see the list, or the report." if others else ""
+    return f"{first.job} failed: {_reason(first)}{more}"
+
+
+def images(count: int) -> str:
+    """Count images: 1 image, 5 images."""
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
+def _reason(entry: Entry) -> str:
+    """Say why an image failed, with the name of its file only: the list and the notification are narrow."""
+    return (entry.reason or "").replace(entry.input, Path(entry.input).name)
