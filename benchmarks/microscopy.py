@@ -27,7 +27,7 @@ import napari_siren as ns
 from benchmarks import machine
 from benchmarks import microscopy_rivals as rivals
 from benchmarks.microscopy_rivals import CUBIC, DENOISERS, LINEAR
-from benchmarks.microscopy_sets import KINDS, Case, Given, Kind, cases, score
+from benchmarks.microscopy_sets import KINDS, SCALE, Case, Given, Kind, cases, score
 from napari_siren.files import write_json
 
 Blind = Callable[[Given], np.ndarray]
@@ -75,7 +75,8 @@ def _rivals(kind: Kind) -> dict[str, Method]:
     }
     found = {name: _told_nothing(way) for name, way in blind[kind].items()}
     if kind == "blur":
-        found["Richardson-Lucy, best count"] = _richardson_lucy
+        found["Richardson-Lucy, best count"] = partial(_richardson_lucy, rivals.best_richardson_lucy)
+        found["Richardson-Lucy, edges wrapped"] = partial(_richardson_lucy, rivals.best_wrapped_richardson_lucy)
     return found
 
 
@@ -93,8 +94,11 @@ def _ours(kind: Kind, device: str) -> dict[str, Method]:
         return _rendered(ns.fit(given.image, preset="denoise", device=device), 1)
 
     def deblur(given: Given) -> np.ndarray:
-        options: dict[str, Any] = {"observation": "measured", "psf": given.psf, "cross_scale_steps": 0}
-        return _rendered(ns.fit(given.image, axes=given.axes, preset="upscale", device=device, **options), 1)
+        options: dict[str, Any] = {"observation": "measured", "psf_width": None, "psf": given.psf}
+        return _rendered(ns.fit(given.image, axes=given.axes, preset="deblur", device=device, **options), 1)
+
+    def join(given: Given) -> np.ndarray:
+        return _rendered(ns.fit_burst(given.image, given.axes, device=device), SCALE)
 
     def first_frame(given: Given) -> np.ndarray:
         return ns.upscale(given.image[0], given.scale, device=device)
@@ -105,7 +109,7 @@ def _ours(kind: Kind, device: str) -> dict[str, Method]:
         "plane": {OURS: upscale},
         "denoise": {OURS: denoise},
         "blur": {OURS: deblur},
-        "burst": {f"{OURS}, first frame": first_frame},
+        "burst": {OURS: join, f"{OURS}, first frame": first_frame},
     }
     return {name: _told_nothing(way) for name, way in ways[kind].items()}
 
@@ -118,8 +122,10 @@ def _told_nothing(way: Blind) -> Method:
     return lambda case: (way(case.given), {})
 
 
-def _richardson_lucy(case: Case) -> tuple[np.ndarray, dict[str, Any]]:
-    found, iterations = rivals.best_richardson_lucy(case.given, case.truth)
+def _richardson_lucy(
+    way: Callable[[Given, np.ndarray], tuple[np.ndarray, int]], case: Case
+) -> tuple[np.ndarray, dict[str, Any]]:
+    found, iterations = way(case.given, case.truth)
     return found, {"iterations": iterations}
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.fft import fftn, ifftn, ifftshift
 from scipy.interpolate import make_interp_spline
 from scipy.ndimage import gaussian_filter, map_coordinates, zoom
 from skimage.registration import phase_cross_correlation
@@ -209,6 +210,22 @@ def best_richardson_lucy(given: Given, truth: np.ndarray) -> tuple[np.ndarray, i
             break
         best, least, count = found, error, iterations
     return best * peak, count
+
+
+def best_wrapped_richardson_lucy(given: Given, truth: np.ndarray) -> tuple[np.ndarray, int]:
+    """Deconvolve knowing that the blur wraps around at the borders, and stop where the truth says."""
+    if given.psf is None or given.psf.shape != given.image.shape:
+        raise ValueError("a PSF as large as the image is needed.")
+    spectrum = fftn(ifftshift(given.psf.astype(np.float64)))
+    image = np.clip(given.image.astype(np.float64), 0, None)
+    found, best, least, count = np.full_like(image, image.mean()), image, np.inf, 0
+    for iterations in range(1, ITERATIONS[-1] + 1):
+        seen = ifftn(fftn(found) * spectrum).real
+        found = found * ifftn(fftn(image / np.maximum(seen, 1e-9 * image.max())) * spectrum.conj()).real
+        found = np.clip(found, 0, None)
+        if iterations in ITERATIONS and (error := float(np.square(found - truth).mean())) < least:
+            best, least, count = found, error, iterations
+    return best, count
 
 
 # ---- bursts ----------------------------------------------------------------------------------------------------------

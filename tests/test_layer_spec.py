@@ -137,7 +137,8 @@ def test_axes_can_be_given() -> None:
     with pytest.raises(ns.InputError, match=r"'cells' has 4 axes .* Take one frame or channel"):
         LayerSpec.of(layer)
     assert LayerSpec.of(layer, "czyx").axes == "CZYX"
-    assert LayerSpec.of(layer, "TCYX").fit_arguments()["axes"] == "ZCYX"
+    told = LayerSpec.of(layer, "TCYX").fit_arguments()
+    assert (told["axes"], told["axes_as_coordinates"]) == ("TCYX", "TYX")
     with pytest.raises(ns.InputError, match="names an axis twice"):
         LayerSpec.of(layer, "CYYX")
     with pytest.raises(ns.InputError, match="names 3 axes, the image has 4"):
@@ -152,29 +153,29 @@ UNLABELLED = None
 
 
 @pytest.mark.parametrize(
-    ("shape", "labels", "plane", "axes", "core_axes"),
+    ("shape", "labels", "plane", "axes"),
     [
-        ((5, 4, 6), UNLABELLED, (3, None, None), "YX", "YX"),
-        ((5, 4, 6), UNLABELLED, (None, 2, None), "YX", "YX"),
-        ((5, 4, 6), "zyx", (3, None, None), "YX", "YX"),
+        ((5, 4, 6), UNLABELLED, (3, None, None), "YX"),
+        ((5, 4, 6), UNLABELLED, (None, 2, None), "YX"),
+        ((5, 4, 6), "zyx", (3, None, None), "YX"),
         # What a viewer shows with its axes rolled: the plane of z and x.
-        ((5, 4, 6), "zyx", (None, 2, None), "ZX", "ZX"),
-        ((5, 4, 6), "tyx", (3, None, None), "YX", "YX"),
-        ((5, 4, 6), "tyx", (None, 1, None), "TX", "ZX"),
-        ((2, 5, 4, 6), UNLABELLED, (1, None, None, None), "ZYX", "ZYX"),
-        ((2, 5, 4, 6), UNLABELLED, (1, 2, None, None), "YX", "YX"),
-        ((2, 5, 4, 6), "tzyx", (1, None, None, None), "ZYX", "ZYX"),
-        ((2, 5, 4, 6), "tzyx", (None, 2, None, None), "TYX", "ZYX"),
-        ((2, 5, 4, 6), "tzyx", (1, 4, None, None), "YX", "YX"),
-        ((2, 5, 4, 6), "czyx", (1, None, None, None), "ZYX", "ZYX"),
-        ((2, 5, 4, 6), "czyx", (None, 3, None, None), "CYX", "CYX"),
-        ((2, 5, 4, 6), "czyx", (1, None, 3, None), "ZX", "ZX"),
-        ((2, 3, 5, 4, 6), "tczyx", (0, 2, None, None, None), "ZYX", "ZYX"),
-        ((2, 3, 5, 4, 6), "tczyx", (None, None, 1, None, None), "TCYX", "ZCYX"),
+        ((5, 4, 6), "zyx", (None, 2, None), "ZX"),
+        ((5, 4, 6), "tyx", (3, None, None), "YX"),
+        ((5, 4, 6), "tyx", (None, 1, None), "TX"),
+        ((2, 5, 4, 6), UNLABELLED, (1, None, None, None), "ZYX"),
+        ((2, 5, 4, 6), UNLABELLED, (1, 2, None, None), "YX"),
+        ((2, 5, 4, 6), "tzyx", (1, None, None, None), "ZYX"),
+        ((2, 5, 4, 6), "tzyx", (None, 2, None, None), "TYX"),
+        ((2, 5, 4, 6), "tzyx", (1, 4, None, None), "YX"),
+        ((2, 5, 4, 6), "czyx", (1, None, None, None), "ZYX"),
+        ((2, 5, 4, 6), "czyx", (None, 3, None, None), "CYX"),
+        ((2, 5, 4, 6), "czyx", (1, None, 3, None), "ZX"),
+        ((2, 3, 5, 4, 6), "tczyx", (0, 2, None, None, None), "ZYX"),
+        ((2, 3, 5, 4, 6), "tczyx", (None, None, 1, None, None), "TCYX"),
     ],
 )
 def test_planes_of_stacks_and_series(
-    shape: tuple[int, ...], labels: str | None, plane: tuple[int | None, ...], axes: str, core_axes: str
+    shape: tuple[int, ...], labels: str | None, plane: tuple[int | None, ...], axes: str
 ) -> None:
     n, random = len(shape), np.random.default_rng(0)
     scale, shear = random.uniform(0.5, 2, n), [0.1] * (n * (n - 1) // 2)
@@ -185,7 +186,7 @@ def test_planes_of_stacks_and_series(
     np.testing.assert_array_equal(spec.data, layer.data[index])
     assert spec.axes == axes
     assert spec.held == tuple(i for i, at in enumerate(plane) if at is not None)
-    assert spec.fit_arguments()["axes"] == core_axes
+    assert spec.fit_arguments()["axes"] == axes
     fitted = [i for i, at in enumerate(plane) if at is None and (labels or "?" * n)[i] != "c"]
     assert spec.spacing == pytest.approx(scale[fitted])
     box = [(0, m) if at is None else (at, at + 1) for m, at in zip(shape, plane, strict=True)]
@@ -473,3 +474,36 @@ def test_a_spec_of_a_plane_follows_its_layer() -> None:
     moved = spec.placed_as(derived)
     assert moved.spacing == pytest.approx((0.5, 1))
     assert_same_corners(derived, Layer.create(*moved.like(ramp((4, 6)), "again")))
+
+
+# ---- frames that are joined ----------------------------------------------------------------------------------
+
+
+def test_frames_that_are_joined_lie_over_the_first() -> None:
+    layer = Image(ramp((5, 3, 8, 6)), axis_labels=("t", "c", "y", "x"), scale=(2, 1, 0.5, 0.5), translate=(7, 0, 1, 2))
+    whole = LayerSpec.of(layer)
+    spec = whole.joined()
+    told = spec.fit_arguments()
+    assert (told["axes"], told["axes_as_coordinates"], told["spacing"]) == ("TCYX", None, (0.5, 0.5))
+    assert told["image"].shape == (5, 3, 8, 6)
+    data, meta, _ = spec.like(np.zeros((3, 16, 12)), "x2")
+    assert data.shape == (1, 3, 16, 12)
+    assert meta["translate"][0] == 7
+    assert spec.joined() == spec
+    assert LayerSpec.of(Image(np.zeros((4, 6)))).joined().series == ""
+
+
+@pytest.mark.parametrize(
+    ("labels", "scale", "factors"),
+    [
+        ("zyx", (4, 1, 1), (8, 2, 2)),
+        ("zyx", (0.5, -1, 1), (2, 4, 4)),
+        ("zyx", (1, 1, 1), 2),
+        ("tyx", (9, 0.5, 1), (1, 2, 4)),
+        ("czyx", (1, 3, 1, 1), (6, 2, 2)),
+    ],
+)
+def test_scales_of_cubic_voxels(labels: str, scale: tuple[float, ...], factors: Any) -> None:
+    spec = LayerSpec.of(Image(np.zeros((4,) * len(labels)), axis_labels=tuple(labels), scale=scale))
+    assert spec.scales(2, isotropic=True) == (pytest.approx(factors) if factors != 2 else 2)
+    assert spec.scales(2, isotropic=False) == 2

@@ -383,7 +383,6 @@ def test_folders_that_are_no_ome_zarr_are_refused(tmp_path: Path) -> None:
         check_target(tmp_path / "full.zarr", "uint8", "YX", (9, 9))
 
 
-def test_time_in_ome_zarr_is_refused(tmp_path: Path) -> None:
+def test_time_in_ome_zarr_is_kept(tmp_path: Path) -> None:
     path = write_ome_zarr(tmp_path / "a.zarr", np.zeros((3, 9, 9), np.uint8), "TYX")
-    with pytest.raises(InputError, match="'T'"):
-        read_image(path)
+    assert read_image(path).frame == ("YX", (9, 9))

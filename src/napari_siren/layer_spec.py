@@ -194,6 +194,23 @@ class LayerSpec:
         held = tuple(sorted((*self.held, time)))
         return replace(self, shape=shape, held=held, axes=self.axes.replace("T", ""), series=self.axes)
 
+    def scales(self, factor: float, isotropic: bool) -> float | tuple[float, ...]:
+        """Give the scale of a render: the same for all axes, or such that its voxels are cubes.
+
+        Parameters
+        ----------
+        factor
+            Output pixels per pixel; of cubes, along the axis in space on which pixels are closest.
+        isotropic
+            Whether voxels are to be cubes; frames in between are not made.
+        """
+        pairs = self._coordinates(self.placement.scale)
+        finest = min((abs(float(size)) for size, letter in pairs if letter != "T"), default=1.0)
+        factors = tuple(factor if letter == "T" else factor * abs(float(size)) / finest for size, letter in pairs)
+        if not isotropic or len(set(factors)) == 1:
+            return factor
+        return tuple(1.0 if letter == "T" else f for f, (_, letter) in zip(factors, pairs, strict=True))
+
     def scaled_shape(self, scale: float | Sequence[float]) -> tuple[int, ...]:
         """Give the number of pixels along each coordinate after scaling, at least 1 each.
 

@@ -30,7 +30,7 @@ def viewer_layer(name: str) -> Code:
     return Code(f"viewer.layers[{_literal(name)}]")
 
 
-def as_python(layer_name: str, scale: float, settings: Mapping[str, Any], **arguments: Any) -> str:
+def as_python(layer_name: str, scale: float | tuple[float, ...], settings: Mapping[str, Any], **arguments: Any) -> str:
     """Give the code that fits a layer of the current viewer, as the panel did.
 
     Parameters

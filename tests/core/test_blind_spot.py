@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
 from napari_siren.core.blind_spot import BlindSpot, _with_own_pixels
+from napari_siren.core.noise import NoiseModel
 
 
 def cells(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float32]:
@@ -18,7 +19,8 @@ def cells(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float32]:
 
 
 def trained(values: npt.NDArray[np.float32], steps: int) -> BlindSpot:
-    learner = BlindSpot(torch.from_numpy(values[None]))
+    stack = values if values.ndim == 3 else values[None]
+    learner = BlindSpot(torch.from_numpy(values[None]), [NoiseModel.of(stack)])
     for step in range(steps):
         learner.step(step / steps)
     return learner
@@ -70,7 +72,7 @@ def test_pixels_have_a_say_where_the_guess_misses_by_more_than_noise() -> None:
     truth = np.zeros((1, 1, 90, 90), np.float32)
     truth[..., 45:] = 3 * gaussian_filter(rng.standard_normal((90, 45)), 2)  # things that the guess has missed
     values = truth + 0.05 * rng.standard_normal(truth.shape, dtype=np.float32)
-    found = _with_own_pixels(np.zeros_like(truth), values.astype(np.float32))
+    found = _with_own_pixels(np.zeros_like(truth), values.astype(np.float32), [NoiseModel.of(values[0])])
     assert rms(found[..., :35]) < 0.02
     assert rms((found - truth)[..., 55:]) < 0.1
 

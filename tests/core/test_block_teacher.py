@@ -17,6 +17,7 @@ from napari_siren.core import block_teacher
 from napari_siren.core.block_teacher import BlockTeacher, Windows, _places
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image import ImageFormat, Samples
+from napari_siren.core.lesson import Lesson
 from napari_siren.core.upscaling import Upscaling
 
 CPU = torch.device("cpu")
@@ -64,7 +65,9 @@ def test_windows_with_detail_are_chosen(textured: npt.NDArray[np.uint8]) -> None
 def test_of_a_small_image_all_is_learned_as_in_memory(textured: npt.NDArray[np.uint8]) -> None:
     config = FitConfig.preset("upscale", cross_scale_steps=5, max_steps=1)
     samples = Samples.from_array(textured[:48, :50], "YX")
-    upscaling = Upscaling(samples, config, CPU, 0)
+    lesson = Lesson.of(samples, config)
+    assert lesson is not None
+    upscaling = Upscaling(samples, config, CPU, 0, None, lesson)
     while upscaling.step_count < 45:
         upscaling.step()
     teacher = BlockTeacher(reading(textured[:48, :50]), samples.format, config, CPU, 0)

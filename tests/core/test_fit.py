@@ -500,7 +500,7 @@ NAN = np.where(np.eye(8) > 0, np.nan, 0)
         ([[1.0, 2.0], [3.0]], {}, InputError, "not an array"),
         ("picture.png", {}, InputError, "string"),
         (None, {}, InputError, "object"),
-        (EYE, {"axes": "TX"}, InputError, "time series"),
+        (EYE, {"axes": "TX"}, InputError, "has time, T"),
         (EYE, {"spacing": 0}, InputError, "spacing"),
         (EYE, {"missing": EYE}, InputError, "boolean"),
         (EYE, {"missing": EYE >= 0}, InputError, "every pixel"),

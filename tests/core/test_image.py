@@ -192,7 +192,7 @@ def test_axes_may_be_in_lower_case() -> None:
         ("", "names 0 axes|no axis in space"),
         ("YY", "twice"),
         ("QX", "'Q', which is not known"),
-        ("TX", "time series"),
+        ("TX", "has time, T"),
         (["Y", "X"], "should be a string"),
         (7, "should be a string"),
     ],

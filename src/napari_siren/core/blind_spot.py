@@ -173,7 +173,8 @@ def _with_own_pixels(
     """Put to a guess what the pixels say themselves, as far as it misses by more than their noise.
 
     Of two independent estimates, the guess with an error of variance v and the pixel with one of n, the best is the
-    guess and v / (v + n) of the difference, where that is not chance. v + n is seen around every pixel, n is that of the `NoiseModel`.
+    guess and v / (v + n) of the difference; where that is not chance. v + n is seen around every pixel, n is that of
+    the `NoiseModel`.
     """
     missed = values - told
     seen = np.stack([gaussian_filter(np.square(m), (0, *(_NEIGHBOURHOOD,) * 2), mode="nearest") for m in missed])

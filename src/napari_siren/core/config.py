@@ -115,8 +115,7 @@ class FitConfig(BaseModel):
     leaves it out."""
     burst_steps: int = Field(0, ge=0)
     """Steps in which one scene, and the drift of each frame, are found from several frames, along the axis T; tiles are
-    then fitted to the scene, as the first frame sees it. Without an axis T there is nothing to join, as with 0, which
-    leaves it out."""
+    then fitted to the scene, as the first frame sees it. 0 leaves it out."""
     camera_gain: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """How much a photon (or photoelectron) adds to a pixel's value, for what has to know the noise: `blind_spot_steps`
     and `deconvolution_steps`. "auto" estimates how the noise grows with the signal from the image, and disregards the

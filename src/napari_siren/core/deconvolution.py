@@ -8,6 +8,7 @@ the image is met to within its noise.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
+from torch.nn import functional
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image import Samples
@@ -64,7 +66,7 @@ class Deconvolution:
         self._weight = self._back(torch.ones_like(self._seen)).clamp_min(1e-3)
         self._found = self._seen.mean(dim=self._axes, keepdim=True).clamp_min(_LEAST).expand(-1, *self._grid).clone()
         self._previous, self._direction = self._found, torch.zeros_like(self._found)
-        self._momentum = 0.0
+        self._momentum, self._missed = 0.0, math.inf
         self.step_count = 0
         self.finished = False
 
@@ -78,7 +80,7 @@ class Deconvolution:
             It would need more memory than the settings allow.
         """
         layout = samples.format
-        kernel = pixel_model(config, layout.spacing).kernel()
+        kernel = _kernel(config, layout.spacing)
         needed, bound = working_set(layout.spatial_shape, kernel.shape, layout.channels), memory_bound(config, device)
         if needed > bound:
             raise DeviceError(
@@ -107,12 +109,13 @@ class Deconvolution:
             direction = new - start
             square = float(self._direction.square().sum())
             share = float((direction * self._direction).sum()) / square if square > 0 else 0.0
-            self._momentum = min(max(share, 0.0), _MOST_MOMENTUM)
-            self._previous, self._found, self._direction = self._found, new, direction
+            missed = float((seen - self._seen).square().mean())
+            # Gone too far, it starts anew from where it is (O'Donoghue and Candes 2015, doi 10.1007/s10208-013-9150-3).
+            self._momentum = min(max(share, 0.0), _MOST_MOMENTUM) if missed <= self._missed else 0.0
+            self._previous, self._found, self._direction, self._missed = self._found, new, direction, missed
             self.step_count += 1
-            missed = (seen - self._seen).square()
-            self.finished = float(missed.mean()) <= _MET * float(self._variance.mean())
-            return float(missed.mean() * self._peak**2)
+            self.finished = missed <= _MET * float(self._variance.mean())
+            return missed * float(self._peak) ** 2
 
     def predict(self, shape: Sequence[int], flips: int = 1) -> Tensor:
         """Give what was found: (channels, *shape), normalised as the image, of which this is the shape."""
@@ -120,7 +123,8 @@ class Deconvolution:
 
     def state(self) -> dict[str, Tensor]:
         """Give a copy, on the CPU, of what is needed to go on."""
-        numbers = torch.tensor([self.step_count, self._momentum, self.finished], dtype=torch.float64)
+        counts = (self.step_count, self._momentum, self._missed, self.finished)
+        numbers = torch.tensor(counts, dtype=torch.float64)
         tensors = {"found": self._found, "previous": self._previous, "direction": self._direction, "numbers": numbers}
         tensors["sizes"] = torch.tensor(self._sizes)
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
@@ -131,7 +135,7 @@ class Deconvolution:
             raise RuntimeError("the state is of an image of another shape.")
         found = [tensors[name].to(self._found) for name in ("found", "previous", "direction")]
         self._found, self._previous, self._direction = found
-        steps, self._momentum, finished = tensors["numbers"].tolist()
+        steps, self._momentum, self._missed, finished = tensors["numbers"].tolist()
         self.step_count, self.finished = int(steps), bool(finished)
 
     def begin_from(self, tensors: Mapping[str, Tensor]) -> None:
@@ -178,6 +182,15 @@ def dark_level(samples: Samples, config: FitConfig) -> tuple[float, ...]:
     """Give the value of no light for each channel, in the image's units: the camera's, or 0, or the least if below."""
     least = [float(channel.min()) for channel in samples.format.to_channels_first(samples.image)]
     return tuple(config.camera_offset or min(0.0, value) for value in least)
+
+
+def _kernel(config: FitConfig, spacing: Sequence[float]) -> Tensor:
+    if config.psf is None:
+        return pixel_model(config, spacing).kernel()
+    # As it is: taken apart into separable terms, as for other uses, it would not be exact.
+    psf = torch.tensor(config.psf, dtype=torch.float64).clamp_min(0)
+    odd = functional.pad(psf, [p for n in reversed(psf.shape) for p in (0, 1 - n % 2)])
+    return (odd / odd.sum()).float()
 
 
 def working_set(spatial_shape: Sequence[int], kernel_shape: Sequence[int], channels: int) -> int:

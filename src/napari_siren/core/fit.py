@@ -81,7 +81,12 @@ def fit_iter(
     where = resolve_device(device)
     seed = seed if state is None else state.seed
     frames = None
-    if settings.burst_steps and axes is not None and "T" in axes.upper():
+    if settings.burst_steps:
+        if axes is None or "T" not in axes.upper():
+            raise InputError(
+                f"axes={axes!r} has no T, whose frames a burst would join. Name it, for example axes='TYX'; in napari "
+                "the layer needs an axis labelled t, and the extent that is fitted has to be the stack, not a slice."
+            )
         if missing is not None:
             raise InputError("of a burst no pixel may be missing. Cut out the part where all are there.")
         spacing = spacing_in_space(spacing, axes)

@@ -205,8 +205,6 @@ def fit_burst(
     """
     if axes is None:
         axes = f"T{guess_axes(np.shape(frames)[1:])}"
-    if "T" not in axes.upper():
-        raise InputError(f"axes={axes!r} has no T: which axis are the frames? For example axes='TYX'.")
     return fit(frames, axes, spacing, **{"preset": "burst", **options})
 
 

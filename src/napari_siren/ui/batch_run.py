@@ -225,7 +225,7 @@ def _write_layer(folder: Path, name: str, layer: LayerSpec) -> Path:
 
 def _read(path: Path) -> tuple[npt.NDArray[Any], str, Picture]:
     """Read a result, time included; give its axes, and what else the file tells."""
-    from napari_siren.core.image import guess_axes
+    from napari_siren.core.axes import guess_axes
     from napari_siren.sources import outline_image, read_image
 
     frames = outline_image(path, each=True).frames

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_siren.core.config import PRESETS
@@ -17,6 +17,10 @@ _PRESET_TIPS = {
     "faithful": "Memorises the image as closely as it can.",
     "upscale": "Fits what the image is a blurred sample of: the sharpest upscaled layer.",
     "denoise": "Fits what the image is without its noise, learned from the image alone.",
+    "deblur": "Takes the microscope's blur out (deconvolution). Its width is estimated from the image; if you know it, "
+    "set “psf width” in the advanced settings.",
+    "burst": "Joins the frames of a time series that show the same scene, a little shifted, to one sharper image. The "
+    "layer needs an axis labelled t, and the extent has to be the whole stack.",
     "fast": "A preview in a few seconds.",
     "paper": "The network of the SIREN paper: one of 5 × 256, 15,000 steps. Slow.",
 }
@@ -54,6 +58,11 @@ class FitPanel(QWidget):
         self.pixel_box = QDoubleSpinBox()
         self.pixel_box.setKeyboardTracking(False)
         self.pixel_box.setToolTip("The same as a pixel size, in the layer's own units (along x).")
+        self.isotropic_box = QCheckBox("Cubic voxels")
+        self.isotropic_box.setToolTip(
+            "Make the upscaled layer as fine along z as across, so that it looks alike from all sides. With the preset "
+            "“upscale” the stack's own sharp slices teach what lies between them."
+        )
         self.device_box = QComboBox()
         self.device_box.addItem(device)
         self.device_box.setToolTip("Where to compute. “auto” takes a GPU where there is one.")
@@ -66,6 +75,8 @@ class FitPanel(QWidget):
         form.addRow("Preset", self.preset_box)
         form.addRow("Scale", self.scale_slider)
         form.addRow("Pixel size", self.pixel_box)
+        form.addRow("", self.isotropic_box)
+        self._form = form
         form.addRow("Device", self.device_box)
         form.addRow(self.estimate)
         self._pixel = 1.0
@@ -73,6 +84,7 @@ class FitPanel(QWidget):
         self.preset_box.currentTextChanged.connect(self.preset_chosen)
         self.scale_slider.valueChanged.connect(self._scaled)
         self.pixel_box.valueChanged.connect(self._sized)
+        self.isotropic_box.toggled.connect(lambda: self.scale_changed.emit(self.scale))
         start_function(_device_names, returned=self._list_devices)
 
     @property
@@ -96,6 +108,11 @@ class FitPanel(QWidget):
             self.device_box.addItem(device)
         self.device_box.setCurrentText(device)
 
+    @property
+    def isotropic(self) -> bool:
+        """Whether voxels are to be cubes."""
+        return bool(self.isotropic_box.isChecked())
+
     def show_pixel(self, pixel: float, unit: str) -> None:
         """Say how large a pixel of the image is."""
         self._pixel = pixel
@@ -106,6 +123,10 @@ class FitPanel(QWidget):
             self.pixel_box.setSingleStep(pixel / 20)
             self.pixel_box.setSuffix(f" {unit}")
             self.pixel_box.setValue(pixel / self.scale)
+
+    def offer_cubes(self, offered: bool) -> None:
+        """Show the choice of cubic voxels only where they are none already."""
+        self._form.setRowVisible(self.isotropic_box, offered)
 
     def _scaled(self) -> None:
         with QSignalBlocker(self.pixel_box):

@@ -58,7 +58,7 @@ class FitRequest:
     config: FitConfig
     device: str
     seed: int
-    scale: float
+    scale: float | tuple[float, ...]
     error: ErrorKind
     preview_rate: float = 3.0
     resume: FitResult | None = None

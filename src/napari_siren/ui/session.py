@@ -214,9 +214,9 @@ class Session(QObject):
         self.adopted.emit()
         self.changed.emit()
 
-    def rescale(self, scale: float) -> None:
+    def rescale(self, scale: float, isotropic: bool = False) -> None:
         """Render the upscaled layer at another scale, in the background; of many wishes the last one counts."""
-        self._wish("upscaled", lambda spec, result: upscaled_layer(spec, result, scale))
+        self._wish("upscaled", lambda spec, result: upscaled_layer(spec, result, spec.scales(scale, isotropic)))
 
     def show_error(self, kind: ErrorKind) -> None:
         """Show the error signed or absolute; of a model that was opened there is none."""
@@ -227,9 +227,9 @@ class Session(QObject):
         """Add the layer of a derivative."""
         self._wish(derivative, lambda spec, result: derivative_layer(spec, result, derivative, scale))
 
-    def show_uncertainty(self, scale: float) -> None:
+    def show_uncertainty(self, scale: float, isotropic: bool = False) -> None:
         """Add the layer of the error to be expected of the upscaled layer; a model that was opened cannot tell."""
-        self._wish("uncertainty", lambda spec, result: uncertainty_layer(spec, result, scale))
+        self._wish("uncertainty", lambda spec, result: uncertainty_layer(spec, result, spec.scales(scale, isotropic)))
 
     def _wish(self, role: str, make: Callable[[Any, FitResult], LayerData], displayed: bool = False) -> None:
         if self.result is None or self.layers is None or self.state is not State.IDLE:

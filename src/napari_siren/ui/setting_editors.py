@@ -7,7 +7,7 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_siren.ui.number_box import Limits, NumberBox, number_text
 
@@ -21,6 +21,8 @@ def value_text(value: Any) -> str:
         return "on" if value else "off"
     if isinstance(value, int | float):
         return number_text(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(value_text, value))
     return "none" if value is None else str(value)
 
 
@@ -185,6 +187,39 @@ class ChoiceEditor(Editor):
         self.edited.emit()
 
 
+class LengthsEditor(Editor):
+    """A line of text for a word, a number, or one for each axis with commas between them; empty for None.
+
+    Parameters
+    ----------
+    words
+        What may stand there besides numbers.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self.line = QLineEdit()
+        self.line.setPlaceholderText(value_text(None))
+        super().__init__(self.line)
+        self.line.editingFinished.connect(self.edited)
+
+    def value(self) -> Any:
+        """Give the word, the number, the tuple of numbers, or None; what is none of these as it is, to be refused."""
+        text = self.line.text().strip()
+        if not text or text in self.words:
+            return text or None
+        try:
+            numbers = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            return text
+        return numbers if len(numbers) > 1 else numbers[0]
+
+    def set_value(self, value: Any) -> None:
+        """Show what `value` gives."""
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        self.line.setText(", ".join(value_text(v) for v in values))
+
+
 class _ComboBox(QComboBox):
     """One that leaves the wheel to the panel around, unless the user is at it."""
 
@@ -206,6 +241,7 @@ def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1)
     ----------
     annotation
         bool, int, float, a `Literal`, or a union of an int or a float, `Literal`s and None; any may be `Annotated`.
+        With a tuple of numbers among them it is a line of text.
     metadata
         Bounds, as pydantic has them.
     start
@@ -220,7 +256,10 @@ def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1)
         return SwitchEditor()
     words: list[Any] = []
     number: NumberBox | None = None
-    for member, bounds in _members(annotation, tuple(metadata)):
+    members = list(_members(annotation, tuple(metadata)))
+    if any(get_origin(member) is tuple for member, _ in members):
+        return LengthsEditor([word for member, _ in members for word in get_args(member) if isinstance(word, str)])
+    for member, bounds in members:
         if get_origin(member) is Literal:
             words.extend(get_args(member))
         elif member is NoneType:

@@ -20,7 +20,7 @@ _HIDDEN = ("name", "psf")
 # Numbers to begin with, where the user sets what is "auto" or none in the presets.
 _STARTS = {
     "tile": 64,
-    "psf_width": 2,
+    "camera_gain": 1,
     "total_variation": 0.01,
     "max_seconds": 60,
     "target_psnr": 40,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from magicgui.widgets import request_values
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QWidget
+from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 from napari_siren.errors import InputError
 from napari_siren.layer_reading import attribute, axis_kind, layer_kinds, layer_title
@@ -75,6 +77,12 @@ class SourcePanel(QWidget):
         self.extent_box = _combo(
             "Fit the slice that is shown, or the stack as a whole: neighbours then help each other."
         )
+        self.voxel_button = QPushButton()
+        self.voxel_button.setToolTip(
+            "The distance between the centres of pixels along each axis, as the layer has it. Click to correct it: how "
+            "far apart slices are decides what is learned between them. The layer is then drawn so in napari, too."
+        )
+        self.voxel_button.clicked.connect(self._ask_voxel)
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self._form = form = QFormLayout(self)
@@ -87,6 +95,7 @@ class SourcePanel(QWidget):
             ("Extent", self.extent_box),
         ):
             form.addRow(label, box)
+        form.addRow("Voxel", self.voxel_button)
         form.addRow(self.hint)
         self.layer_box.currentIndexChanged.connect(self._picked)
         for box in (self.level_box, self.region_box, self.extent_box):
@@ -126,6 +135,13 @@ class SourcePanel(QWidget):
             self.layer_box.setCurrentIndex(index)
         return bool(index >= 0)
 
+    @property
+    def anisotropic(self) -> bool:
+        """Whether the pixels of the layer are further apart along one axis in space than along another."""
+        layer = self.layer
+        sizes = [] if layer is None else [abs(float(layer.scale[axis])) for axis in _in_space(layer)]
+        return len(sizes) > 1 and max(sizes) > (1 + 1e-6) * min(sizes)
+
     def let_go(self) -> None:
         """Follow the viewer no longer."""
         layers = self.viewer.layers.events
@@ -158,6 +174,38 @@ class SourcePanel(QWidget):
             room = _MOST_COORDINATES - len(free)
             free += hidden[len(hidden) - room :] if room < len(hidden) else hidden
         return tuple(position[axis] if axis in coordinates and axis not in free else None for axis in range(layer.ndim))
+
+    # ---- the size of a voxel ------------------------------------------------------------------------------
+
+    def _show_voxel(self) -> None:
+        layer = self.layer
+        if layer is not None:
+            sizes = " × ".join(f"{abs(float(layer.scale[axis])):.4g}" for axis in _coordinates(layer))
+            self.voxel_button.setText(f"{sizes} {layer.units[-1]:~P}…")
+
+    def _ask_voxel(self) -> None:
+        layer = self.layer
+        if layer is None:
+            return
+        axes = _coordinates(layer)
+        questions: dict[str, Any] = {
+            f"axis_{axis}": {
+                "label": f"{layer.axis_labels[axis]} ({layer.units[axis]:~P})",
+                "widget_type": "FloatSpinBox",
+                "value": abs(float(layer.scale[axis])),
+                "options": {"min": 1e-9, "max": 1e9, "step": 0.01, "tooltip": "Distance between pixel centres."},
+            }
+            for axis in axes
+        }
+        answers = request_values(questions, title=f"Voxel of {layer.name}", parent=self)
+        if answers is None:
+            return
+        scale = np.array(layer.scale, dtype=float)
+        for axis in axes:
+            scale[axis] = np.copysign(answers[f"axis_{axis}"], scale[axis])
+        layer.scale = scale
+        self._show_voxel()
+        self.changed.emit()
 
     # ---- following the viewer ----------------------------------------------------------------------------
 
@@ -217,6 +265,8 @@ class SourcePanel(QWidget):
             self.level_box.clear()
             self.level_box.addItems([f"{i}: {_sides(shape)}" for i, shape in enumerate(levels)])
         self._form.setRowVisible(self.level_box, bool(levels))
+        self._form.setRowVisible(self.voxel_button, layer is not None and len(_coordinates(layer)) > 2)
+        self._show_voxel()
         self._list_extents(layer)
         self.changed.emit()
 
@@ -241,6 +291,11 @@ def _coordinates(layer: Any) -> list[int]:
     """Axes of a layer in space and time."""
     labels = attribute(layer, "axis_labels", ("",) * layer.ndim)
     return [axis for axis, label in enumerate(labels) if axis_kind(label) != "C"]
+
+
+def _in_space(layer: Any) -> list[int]:
+    """Axes of a layer in space."""
+    return [axis for axis in _coordinates(layer) if axis_kind(layer.axis_labels[axis]) != "T"]
 
 
 def _sides(shape: Any) -> str:

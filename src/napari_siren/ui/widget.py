@@ -95,7 +95,7 @@ class SirenWidget(QWidget):
             config,
             self.fit_panel.device,
             self.seed_box.value(),
-            self.fit_panel.scale,
+            spec.scales(self.fit_panel.scale, self.fit_panel.isotropic),
             self.result_panel.error_kind,
             # As it is now, since nothing in the panel shows it.
             Preferences.load().preview_rate,
@@ -113,7 +113,7 @@ class SirenWidget(QWidget):
         source, config = self.source_panel.source(), self.settings_form.config()
         return as_python(
             source.layer.name,
-            self.fit_panel.scale,
+            source.spec().scales(self.fit_panel.scale, self.fit_panel.isotropic),
             self.settings_form.overrides(),
             preset=config.name,
             **source.arguments(),
@@ -199,7 +199,7 @@ class SirenWidget(QWidget):
         source.changed.connect(self._on_source)
         source.activated.connect(session.adopt)
         fit.preset_chosen.connect(self._on_preset)
-        fit.scale_changed.connect(session.rescale)
+        fit.scale_changed.connect(lambda scale: session.rescale(scale, fit.isotropic))
         fit.device_box.currentTextChanged.connect(self._estimate_anew)
         self.settings_form.changed.connect(self._estimate_anew)
         self.estimator.said.connect(fit.estimate.setText)
@@ -210,7 +210,7 @@ class SirenWidget(QWidget):
         run.go_on.connect(session.go_on)
         results.error_chosen.connect(session.show_error)
         results.derivative.connect(session.show_derivative)
-        results.uncertainty.connect(lambda: session.show_uncertainty(fit.scale))
+        results.uncertainty.connect(lambda: session.show_uncertainty(fit.scale, fit.isotropic))
         results.save_model.connect(self.keeper.save_model)
         results.copy_code.connect(self.keeper.copy_code)
         results.save_settings.connect(self.keeper.save_settings)
@@ -234,6 +234,7 @@ class SirenWidget(QWidget):
         layer = self.source_panel.layer
         if layer is not None:
             self.fit_panel.show_pixel(abs(float(layer.scale[-1])), _symbol(layer.units[-1]))
+            self.fit_panel.offer_cubes(self.source_panel.anisotropic)
         self._on_session()
         self._estimate_anew()
 
@@ -296,6 +297,7 @@ class SirenWidget(QWidget):
                 "preset": self.settings_form.config().name,
                 "settings": self.settings_form.overrides(),
                 "scale": self.fit_panel.scale,
+                "isotropic": self.fit_panel.isotropic,
                 "device": self.fit_panel.device,
                 "error": self.result_panel.error_kind,
                 "sections": {name: section.isExpanded() for name, section in self.sections.items()},
@@ -310,6 +312,7 @@ class SirenWidget(QWidget):
                 self.set_config(FitConfig.preset(last["preset"], **last["settings"]))
                 self.fit_panel.recall_device(str(last["device"]))
             self.fit_panel.scale_slider.setValue(float(last["scale"]))
+            self.fit_panel.isotropic_box.setChecked(bool(last.get("isotropic")))
             self.result_panel.error_box.setCurrentText(last["error"])
             expanded = last["sections"]
             for name, section in self.sections.items():
