@@ -94,8 +94,7 @@ def _ours(kind: Kind, device: str) -> dict[str, Method]:
         return _rendered(ns.fit(given.image, preset="denoise", device=device), 1)
 
     def deblur(given: Given) -> np.ndarray:
-        options: dict[str, Any] = {"observation": "measured", "psf_width": None, "psf": given.psf}
-        return _rendered(ns.fit(given.image, axes=given.axes, preset="deblur", device=device, **options), 1)
+        return _rendered(ns.fit(given.image, axes=given.axes, preset="deblur", psf=given.psf, device=device), 1)
 
     def join(given: Given) -> np.ndarray:
         return _rendered(ns.fit_burst(given.image, given.axes, device=device), SCALE)

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 
 import napari_siren as ns
 from napari_siren.batch import BatchProgress, batch
-from napari_siren.batch_cluster import connected, local_size
+from napari_siren.batch_cluster import check_script, connected, local_size
 from napari_siren.batch_plan import make_plan
 from napari_siren.cli import app
 from napari_siren.errors import ConfigError, InputError
@@ -158,6 +158,22 @@ def test_a_series_with_a_bad_frame_is_not_put_together(tmp_path: Path, scheduler
     assert report.ok
     # The frames that were right are found to be so, and not fitted again.
     assert read_image(out / "series.ome.tif", frame=1).array.shape == (24, 32)
+
+
+# ---- the script --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"), [("batch(...)", True), ('if __name__ == "__main__":\n    batch(...)', False)]
+)
+def test_a_script_that_processes_would_run_again_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, refused: bool
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    with pytest.raises(InputError, match=r"script\.py anew") if refused else contextlib.nullcontext():
+        check_script()
 
 
 # ---- warm start -------------------------------------------------------------------------------------------

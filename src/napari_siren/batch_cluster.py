@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from napari_siren.batch_plan import Job, Settings
@@ -36,7 +38,7 @@ def connected(
     ConfigError
         Both were given, or a number that cannot be.
     InputError
-        There is no scheduler at the address, or Dask is missing.
+        There is no scheduler at the address, Dask is missing, or the script would be run again by each process.
     DeviceError
         The device is not there.
     """
@@ -57,6 +59,7 @@ def connected(
         with client:
             yield client
         return
+    check_script()
     count, threads = local_size(workers, settings, jobs)
     # A process that is forked after PyTorch has computed hangs.
     with (
@@ -72,6 +75,25 @@ def connected(
         Client(cluster, set_as_default=False) as client,
     ):
         yield client
+
+
+def check_script() -> None:
+    """Refuse to start processes from a script that would be run again in each of them.
+
+    Raises
+    ------
+    InputError
+        It has no ``if __name__ == "__main__":``.
+    """
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    path = Path(file) if file else None
+    if path is None or path.suffix != ".py" or not path.is_file():
+        return
+    if "__main__" not in path.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(
+            f"each process of a batch reads {path.name} anew, and would run it all again. Put what it does under "
+            'if __name__ == "__main__":, or give the address of a scheduler.'
+        )
 
 
 def local_size(workers: int | None, settings: Settings, jobs: Sequence[Job]) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_siren.block_job import BlockJob
-from napari_siren.core.config import FitConfig, detail_for
+from napari_siren.core.config import LEARNING, FitConfig, detail_for
 from napari_siren.core.device import resolve_device
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.scan import LazyArray, Scan, outline
@@ -254,8 +254,9 @@ class _Teller:
 def _settings(config: FitConfig, overrides: Mapping[str, Any]) -> FitConfig:
     """Give the settings, unless there are some among them that a block on its own cannot follow."""
     settings = config.override(**overrides)
-    if settings.blind_spot_steps:
-        raise ConfigError("blind_spot_steps: what is noise is learned from an image as a whole. Denoise it in parts.")
+    for name in LEARNING:
+        if name != "cross_scale_steps" and getattr(settings, name):
+            raise ConfigError(f"{name} need an image as a whole. Cut it into parts, and take them one by one.")
     if settings.tile == "whole":
         raise ConfigError('tile="whole" is one network for the image, which cannot be fitted block by block.')
     for name, off in (("max_seconds", None), ("target_psnr", None), ("heldout", 0.0)):

@@ -82,7 +82,7 @@ def test_a_measured_psf_in_three_dimensions() -> None:
     z, y, x = np.meshgrid(*offsets, indexing="ij")
     psf = np.exp(-0.5 * ((z / 1.6) ** 2 + (y / 0.9) ** 2 + (x / 0.9) ** 2))
     image = gaussian_filter(truth, (1.6, 0.9, 0.9), mode="constant").astype(np.float32)
-    result = ns.fit(image, axes="ZYX", preset="deblur", observation="measured", psf_width=None, psf=psf, **OPTIONS)
+    result = ns.fit(image, axes="ZYX", preset="deblur", psf=psf, **OPTIONS)
     assert error(result.reconstruction, truth) < 0.8 * error(image, truth)
 
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from napari_siren.core import estimate as module
 from napari_siren.core.accel import Kernel
-from napari_siren.core.config import FitConfig
+from napari_siren.core.config import LEARNING, FitConfig
 from napari_siren.core.estimate import Estimate, estimate, learn
 from napari_siren.core.fit import fit
 from napari_siren.core.memory import plan_fit
@@ -340,3 +340,30 @@ def test_an_engine_that_is_not_to_be_had_is_told(trials: list[Any], monkeypatch:
     assert ask().engine == "plain"
     with pytest.raises(ConfigError, match="no compiler"):
         ask(engine="native")
+
+
+@pytest.mark.parametrize(
+    ("shape", "fields", "spacing"),
+    [
+        ((64, 80), {"name": "denoise", "blind_spot_steps": 100}, None),
+        ((64, 80), {"name": "deblur", "deconvolution_steps": 100_000}, (0.1, 0.1)),
+        ((9, 40, 40), {"name": "upscale", "cross_scale_steps": 100}, (4.0, 1.0, 1.0)),
+    ],
+)
+def test_what_is_learned_takes_its_time(
+    shape: tuple[int, ...], fields: dict[str, Any], spacing: tuple[float, ...] | None
+) -> None:
+    config = FitConfig.preset(**fields, max_steps=10)
+    learning = estimate(shape, 1, config, "cpu", spacing=spacing)
+    alone = estimate(shape, 1, config.override(**dict.fromkeys(LEARNING, 0)), "cpu")
+    assert learning.seconds is not None
+    assert alone.seconds is not None
+    assert learning.seconds > 2 * alone.seconds
+    # It is remembered.
+    assert estimate(shape, 1, config, "cpu", trial=False, spacing=spacing).seconds is not None
+
+
+def test_a_stack_of_cubes_has_nothing_to_learn() -> None:
+    config = FitConfig.preset("upscale", max_steps=10)
+    cubes = estimate((9, 40, 40), 1, config, "cpu")
+    assert cubes.seconds == estimate((9, 40, 40), 1, config.override(cross_scale_steps=0), "cpu").seconds

@@ -16,7 +16,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QPushButton, QWidget
 
 from napari_siren.layers import METADATA_KEY
-from napari_siren.ui import commands
+from napari_siren.ui import commands, source_panel
 from napari_siren.ui.number_box import NumberBox
 from napari_siren.ui.widget import SirenWidget
 
@@ -225,6 +225,7 @@ def test_whatever_it_does(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", file)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", file)
     monkeypatch.setattr(commands, "request_values", lambda *_, **__: {"scale": 1.5, "preset": "fast"})
+    monkeypatch.setattr(source_panel, "request_values", lambda asked, **_: dict.fromkeys(asked, 2.0))
     before = len(notification_manager.records)
     monkey = Monkey(viewer, qtbot, seed=0)
     with notified() as errors:

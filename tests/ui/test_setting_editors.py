@@ -11,6 +11,8 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
+from napari_siren.core.config import FitConfig
+from napari_siren.errors import ConfigError
 from napari_siren.ui.number_box import Limits
 from napari_siren.ui.setting_editors import (
     ChoiceEditor,
@@ -159,3 +161,23 @@ def test_values_in_words() -> None:
         "3",
         "0.0001",
     ]
+
+
+@pytest.mark.parametrize("value", [None, "auto", 0.25, (0.9, 0.25, 0.25)])
+def test_lengths_come_back(qtbot: Any, value: Any) -> None:
+    editor = make_editor(FitConfig.model_fields["psf_width"].annotation)
+    qtbot.addWidget(editor)
+    editor.set_value(value)
+    assert editor.value() == value
+
+
+def test_lengths_are_typed(qtbot: Any) -> None:
+    editor = make_editor(FitConfig.model_fields["psf_width"].annotation)
+    qtbot.addWidget(editor)
+    with qtbot.waitSignal(editor.edited):
+        qtbot.keyClicks(editor.line, " 0.9,.25 , 0.25")
+        qtbot.keyClick(editor.line, Qt.Key.Key_Return)
+    assert editor.value() == (0.9, 0.25, 0.25)
+    editor.line.setText("wide")
+    with pytest.raises(ConfigError, match="psf_width"):
+        FitConfig(observation="gaussian", psf_width=editor.value())

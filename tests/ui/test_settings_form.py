@@ -12,7 +12,7 @@ from pydantic import Field
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QLineEdit, QPushButton, QScrollArea
 
-from napari_siren.core.config import PRESETS, FitConfig
+from napari_siren.core.config import LEARNING, PRESETS, FitConfig
 from napari_siren.errors import ConfigError
 from napari_siren.ui import settings_form
 from napari_siren.ui.setting_editors import Editor
@@ -111,6 +111,9 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
     if name == "total_variation":
         return st.floats(0, 10) | st.just("auto")
     if name == "psf_width":
+        widths = st.floats(0.1, 10)
+        return widths | st.just("auto") | st.tuples(widths, widths) | st.tuples(widths, widths, widths)
+    if name == "camera_gain":
         return st.floats(0.1, 10) | st.just("auto")
     if name == "psf":
         return st.just(((1.0, 2.0), (3.0, 4.0)))
@@ -126,8 +129,10 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
 @st.composite
 def configs(draw: st.DrawFn) -> FitConfig:
     fields = draw(st.fixed_dictionaries({name: values_of(name) for name in FitConfig.model_fields}))
-    if fields["cross_scale_steps"]:
-        fields["blind_spot_steps"] = 0
+    for other in LEARNING[LEARNING.index(max(LEARNING, key=lambda name: bool(fields[name]))) + 1 :]:
+        fields[other] = 0
+    if fields["observation"] not in ("gaussian", "measured"):
+        fields["deconvolution_steps"] = 0
     if fields["observation"] == "point" and (fields["total_variation"] != 0 or fields["cross_scale_steps"]):
         fields["observation"] = "box"
     if fields["observation"] != "gaussian":

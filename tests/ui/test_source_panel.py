@@ -11,6 +11,7 @@ from napari.layers import Image
 
 from napari_siren.errors import InputError
 from napari_siren.layers import METADATA_KEY
+from napari_siren.ui import source_panel
 from napari_siren.ui.source_panel import SourcePanel
 
 MADE_BY_A_FIT = {METADATA_KEY: {"role": "upscaled"}}
@@ -404,3 +405,27 @@ def test_a_panel_that_let_go_follows_no_longer(model: ViewerModel, panel: Source
     assert panel.region_box.count() == 2
     assert not panel.hint.isVisible()
     assert told == []
+
+
+# ---- the size of a voxel ---------------------------------------------------------------------------------
+
+
+def test_the_voxel_is_shown_and_corrected(
+    model: ViewerModel, panel: SourcePanel, told: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = add(model, "stack", 4, 6, 8, scale=(1, -0.5, 0.5), units=("um",) * 3)
+    assert panel.voxel_button.text() == "1 × 0.5 × 0.5 µm…"
+    assert panel.anisotropic
+    answers: list[Any] = [None, {"axis_0": 2.0, "axis_1": 0.25, "axis_2": 0.25}]
+    monkeypatch.setattr(source_panel, "request_values", lambda *_, **__: answers.pop(0))
+    told.clear()
+    panel.voxel_button.click()
+    assert (layer.scale.tolist(), told) == ([1, -0.5, 0.5], [])
+    panel.voxel_button.click()
+    assert (layer.scale.tolist(), told) == ([2, -0.25, 0.25], [layer])
+    assert panel.voxel_button.text() == "2 × 0.25 × 0.25 µm…"
+
+
+def test_a_picture_has_no_voxel(model: ViewerModel, panel: SourcePanel) -> None:
+    add(model, "picture", 6, 8, scale=(1, 2))
+    assert not panel.voxel_button.isVisible()

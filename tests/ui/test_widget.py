@@ -17,6 +17,7 @@ from driving import (
     assert_same_corners,
     begin_fit,
     click,
+    corners,
     fit,
     notified,
     open_panel,
@@ -447,6 +448,48 @@ def test_the_scale_is_rendered_anew_without_a_fit(viewer: Any, qtbot: Any) -> No
     assert list(viewer.layers) == [source, *layers]
     assert panel.session.result is result
     assert viewer.layers.selection == {source}
+
+
+def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
+    image = np.random.default_rng(0).integers(0, 999, (4, 10, 12), dtype=np.uint16)
+    source = viewer.add_image(image, name="stack", scale=(1, 0.25, 0.25), translate=(5, 1, 2), units=("um",) * 3)
+    panel = open_panel(viewer)
+    box = panel.fit_panel.isotropic_box
+    assert box.isVisible()
+    panel.fit_panel.scale_slider.setValue(1)
+    box.setChecked(True)
+    assert "scale=(4.0, 1.0, 1.0)" in panel.code()
+    upscaled = fit(qtbot, panel)[1]
+    assert upscaled.data.shape == (16, 10, 12)
+    assert_same_corners(source, upscaled)
+    np.testing.assert_allclose(upscaled.scale, 0.25)
+    box.setChecked(False)
+    wait_rendered(qtbot, panel)
+    assert upscaled.data.shape == image.shape
+    # Of a picture with square pixels there is nothing to choose.
+    photo(viewer)
+    assert not box.isVisible()
+
+
+def test_a_burst_lies_over_its_first_frame(viewer: Any, qtbot: Any) -> None:
+    scene = np.random.default_rng(0).normal(size=(40, 44)).cumsum(0).cumsum(1)
+    frames = np.stack([scene[k : k + 32, :36].reshape(16, 2, 18, 2).mean((1, 3)) for k in (0, 1, 3)])
+    source = viewer.add_image(frames, name="burst", scale=(9, 0.5, 0.5), axis_labels=("t", "y", "x"))
+    panel = open_panel(viewer)
+    panel.set_config(FitConfig.preset("burst", burst_steps=20, max_steps=9))
+    # A slice has nothing to join.
+    with notified() as errors:
+        click(qtbot, panel.run_panel.fit_button)
+        wait_for(qtbot, panel, State.IDLE)
+        wait_all_ended(qtbot)
+    assert "has no T" in errors[0]
+    panel.source_panel.extent_box.setCurrentText("The whole stack")
+    before = list(viewer.layers)
+    fit(qtbot, panel)
+    layers = [layer for layer in viewer.layers if layer not in before]
+    assert [layer.data.shape for layer in layers] == [(1, 16, 18), (1, 32, 36), (1, 16, 18)]
+    np.testing.assert_allclose(corners(layers[1])[0], corners(source)[0])
+    assert len(panel.session.result.receipt["drifts"]) == 3
 
 
 def test_a_layer_that_was_moved_stays_where_it_is(viewer: Any, qtbot: Any) -> None:

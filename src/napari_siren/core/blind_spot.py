@@ -27,7 +27,7 @@ _WIDTHS = (0.5, 1.0, 2.0, 4.0)
 _WIDTHS_BESIDE = (0.5, 2.0)
 # Share of the pixels hidden in training, and in how many parts they are when the network is asked: the fewer are hidden
 # the more there is to go by, and the longer it takes.
-_HIDDEN, _PARTS = 0.25, 16
+_HIDDEN, _PARTS = 0.25, 8
 _CROP = 64
 # Standard deviation, in pixels, of the neighbourhood in which a guess is compared with the pixels.
 _NEIGHBOURHOOD = 3.0
@@ -35,6 +35,8 @@ _NEIGHBOURHOOD = 3.0
 # none: squares of noise, in such a neighbourhood, scatter by an eighth, and photon noise has rare large values.
 _CHANCE, _NO_CHANCE = 1.5, 3.0
 _LEAST_WEIGHT = 1e-4
+# Of normalised values: what rounding alone may leave.
+_LEAST_VARIANCE = 1e-6
 
 
 class BlindSpot(Learner):
@@ -68,10 +70,12 @@ class BlindSpot(Learner):
         part = self._part(rng)
         hidden = torch.from_numpy(rng.random(part.shape[2:]) < _HIDDEN).to(self.device)
         plain, added = self._guess(part, hidden)
-        return added[:, hidden], (part[:, self._middle(part)] - plain)[:, hidden]
+        # Where there is more noise a pixel says less of what the network should be.
+        trust = self._trust(plain)[:, hidden]
+        return trust * added[:, hidden], trust * (part[:, self._middle(part)] - plain)[:, hidden]
 
     @torch.no_grad()
-    def predict(self, shape: Sequence[int], flips: int = 2) -> Tensor:
+    def predict(self, shape: Sequence[int], flips: int = 4) -> Tensor:
         """Tell what the image is without noise.
 
         Parameters
@@ -120,6 +124,13 @@ class BlindSpot(Learner):
             features = self.network.encode(torch.cat(looks)[None].contiguous())
             places = [np.arange(n, dtype=np.float64) for n in hidden.shape]
             return plain, self.told(features, (places[0], places[1]), (1.0, 1.0))[0]
+
+    def _trust(self, signal: Tensor) -> Tensor:
+        """Give one over the noise's standard deviation, over the mean of that, for (channels, rows, columns)."""
+        pairs = zip(self._noise, signal, strict=True)
+        variance = torch.stack([(model.gain * s + model.offset).clamp_min(model.least) for model, s in pairs])
+        trust = variance.clamp_min(_LEAST_VARIANCE).rsqrt()
+        return trust / trust.mean()
 
     def _part(self, rng: np.random.Generator) -> Tensor:
         """Cut a part out, flipped and turned at random: (channels, 1 or 3 slices, rows, columns)."""

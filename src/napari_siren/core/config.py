@@ -235,7 +235,7 @@ class FitConfig(BaseModel):
             ``"paper"`` is the network and the optimiser of Sitzmann et al. 2020 (arXiv 2006.09661): one network,
             5 hidden layers of 256, omega_0 30, Adam, every pixel at each of 15,000 steps.
         **overrides
-            Fields of `FitConfig`.
+            Fields of `FitConfig`. With a `psf` the observation is "measured", unless another is given.
 
         Raises
         ------
@@ -246,7 +246,8 @@ class FitConfig(BaseModel):
             raise ConfigError(
                 f"there is no preset {name!r}{_nearest(str(name), PRESETS)} There are: {', '.join(PRESETS)}."
             )
-        return cls(**{"name": name, **_PRESET_FIELDS[name], **overrides})
+        measured = {"observation": "measured", "psf_width": None} if overrides.get("psf") is not None else {}
+        return cls(**{"name": name, **_PRESET_FIELDS[name], **measured, **overrides})
 
     @classmethod
     def from_file(cls, path: str | Path) -> FitConfig:

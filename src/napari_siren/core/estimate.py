@@ -13,16 +13,16 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from napari_siren.core.accel import choose_engine, has_bfloat16
+from napari_siren.core.accel import choose_engine
 from napari_siren.core.axes import SPATIAL_AXES
 from napari_siren.core.config import FitConfig
-from napari_siren.core.cross_scale import FLIPS, CrossScale
+from napari_siren.core.cross_scale import FLIPS
 from napari_siren.core.device import describe_device, resolve_device
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.geometry import Tiling
-from napari_siren.core.lesson import fine_shape, wants_cross_scale
+from napari_siren.core.image import Samples
+from napari_siren.core.lesson import Lesson
 from napari_siren.core.memory import LEAST_TILE, Plan, memory_bound, plan_fit
-from napari_siren.core.observation import pixel_model
 from napari_siren.core.result import FitResult
 from napari_siren.core.upscaling import DRAFT_STEPS, tile_config
 from napari_siren.errors import InputError
@@ -75,7 +75,12 @@ class Estimate:
 
 
 def estimate(
-    spatial_shape: Sequence[int], channels: int, config: FitConfig, device: str = "auto", trial: bool = True
+    spatial_shape: Sequence[int],
+    channels: int,
+    config: FitConfig,
+    device: str = "auto",
+    trial: bool = True,
+    spacing: Sequence[float] | None = None,
 ) -> Estimate:
     """Estimate what a fit will take.
 
@@ -111,8 +116,9 @@ def estimate(
     >>> found.tiles, found.parameters
     (486, 1121202)
     """
-    if wants_cross_scale(spatial_shape, config):
-        return _with_learning(spatial_shape, channels, config, device, trial)
+    pupil = _pupil(spatial_shape, channels, config, spacing)
+    if pupil is not None:
+        return _with_learning(pupil, spatial_shape, channels, config, device, trial)
     job = _Job.of(spatial_shape, channels, config, device)
     rates = job.rates(measure=trial)
     step = seconds = None
@@ -133,42 +139,62 @@ def estimate(
     )
 
 
+def _pupil(
+    spatial_shape: Sequence[int], channels: int, config: FitConfig, spacing: Sequence[float] | None
+) -> _Pupil | None:
+    """Give a small synthetic image and what it can learn of itself; None where such an image would learn nothing."""
+    if config.learning_steps == 0 or not 1 <= len(spatial_shape) <= len(SPATIAL_AXES):
+        return None
+    sides = [min(int(side), _LEARNING_SIDE) for side in spatial_shape]
+    if len(sides) == len(SPATIAL_AXES):
+        sides[0] = min(sides[0], _LEARNING_SLICES)
+    axes = ("C" if channels > 1 else "") + SPATIAL_AXES[-len(sides) :]
+    image = np.random.default_rng(0).random((channels, *sides) if channels > 1 else sides, dtype=np.float32)
+    samples = Samples.from_array(image, axes, spacing)
+    if config.psf_width == "auto":
+        config = config.override(psf_width=_BLUR * min(samples.format.spacing))
+    lesson = Lesson.of(samples, config)
+    return None if lesson is None else _Pupil(samples, lesson, config)
+
+
 def _with_learning(
-    spatial_shape: Sequence[int], channels: int, config: FitConfig, device: str, trial: bool
+    pupil: _Pupil,
+    spatial_shape: Sequence[int],
+    channels: int,
+    config: FitConfig,
+    device: str,
+    trial: bool,
 ) -> Estimate:
-    """Estimate a fit that first learns from the image's smaller copies."""
-    steps = tile_config(config, DRAFT_STEPS + config.max_steps)
-    tiles = estimate(fine_shape(spatial_shape, config), channels, steps, device, trial)
+    """Estimate a fit that first learns something from the image."""
+    layout, lesson = pupil.samples.format, pupil.lesson
+    growth = [n / m for n, m in zip(lesson.shape, layout.spatial_shape, strict=True)]
+    told = [round(n * factor) for n, factor in zip(spatial_shape, growth, strict=True)]
+    tiles = estimate(told, channels, tile_config(config, DRAFT_STEPS + config.max_steps), device, trial)
     where = resolve_device(device)
-    sides = [min(side, _LEARNING_SIDE) for side in spatial_shape]
-    key = (describe_device(where), channels, *sides, config.detail, config.precision)
+    key = (describe_device(where), lesson.kind, channels, *lesson.shape, layout.spacing, config.precision)
     if trial and key not in _LEARNING:
         with _TRIAL_LOCK:
-            _LEARNING[key] = _time_learning(sides, channels, config, where)
+            _LEARNING[key] = _time_learning(pupil, where)
     if tiles.seconds is None or key not in _LEARNING:
         return tiles
     step, sample = _LEARNING[key]
-    telling = sample * math.prod(fine_shape(spatial_shape, config))
-    seconds = min(step * config.cross_scale_steps + telling + tiles.seconds, config.max_seconds or math.inf)
+    if lesson.kind == "blur":  # each step sees the whole image
+        step *= math.prod(spatial_shape) / math.prod(layout.spatial_shape)
+    learning = step * config.learning_steps + sample * math.prod(told)
+    seconds = min(learning + tiles.seconds, config.max_seconds or math.inf)
     return replace(tiles, seconds=seconds, seconds_per_step=step)
 
 
-def _time_learning(sides: Sequence[int], channels: int, config: FitConfig, device: torch.device) -> tuple[float, float]:
+def _time_learning(pupil: _Pupil, device: torch.device) -> tuple[float, float]:
     """Seconds of a step of the learning, and of telling a sample."""
-    values = torch.rand(channels, *sides, generator=torch.Generator().manual_seed(0)).to(device)
-    learner = CrossScale(
-        values,
-        pixel_model(config, (1.0, 1.0)),
-        (config.detail, config.detail),
-        rough=config.precision == "auto" and has_bfloat16(device),
-    )
+    lesson = pupil.lesson
+    teacher = lesson.teacher(pupil.samples, pupil.config, device, 0)
     ends = [time.perf_counter()]
     for _ in range(_LEARNING_STEPS):
-        learner.step(0.0)
+        teacher.step(0.0)
         ends.append(time.perf_counter())
-    shape = fine_shape(sides, config)
-    learner.predict(shape, flips=1)
-    telling = (time.perf_counter() - ends[-1]) * len(FLIPS) / math.prod(shape)
+    teacher.predict(lesson.shape, flips=1)
+    telling = (time.perf_counter() - ends[-1]) * _FLIPS.get(lesson.kind, 1) / math.prod(lesson.shape)
     return float(np.median(np.diff(ends)[1:])), telling
 
 
@@ -203,11 +229,24 @@ class _Rates:
 
 _KNOWN: dict[tuple[Any, ...], _Rates] = {}
 _TRIAL_LOCK = threading.Lock()
-# Seconds of a step of learning from smaller copies, and of telling a sample.
+# Seconds of a step of learning, and of telling a sample.
 _LEARNING: dict[tuple[Any, ...], tuple[float, float]] = {}
 _LEARNING_STEPS = 6
-# A step sees no more of an image than so many pixels along a side.
-_LEARNING_SIDE = 128
+# A step sees no more of an image than so many pixels along a side; slices are asked about one by one.
+_LEARNING_SIDE, _LEARNING_SLICES = 128, 8
+# Width of a PSF, in pixels, in place of one that is to be estimated.
+_BLUR = 3.0
+# How often the image is told, in turns and flips, of which the mean is taken.
+_FLIPS = {"copies": len(FLIPS), "slices": 2, "noise": 4}
+
+
+@dataclass(frozen=True)
+class _Pupil:
+    """A small image, what it learns of itself, and how."""
+
+    samples: Samples
+    lesson: Lesson
+    config: FitConfig
 
 
 @dataclass(frozen=True)

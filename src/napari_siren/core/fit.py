@@ -75,9 +75,8 @@ def fit_iter(
         raise InputError("resume goes on with a fit and start begins a new one: give one of them.")
     earlier = None if resume is None else _resumable(resume)
     state = None if earlier is None else earlier.state
-    if config is None:
-        config = FitConfig.preset(preset) if earlier is None else earlier.config
-    settings = config.override(**overrides)
+    given = config if earlier is None or config is not None else earlier.config
+    settings = FitConfig.preset(preset, **overrides) if given is None else given.override(**overrides)
     where = resolve_device(device)
     seed = seed if state is None else state.seed
     frames = None

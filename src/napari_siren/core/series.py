@@ -146,9 +146,8 @@ def fit_series(
         raise InputError(f'channels={channels!r}: it is "together" or "each".')
     frames, letters, names = _frames_of(image, axes)
     pictures, inner = _channels_of(frames, letters) if channels == "each" else ([[frame] for frame in frames], letters)
-    settings = FitConfig.preset(preset) if config is None else config
     given = {name: options.pop(name) for name in list(options) if name in FitConfig.model_fields}
-    settings = settings.override(**given)
+    settings = FitConfig.preset(preset, **given) if config is None else config.override(**given)
     count, parts = sum(map(len, pictures)), list[tuple[FitResult, ...]]()
     for frame in pictures:
         found: list[FitResult] = []

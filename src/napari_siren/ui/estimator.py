@@ -79,4 +79,4 @@ def _estimate(spec: LayerSpec, config: FitConfig, device: str) -> str:
     load_torch()
     from napari_siren.core.estimate import estimate
 
-    return describe_estimate(estimate(spec.coordinate_shape, spec.channels, config, device))
+    return describe_estimate(estimate(spec.coordinate_shape, spec.channels, config, device, spacing=spec.spacing))

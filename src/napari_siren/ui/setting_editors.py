@@ -217,7 +217,8 @@ class LengthsEditor(Editor):
     def set_value(self, value: Any) -> None:
         """Show what `value` gives."""
         values = value if isinstance(value, tuple) else () if value is None else (value,)
-        self.line.setText(", ".join(value_text(v) for v in values))
+        # Numbers as they are, to the last digit: what is shown is what is used.
+        self.line.setText(", ".join(v if isinstance(v, str) else repr(v) for v in values))
 
 
 class _ComboBox(QComboBox):
