@@ -39,8 +39,9 @@ import napari_siren as ns
 from benchmarks import machine
 from benchmarks.interpolators import shrink
 from napari_siren.batch import batch
-from napari_siren.batch_plan import WARM_SHARE, Settings
+from napari_siren.batch_plan import Settings
 from napari_siren.core.metrics import psnr_of
+from napari_siren.core.warm_start import WARM_SHARE, warm_config
 from napari_siren.files import write_json
 from napari_siren.manifest import Manifest
 from napari_siren.sources import write_image
@@ -219,8 +220,8 @@ def compare(series: np.ndarray, preset: str, overrides: dict[str, Any]) -> dict[
     first = ns.fit(low[0], "YX", config=settings.config, device="cpu")
     ways: dict[str, dict[str, Any]] = {
         "cold": {"config": settings.config},
-        "cold_third": {"config": settings.warm_config(same=True)},
-        "warm_third": {"config": settings.warm_config(same=True), "start": first},
+        "cold_third": {"config": warm_config(settings.config, same=True)},
+        "warm_third": {"config": warm_config(settings.config, same=True), "start": first},
     }
     told: dict[str, Any] = {}
     for way, options in ways.items():

@@ -41,7 +41,7 @@ class Asker:
             raise self.wish
         return None if self.wish is None else (SPEC, FitConfig(), self.wish)
 
-    def estimate(self, shape: Any, channels: int, config: FitConfig, device: str) -> Estimate:
+    def estimate(self, shape: Any, channels: int, config: FitConfig, device: str, spacing: Any) -> Estimate:
         self.tried.append((shape, channels, device))
         self.trying.set()
         assert self.go.wait(20)

@@ -115,6 +115,8 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
         return widths | st.just("auto") | st.tuples(widths, widths) | st.tuples(widths, widths, widths)
     if name == "camera_gain":
         return st.floats(0.1, 10) | st.just("auto")
+    if name == "camera_offset":
+        return st.floats(-1000, 1000)
     if name == "psf":
         return st.just(((1.0, 2.0), (3.0, 4.0)))
     field = FitConfig.model_fields[name]

@@ -455,7 +455,7 @@ def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
     source = viewer.add_image(image, name="stack", scale=(1, 0.25, 0.25), translate=(5, 1, 2), units=("um",) * 3)
     panel = open_panel(viewer)
     box = panel.fit_panel.isotropic_box
-    assert box.isVisible()
+    assert box.isVisibleTo(panel)
     panel.fit_panel.scale_slider.setValue(1)
     box.setChecked(True)
     assert "scale=(4.0, 1.0, 1.0)" in panel.code()
@@ -468,7 +468,7 @@ def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
     assert upscaled.data.shape == image.shape
     # Of a picture with square pixels there is nothing to choose.
     photo(viewer)
-    assert not box.isVisible()
+    assert not box.isVisibleTo(panel)
 
 
 def test_a_burst_lies_over_its_first_frame(viewer: Any, qtbot: Any) -> None:

@@ -169,9 +169,10 @@ class Tiling:
     axes: tuple[AxisTiling, ...]
 
     @classmethod
-    def cut(cls, shape: Sequence[int], tile: float, overlap: float) -> Tiling:
-        """Cut a domain into tiles of about `tile` pixels a side."""
-        return cls(tuple(AxisTiling.cut(n, tile, overlap) for n in shape))
+    def cut(cls, shape: Sequence[int], tile: float | Sequence[float], overlap: float) -> Tiling:
+        """Cut a domain into tiles of about `tile` pixels a side: a number for all axes, or one for each."""
+        sides = (tile,) * len(shape) if isinstance(tile, int | float) else tuple(tile)
+        return cls(tuple(AxisTiling.cut(n, side, overlap) for n, side in zip(shape, sides, strict=True)))
 
     def part(self, ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], Tiling]:
         """Give the tiles of a (first, stop) for each axis as they are, in the pixels that they see.

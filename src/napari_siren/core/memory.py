@@ -61,9 +61,9 @@ def plan_fit(spatial_shape: Sequence[int], channels: int, config: FitConfig) -> 
     dimensions = len(spatial_shape)
     shape = SirenShape(dimensions, channels, config.hidden_layers, config.hidden_features)
     if config.tile == "whole":
-        tile: float = max(spatial_shape)
+        tile: float | tuple[float, ...] = max(spatial_shape)
     elif config.tile == "auto":
-        tile = _tile_for_budget(spatial_shape, channels, shape.parameters, config.parameters_per_value)
+        tile = _tiles_for_budget(spatial_shape, channels, shape.parameters, config.parameters_per_value)
     else:
         tile = config.tile
     return plan_tiles(Tiling.cut(spatial_shape, tile, config.overlap), shape, config)
@@ -129,16 +129,21 @@ def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
         )
 
 
-def _tile_for_budget(spatial_shape: Sequence[int], channels: int, parameters: int, per_value: float) -> float:
-    """Side of a tile at which the parameters are within the budget; short axes are left uncut."""
+def _tiles_for_budget(
+    spatial_shape: Sequence[int], channels: int, parameters: int, per_value: float
+) -> tuple[float, ...]:
+    """Sides of a tile at which the parameters are within the budget; axes too short for two tiles are left uncut."""
     wanted = parameters / (channels * per_value)
-    sides = sorted(spatial_shape)
-    for i, side in enumerate(sides):
-        tile: float = wanted ** (1 / (len(sides) - i))
-        if tile <= side:
-            return max(tile, LEAST_TILE)
-        wanted /= side
-    return max(sides)
+    tiles = [float(side) for side in spatial_shape]
+    shortest_first = sorted(range(len(tiles)), key=tiles.__getitem__)
+    for i, axis in enumerate(shortest_first):
+        tile = max(wanted ** (1 / (len(tiles) - i)), LEAST_TILE)
+        if 2 * tile <= tiles[axis]:
+            for other in shortest_first[i:]:
+                tiles[other] = tile
+            break
+        wanted /= tiles[axis]
+    return tuple(tiles)
 
 
 def _megabytes(n: int) -> int:
