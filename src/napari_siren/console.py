@@ -129,6 +129,7 @@ def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:
         ("largest error", f"{result.metrics.max_abs:.4g} {unit}"),
         ("time", f"{told['seconds']:.1f} s, {told['steps']} steps ({_STOPPED[told['stopped']]})"),
         ("parameters per value", f"{told['parameters_per_value']:.2f}"),
+        ("axes taken for", told["image"]["axes"]),
         *((kind, path.name) for kind, path in files.items()),
     ]
     show_rows(rows)

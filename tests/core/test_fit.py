@@ -606,3 +606,10 @@ def test_a_fit_cannot_go_on_and_begin_anew() -> None:
     earlier = ns.fit(np.eye(16), max_steps=2)
     with pytest.raises(InputError, match="one of them"):
         ns.fit(np.eye(16), resume=earlier, start=earlier)
+
+
+@pytest.mark.parametrize("axes", [None, "YX"])
+def test_a_guess_at_the_axes_is_stated(axes: str | None) -> None:
+    result = ns.fit(np.eye(12), axes=axes, device="cpu", max_steps=2)
+    assert result.receipt["axes_guessed"] is (axes is None)
+    assert " YX " in repr(result)

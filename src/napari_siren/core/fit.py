@@ -92,6 +92,7 @@ def fit_iter(
         frames, axes = take_frames(image, axes)
         image, axes_as_coordinates = frames[0], None
     prepared = preparation(supervision).prepare(image, axes, spacing, missing)
+    told = {**prepared.told, "axes_guessed": axes is None}
     samples = Samples.from_array(
         prepared.image,
         axes,
@@ -109,7 +110,7 @@ def fit_iter(
         run.begin_from(alike.field.to(where), alike.state)
     if state is not None and state.step >= run.max_steps:
         raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
-    return FitSteps(_iterate(run, prepared.told), lambda: _result(run, prepared.told), run.clock)
+    return FitSteps(_iterate(run, told), lambda: _result(run, told), run.clock)
 
 
 def fit(
