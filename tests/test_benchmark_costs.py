@@ -24,7 +24,7 @@ from benchmarks import proportion, roofline
 from benchmarks.ceilings import QUICK, lower_quartile
 from benchmarks.costs import count_step, orthogonalisation_operations, product_operations
 from napari_siren.core.accel import PlainEngine
-from napari_siren.core.config import PRESETS, FitConfig
+from napari_siren.core.config import FitConfig
 from napari_siren.core.model import Siren, SirenShape
 from napari_siren.core.optim import Optimizer
 from napari_siren.sources import sample_path
@@ -87,7 +87,7 @@ def test_the_memory_is_that_of_the_tensors(kind: str) -> None:
     assert count_step(config, TINY, tiles=5, samples=6, pixels=6).memory == 2 * each_way + once
 
 
-@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("preset", roofline.SUBJECTS)
 def test_a_strip_stands_for_the_whole_image(preset: str) -> None:
     image = imread(sample_path())[:64, :96]
     subject = roofline.Subject.of(preset, image, CPU, QUICK)
@@ -150,7 +150,7 @@ def test_the_roofline_runs(tmp_path: Path) -> None:
     out = tmp_path / "new" / "roofline.json"
     roofline.main(["--quick", "--json", str(out)])
     report = json.loads(out.read_text())
-    assert set(report["presets"]) == set(PRESETS)
+    assert set(report["presets"]) == set(roofline.SUBJECTS)
     for row in report["presets"].values():
         assert "float32" in row["precisions"]
         for part in row["precisions"].values():
