@@ -29,7 +29,7 @@ fit: setup  ## Fit the sample image and write the result to out/
 	$(BIN)/napari-siren fit --sample -o $(OUT)
 
 test: lint  ## Run every check: lint, types, tests, documentation
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/mkdocs build --strict --quiet
 
 lint: setup  ## Check style, formatting, types and the plugin's manifest
