@@ -47,9 +47,10 @@ from napari_siren.manifest import Manifest
 from napari_siren.sources import write_image
 
 PARTS = ("kills", "workers", "warm")
+# Files, and what of them is a series of frames.
 SERIES = {
     "golgi": ("neubias_xyt_calibrated_16bit__golgi_bfa_sum_projection.tif", ()),
-    "scratch assay": ("ndev_scratch-assay-labeled-10T-2Ch.tiff", (0,)),
+    "scratch assay": ("ndev_scratch-assay-labeled-10T-2Ch.tiff", (1,)),
 }
 # Of a frame and of a crop that are fitted, in pixels.
 SIDE, CROP = 128, 96
@@ -194,8 +195,7 @@ def warm(data: Path, frames: int, overrides: dict[str, dict[str, Any]]) -> list[
 def load_series(data: Path, name: str) -> np.ndarray:
     """Give the middle of the frames of a time series: (frames, rows, columns), uint8."""
     file, channel = SERIES[name]
-    array = tifffile.imread(data / "microscopy" / file)
-    array = array[(slice(None), *channel)].astype(np.float64)
+    array = tifffile.imread(data / "microscopy" / file)[channel].astype(np.float64)
     rows, columns = ((n - min(SIDE, n // 2 * 2)) // 2 for n in array.shape[1:])
     middle = array[:, rows : rows + SIDE, columns : columns + SIDE]
     low, high = np.percentile(middle, (0.1, 99.9))

@@ -26,7 +26,7 @@ def data(tmp_path: Path) -> Path:
         (tmp_path / folder).mkdir()
     imsave(tmp_path / "kodak" / "a.png", random.integers(0, 255, (40, 50, 3), dtype=np.uint8), check_contrast=False)
     for file, channel in batch.SERIES.values():
-        shape = (3, *(2 for _ in channel), 20, 24)
+        shape = (*(2 for _ in channel), 3, 20, 24)
         wave = 1000 * (2 + np.sin(np.indices(shape)[-1] / 3))
         tifffile.imwrite(tmp_path / "microscopy" / file, wave.astype(np.uint16), photometric="minisblack")
     return tmp_path
