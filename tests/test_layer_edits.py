@@ -21,6 +21,7 @@ def made(edit: Any) -> Any:
     """Give the pixels that are fitted in the end."""
     arguments = edit.spec.loaded().fit_arguments()
     image = arguments.pop("image")
+    assert arguments.pop("axes_as_coordinates") is None
     return edit.supervision.prepare(image, **arguments).image
 
 

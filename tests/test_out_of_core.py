@@ -417,7 +417,7 @@ def test_progress_goes_from_nothing_to_all(
         ({"observation": "gaussian", "psf_width": "auto"}, ConfigError, "psf_width"),
         ({"hidden_layer": 3}, ConfigError, "hidden_layers"),
         ({"scale": -1}, InputError, "positive"),
-        ({"axes": "TYX"}, InputError, "'T'"),
+        ({"axes": "TX"}, InputError, "has time, T"),
         ({"source": np.full((9, 9), np.nan)}, InputError, "NaN"),
         ({"source": "nothing.tif"}, InputError, "no file"),
     ],

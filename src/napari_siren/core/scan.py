@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.axes import check_axes, check_spacing, guess_axes
+from napari_siren.core.axes import check_axes, check_coordinates, check_spacing, guess_axes
 from napari_siren.core.image import ROBUST_RANGE, ImageFormat, is_photo, offset_and_scale
 from napari_siren.errors import InputError
 
@@ -107,6 +107,7 @@ def outline(image: LazyArray, axes: str | None = None, spacing: float | Sequence
     """Check what can be checked without a look at the pixels; the format still lacks offset and scale."""
     shape, dtype = tuple(image.shape), np.dtype(image.dtype)
     axes = guess_axes(shape) if axes is None else check_axes(axes, shape)
+    check_coordinates(axes, None)
     if dtype.kind not in "buif" or 0 in shape:
         raise InputError(f"the image is {dtype} of shape {shape}; it should hold real numbers or booleans.")
     layout = ImageFormat(axes, shape, dtype.name, (), (), ())
