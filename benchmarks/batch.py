@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -41,7 +42,7 @@ from benchmarks.interpolators import shrink
 from napari_siren.batch import batch
 from napari_siren.batch_plan import Settings
 from napari_siren.core.metrics import psnr_of
-from napari_siren.core.warm_start import WARM_SHARE, warm_config
+from napari_siren.core.warm_start import WARM_SHARE
 from napari_siren.files import write_json
 from napari_siren.manifest import Manifest
 from napari_siren.sources import write_image
@@ -218,10 +219,14 @@ def compare(series: np.ndarray, preset: str, overrides: dict[str, Any]) -> dict[
     )
     low = [as_small(frame) if preset == "upscale" else frame for frame in series]
     first = ns.fit(low[0], "YX", config=settings.config, device="cpu")
+    fewer = {
+        name: math.ceil(getattr(settings.config, name) * WARM_SHARE) for name in ("cross_scale_steps", "max_steps")
+    }
+    third = settings.config.override(**fewer)
     ways: dict[str, dict[str, Any]] = {
         "cold": {"config": settings.config},
-        "cold_third": {"config": warm_config(settings.config, same=True)},
-        "warm_third": {"config": warm_config(settings.config, same=True), "start": first},
+        "cold_third": {"config": third},
+        "warm_third": {"config": third, "start": first},
     }
     told: dict[str, Any] = {}
     for way, options in ways.items():

@@ -217,7 +217,7 @@ def _settings(report: BatchReport) -> str:
         "pixel size": settings.spacing or "as the files say",
         "time series": "frame by frame" if settings.each else "whole",
         "format": settings.format,
-        "warm start": "yes, a third of the steps" if settings.warm_start else "no",
+        "warm start": "yes" if settings.warm_start else "no",
         "seed": settings.seed,
         "device": settings.device,
         "versions": ", ".join(

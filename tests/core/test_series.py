@@ -25,7 +25,9 @@ def test_each_frame_is_a_field_that_starts_from_the_one_before() -> None:
     series = ns.fit_series(frames, axes="TCYX", spacing=(0.5, 0.5), **OPTIONS)
     assert [len(frame) for frame in series.parts] == [1, 1, 1]
     assert series.parts[0][0].field.format.axes == "CYX"
-    assert [frame[0].config.max_steps for frame in series.parts] == [60, 20, 20]
+    assert [frame[0].config.max_steps for frame in series.parts] == [60, 60, 60]
+    cold = ns.fit(frames[1], axes="CYX", **OPTIONS)
+    assert series.metrics[1].psnr > cold.metrics.psnr
     assert series.reconstruction.shape == frames.shape
     assert series.reconstruction.dtype == frames.dtype
     np.testing.assert_allclose(series.error, series.reconstruction.astype(float) - frames, atol=1e-3)

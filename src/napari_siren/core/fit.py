@@ -162,8 +162,8 @@ def fit(
         found, but for its mean, which a `Supervision` tells.
     start
         A `FitResult` of an alike image, or its file, to begin with in place of random weights: the next frame of a time
-        series needs a third of the steps. Nothing is taken of networks, or tiles, of another shape. With the preset
-        "upscale" the file must have been saved with ``resumable=True``, to hold what was learned.
+        series then needs fewer steps (with "upscale" a third). Nothing is taken of networks, or tiles, of another
+        shape. With the preset "upscale" the file has to be saved with ``resumable=True``, to hold what was learned.
     axes_as_coordinates
         All axes but C, such as "TZYX", to make time a coordinate of the field like those of space, so that it can be
         asked for frames in between. Frames are 1 apart, unless `spacing` has a number for T too.

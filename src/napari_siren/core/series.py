@@ -115,8 +115,8 @@ def fit_series(
         "together", one field with many outputs for the channels of a frame, which is faster, and better where they show
         alike structures; "each", a field for each: what one channel shows is then nowhere in another.
     warm_start
-        Whether a frame starts from the fit of the one before it, in a third of the steps where the two are alike
-        (correlate by 0.9 or more); what is learned of an image (presets "upscale" and "denoise") is always taken on.
+        Whether a frame starts from the fit of the one before it: with what was learned of that one ("upscale",
+        "denoise"), in a third of the steps; and with its tiles, where the two are alike (correlate by 0.9 or more).
     on_progress
         Called with the number of the part, that of all parts, and a `Progress`, after each step.
     **options

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from napari_siren.core.config import FitConfig
 from napari_siren.core.result import FitResult
 
-# Share of the steps of a cold fit that a warm one needs.
+# Share of the steps of a cold fit that a warm one needs, where something is learned of the image.
 WARM_SHARE = 1 / 3
 # Images that correlate by so much show the same thing in the same place.
 _SAME = 0.9
@@ -50,9 +50,10 @@ def warm_config(config: FitConfig, same: bool) -> FitConfig:
         Of a cold fit.
     same
         Whether the images show the same thing in the same place; else only what is learned for the image as a whole
-        takes less.
+        takes less. Presets that learn nothing of it take all their steps, and end closer to the image: much of what
+        they memorise is noise, which is new in every frame.
     """
-    steps = (*_TAKEN_ON, *(("max_steps",) if same else ()))
+    steps = (*_TAKEN_ON, *(("max_steps",) if same and config.learning_steps else ()))
     return config.override(**{name: math.ceil(getattr(config, name) * WARM_SHARE) for name in steps})
 
 
