@@ -91,8 +91,7 @@ def test_fit(viewer: Any, qtbot: Any) -> None:
     # With the panel closed: it opens, and shows what it does.
     choose(viewer, FIT)
     panel = panel_of(viewer)
-    assert panel.session.state is State.FITTING
-    click(qtbot, panel.run_panel.stop_button)
+    assert panel.session.request is not None
     wait_for(qtbot, panel, State.IDLE)
     assert [layer.name for layer in viewer.layers[2:]] == ["first [reconstruction]", "first [x2]", "first [error]"]
     # The active layer, even one that was made by a fit, which the panel does not pick by itself.
@@ -202,7 +201,8 @@ def test_blend(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     choose(scene, BLEND)
     assert panel.session.request is None
     choose(scene, BLEND)
-    assert panel.session.state is State.FITTING
+    # Such a fit may end before the choice is dealt with.
+    assert panel.session.request is not None
     wait_for(qtbot, panel, State.IDLE)
     blended = scene.layers[-1]
     assert (len(scene.layers), blended.name) == (4, "sea, with boat [reconstruction]")
