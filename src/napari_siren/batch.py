@@ -291,11 +291,12 @@ class _Run:
 
 def _entry_of(future: Any, work: Job | Stack, settings: Settings) -> Entry:
     """Give what a worker says, or that it can say nothing any more."""
-    if future.status == "finished":
-        entry: Entry = future.result()
-        return entry
     try:
+        # What a worker said may be lost with it, and is then asked for again: this waits for that.
         error = future.exception()
+        if error is None:
+            entry: Entry = future.result()
+            return entry
         reason = f"{type(error).__name__}: {error}"
     except Exception as lost:  # the scheduler went away
         error, reason = lost, f"the cluster was lost ({type(lost).__name__}). Run the batch again to go on."
