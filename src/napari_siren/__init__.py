@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_siren.core.storage import load
     from napari_siren.core.stored_field import StoredField
     from napari_siren.core.supervision import Supervision
-    from napari_siren.layers import LayerFit, fit_layer
+    from napari_siren.layer_fit import LayerFit, fit_layer
     from napari_siren.out_of_core import BlockProgress, BlocksResult, fit_blocks
 
 __version__ = version("napari-siren")
@@ -64,7 +64,7 @@ _HOMES = {
     "FitConfig": "napari_siren.core.config",
     "FitResult": "napari_siren.core.result",
     "FitSteps": "napari_siren.core.steps",
-    "LayerFit": "napari_siren.layers",
+    "LayerFit": "napari_siren.layer_fit",
     "Progress": "napari_siren.core.progress",
     "SeriesResult": "napari_siren.core.series",
     "StoredField": "napari_siren.core.stored_field",
@@ -74,7 +74,7 @@ _HOMES = {
     "fit_blocks": "napari_siren.out_of_core",
     "fit_burst": "napari_siren.core.series",
     "fit_iter": "napari_siren.core.fit",
-    "fit_layer": "napari_siren.layers",
+    "fit_layer": "napari_siren.layer_fit",
     "fit_series": "napari_siren.core.series",
     "flatten_illumination": "napari_siren.core.gradient_domain",
     "load": "napari_siren.core.storage",
