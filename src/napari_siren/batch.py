@@ -210,6 +210,10 @@ class _Run:
             if not self.missing[stack.whole.name]:
                 self._submit(stack, join_frames)
         for future in self._as_they_end():
+            if future.status == "pending":
+                # What a worker said was lost with it, and is asked for again.
+                self.futures.add(future)
+                continue
             work = self.works.pop(future.key)
             entry = _entry_of(future, work, self.settings)
             self._note(entry)
@@ -292,7 +296,7 @@ class _Run:
 def _entry_of(future: Any, work: Job | Stack, settings: Settings) -> Entry:
     """Give what a worker says, or that it can say nothing any more."""
     try:
-        # What a worker said may be lost with it, and is then asked for again: this waits for that.
+        # It may be lost with its worker just now: this waits for another one to say it.
         error = future.exception()
         if error is None:
             entry: Entry = future.result()
