@@ -6,7 +6,7 @@ Importing this package imports neither torch nor napari nor Qt; they come with t
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 from napari_siren.errors import ConfigError, DeviceError, InputError, SirenError, StorageError
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from napari_siren.layer_fit import LayerFit, fit_layer
     from napari_siren.out_of_core import BlockProgress, BlocksResult, fit_blocks
 
-__version__ = version("napari-siren")
+try:
+    __version__ = version("napari-siren")
+except PackageNotFoundError:  # run from a source tree that is not installed
+    __version__ = "unknown"
 
 __all__ = [
     "BlockProgress",
