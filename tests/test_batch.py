@@ -18,7 +18,6 @@ import numpy as np
 import psutil
 import pytest
 from batching import AS_OPTIONS, TINY, movie, photos, settings, shades
-from distributed import LocalCluster
 from typer.testing import CliRunner
 
 import napari_siren as ns
@@ -30,15 +29,6 @@ from napari_siren.errors import ConfigError, InputError
 from napari_siren.sources import read_image
 
 FAST = {"preset": "fast", "warm_start": False, **TINY}
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """A cluster of threads in this process."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
-    ) as cluster:
-        yield cluster.scheduler_address
 
 
 def done_lines(out: Path) -> Counter[str]:

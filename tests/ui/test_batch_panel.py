@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,7 +12,7 @@ import numpy as np
 import platformdirs
 import psutil
 import pytest
-from distributed import LocalCluster
+from batching import photos
 from driving import (
     ENDLESS,
     TIMEOUT,
@@ -38,22 +38,6 @@ from napari_siren.ui.widget import SirenWidget
 
 # napari says so of every turned stack that it shows in slices.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
-
-
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    """A cluster of threads in this process."""
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address="127.0.0.1:0", protocol="tcp"
-    ) as cluster:
-        yield cluster.scheduler_address
-
-
-def photos(folder: Path, count: int) -> list[Path]:
-    """Write photographs of noise; give their files."""
-    folder.mkdir(exist_ok=True)
-    images = np.random.default_rng(0).integers(0, 256, (count, 20, 24, 3), dtype=np.uint8)
-    return [write_image(folder / f"{i:02d}.png", image, "YXC") for i, image in enumerate(images)]
 
 
 def open_batch(viewer: Any, scheduler: str | None = None, **settings: Any) -> BatchPanel:
