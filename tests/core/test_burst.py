@@ -8,10 +8,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
-from napari_siren.core.burst import Burst, registered
+from napari_siren.core.burst import Burst, registered, working_set
 from napari_siren.core.metrics import psnr_of
 from napari_siren.core.storage import load
-from napari_siren.errors import InputError
+from napari_siren.errors import DeviceError, InputError
 
 DRIFTS = np.array([(0, 0), (0.5, 0), (0.25, 0.75), (-0.75, 0.5), (1.25, -0.5), (-0.5, -1)])
 # Of the scene, to a pixel of a frame.
@@ -134,3 +134,17 @@ def test_what_is_no_burst_is_told(frames: np.ndarray, options: dict[str, object]
 def test_constant_frames_give_the_constant() -> None:
     result = ns.fit_burst(np.full((3, 16, 16), 7, np.uint16), device="cpu", burst_steps=5, max_steps=5)
     assert (result.render(scale=2) == 7).all()
+
+
+def test_memory_is_bounded() -> None:
+    # So many frames that they need more than the tiles do.
+    frames = np.tile(burst(scene(), count=16)[0], (20, 1, 1))
+    with pytest.raises(DeviceError, match="Take fewer frames"):
+        ns.fit_burst(frames, device="cpu", max_memory=working_set((len(frames), 1, 16, 16), 2) - 1)
+
+
+def test_how_far_to_trust_it_is_not_known() -> None:
+    frames, _ = burst(scene(), count=16)
+    result = ns.fit_burst(frames, device="cpu", burst_steps=5, max_steps=5)
+    with pytest.raises(InputError, match="frames that were joined"):
+        result.uncertainty(2)

@@ -13,10 +13,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from skimage.registration import phase_cross_correlation
 from torch import Tensor
 from torch.nn import functional
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.memory import memory_bound
+from napari_siren.errors import DeviceError
 
 # Adam's step sizes: of the scene, in standard deviations of the frames, and of drifts, in pixels.
 _SCENE_RATE, _DRIFT_RATE = 0.03, 0.003
@@ -32,6 +37,9 @@ _ROUNDING = 0.01
 # How well each frame agrees is looked at every so many steps.
 _LOOK_EVERY = 20
 _LEAST = 1e-6
+_MOMENTS = ("exp_avg", "exp_avg_sq")
+# Bytes that a step needs for each value of the frames, and for each sample of the scene.
+_FRAME_BYTES, _SAMPLE_BYTES = 16, 60
 
 
 class Burst:
@@ -52,6 +60,24 @@ class Burst:
         self._scene = _Scene(frames, detail, registered(frames), 0.0)
         self.step_count = 0
         self.finished = False
+
+    @classmethod
+    def of(cls, frames: npt.NDArray[np.float32], config: FitConfig, device: torch.device, seed: int) -> Burst:
+        """Take the detail of some settings.
+
+        Raises
+        ------
+        DeviceError
+            It would need more memory than the settings allow.
+        """
+        detail = math.ceil(config.detail)
+        needed, bound = working_set(frames.shape, detail), memory_bound(config, device)
+        if needed > bound:
+            raise DeviceError(
+                f"to join the frames, {needed / 1e9:.1f} GB are needed, and {bound / 1e9:.1f} GB may be used. Take "
+                "fewer frames or a part of each, or raise max_memory."
+            )
+        return cls(torch.from_numpy(frames).to(device), detail, seed)
 
     @property
     def drifts(self) -> Tensor:
@@ -245,11 +271,16 @@ class _Scene:
 
     def _look(self, missed: Tensor) -> None:
         """See which frames do not agree with the others: they count for less."""
-        spread = missed.double().square().flatten(1).mean(dim=1).sqrt().cpu()
+        spread = missed.square().flatten(1).mean(dim=1).sqrt().cpu().double()
         self.disagreement = (spread / spread.median().clamp_min(_LEAST)).clamp_min(1.0)
 
 
-_MOMENTS = ("exp_avg", "exp_avg_sq")
+def working_set(shape: Sequence[int], detail: int) -> int:
+    """Give the bytes that a burst of (frames, channels, *spatial) needs, but for the margin of its drifts."""
+    values, axes = math.prod(shape), len(shape) - 2
+    # Along one axis after the other frames are seen, the first time with the samples of all others.
+    seen = sum(detail**axis for axis in range(axes)) * (detail + 1)
+    return int(values * seen * _FRAME_BYTES + values // shape[0] * detail**axes * _SAMPLE_BYTES)
 
 
 def registered(frames: Tensor) -> np.ndarray:
@@ -265,7 +296,7 @@ def registered(frames: Tensor) -> np.ndarray:
     ndarray
         (frames, axes), float64, pixels: pixel k of a frame sees what lies at k + drift in the first.
     """
-    plain = frames.mean(dim=1).double().cpu().numpy()
+    plain = frames.mean(dim=1).cpu().double().numpy()
     drifts = np.zeros((len(plain), plain.ndim - 1))
     # Where there is nothing to be seen nothing has moved.
     for number in (n for n in range(1, len(plain)) if np.ptp(plain[0]) > 0 and np.ptp(plain[n]) > 0):

@@ -114,7 +114,7 @@ class Lesson:
         values = torch.from_numpy(samples.values).to(device)
         rough = config.precision == "auto" and has_bfloat16(device)
         if self.frames is not None:
-            return Burst(torch.from_numpy(self.frames).to(device), math.ceil(config.detail), seed)
+            return Burst.of(self.frames, config, device, seed)
         if self.kind == "blur":
             return Deconvolution.of(samples, config, device)
         if self.kind == "noise":

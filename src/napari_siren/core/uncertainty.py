@@ -64,6 +64,11 @@ def expected_error(result: FitResult, scale: float | Sequence[float]) -> npt.NDA
             "a loaded result has no image, and without it nothing tells how large errors are. Ask for the uncertainty "
             "right after the fit."
         )
+    if result.config.deconvolution_steps or result.config.burst_steps:
+        raise InputError(
+            "how large errors are is learned from smaller copies of the image, which say nothing of a blur that was "
+            "taken out, or of frames that were joined."
+        )
     layout = samples.format
     grid = RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
     image = _whole(samples, result.field)
