@@ -93,3 +93,21 @@ def test_what_cannot_be_is_told(options: dict[str, Any], message: str) -> None:
 def test_a_single_image_is_for_fit() -> None:
     with pytest.raises(InputError, match="fit takes a single image"):
         ns.fit_series(film()[0, 0], axes="YX")
+
+
+def test_what_is_missing_of_each_frame() -> None:
+    frames = film()
+    missing = np.zeros(frames.shape, dtype=bool)
+    missing[1, 0, :4] = True
+    series = ns.fit_series(frames, axes="TCYX", missing=missing, channels="each", **OPTIONS)
+    there = [[bool(part.samples.observed.all()) for part in frame] for frame in series.parts]  # type: ignore[union-attr]
+    assert there == [[True, True], [False, True], [True, True]]
+    # The same of all frames.
+    series = ns.fit_series(frames, axes="TCYX", missing=missing[1, 0], **OPTIONS)
+    assert not any(part.samples.observed.all() for frame in series.parts for part in frame)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("name", ["start", "resume"])
+def test_a_series_starts_from_no_other_fit(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is about a single fit"):
+        ns.fit_series(film(), axes="TCYX", **{name: "model.safetensors"})

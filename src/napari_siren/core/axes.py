@@ -35,6 +35,11 @@ def guess_axes(shape: tuple[int, ...]) -> str:
     return _GUESSES[len(shape)]
 
 
+def guess_series_axes(shape: tuple[int, ...]) -> str:
+    """Guess the axes of a time series: the first is time, the others are guessed by `guess_axes`."""
+    return f"T{guess_axes(shape[1:])}"
+
+
 def check_axes(axes: str, shape: tuple[int, ...]) -> str:
     """Check a string of axes against a shape, and give it in upper case.
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.axes import check_axes, guess_axes
+from napari_siren.core.axes import check_axes, guess_series_axes
 from napari_siren.core.image import Samples, check_array
 from napari_siren.errors import InputError
 
@@ -35,7 +35,7 @@ def take_frames(image: npt.ArrayLike, axes: str | None) -> tuple[npt.NDArray[Any
         Not an array of numbers, or no axis is time.
     """
     array = check_array(image)
-    letters = check_axes(f"T{guess_axes(array.shape[1:])}" if axes is None else axes, array.shape)
+    letters = check_axes(guess_series_axes(array.shape) if axes is None else axes, array.shape)
     if "T" not in letters:
         raise InputError(f"axes={axes!r} has no T: which axis are the frames? For example axes='TYX'.")
     return np.moveaxis(array, letters.index("T"), 0), letters.replace("T", "")

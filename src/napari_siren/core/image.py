@@ -126,7 +126,7 @@ class Samples:
             Real numbers or booleans; 1 to 3 spatial axes and perhaps channels. The masked pixels of a
             `numpy.ma.MaskedArray` are missing.
         axes
-            One letter an axis, of Z, Y, X, C; None guesses (see `guess_axes`).
+            One letter an axis, of Z, Y, X, C, T; None guesses (see `guess_axes`).
         spacing
             Distance between pixel centres, one number or one a spatial axis; None is 1. Frames are 1 apart, unless
             there is a number for T too.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.axes import check_axes, guess_axes, spacing_in_space
+from napari_siren.core.axes import check_axes, guess_series_axes, spacing_in_space
 from napari_siren.core.config import FitConfig
 from napari_siren.core.fit import fit
 from napari_siren.core.frames import take_frames
@@ -94,6 +94,7 @@ def fit_series(
     spacing: float | Sequence[float] | None = None,
     preset: str = "faithful",
     config: FitConfig | None = None,
+    missing: npt.ArrayLike | None = None,
     channels: Channels = "together",
     warm_start: bool = True,
     on_progress: Callable[[int, int, Progress], object] | None = None,
@@ -111,6 +112,8 @@ def fit_series(
         Distance between pixel centres, one number or one for each axis in space (a number for T is not needed).
     preset, config
         As in `fit`.
+    missing
+        bool: True where a pixel is missing; of the shape of the series, or as `fit` takes it, the same for all frames.
     channels
         "together", one field with many outputs for the channels of a frame, which is faster, and better where they show
         alike structures; "each", a field for each: what one channel shows is then nowhere in another.
@@ -118,9 +121,11 @@ def fit_series(
         Whether a frame starts from the fit of the one before it: with what was learned of that one ("upscale",
         "denoise"), in a third of the steps; and with its tiles, where the two are alike (correlate by 0.9 or more).
     on_progress
-        Called with the number of the part, that of all parts, and a `Progress`, after each step.
+        Called with the number of the part, that of all parts, and a `Progress`, after each step; return ``"stop"`` to
+        end the fit of that part. A series that is to outlive an interruption: `napari_siren.batch.batch`, frame by
+        frame.
     **options
-        Any other argument of `fit`.
+        Any other argument of `fit`, but `start` and `resume`.
 
     Returns
     -------
@@ -144,19 +149,21 @@ def fit_series(
     """
     if channels not in ("together", "each"):
         raise InputError(f'channels={channels!r}: it is "together" or "each".')
-    frames, letters, names = _frames_of(image, axes)
-    pictures, inner = _channels_of(frames, letters) if channels == "each" else ([[frame] for frame in frames], letters)
+    if refused := {"start", "resume"} & options.keys():
+        raise InputError(f"{refused.pop()} is about a single fit; the frames of a series start from one another.")
+    pictures, inner, names = _pictures(image, axes, channels)
+    holes = _holes(missing, names, channels, pictures)
     given = {name: options.pop(name) for name in list(options) if name in FitConfig.model_fields}
     settings = FitConfig.preset(preset, **given) if config is None else config.override(**given)
     count, parts = sum(map(len, pictures)), list[tuple[FitResult, ...]]()
-    for frame in pictures:
+    in_space = spacing_in_space(spacing, names)
+    for frame, gaps in zip(pictures, holes, strict=True):
         found: list[FitResult] = []
-        for number, picture in enumerate(frame):
+        for number, (picture, gap) in enumerate(zip(frame, gaps, strict=True)):
             chosen, start = beginning(picture, settings, parts[-1][number] if parts and warm_start else None)
             place = sum(map(len, parts)) + number
             tell = None if on_progress is None else _teller(on_progress, place, count)
-            in_space = spacing_in_space(spacing, names)
-            found.append(fit(picture, inner, in_space, config=chosen, start=start, on_progress=tell, **options))
+            found.append(fit(picture, inner, in_space, gap, config=chosen, start=start, on_progress=tell, **options))
         parts.append(tuple(found))
     return SeriesResult(names, tuple(parts))
 
@@ -202,28 +209,35 @@ def fit_burst(
     >>> result.render(scale=2).shape, np.shape(result.receipt["drifts"])
     ((32, 32), (3, 2))
     """
-    if axes is None:
-        axes = f"T{guess_axes(np.shape(frames)[1:])}"
+    axes = guess_series_axes(np.shape(frames)) if axes is None else axes
     return fit(frames, axes, spacing, **{"preset": "burst", **options})
 
 
-def _frames_of(image: npt.ArrayLike, axes: str | None) -> tuple[Sequence[npt.NDArray[Any]], str, str]:
-    """Give the frames, the axes of each, and those of the series."""
+def _pictures(
+    image: npt.ArrayLike, axes: str | None, channels: Channels
+) -> tuple[list[list[npt.NDArray[Any]]], str, str]:
+    """Give what is fitted, frame by frame and part by part; the axes of each part, and those of the series."""
     array = check_array(image)
-    names = f"T{guess_axes(array.shape[1:])}" if axes is None else check_axes(axes, array.shape)
-    if "T" in names:
-        frames, letters = take_frames(array, names)
-        return list(frames), letters, names
-    if "C" in names:
-        return [array], names, names
-    raise InputError(f"axes={axes!r} has neither frames, T, nor channels, C; fit takes a single image.")
-
-
-def _channels_of(frames: Sequence[npt.NDArray[Any]], letters: str) -> tuple[list[list[npt.NDArray[Any]]], str]:
-    """Take the channels of each frame apart."""
+    names = guess_series_axes(array.shape) if axes is None else check_axes(axes, array.shape)
+    if not {"T", "C"} & set(names):
+        raise InputError(f"axes={axes!r} has neither frames, T, nor channels, C; fit takes a single image.")
+    frames, letters = take_frames(array, names) if "T" in names else (array[np.newaxis], names)
+    if channels == "together":
+        return [[frame] for frame in frames], letters, names
     if "C" not in letters:
         raise InputError(f'channels="each": the axes {letters} of a frame have no C.')
-    return [list(np.moveaxis(frame, letters.index("C"), 0)) for frame in frames], letters.replace("C", "")
+    parts = [list(np.moveaxis(frame, letters.index("C"), 0)) for frame in frames]
+    return parts, letters.replace("C", ""), names
+
+
+def _holes(
+    missing: npt.ArrayLike | None, names: str, channels: Channels, pictures: list[list[npt.NDArray[Any]]]
+) -> list[list[npt.NDArray[Any] | None]]:
+    """Give what is missing of each part: its own, where it is told for the whole series."""
+    mask = None if missing is None else np.asarray(missing)
+    if mask is None or mask.ndim != len(names):
+        return [[mask] * len(frame) for frame in pictures]
+    return [list(frame) for frame in _pictures(mask, names, channels)[0]]
 
 
 def _teller(tell: Callable[[int, int, Progress], object], place: int, count: int) -> Callable[[Progress], object]:
