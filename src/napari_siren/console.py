@@ -130,6 +130,7 @@ def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:
         ("time", f"{told['seconds']:.1f} s, {told['steps']} steps ({_STOPPED[told['stopped']]})"),
         ("parameters per value", f"{told['parameters_per_value']:.2f}"),
         ("axes taken for", told["image"]["axes"]),
+        *(("note", event) for step, event in result.history.events if step == 0),
         *((kind, path.name) for kind, path in files.items()),
     ]
     show_rows(rows)

@@ -16,7 +16,7 @@ from napari_siren.core.deconvolution import Deconvolution, working_set
 from napari_siren.core.image import Samples
 from napari_siren.core.noise import NoiseModel
 from napari_siren.core.observation import FWHM, Observation
-from napari_siren.errors import ConfigError, DeviceError
+from napari_siren.errors import ConfigError, DeviceError, InputError
 
 SIGMA = 1.5
 OPTIONS = {"device": "cpu", "max_steps": 80}
@@ -170,3 +170,23 @@ def test_the_noise_of_a_camera_in_normalised_values(
         variance = gain**2 * photons + read_noise**2
         signal = np.array([(value - offset) / scale], dtype=np.float32)
         assert model.variance(signal)[0] == pytest.approx(variance / scale**2, rel=1e-3, abs=1e-3 / scale)
+
+
+@pytest.mark.parametrize(
+    ("image", "options"),
+    [
+        (spots(), {"missing": np.eye(48, 40, dtype=bool)}),
+        (spots(), {"heldout": 0.1}),
+        (spots()[0], {}),
+        (np.stack([spots()] * 3), {"axes": "TYX", "axes_as_coordinates": "TYX"}),
+    ],
+)
+def test_where_the_blur_cannot_be_taken_out_it_is_said(image: np.ndarray, options: dict[str, object]) -> None:
+    with pytest.raises(InputError, match="no pixel is missing or held out"):
+        deblurred(image, **options)
+
+
+def test_how_far_to_trust_it_is_not_known() -> None:
+    result = deblurred(spots().astype(np.float32), deconvolution_steps=2)
+    with pytest.raises(InputError, match="a blur that was taken out"):
+        result.uncertainty(2)

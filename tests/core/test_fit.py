@@ -613,3 +613,9 @@ def test_a_guess_at_the_axes_is_stated(axes: str | None) -> None:
     result = ns.fit(np.eye(12), axes=axes, device="cpu", max_steps=2)
     assert result.receipt["axes_guessed"] is (axes is None)
     assert " YX " in repr(result)
+
+
+def test_where_nothing_could_be_learned_it_is_noted() -> None:
+    image, options = np.eye(12), {"device": "cpu", "max_steps": 2, "preset": "upscale"}
+    assert "by tiles alone" in ns.fit(image, **options).history.events[0][1]
+    assert ns.fit(image, cross_scale_steps=0, **options).history.events == []

@@ -127,8 +127,7 @@ class BlindSpot(Learner):
 
     def _trust(self, signal: Tensor) -> Tensor:
         """Give one over the noise's standard deviation, over the mean of that, for (channels, rows, columns)."""
-        pairs = zip(self._noise, signal, strict=True)
-        variance = torch.stack([(model.gain * s + model.offset).clamp_min(model.least) for model, s in pairs])
+        variance = torch.stack([model.variance(values) for model, values in zip(self._noise, signal, strict=True)])
         trust = variance.clamp_min(_LEAST_VARIANCE).rsqrt()
         return trust / trust.mean()
 

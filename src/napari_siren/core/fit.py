@@ -30,6 +30,9 @@ from napari_siren.core.supervision import Preparation, preparation
 from napari_siren.core.upscaling import Upscaling
 from napari_siren.errors import ConfigError, InputError
 
+# Said of a fit whose settings ask for more than its image can teach.
+_NOTHING_LEARNED = "nothing could be learned from this image, which was fitted by tiles alone (see `FitConfig`)"
+
 
 def fit_iter(
     image: npt.ArrayLike,
@@ -81,15 +84,9 @@ def fit_iter(
     seed = seed if state is None else state.seed
     frames = None
     if settings.burst_steps:
-        if axes is None or "T" not in axes.upper():
-            raise InputError(
-                f"axes={axes!r} has no T, whose frames a burst would join. Name it, for example axes='TYX'; in napari "
-                "the layer needs an axis labelled t, and the extent that is fitted has to be the stack, not a slice."
-            )
         if missing is not None:
             raise InputError("of a burst no pixel may be missing. Cut out the part where all are there.")
-        spacing = spacing_in_space(spacing, axes)
-        frames, axes = take_frames(image, axes)
+        frames, axes, spacing = _burst_of(image, axes, spacing)
         image, axes_as_coordinates = frames[0], None
     prepared = preparation(supervision).prepare(image, axes, spacing, missing)
     told = {**prepared.told, "axes_guessed": axes is None}
@@ -282,9 +279,29 @@ def _run(
     frames: npt.NDArray[np.float32] | None,
 ) -> Run | Upscaling:
     lesson = Lesson.of(samples, config, frames)
-    if lesson is None:
-        return Run(samples, config, device, seed, state)
-    return Upscaling(samples, config, device, seed, state, lesson)
+    if lesson is not None:
+        return Upscaling(samples, config, device, seed, state, lesson)
+    if config.deconvolution_steps:
+        raise InputError(
+            "the blur can be taken out of images of two or three axes in space, of which no pixel is missing or held "
+            "out (a region has to be a box). Others: choose another preset, or deconvolution_steps=0."
+        )
+    run = Run(samples, config, device, seed, state)
+    if config.learning_steps:
+        run.history.events.append((0, _NOTHING_LEARNED))
+    return run
+
+
+def _burst_of(
+    image: npt.ArrayLike, axes: str | None, spacing: float | Sequence[float] | None
+) -> tuple[npt.NDArray[Any], str, float | Sequence[float] | None]:
+    """Give the frames to join, and the axes and the spacing of each."""
+    if axes is None or "T" not in axes.upper():
+        raise InputError(
+            f"axes={axes!r} has no T, whose frames a burst would join. Name it, for example axes='TYX'; in napari "
+            "the layer needs an axis labelled t, and the extent that is fitted has to be the stack, not a slice."
+        )
+    return *take_frames(image, axes), spacing_in_space(spacing, axes)
 
 
 def _iterate(run: Run | Upscaling, told: Mapping[str, Any]) -> Generator[Progress, str | None, FitResult]:

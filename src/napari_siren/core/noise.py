@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 from scipy.stats import chi2
+from torch import Tensor
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image import Samples
+
+Values = TypeVar("Values", npt.NDArray[np.float32], Tensor)
 
 # Samples along each axis of a block whose noise is looked at, by the number of axes.
 _BLOCK = {1: 64, 2: 8}
@@ -172,10 +176,9 @@ class NoiseModel:
         least = read_noise**2 / square
         return cls(gain * scale / square, gain * (offset - dark) / square + least, least)
 
-    def variance(self, signal: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-        """Give the variance of the noise of pixels, of which the signal is known."""
-        variance: npt.NDArray[np.float64] = np.maximum(self.gain * signal + self.offset, self.least)
-        return variance
+    def variance(self, signal: Values) -> Values:
+        """Give the variance of the noise of pixels, of which the signal is known: an array, or a tensor."""
+        return (self.gain * signal + self.offset).clip(self.least)
 
 
 def noise_models(samples: Samples, config: FitConfig) -> list[NoiseModel]:

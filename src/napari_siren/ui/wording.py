@@ -62,7 +62,8 @@ def describe_outcome(result: FitResult) -> str:
     steps = f", {count} step{'' if count == 1 else 's'} in {duration(history.seconds[-1])}" if count else ""
     why = _STOPPED.get(history.stopped, "Fitted")
     ssim = f", SSIM {metrics.ssim:.4f}" if metrics.ssim is not None and math.isfinite(metrics.ssim) else ""
-    return f"{why}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}"
+    notes = "".join(f". Note: {event}" for step, event in history.events if step == 0)
+    return f"{why}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}{notes}"
 
 
 def describe_estimate(estimate: Estimate) -> str:
