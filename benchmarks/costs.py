@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_siren.core.accel.plain import ORTHOGONALISATION
 from napari_siren.core.config import FitConfig
 from napari_siren.core.model import SirenShape
+from napari_siren.core.orthogonalise import ORTHOGONALISATION
 
 _FLOAT_BYTES = 4
 # Operations for each parameter, as core/accel/update.c has them: two running means (3, 4), the root of the corrected

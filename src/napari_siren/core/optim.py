@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from napari_siren.core.accel.plain import orthogonalise
 from napari_siren.core.config import FitConfig
 from napari_siren.core.model import SirenShape
+from napari_siren.core.orthogonalise import orthogonalise
 
 _EPSILON = 1e-12
 _PAPER_EPSILON = 1e-8

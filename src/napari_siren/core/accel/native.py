@@ -28,9 +28,9 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.accel.engine import Engine
-from napari_siren.core.accel.plain import ORTHOGONALISATION
 from napari_siren.core.loss import Loss, SquaredLoss
 from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.orthogonalise import ORTHOGONALISATION
 
 if TYPE_CHECKING:
     from napari_siren.core.optim import Optimizer
@@ -339,7 +339,7 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
     predefined = _run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
     text = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
     key = hashlib.sha256(text + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
-    folder = _cache() / "kernels"
+    folder = cache_folder() / "kernels"
     path = folder / f"siren-{key}.so"
     if path.exists():
         return path, False
@@ -351,7 +351,8 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
     return path, True
 
 
-def _cache() -> Path:
+def cache_folder() -> Path:
+    """Return the folder for what is computed once for a machine: NAPARI_SIREN_CACHE, or the user's cache."""
     chosen = os.environ.get("NAPARI_SIREN_CACHE")
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("napari-siren")
 
