@@ -50,7 +50,7 @@ def test_the_mean_square_is_that_of_the_normalised_values(photo: npt.NDArray[np.
     off = (targets.values * targets.scale[:, :, None] + 0.25) / targets.scale[:, :, None]
     (batch,) = targets.batches(CPU)
     losses, _ = batch.loss.value_and_gradient(off, slice(None))
-    assert targets.mean_square(losses) == pytest.approx(0.25**2, rel=1e-4)
+    assert targets.mean_square(losses)() == pytest.approx(0.25**2, rel=1e-4)
 
 
 def test_missing_pixels_weigh_nothing_and_are_finite(smooth: npt.NDArray[np.float32]) -> None:

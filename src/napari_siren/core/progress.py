@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -26,8 +27,8 @@ class Progress:
         Steps at most to do.
     seconds
         Since the fit began, earlier sessions of a resumed fit included.
-    loss
-        Mean squared error of the normalised values, of the weights that are moved.
+    measured_loss
+        The loss, or what waits for it: a GPU may still be at work on it.
     psnr
         dB, of the mean weights, which are kept; looked at every few steps, and estimated from their mean squared error
         (see `expected_rounded_mse`). The final metrics are exact.
@@ -41,10 +42,15 @@ class Progress:
     step: int
     max_steps: int
     seconds: float
-    loss: float
+    measured_loss: float | Callable[[], float] = field(repr=False, compare=False)
     psnr: float
     seconds_left: float | None
     field: Callable[[], Field] = field(repr=False, compare=False)
+
+    @cached_property
+    def loss(self) -> float:
+        """Mean squared error of the normalised values, of the weights that are moved."""
+        return self.measured_loss() if callable(self.measured_loss) else self.measured_loss
 
     def preview(
         self, scale: float = 1.0, region: Sequence[tuple[float, float]] | None = None, antialias: bool = True
@@ -72,7 +78,6 @@ class Progress:
         return rendered
 
 
-@dataclass
 class History:
     """The course of a fit.
 
@@ -86,16 +91,45 @@ class History:
         Why the fit ended: "max_steps", "max_seconds", "target_psnr" or "asked".
     """
 
-    step: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    loss: list[float] = field(default_factory=list)
-    psnr: list[float] = field(default_factory=list)
-    events: list[tuple[int, str]] = field(default_factory=list)
-    stopped: str = ""
+    def __init__(
+        self,
+        step: Sequence[int] = (),
+        seconds: Sequence[float] = (),
+        loss: Sequence[float] = (),
+        psnr: Sequence[float] = (),
+        events: Sequence[tuple[int, str]] = (),
+        stopped: str = "",
+    ) -> None:
+        self.step, self.seconds, self.psnr = list(step), list(seconds), list(psnr)
+        self.events, self.stopped = list(events), stopped
+        self._loss = list(loss)
+        self._unread: list[Progress] = []
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, History) and self.as_dict() == other.as_dict()
+
+    def __repr__(self) -> str:
+        return f"History({len(self.step)} steps, stopped={self.stopped!r}, events={self.events})"
+
+    @property
+    def loss(self) -> list[float]:
+        """As in `Progress`. The steps since it was last read are waited for."""
+        self._loss += [progress.loss for progress in self._unread]
+        self._unread.clear()
+        return self._loss
 
     def add(self, progress: Progress) -> None:
         """Append a step."""
         self.step.append(progress.step)
         self.seconds.append(progress.seconds)
-        self.loss.append(progress.loss)
         self.psnr.append(progress.psnr)
+        self._unread.append(progress)
+
+    def copy(self) -> History:
+        """Return a copy that does not change with this one."""
+        return History(**self.as_dict())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all of it, by the names of the parameters."""
+        names = ("step", "seconds", "loss", "psnr", "events", "stopped")
+        return {name: getattr(self, name) for name in names}

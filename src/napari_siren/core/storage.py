@@ -54,7 +54,7 @@ def save(result: FitResult, path: Path, resumable: bool) -> Path:
         "learned": field.observation is not None,
         "floor": field.floor,
         "metrics": result.metrics.as_dict(),
-        "history": asdict(result.history),
+        "history": result.history.as_dict(),
         "receipt": dict(result.receipt),
         "state": None if not resumable or result.state is None else _counters(result.state),
     }
@@ -98,9 +98,9 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
     >>> ns.load(path).render(scale=2).shape
     (32, 32)
     """
-    from napari_siren.core.device import resolve_device
+    from napari_siren.core.accel import choose_device
 
-    path, where = Path(path), resolve_device(device)
+    path, where = Path(path), choose_device(device)
     header, tensors = _read(path)
     try:
         state = header["state"] and State(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -152,9 +153,13 @@ class Targets:
         data = self._squared_loss(slice(None), device)
         return ObservedLoss(data, self.tiling.tile_shape, self.config.subsamples, weights)
 
-    def mean_square(self, losses: Tensor) -> float:
-        """Mean squared error of the normalised values, from the loss of each tile."""
-        return float((losses * self._square_scale.to(losses.device)).sum()) / self.total
+    def mean_square(self, losses: Tensor) -> Callable[[], float]:
+        """Return what gives the mean squared error of the normalised values, from the loss of each tile.
+
+        It waits for a GPU only when it is called.
+        """
+        square = (losses * self._square_scale_on(losses.device)).sum()
+        return lambda: float(square) / self.total
 
     def expected_mse(self, losses: Tensor) -> float:
         """Mean squared error to expect of the reconstruction, rounded where it is integers, in the image's units."""
@@ -185,6 +190,16 @@ class Targets:
     @cached_property
     def _square_scale(self) -> Tensor:
         return self.scale[:, 0].square()
+
+    def _square_scale_on(self, device: torch.device) -> Tensor:
+        """Return the squared scales on a device, where they are copied once."""
+        if device not in self._copies:
+            self._copies[device] = self._square_scale.to(device)
+        return self._copies[device]
+
+    @cached_property
+    def _copies(self) -> dict[torch.device, Tensor]:
+        return {}
 
 
 def variation_for(noise: float) -> float:

@@ -8,7 +8,7 @@ fitted to what it tells of the image: the result is a field like any other.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -119,11 +119,11 @@ class Upscaling:
         if self.step_count == self._fit_from:
             self.tiles = self._final_tiles()
         if DRAFT_STEPS <= self.step_count < self._fit_from:
-            loss = self.teacher.step(self._learned())
+            loss: float | Callable[[], float] = self.teacher.step(self._learned())
             if self._learned() >= 1 or self.teacher.finished:  # the time for it is over, or all is learned
                 self.step_count = self._fit_from - 1
         else:
-            loss = self.tiles.step().loss
+            loss = self.tiles.step().measured_loss
         self.step_count += 1
         progress = self._progress(loss)
         self.history.add(progress)
@@ -197,7 +197,7 @@ class Upscaling:
             floor=self._floor,
         )
 
-    def _progress(self, loss: float) -> Progress:
+    def _progress(self, loss: float | Callable[[], float]) -> Progress:
         done, seconds = self.step_count / self.max_steps, self.seconds
         psnr = self.tiles.expected_psnr()
         left = seconds * (1 - done) / done
