@@ -106,11 +106,11 @@ def local_size(workers: int | None, settings: Settings, jobs: Sequence[Job]) -> 
     from dask.system import CPU_COUNT
     from psutil import virtual_memory
 
-    from napari_siren.core.device import resolve_device
+    from napari_siren.core.accel import choose_device
     from napari_siren.core.estimate import estimate
 
     cores = int(CPU_COUNT)
-    device = resolve_device(settings.device)
+    device = choose_device(settings.device)
     if workers is None and device.type != "cpu":
         workers = max(1, torch.cuda.device_count()) if settings.device in ("auto", "cuda") else 1
     if workers is None:

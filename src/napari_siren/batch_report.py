@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from importlib.metadata import version
 from importlib.resources import files
 from io import StringIO
 from pathlib import Path
@@ -22,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from napari_siren.batch_plan import Settings
 from napari_siren.batch_task import read_record
 from napari_siren.core.config import FitConfig
+from napari_siren.core.versions import version_of
 from napari_siren.files import written_aside
 from napari_siren.manifest import Entry
 
@@ -221,7 +221,7 @@ def _settings(report: BatchReport) -> str:
         "seed": settings.seed,
         "device": settings.device,
         "versions": ", ".join(
-            [f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in _PACKAGES)]
+            [f"Python {platform.python_version()}", *(f"{name} {version_of(name)}" for name in _PACKAGES)]
         ),
         "machine": platform.platform(),
         "hash of the settings": settings.digest,

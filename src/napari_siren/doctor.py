@@ -11,7 +11,7 @@ import psutil
 import torch
 
 import napari_siren
-from napari_siren.core.accel import kernel
+from napari_siren.core.accel import kernel, verdict_on
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import available_devices, describe_device, free_memory, resolve_device
 from napari_siren.core.estimate import estimate
@@ -29,6 +29,8 @@ def examine() -> Iterator[tuple[str, str]]:
     for name in available_devices():
         device = resolve_device(name)
         yield "device", f"{describe_device(device)}, {_gigabytes(free_memory(device))} free"
+        if device.type != "cpu":
+            yield "self-check", "; ".join(verdict_on(device).events()) or "passed: it computes what the CPU does"
     yield "memory", f"{_gigabytes(psutil.virtual_memory().total)} in all"
     built = kernel()
     yield "compiled kernel", f"{'yes' if built.library is not None else 'no'}; {built.message}"

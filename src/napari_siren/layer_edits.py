@@ -93,7 +93,7 @@ def blend_edit(
     >>> mask = np.zeros((20, 30), bool)
     >>> mask[5:9, 12:16] = True
     >>> edit = blend_edit(picture, target, mask)
-    >>> edit.spec.name, edit.supervision.at, edit.supervision.mask.sum()
+    >>> edit.spec.name, edit.supervision.at, int(edit.supervision.mask.sum())
     ('sea, with boat', (4, 11), 16)
     """
     spec = LayerSpec.of(target, plane=plane, lazily=True)

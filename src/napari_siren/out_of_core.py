@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_siren.block_job import BlockJob
+from napari_siren.core.accel import choose_device
 from napari_siren.core.config import LEARNING, FitConfig, detail_for
-from napari_siren.core.device import resolve_device
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.scan import LazyArray, Scan, outline
 from napari_siren.errors import ConfigError
@@ -162,7 +162,7 @@ def fit_blocks(
     """
     chosen = config or FitConfig.preset(preset, detail=detail_for(scale))
     settings = _settings(chosen, overrides if max_memory is None else {**overrides, "max_memory": max_memory})
-    image, where, tell = Source.of(source, axes, spacing, level), resolve_device(device), _Teller(on_progress)
+    image, where, tell = Source.of(source, axes, spacing, level), choose_device(device), _Teller(on_progress)
     place, kept = Path(out), None if field is None else Path(field)
     # What can be wrong should not come to light only after a look at every pixel.
     layout = outline(image.array, image.axes, image.spacing)

@@ -13,11 +13,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from napari_siren.core.accel import choose_engine
+from napari_siren.core.accel import choose_device, choose_engine
 from napari_siren.core.axes import SPATIAL_AXES
 from napari_siren.core.config import FitConfig
 from napari_siren.core.cross_scale import FLIPS
-from napari_siren.core.device import describe_device, resolve_device
+from napari_siren.core.device import describe_device
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.geometry import Tiling
 from napari_siren.core.image import Samples
@@ -170,7 +170,7 @@ def _with_learning(
     growth = [n / m for n, m in zip(lesson.shape, layout.spatial_shape, strict=True)]
     told = [round(n * factor) for n, factor in zip(spatial_shape, growth, strict=True)]
     tiles = estimate(told, channels, tile_config(config, DRAFT_STEPS + config.max_steps), device, trial)
-    where = resolve_device(device)
+    where = choose_device(device)
     key = (describe_device(where), lesson.kind, channels, *lesson.shape, layout.spacing, config.precision)
     if trial and key not in _LEARNING:
         with _TRIAL_LOCK:
@@ -277,7 +277,7 @@ class _Job:
                 f"there is no image of shape {tuple(spatial_shape)} with {channels} channels to fit; "
                 "give 1 to 3 axes, 2 pixels or more, and 1 channel or more."
             )
-        where = resolve_device(device)
+        where = choose_device(device)
         plan = plan_fit(spatial_shape, channels, config)
         threads = config.threads or torch.get_num_threads()
         engine = choose_engine(config.engine, where, plan.shape, plan.tiling.count, threads=threads)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_siren.core.accel import choose_device, verdict_on
 from napari_siren.core.axes import spacing_in_space
 from napari_siren.core.blur import with_known_blur
 from napari_siren.core.config import FitConfig, detail_for
-from napari_siren.core.device import describe_device, resolve_device
+from napari_siren.core.device import describe_device
 from napari_siren.core.frames import burst_values, take_frames
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import Samples
@@ -80,7 +80,7 @@ def fit_iter(
     state = None if earlier is None else earlier.state
     given = config if earlier is None or config is not None else earlier.config
     settings = FitConfig.preset(preset, **overrides) if given is None else given.override(**overrides)
-    where = resolve_device(device)
+    where = choose_device(device)
     seed = seed if state is None else state.seed
     frames = None
     if settings.burst_steps:
@@ -279,16 +279,19 @@ def _run(
     frames: npt.NDArray[np.float32] | None,
 ) -> Run | Upscaling:
     lesson = Lesson.of(samples, config, frames)
-    if lesson is not None:
-        return Upscaling(samples, config, device, seed, state, lesson)
-    if config.deconvolution_steps:
+    if lesson is None and config.deconvolution_steps:
         raise InputError(
             "the blur can be taken out of images of two or three axes in space, of which no pixel is missing or held "
             "out (a region has to be a box). Others: choose another preset, or deconvolution_steps=0."
         )
-    run = Run(samples, config, device, seed, state)
-    if config.learning_steps:
+    if lesson is None:
+        run: Run | Upscaling = Run(samples, config, device, seed, state)
+    else:
+        run = Upscaling(samples, config, device, seed, state, lesson)
+    if lesson is None and config.learning_steps:
         run.history.events.append((0, _NOTHING_LEARNED))
+    if device.type != "cpu":
+        run.history.events += [(0, event) for event in verdict_on(device).events()]
     return run
 
 
@@ -332,7 +335,7 @@ def _result(run: Run | Upscaling, told: Mapping[str, Any]) -> FitResult:
         field,
         run.config,
         metrics,
-        deepcopy(run.history),
+        run.history.copy(),
         {**make_receipt(run.samples, describe_device(run.device), run.seed, run.engine_name), **told, **run.findings()},
         run.samples,
         run.state(),

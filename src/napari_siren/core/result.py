@@ -7,7 +7,6 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from napari_siren.core.image import Samples
 from napari_siren.core.metrics import Metrics
 from napari_siren.core.progress import History
 from napari_siren.core.run import State
+from napari_siren.core.versions import version_of
 from napari_siren.errors import InputError
 
 
@@ -233,6 +233,6 @@ def make_receipt(samples: Samples, device: str, seed: int, engine: str) -> dict[
         "device": device,
         "engine": engine,
         "data_sha256": digest.hexdigest(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in packages}},
         "platform": platform.platform(),
     }

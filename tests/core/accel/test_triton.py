@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,9 @@ if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton")
 
-from napari_siren.core.accel import PlainEngine, TritonEngine, choose_engine, rough_engine, triton_there
+from benchmarks.gpu.compiled import SHARED_BYTES
+from napari_siren.core import accel
+from napari_siren.core.accel import PlainEngine, TritonEngine, Verdict, choose_engine, rough_engine, triton_there
 from napari_siren.core.accel.graphs import Graphs
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image import Samples
@@ -29,6 +32,8 @@ from napari_siren.core.optim import Optimizer
 from napari_siren.core.run import Run
 from napari_siren.errors import ConfigError
 
+# One command runs all that a GPU is needed for: pytest -m gpu.
+pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 PLAIN = PlainEngine(DEVICE)
 
@@ -149,8 +154,8 @@ def test_programs_that_share_a_tile_add_up(programs: int) -> None:
 def test_partial_gradients_keep_to_the_bound() -> None:
     siren = make_siren(SirenShape(2, 1, 2, 8))
     bound = 3 * 4 * siren.theta.numel()
-    assert make_engine(1000)._parts(siren, 6400) == (100, 64)
-    assert make_engine(1000, block_bytes=bound)._parts(siren, 6400) == (3, 34 * 64)
+    assert make_engine(1000)._parts(siren, 6400) == (200, 32)
+    assert make_engine(1000, block_bytes=bound)._parts(siren, 6400) == (3, 67 * 32)
 
 
 def test_large_phases_keep_their_sines() -> None:
@@ -182,8 +187,7 @@ def test_shrinking_ends() -> None:
 def test_rough_is_plain_to_three_digits(shape: SirenShape) -> None:
     siren = make_siren(shape, omega_0=1.5)
     x, loss = make_coordinates(shape, 140), make_squared(siren, 140)
-    rough = rough_engine(make_engine(), shape)
-    assert rough is not None
+    rough = make_engine().rough()
     assert_about(rough.forward(siren, x), PLAIN.forward(siren, x))
     for found, expected in zip(gradient_of(rough, siren, x, loss), gradient_of(PLAIN, siren, x, loss), strict=True):
         assert_about(found, expected)
@@ -363,7 +367,8 @@ GPU = torch.device("cuda", 0)
 def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old Card")
-    monkeypatch.setattr(triton_there, "_trial", lambda _: None)
+    monkeypatch.setattr(triton_there, "verdict_on", lambda _: Verdict())
+    monkeypatch.setattr(accel, "verdict_on", lambda _: Verdict())
 
 
 @pytest.mark.usefixtures("a_gpu")
@@ -398,7 +403,7 @@ def test_where_there_is_no_triton_engine_it_says_why(change: dict[str, Any], mes
         (triton_there.importlib.util, "find_spec", lambda _: None, "pip install triton"),
         (torch.version, "hip", "6.0", "AMD"),
         (torch.cuda, "get_device_capability", lambda _: (7, 5), r"Old Card is older than compute capability 8\.0"),
-        (triton_there, "_trial", lambda _: "its kernels do not run here (no compiler)", "no compiler"),
+        (triton_there, "verdict_on", lambda _: Verdict("it does not run here (no compiler)"), "no compiler"),
     ],
     ids=["not installed", "AMD", "old", "broken"],
 )
@@ -416,16 +421,6 @@ def test_triton_is_not_for_the_cpu() -> None:
         choose_engine("triton", torch.device("cpu"), NARROW, 1)
 
 
-def test_a_trial_tells_whether_kernels_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert triton_there._trial.__wrapped__(DEVICE) is None
-
-    def fail(*_: object) -> None:
-        raise RuntimeError("Failed to find C compiler")
-
-    monkeypatch.setattr(TritonEngine, "gradient", fail)
-    assert "Failed to find C compiler" in str(triton_there._trial.__wrapped__(DEVICE))
-
-
 def test_the_package_does_without_triton() -> None:
     code = "import sys; sys.modules['triton'] = None; import napari_siren as ns; ns.fit; import napari_siren.core.run"
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
@@ -434,11 +429,13 @@ def test_the_package_does_without_triton() -> None:
 def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
     """The compiler refuses things that the interpreter does; it needs no GPU."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment["TRITON_CACHE_DIR"] = str(tmp_path)
-    script = Path(__file__).with_name("compile_kernels.py")
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
+    environment["TRITON_CACHE_DIR"] = str(tmp_path / "cache")
+    command = [sys.executable, "-m", "benchmarks.gpu.compiled", "--capability", "80", "--json", tmp_path / "rows.json"]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    shared = dict(line.split() for line in done.stdout.splitlines())
-    assert len(shared) == 6
-    # What a program may have on the GPUs that have least.
-    assert max(map(int, shared.values())) <= 99 * 1024
+    rows = json.loads((tmp_path / "rows.json").read_text())["sm_80"]
+    assert len(rows) == 12
+    assert max(row["shared_bytes"] for row in rows.values()) <= SHARED_BYTES
+    # What carries most of the steps keeps to the registers.
+    assert rows["gradient, faithful, bfloat16"]["stack_bytes"] == 0

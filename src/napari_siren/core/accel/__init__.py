@@ -8,8 +8,10 @@ from torch import Tensor
 from napari_siren.core.accel.engine import Engine
 from napari_siren.core.accel.native import Kernel, NativeEngine, RoughEngine, kernel
 from napari_siren.core.accel.plain import PlainEngine
+from napari_siren.core.accel.self_check import Verdict, verdict_on
 from napari_siren.core.accel.triton_engine import TritonEngine
 from napari_siren.core.accel.triton_there import why_not
+from napari_siren.core.device import resolve_device
 from napari_siren.core.model import Siren, SirenShape
 from napari_siren.errors import ConfigError
 
@@ -20,15 +22,36 @@ __all__ = [
     "PlainEngine",
     "RoughEngine",
     "TritonEngine",
+    "Verdict",
+    "choose_device",
     "choose_engine",
     "forward",
     "has_bfloat16",
     "kernel",
     "rough_engine",
+    "verdict_on",
 ]
 
 # Wider networks are large products, at which PyTorch's libraries are the better.
 _NATIVE_WIDTH = 96
+
+
+def choose_device(device: str | torch.device) -> torch.device:
+    """Return the device of a name, as `resolve_device`; "auto" leaves out a GPU of Apple's that the CPU outruns.
+
+    Which is the faster is measured at the first use, and kept.
+
+    Raises
+    ------
+    DeviceError
+        The name means nothing, or the device is not there.
+    """
+    chosen = resolve_device(device)
+    if str(device) == "auto" and chosen.type == "mps":
+        verdict = verdict_on(chosen)
+        if verdict.values or verdict.slower:
+            return torch.device("cpu")
+    return chosen
 
 
 def choose_engine(
@@ -77,7 +100,7 @@ def choose_engine(
     if engine == "triton" or (engine == "auto" and device.type == "cuda"):
         reason = why_not(device, dtype, shape)
         if reason is None:
-            return TritonEngine(device, block_bytes)
+            return TritonEngine(device, block_bytes, graphs=not verdict_on(device).graphs)
         if engine == "triton":
             raise ConfigError(f'engine="triton" is not to be had: {reason}. Use engine="auto".')
     return PlainEngine(device, block_bytes)
@@ -86,7 +109,7 @@ def choose_engine(
 def rough_engine(engine: Engine, shape: SirenShape) -> Engine | None:
     """Give the kin of an engine whose gradients have two or three digits, or None where none would be faster."""
     if isinstance(engine, TritonEngine):
-        return engine.rough()
+        return None if verdict_on(engine.device).bfloat16 else engine.rough()
     if isinstance(engine, PlainEngine):
         pays = shape.hidden_features > _NATIVE_WIDTH and has_bfloat16(engine.device)
         return engine.rough() if pays else None
@@ -96,7 +119,7 @@ def rough_engine(engine: Engine, shape: SirenShape) -> Engine | None:
 def has_bfloat16(device: torch.device) -> bool:
     """Whether matrix products of bfloat16 are faster there than those of float32."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return torch.cuda.is_bf16_supported(including_emulation=False) and not verdict_on(device).bfloat16
     # What oneDNN uses: the tiles of Intel's AMX, or the dot products of AVX-512 (Intel's, AMD's from Zen 4 on).
     return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 

@@ -17,8 +17,9 @@ _MOST = 16
 
 @dataclass
 class _Entry:
-    """What is known of a piece of work: whether it is worth recording, and its record."""
+    """What is known of a piece of work: the work, whether it is worth recording, and its record."""
 
+    work: Work
     records: bool = True
     replay: Callable[[], object] | None = None
     result: Tensor | None = None
@@ -58,7 +59,7 @@ class Graphs:
             result = work()
             if len(self._entries) == _MOST:
                 del self._entries[next(iter(self._entries))]
-            self._entries[key] = _Entry()
+            self._entries[key] = _Entry(work)
             return result
         if entry.records and entry.replay is None:
             try:

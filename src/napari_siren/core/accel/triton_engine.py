@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +18,9 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.accel.graphs import Graphs, record_cuda
-from napari_siren.core.accel.plain import ORTHOGONALISATION
 from napari_siren.core.loss import Loss, SquaredLoss
 from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.orthogonalise import ORTHOGONALISATION
 
 if TYPE_CHECKING:
     from napari_siren.core.optim import Optimizer
@@ -27,7 +28,27 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 1 << 30
 _ADAM_BLOCK = 1024
 # From Triton 3.10 on a product and a sum would otherwise be rounded twice.
-_OPTIONS = {"num_warps": 4, "num_stages": 1, "enable_fp_fusion": True}
+_OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How the kernels are laid out on a GPU; the numbers they give do not depend on it, but for rounding.
+
+    Parameters
+    ----------
+    block
+        Samples at once of a program of the networks' kernels: so many that the activations of all layers fit the
+        registers. Networks wider than 32 take half.
+    warps
+        Of such a program.
+    matrix_warps
+        Of a program that orthogonalises a matrix of up to 32 x 32.
+    """
+
+    block: int = 32
+    warps: int = 4
+    matrix_warps: int = 2
 
 
 class TritonEngine:
@@ -41,23 +62,37 @@ class TritonEngine:
         Bound for the values of the tiles that a loss sees at once, and for partial gradients; None is 1 GiB.
     rough
         Take gradients with bfloat16 products, float32 sums, and sines to 1e-4: to three digits. Losses stay exact.
+    graphs
+        Record what comes back on the same memory as CUDA graphs.
+    tuning
+        The layout of the kernels.
     """
 
     programs = 1024
     """With fewer tiles than so many, which keep the largest GPUs busy, several programs share a tile."""
 
-    def __init__(self, device: torch.device, block_bytes: int | None = None, *, rough: bool = False) -> None:
+    def __init__(
+        self,
+        device: torch.device,
+        block_bytes: int | None = None,
+        *,
+        rough: bool = False,
+        graphs: bool = True,
+        tuning: Tuning | None = None,
+    ) -> None:
         self.name = "triton, bfloat16" if rough else "triton"
         self.device = device
         self.block_bytes = block_bytes or _BLOCK_BYTES
         self.check: Callable[[], None] = lambda: None
+        self.tuning = tuning or Tuning()
         self._rough = rough
-        self._graphs = Graphs(record_cuda if device.type == "cuda" else None)
+        self._records = graphs and device.type == "cuda"
+        self._graphs = Graphs(record_cuda if self._records else None)
         self._rate: Tensor | None = None
 
     def rough(self) -> TritonEngine:
         """Give the engine for gradients to three digits, which do as well in the first steps of a fit."""
-        rough = TritonEngine(self.device, self.block_bytes, rough=True)
+        rough = TritonEngine(self.device, self.block_bytes, rough=True, graphs=self._records, tuning=self.tuning)
         rough.check = self.check
         return rough
 
@@ -97,7 +132,7 @@ class TritonEngine:
         size = matrices.shape[-1]
         count = matrices.numel() // size**2
         arguments = (*_checked(matrices), self._coefficients)
-        self._launch(_updates().orthogonalise_kernel, (count,), *arguments, **_matrix_sizes(size))
+        self._launch(_updates().orthogonalise_kernel, (count,), *arguments, **_matrix_sizes(size, self.tuning))
         return matrices
 
     def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
@@ -107,7 +142,8 @@ class TritonEngine:
             self._rate = torch.empty_like(rate)
         kept = self._rate.copy_(rate)
         tensors = (optimizer.theta, gradient, average, kept, *optimizer.state().values())
-        key = ("update", optimizer.shape, optimizer.config, _addresses(*tensors))
+        # An entry keeps its work, and that the optimiser, whose number is therefore no other's.
+        key = ("update", id(optimizer), _addresses(*tensors))
         self._replayed(key, lambda: self._update(optimizer, gradient, kept, average))
 
     def shrink(self) -> bool:
@@ -143,7 +179,7 @@ class TritonEngine:
 
     def _parts(self, siren: Siren, samples: int) -> tuple[int, int]:
         """How many programs a tile has, and how many samples each of them."""
-        block = _block(siren.shape)
+        block = _block(siren.shape, self.tuning)
         blocks = -(-samples // block)
         affordable = self.block_bytes // (4 * siren.theta.numel())
         parts = max(1, min(blocks, self.programs // siren.tiles, affordable))
@@ -156,7 +192,9 @@ class TritonEngine:
         values = torch.empty(siren.tiles, siren.shape.outputs, samples, device=x.device)
         parts, share = self._parts(siren, samples)
         arguments = (*_checked(siren.theta, x, values), samples, _stride(x), share, siren.omega_0)
-        self._launch(_networks().forward_kernel, (siren.tiles, parts), *arguments, **_sizes(siren.shape, rough))
+        self._launch(
+            _networks().forward_kernel, (siren.tiles, parts), *arguments, **_sizes(siren.shape, self.tuning, rough)
+        )
         return values
 
     def _squared(self, siren: Siren, x: Tensor, loss: SquaredLoss, out: Tensor | None) -> Tensor:
@@ -190,7 +228,7 @@ class TritonEngine:
             share,
             siren.tiles,
             siren.omega_0,
-            **_sizes(siren.shape, self._rough and out is not None),
+            **_sizes(siren.shape, self.tuning, self._rough and out is not None),
             SQUARED=weight is not None,
             BACKWARD=out is not None,
         )
@@ -217,6 +255,7 @@ class TritonEngine:
             COLUMNS=columns,
             PARAMETERS=shape.parameters,
             BLOCK=_ADAM_BLOCK,
+            num_warps=4,
         )
         if optimizer.momentum is not None:
             self._launch(
@@ -229,7 +268,7 @@ class TritonEngine:
                 START=shape.hidden_start,
                 PARAMETERS=shape.parameters,
                 MATRICES=shape.hidden_layers - 1,
-                **_matrix_sizes(shape.hidden_features),
+                **_matrix_sizes(shape.hidden_features, self.tuning),
             )
         return average
 
@@ -251,13 +290,12 @@ def _padded(size: int) -> int:
     return int(max(16, 1 << (size - 1).bit_length()))
 
 
-def _block(shape: SirenShape) -> int:
-    """Give the samples at once: so many that the activations of all layers about fit the registers."""
-    return 64 if _padded(shape.hidden_features) < 64 else 32
+def _block(shape: SirenShape, tuning: Tuning) -> int:
+    return tuning.block if _padded(shape.hidden_features) < 64 else max(16, tuning.block // 2)
 
 
-def _sizes(shape: SirenShape, rough: bool) -> dict[str, int | bool]:
-    """Give what the networks' kernels are compiled for."""
+def _sizes(shape: SirenShape, tuning: Tuning, rough: bool) -> dict[str, int | bool]:
+    """Return what the networks' kernels are compiled for."""
     return {
         "INPUTS": shape.inputs,
         "OUTPUTS": shape.outputs,
@@ -265,16 +303,18 @@ def _sizes(shape: SirenShape, rough: bool) -> dict[str, int | bool]:
         "WIDTH": shape.hidden_features,
         "PADDED": _padded(shape.hidden_features),
         "PARAMETERS": shape.parameters,
-        "BLOCK": _block(shape),
+        "BLOCK": _block(shape, tuning),
         "ROUGH": rough,
+        "num_warps": tuning.warps,
     }
 
 
-def _matrix_sizes(size: int) -> dict[str, int]:
-    """Give what the kernels that orthogonalise are compiled for."""
+def _matrix_sizes(size: int, tuning: Tuning) -> dict[str, int]:
+    """Return what the kernels that orthogonalise are compiled for."""
     padded = _padded(size)
     # On Hopper the compiler takes minutes for the largest with fewer warps.
-    return {"SIZE": size, "PADDED": padded, "STEPS": len(ORTHOGONALISATION), "num_warps": 8 if padded == 64 else 4}
+    warps = 8 if padded == 64 else tuning.matrix_warps
+    return {"SIZE": size, "PADDED": padded, "STEPS": len(ORTHOGONALISATION), "num_warps": warps}
 
 
 def _stride(x: Tensor) -> int:

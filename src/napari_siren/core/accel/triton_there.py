@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-from functools import cache
 
 import torch
 
-from napari_siren.core.accel.triton_engine import TritonEngine
-from napari_siren.core.loss import SquaredLoss
-from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.accel.self_check import verdict_on
+from napari_siren.core.model import SirenShape
 
 _MOST_LAYERS, _MOST_WIDTH, _MOST_INPUTS, _MOST_OUTPUTS = 8, 64, 4, 16
 # Products of float32 on tensor cores, and bfloat16, came with Ampere.
@@ -38,17 +36,4 @@ def why_not(device: torch.device, dtype: torch.dtype, shape: SirenShape) -> str 
         return (
             f"{torch.cuda.get_device_name(device)} is older than compute capability {_CAPABILITY[0]}.{_CAPABILITY[1]}"
         )
-    return _trial(device)
-
-
-@cache
-def _trial(device: torch.device) -> str | None:
-    """Say why kernels do not run there: Triton needs a C compiler, and neither it nor the driver may be too old."""
-    shape = SirenShape(1, 1, 2, 2)
-    siren = Siren(shape, torch.zeros(1, shape.parameters, device=device), 1.0)
-    nothing = torch.zeros(1, 1, 1, device=device)
-    try:
-        TritonEngine(device).gradient(siren, nothing, SquaredLoss(nothing, nothing[0]), torch.empty_like(siren.theta))
-    except Exception as error:  # of Triton, of compilers and of drivers: of any kind
-        return f"its kernels do not run here ({error})"
-    return None
+    return verdict_on(device).kernels or None

@@ -1,0 +1,13 @@
+"""Versions of packages."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+
+def version_of(package: str) -> str:
+    """Return the version of a package, or "unknown" if it is not installed, as when it is run from its sources."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "unknown"
