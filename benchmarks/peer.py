@@ -18,6 +18,7 @@ from benchmarks.curve import Curve
 from benchmarks.peer_networks import (
     HashGrid,
     MixedPrecision,
+    TorchHashGrid,
     Unavailable,
     finer,
     plain_siren,
@@ -87,7 +88,8 @@ RECIPES = (
     # vishwa91/wire, wire_image_denoise.py: batches of 256^2 pixels, 2000 passes, "WIRE works best at 5e-3 to 2e-2".
     Recipe("WIRE", wire, rate=5e-3, decay_epochs=2000, batch=2**16, scale_rate=True),
     # NVlabs/tiny-cuda-nn, samples/mlp_learning_an_image_pytorch.py; of its loss, which is relative, the plain form.
-    Recipe("hash grid", HashGrid, rate=1e-2, betas=(0.9, 0.99), eps=1e-15, batch=2**16, cuda_only=True),
+    HASH_GRID := Recipe("hash grid", HashGrid, rate=1e-2, betas=(0.9, 0.99), eps=1e-15, batch=2**16, cuda_only=True),
+    replace(HASH_GRID, name="hash grid, plain PyTorch", network=TorchHashGrid, cuda_only=False),
 )
 
 

@@ -156,6 +156,45 @@ class HashGrid(nn.Module):
         return self.network((x + 1) / 2).float()
 
 
+class TorchHashGrid(nn.Module):
+    """The same grid and network as `HashGrid`, in plain PyTorch: for machines without tiny-cuda-nn, and slower."""
+
+    LEVELS, FEATURES, ENTRIES, BASE, GROWTH, WIDTH = 16, 2, 2**15, 16, 1.5, 64
+    # Of the paper's spatial hash: x xor (y times a prime).
+    PRIME = 2654435761
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        sides = [math.floor(self.BASE * self.GROWTH**level) for level in range(self.LEVELS)]
+        self.register_buffer("sides", torch.tensor(sides)[:, None, None])
+        self.table = nn.Parameter(torch.empty(self.LEVELS * self.ENTRIES, self.FEATURES).uniform_(-1e-4, 1e-4))
+        self.network = nn.Sequential(
+            *(nn.Linear(self.LEVELS * self.FEATURES, self.WIDTH), nn.ReLU()),
+            *(nn.Linear(self.WIDTH, self.WIDTH), nn.ReLU()),
+            nn.Linear(self.WIDTH, channels),
+        )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        place = (x[None] + 1) / 2 * self.sides  # (levels, points, 2)
+        corner = place.floor()
+        share = place - corner
+        corner = corner.long()
+        features = 0.0
+        for dy, dx in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            rows, columns = corner[..., 0] + dy, corner[..., 1] + dx
+            weight = (share[..., 0] if dy else 1 - share[..., 0]) * (share[..., 1] if dx else 1 - share[..., 1])
+            features = features + weight[..., None] * self.table[self._entries(rows, columns)]
+        return self.network(features.permute(1, 0, 2).flatten(1))
+
+    def _entries(self, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
+        """Return where the features of grid points are: one by one where all of a level fit, else by the hash."""
+        side = self.sides[..., 0] + 1
+        dense = rows * side + columns
+        hashed = rows ^ (columns * self.PRIME)
+        entry = torch.where(side * side <= self.ENTRIES, dense, hashed % self.ENTRIES)
+        return entry + torch.arange(self.LEVELS, device=entry.device)[:, None] * self.ENTRIES
+
+
 def _siren_output(width: int, channels: int) -> nn.Module:
     last = nn.Linear(width, channels)
     bound = math.sqrt(6 / width) / 30

@@ -35,7 +35,7 @@ from benchmarks.ceilings import (
     time_of,
 )
 from benchmarks.costs import StepCosts, count_step
-from napari_siren.core.accel import Engine, RoughEngine
+from napari_siren.core.accel import Engine, rough_engine
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import resolve_device
 from napari_siren.core.image import Samples
@@ -86,7 +86,7 @@ class Subject:
 
 def engines(run: Run) -> dict[str, Engine]:
     """The engines that a fit takes its gradients by, by the precision of their products."""
-    rough = RoughEngine.of(run.engine, run.siren.shape)
+    rough = rough_engine(run.engine, run.siren.shape)
     return {"float32": run.engine} if rough is None else {"float32": run.engine, "bfloat16": rough}
 
 
