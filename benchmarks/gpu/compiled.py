@@ -100,13 +100,14 @@ def main(options: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capability", type=int, nargs="+", default=[80, 90])
     parser.add_argument("--block", type=int, default=Tuning.block)
+    parser.add_argument("--rough-block", type=int, default=Tuning.rough_block)
     parser.add_argument("--warps", type=int, default=Tuning.warps)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(options)
     rows = {
         f"sm_{capability}": {
             name: report(kernel, constants, capability)
-            for name, kernel, constants in kernels(Tuning(arguments.block, arguments.warps))
+            for name, kernel, constants in kernels(Tuning(arguments.block, arguments.rough_block, arguments.warps))
         }
         for capability in arguments.capability
     }

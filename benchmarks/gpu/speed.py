@@ -25,7 +25,7 @@ TARGET, TARGET_STEPS, PEER_STEPS = 44.0, 200, 3
 WARM_UP_SECONDS = 0.3
 FAST = Effort(repeats=5, seconds=0.02, steps=60, side=8192, far=1 << 30, near=1 << 20)
 LAYOUTS = ((32, 4), (64, 4), (16, 2), (32, 2), (16, 1), (64, 8))
-PROGRAMS = (1, 1024, 4096)
+PROGRAMS = (1, 264, 1024)
 
 
 def fits(options: Options, save: Save) -> Found:
@@ -109,7 +109,7 @@ def sweep(options: Options, save: Save) -> Found:
         for rough in (True, False):
             if time.perf_counter() - begin > 0.8 * options.seconds:
                 break
-            engine = TritonEngine(device, rough=rough, tuning=Tuning(block, warps))
+            engine = TritonEngine(device, rough=rough, tuning=Tuning(block, block, warps))
             compiled = time.perf_counter()
             engine.gradient(run.siren, batch.x, batch.loss, out)
             synchronise(device)

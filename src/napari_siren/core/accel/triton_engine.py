@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 
 _BLOCK_BYTES = 1 << 30
 _ADAM_BLOCK = 1024
+_HOPPER = (9, 0)
+# Programs that a multiprocessor holds at once, by their registers; and multiprocessors where they cannot be counted.
+_RESIDENT, _MULTIPROCESSORS = 2, 132
+_MOST_LAYERS_AT_ONCE = 3
 # From Triton 3.10 on a product and a sum would otherwise be rounded twice.
 _OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}
 
@@ -37,9 +41,9 @@ class Tuning:
 
     Parameters
     ----------
-    block
-        Samples at once of a program of the networks' kernels: so many that the activations of all layers fit the
-        registers. Networks wider than 32 take half.
+    block, rough_block
+        Samples at once of a program of the networks' kernels, in float32 and with products of bfloat16: so many that
+        the activations of all layers fit the registers. Networks wider than 32 take half.
     warps
         Of such a program.
     matrix_warps
@@ -47,8 +51,16 @@ class Tuning:
     """
 
     block: int = 32
+    rough_block: int = 32
     warps: int = 4
     matrix_warps: int = 2
+
+    @classmethod
+    def of(cls, device: torch.device) -> Tuning:
+        """Return the layout that was the fastest on such a device, of those tried (docs/benchmarks/gpu.md)."""
+        hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _HOPPER
+        # Its matrix instructions take 64 rows.
+        return cls(rough_block=64 if hopper else cls.rough_block)
 
 
 class TritonEngine:
@@ -68,9 +80,6 @@ class TritonEngine:
         The layout of the kernels.
     """
 
-    programs = 1024
-    """With fewer tiles than so many, which keep the largest GPUs busy, several programs share a tile."""
-
     def __init__(
         self,
         device: torch.device,
@@ -84,7 +93,9 @@ class TritonEngine:
         self.device = device
         self.block_bytes = block_bytes or _BLOCK_BYTES
         self.check: Callable[[], None] = lambda: None
-        self.tuning = tuning or Tuning()
+        self.tuning = tuning or Tuning.of(device)
+        # With fewer tiles than so many programs, which keep the GPU busy, several programs share a tile.
+        self.programs = _RESIDENT * _multiprocessors(device)
         self._rough = rough
         self._records = graphs and device.type == "cuda"
         self._graphs = Graphs(record_cuda if self._records else None)
@@ -177,9 +188,9 @@ class TritonEngine:
             tiles = slice(first, min(first + block, siren.tiles))
             yield tiles, siren.pick(tiles), x[tiles] if len(x) > 1 else x
 
-    def _parts(self, siren: Siren, samples: int) -> tuple[int, int]:
+    def _parts(self, siren: Siren, samples: int, rough: bool) -> tuple[int, int]:
         """How many programs a tile has, and how many samples each of them."""
-        block = _block(siren.shape, self.tuning)
+        block = _block(siren.shape, self.tuning, rough)
         blocks = -(-samples // block)
         affordable = self.block_bytes // (4 * siren.theta.numel())
         parts = max(1, min(blocks, self.programs // siren.tiles, affordable))
@@ -190,7 +201,7 @@ class TritonEngine:
         self.check()
         samples = x.shape[2]
         values = torch.empty(siren.tiles, siren.shape.outputs, samples, device=x.device)
-        parts, share = self._parts(siren, samples)
+        parts, share = self._parts(siren, samples, rough)
         arguments = (*_checked(siren.theta, x, values), samples, _stride(x), share, siren.omega_0)
         self._launch(
             _networks().forward_kernel, (siren.tiles, parts), *arguments, **_sizes(siren.shape, self.tuning, rough)
@@ -199,7 +210,7 @@ class TritonEngine:
 
     def _squared(self, siren: Siren, x: Tensor, loss: SquaredLoss, out: Tensor | None) -> Tensor:
         """Give the losses, and write the gradient where it is wanted."""
-        parts, _ = self._parts(siren, x.shape[2])
+        parts, _ = self._parts(siren, x.shape[2], self._rough and out is not None)
         losses = torch.empty(parts, siren.tiles, device=x.device)
         self._gradient(siren, x, loss.target, loss.weight, loss.factor, out, losses)
         return losses.sum(dim=0)
@@ -215,7 +226,8 @@ class TritonEngine:
         losses: Tensor | None,
     ) -> None:
         """See `gradient_kernel`; the programs that share a tile write apart, and are added in order."""
-        parts, share = self._parts(siren, x.shape[2])
+        rough = self._rough and out is not None
+        parts, share = self._parts(siren, x.shape[2], rough)
         partial = out
         if out is not None and parts > 1:
             partial = torch.empty(parts, *siren.theta.shape, device=x.device)
@@ -228,7 +240,7 @@ class TritonEngine:
             share,
             siren.tiles,
             siren.omega_0,
-            **_sizes(siren.shape, self.tuning, self._rough and out is not None),
+            **_sizes(siren.shape, self.tuning, rough),
             SQUARED=weight is not None,
             BACKWARD=out is not None,
         )
@@ -290,8 +302,16 @@ def _padded(size: int) -> int:
     return int(max(16, 1 << (size - 1).bit_length()))
 
 
-def _block(shape: SirenShape, tuning: Tuning) -> int:
-    return tuning.block if _padded(shape.hidden_features) < 64 else max(16, tuning.block // 2)
+def _multiprocessors(device: torch.device) -> int:
+    if device.type != "cuda":
+        return _MULTIPROCESSORS
+    return int(torch.cuda.get_device_properties(device).multi_processor_count)
+
+
+def _block(shape: SirenShape, tuning: Tuning, rough: bool) -> int:
+    # More layers have more activations than the registers hold with the larger block.
+    block = tuning.rough_block if rough and shape.hidden_layers <= _MOST_LAYERS_AT_ONCE else tuning.block
+    return block if _padded(shape.hidden_features) < 64 else max(16, block // 2)
 
 
 def _sizes(shape: SirenShape, tuning: Tuning, rough: bool) -> dict[str, int | bool]:
@@ -303,7 +323,7 @@ def _sizes(shape: SirenShape, tuning: Tuning, rough: bool) -> dict[str, int | bo
         "WIDTH": shape.hidden_features,
         "PADDED": _padded(shape.hidden_features),
         "PARAMETERS": shape.parameters,
-        "BLOCK": _block(shape, tuning),
+        "BLOCK": _block(shape, tuning, rough),
         "ROUGH": rough,
         "num_warps": tuning.warps,
     }
