@@ -17,10 +17,9 @@ if TYPE_CHECKING:
     from napari_siren.core.fit import fit, fit_iter, upscale
     from napari_siren.core.gradient_domain import blend, flatten_illumination
     from napari_siren.core.progress import Progress
-    from napari_siren.core.result import FitResult
+    from napari_siren.core.result import FitResult, load
     from napari_siren.core.series import SeriesResult, fit_burst, fit_series
     from napari_siren.core.steps import FitSteps
-    from napari_siren.core.storage import load
     from napari_siren.core.stored_field import StoredField
     from napari_siren.core.supervision import Supervision
     from napari_siren.layer_fit import LayerFit, fit_layer
@@ -80,7 +79,7 @@ _HOMES = {
     "fit_layer": "napari_siren.layer_fit",
     "fit_series": "napari_siren.core.series",
     "flatten_illumination": "napari_siren.core.gradient_domain",
-    "load": "napari_siren.core.storage",
+    "load": "napari_siren.core.result",
     "upscale": "napari_siren.core.fit",
 }
 

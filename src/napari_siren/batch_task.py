@@ -22,8 +22,7 @@ from napari_siren.core.fit import fit_iter
 from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.memory import check_size
 from napari_siren.core.progress import Progress
-from napari_siren.core.result import FitResult
-from napari_siren.core.storage import load
+from napari_siren.core.result import FitResult, load
 from napari_siren.core.upscaling import learned_part
 from napari_siren.core.warm_start import beginning
 from napari_siren.errors import SirenError

@@ -100,7 +100,7 @@ def fit(
     """
     from napari_siren import arguments, console, report
     from napari_siren.core.fit import fit_iter
-    from napari_siren.core.storage import load
+    from napari_siren.core.result import load
 
     picture = arguments.open_picture(image, sample, axes, spacing)
     factor = arguments.check_scale(picture, scale)
@@ -302,7 +302,7 @@ def render(
 ) -> None:
     """Render a fitted model at any resolution, or its exact derivatives; without a size, at its own."""
     from napari_siren import arguments, console, report, sources
-    from napari_siren.core.storage import load
+    from napari_siren.core.result import load
 
     result = load(model, device)
     where: dict[str, Any] = {
@@ -325,7 +325,7 @@ def render(
 def info(model: _Model) -> None:
     """Print what is known of a fitted model: its image, network, metrics, and how it was made."""
     from napari_siren import console
-    from napari_siren.core.storage import load
+    from napari_siren.core.result import load
 
     console.show_model(load(model), model)
 

@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 import napari_siren as ns
 from napari_siren.core.burst import Burst, registered, working_set
 from napari_siren.core.metrics import psnr_of
-from napari_siren.core.storage import load
+from napari_siren.core.result import load
 from napari_siren.errors import DeviceError, InputError
 
 DRIFTS = np.array([(0, 0), (0.5, 0), (0.25, 0.75), (-0.75, 0.5), (1.25, -0.5), (-0.5, -1)])

@@ -17,8 +17,7 @@ from safetensors.torch import save_file
 
 from napari_siren.core import storage
 from napari_siren.core.fit import fit
-from napari_siren.core.result import FitResult
-from napari_siren.core.storage import load
+from napari_siren.core.result import FitResult, load
 from napari_siren.errors import DeviceError, InputError, StorageError
 
 QUICK = {"tile": 8, "hidden_features": 10, "hidden_layers": 2, "max_steps": 20}

@@ -22,10 +22,9 @@ from napari_siren.core.image import Samples
 from napari_siren.core.lesson import Lesson
 from napari_siren.core.metrics import measure
 from napari_siren.core.progress import Progress
-from napari_siren.core.result import FitResult, make_receipt
+from napari_siren.core.result import FitResult, load, make_receipt
 from napari_siren.core.run import Run, State
 from napari_siren.core.steps import STOP, FitSteps
-from napari_siren.core.storage import load
 from napari_siren.core.supervision import Preparation, preparation
 from napari_siren.core.upscaling import Upscaling
 from napari_siren.errors import ConfigError, InputError

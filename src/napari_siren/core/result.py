@@ -5,23 +5,34 @@ from __future__ import annotations
 import hashlib
 import platform
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
+from napari_siren.core import storage as model_file
+from napari_siren.core.accel import choose_device
+from napari_siren.core.blend import Blend
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field import Derivative, Field
-from napari_siren.core.geometry import RenderGrid
-from napari_siren.core.image import Samples
+from napari_siren.core.geometry import AxisTiling, RenderGrid, Tiling
+from napari_siren.core.image import ImageFormat, Samples
 from napari_siren.core.metrics import Metrics
+from napari_siren.core.model import Siren, SirenShape
 from napari_siren.core.progress import History
 from napari_siren.core.run import State
+from napari_siren.core.storage import numbers
+from napari_siren.core.uncertainty import expected_error
+from napari_siren.core.upscaling import told_as
 from napari_siren.core.versions import version_of
-from napari_siren.errors import InputError
+from napari_siren.errors import InputError, SirenError, StorageError
+
+_STATE = "state."
 
 
 @dataclass(frozen=True)
@@ -184,9 +195,13 @@ class FitResult:
         >>> uncertainty.shape, bool(uncertainty[60:, 60:].mean() > uncertainty[:20, :20].mean())
         ((80, 80), True)
         """
-        from napari_siren.core.uncertainty import expected_error
-
-        return expected_error(self, scale)
+        if self.samples is None:
+            raise InputError(
+                "a loaded result has no image, and without it nothing tells how large errors are. Ask for the "
+                "uncertainty right after the fit."
+            )
+        seed = int(self.receipt["seed"])
+        return expected_error(self.field, self.samples, self.config, self.state, seed, scale)
 
     def save(self, path: str | Path, resumable: bool = False) -> Path:
         """Write the model to a safetensors file; written aside and moved into place.
@@ -209,9 +224,118 @@ class FitResult:
         StorageError
             The file cannot be written.
         """
-        from napari_siren.core.storage import save
+        field, state = self.field, self.state
+        tensors: dict[str, Tensor] = {
+            "theta": field.siren.theta,
+            "offset": field.blend.offset,
+            "scale": field.blend.scale,
+        }
+        if resumable:
+            if state is None:
+                raise StorageError("this result holds no state to go on from: it was loaded from a file without one.")
+            tensors |= {_STATE + name: tensor for name, tensor in state.tensors.items()}
+        return model_file.write(Path(path), _header(self, state if resumable else None), tensors)
 
-        return save(self, Path(path), resumable)
+
+def load(path: str | Path, device: str = "cpu") -> FitResult:
+    """Read a model file. The image is not in it; rendering, evaluating and going on with the fit work.
+
+    Parameters
+    ----------
+    path
+        As written by `FitResult.save`.
+    device
+        Where the field is to be evaluated.
+
+    Returns
+    -------
+    FitResult
+        With `samples` None.
+
+    Raises
+    ------
+    StorageError
+        The file is not there, truncated, of another program, or of a later version.
+    DeviceError
+        The device is not there.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns, tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "model.safetensors"
+    >>> _ = ns.fit(np.eye(16, dtype=np.float32), max_steps=20).save(path)
+    >>> ns.load(path).render(scale=2).shape
+    (32, 32)
+    """
+    path, where = Path(path), choose_device(device)
+    header, tensors = model_file.read(path)
+    try:
+        return _assembled(path, header, tensors, where)
+    except StorageError:
+        raise
+    except (SirenError, KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StorageError(f"{path} is damaged: its description cannot be understood ({error}).") from error
+
+
+def _header(result: FitResult, state: State | None) -> dict[str, Any]:
+    """Return all of a result but its tensors, as plain values."""
+    field = result.field
+    counters = {f.name: getattr(state, f.name) for f in fields(State) if f.name != "tensors"} if state else None
+    return {
+        "config": result.config.model_dump(),
+        "format": asdict(field.format),
+        "tiling": [asdict(axis) for axis in field.tiling.axes],
+        "network": asdict(field.siren.shape),
+        "omega_0": field.siren.omega_0,
+        "coordinate_scale": field.blend.coordinate_scale,
+        "samples_per_pixel": field.samples_per_pixel,
+        "learned": field.observation is not None,
+        "floor": field.floor,
+        "metrics": result.metrics.as_dict(),
+        "history": result.history.as_dict(),
+        "receipt": dict(result.receipt),
+        "state": counters,
+    }
+
+
+def _assembled(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> FitResult:
+    """Return the result that a header and tensors describe."""
+    state = header["state"] and State(
+        **numbers(header["state"]),
+        tensors={k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)},
+    )
+    shape = SirenShape(**header["network"])
+    axes = tuple(AxisTiling(axis["size"], tuple(axis["borders"]), axis["overlap"]) for axis in header["tiling"])
+    described: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["format"].items()}
+    layout = ImageFormat(**described)
+    history = numbers(header["history"])
+    field = Field(
+        Blend(
+            Siren(shape, tensors["theta"], header["omega_0"]),
+            Tiling(axes),
+            tensors["offset"],
+            tensors["scale"],
+            tuple(header["coordinate_scale"]),
+        ),
+        layout,
+        header["samples_per_pixel"],
+        floor=None if header.get("floor") is None else tuple(header["floor"]),
+    )
+    config = FitConfig(**header["config"])
+    if header.get("learned", field.refinement != (1.0,) * field.dimensions):
+        field = replace(field, observation=told_as(config, layout, field.tiling.shape))
+    tiles = field.tiling.count
+    wanted = {"theta": (tiles, shape.parameters), "offset": (tiles, shape.outputs), "scale": (tiles, 1)}
+    if any(tensors[name].shape != sizes for name, sizes in wanted.items()):
+        raise StorageError(f"{path} is damaged: its parameters do not fit its own description.")
+    return FitResult(
+        field.to(device),
+        config,
+        Metrics(**numbers(header["metrics"])),
+        History(**{**history, "events": [(step, text) for step, text in history["events"]]}),
+        header["receipt"],
+        state=state or None,
+    )
 
 
 def make_receipt(samples: Samples, device: str, seed: int, engine: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -23,12 +23,9 @@ from napari_siren.core.geometry import RenderGrid
 from napari_siren.core.image import Samples
 from napari_siren.core.noise import image_noise
 from napari_siren.core.observation import Observation, pixel_model
-from napari_siren.core.run import Run
+from napari_siren.core.run import Run, State
 from napari_siren.core.upscaling import as_samples, teacher_of
 from napari_siren.errors import InputError
-
-if TYPE_CHECKING:
-    from napari_siren.core.result import FitResult
 
 # A copy with fewer pixels along an axis tells nothing.
 _LEAST_SIDE = 16
@@ -56,27 +53,41 @@ class Trial:
     render: Array
 
 
-def expected_error(result: FitResult, scale: float | Sequence[float]) -> npt.NDArray[np.float32]:
-    """Estimate the absolute error of a render; see `FitResult.uncertainty`."""
-    samples = result.samples
-    if samples is None:
-        raise InputError(
-            "a loaded result has no image, and without it nothing tells how large errors are. Ask for the uncertainty "
-            "right after the fit."
-        )
-    if result.config.deconvolution_steps or result.config.burst_steps:
+def expected_error(
+    field: Field, samples: Samples, config: FitConfig, state: State | None, seed: int, scale: float | Sequence[float]
+) -> npt.NDArray[np.float32]:
+    """Estimate the absolute error of a render.
+
+    Parameters
+    ----------
+    field, samples, config, state, seed
+        Of the fit; `state` has the network that learned from the image, if there is one.
+    scale
+        Of the render.
+
+    Returns
+    -------
+    ndarray
+        See `FitResult.uncertainty`.
+
+    Raises
+    ------
+    InputError
+        Nothing of the image tells how large errors are; or a bad scale.
+    """
+    if config.deconvolution_steps or config.burst_steps:
         raise InputError(
             "how large errors are is learned from smaller copies of the image, which say nothing of a blur that was "
             "taken out, or of frames that were joined."
         )
     layout = samples.format
     grid = RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
-    image = _whole(samples, result.field)
-    trial = _trial(result, samples, image, grid)
-    known, render = samples.observed & ~samples.heldout, _normalised(result.field, grid)
+    image = _whole(samples, field)
+    trial = _trial(field, samples, config, state, seed, image, grid)
+    known, render = samples.observed & ~samples.heldout, _normalised(field, grid)
     levels = np.zeros_like(render)
     for number in range(_MODELS):
-        model = ErrorModel(len(layout.spatial_shape), int(result.receipt["seed"]) + number)
+        model = ErrorModel(len(layout.spatial_shape), seed + number)
         model.learn(trial.render, trial.copy, np.abs(trial.render - image), known)
         levels += np.log(np.maximum(model.predict(render, image), np.finfo(np.float32).tiny)) / _MODELS
     error = _without_noise(np.exp(levels), image_noise(samples))
@@ -84,15 +95,17 @@ def expected_error(result: FitResult, scale: float | Sequence[float]) -> npt.NDA
     return np.ascontiguousarray(layout.from_channels_first(units), dtype=np.float32)
 
 
-def _trial(result: FitResult, samples: Samples, image: Array, grid: RenderGrid) -> Trial:
+def _trial(
+    field: Field, samples: Samples, config: FitConfig, state: State | None, seed: int, image: Array, grid: RenderGrid
+) -> Trial:
     """Upscale a smaller copy of the image as the image was, by the same scale where it has pixels enough."""
     sizes = samples.format.spatial_shape
     smaller = [max(min(n, _LEAST_SIDE), min(n, round(n * n / m))) for n, m in zip(sizes, grid.shape, strict=True)]
-    config, device = result.config, result.field.siren.theta.device
+    device = field.siren.theta.device
     if tuple(smaller) == sizes:
-        return Trial(image, _normalised(result.field, RenderGrid.of(sizes, samples.format.spacing)))
-    if result.field.observation is not None and result.state is not None:
-        teacher = teacher_of(samples, config, device, result.state)
+        return Trial(image, _normalised(field, RenderGrid.of(sizes, samples.format.spacing)))
+    if field.observation is not None and state is not None:
+        teacher = teacher_of(samples, config, device, state)
     else:
         teacher = None
     if isinstance(teacher, CrossScale):
@@ -100,9 +113,9 @@ def _trial(result: FitResult, samples: Samples, image: Array, grid: RenderGrid) 
         return Trial(copy.cpu().numpy(), teacher.predict(sizes, values=copy).cpu().numpy())
     seen_by = pixel_model(config, samples.format.spacing) if config.sees_area else Observation.of("bicubic", len(sizes))
     seen = seen_by(torch.from_numpy(image), smaller).numpy()
-    field = _fitted(as_samples(samples.format, seen), config, device, int(result.receipt["seed"]))
-    fine = RenderGrid.of(field.format.spatial_shape, field.format.spacing, shape=sizes)
-    return Trial(seen, _normalised(field, fine))
+    fitted = _fitted(as_samples(samples.format, seen), config, device, seed)
+    fine = RenderGrid.of(fitted.format.spatial_shape, fitted.format.spacing, shape=sizes)
+    return Trial(seen, _normalised(fitted, fine))
 
 
 def _fitted(samples: Samples, config: FitConfig, device: torch.device, seed: int) -> Field:

@@ -62,7 +62,7 @@ def read_models(path: str | Sequence[str]) -> list[Any]:
 
 
 def _read(path: Path) -> LayerData | None:
-    from napari_siren.core.storage import load
+    from napari_siren.core.result import load
     from napari_siren.layers import model_layer, spec_of
 
     result = load(path)
