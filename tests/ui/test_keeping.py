@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 
 import napari_siren as ns
 from napari_siren.errors import InputError
-from napari_siren.ui.keeping import Keeper
+from napari_siren.ui.keeping import ExportActions
 from napari_siren.ui.run_panel import RunPanel
 from napari_siren.ui.settings_form import SettingsForm
 
@@ -23,7 +23,7 @@ CONFIG = ns.FitConfig.preset("upscale", max_steps=77, target_psnr=41.5)
 
 
 class Panel(QWidget):
-    """What a keeper needs of the dock widget."""
+    """What exports need of the dock widget."""
 
     def __init__(self, result: Any) -> None:
         super().__init__()
@@ -51,8 +51,11 @@ def panel(fitted: ns.FitResult, qtbot: Any) -> Panel:
 
 
 @pytest.fixture
-def keeper(panel: Panel) -> Keeper:
-    return Keeper(panel)  # type: ignore[arg-type]
+def export(panel: Panel) -> ExportActions:
+    actions = ExportActions(panel, lambda: panel.session.result, panel.code, panel.settings_form.config)
+    actions.message.connect(panel.run_panel.say)
+    actions.settings_loaded.connect(panel.set_config)
+    return actions
 
 
 @pytest.fixture
@@ -88,10 +91,10 @@ def unwritable(tmp_path: Path) -> list[Path]:
     [("cells", "cells.safetensors"), ("a.b", "a.b.safetensors"), ("C.SafeTensors", "C.SafeTensors")],
 )
 def test_the_model_is_written(
-    qtbot: Any, panel: Panel, keeper: Keeper, answer: Any, tmp_path: Path, name: str, written: str
+    qtbot: Any, panel: Panel, export: ExportActions, answer: Any, tmp_path: Path, name: str, written: str
 ) -> None:
     answer(tmp_path / name)
-    keeper.save_model()
+    export.save_model()
     qtbot.waitUntil(lambda: panel.said == f"Saved {written}.")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == [written]
     loaded = ns.load(tmp_path / written)
@@ -99,22 +102,22 @@ def test_the_model_is_written(
 
 
 def test_where_the_model_cannot_be_written_it_is_said(
-    qtbot: Any, panel: Panel, keeper: Keeper, answer: Any, notes: Any, tmp_path: Path
+    qtbot: Any, panel: Panel, export: ExportActions, answer: Any, notes: Any, tmp_path: Path
 ) -> None:
     for i, path in enumerate(unwritable(tmp_path)):
         answer(path)
-        keeper.save_model()
+        export.save_model()
         qtbot.waitUntil(lambda i=i: len(notes()) == i + 1)
         assert notes()[-1] == panel.said
         assert panel.said.startswith(f"cannot write {path}.safetensors")
 
 
 def test_without_a_fit_nobody_is_asked_for_a_file(
-    panel: Panel, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+    panel: Panel, export: ExportActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     panel.session.result = None
     monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *_: pytest.fail("asked"))
-    keeper.save_model()
+    export.save_model()
     assert panel.said == ""
 
 
@@ -122,15 +125,15 @@ def test_without_a_fit_nobody_is_asked_for_a_file(
 
 
 def test_settings_come_back_as_they_were_saved(
-    panel: Panel, keeper: Keeper, answer: Any, notes: Any, tmp_path: Path
+    panel: Panel, export: ExportActions, answer: Any, notes: Any, tmp_path: Path
 ) -> None:
     answer(tmp_path / "mine")
-    keeper.save_settings()
+    export.save_settings()
     assert panel.said == "Saved mine.json."
     assert ns.FitConfig.from_file(tmp_path / "mine.json") == CONFIG
     panel.set_config(ns.FitConfig())
     answer(tmp_path / "mine.json")
-    keeper.load_settings()
+    export.load_settings()
     assert panel.settings_form.config() == CONFIG
     assert panel.said == "Settings of mine.json."
     assert notes() == []
@@ -138,29 +141,29 @@ def test_settings_come_back_as_they_were_saved(
 
 @pytest.mark.parametrize("agreed", [False, True])
 def test_a_file_that_only_the_suffix_names_is_not_replaced_unasked(
-    panel: Panel, keeper: Keeper, answer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agreed: bool
+    panel: Panel, export: ExportActions, answer: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, agreed: bool
 ) -> None:
     path = tmp_path / "mine.json"
     path.write_text("{}")
     button = QMessageBox.StandardButton.Yes if agreed else QMessageBox.StandardButton.No
     monkeypatch.setattr(QMessageBox, "question", lambda *_: button)
     answer(tmp_path / "mine")
-    keeper.save_settings()
+    export.save_settings()
     assert (path.read_text() != "{}") == agreed
     assert (panel.said == "Saved mine.json.") == agreed
     # About this name the file dialog has asked already.
     monkeypatch.setattr(QMessageBox, "question", lambda *_: pytest.fail("asked twice"))
     answer(path)
-    keeper.save_settings()
+    export.save_settings()
     assert ns.FitConfig.from_file(path) == CONFIG
 
 
 def test_where_settings_cannot_be_written_it_is_said(
-    panel: Panel, keeper: Keeper, answer: Any, notes: Any, tmp_path: Path
+    panel: Panel, export: ExportActions, answer: Any, notes: Any, tmp_path: Path
 ) -> None:
     for i, path in enumerate(unwritable(tmp_path)):
         answer(path)
-        keeper.save_settings()
+        export.save_settings()
         assert len(notes()) == i + 1
         assert notes()[-1] == panel.said
         assert panel.said.startswith(f"cannot write {path}.json")
@@ -178,13 +181,13 @@ def test_where_settings_cannot_be_written_it_is_said(
     ],
 )
 def test_settings_that_make_no_sense_are_refused_in_words(
-    panel: Panel, keeper: Keeper, answer: Any, notes: Any, tmp_path: Path, content: str | None, message: str
+    panel: Panel, export: ExportActions, answer: Any, notes: Any, tmp_path: Path, content: str | None, message: str
 ) -> None:
     path = tmp_path / "odd.json"
     if content is not None:
         path.write_text(content)
     answer(path)
-    keeper.load_settings()
+    export.load_settings()
     assert notes() == [panel.said]
     assert message in panel.said
     assert panel.settings_form.config() == CONFIG
@@ -195,23 +198,29 @@ def test_settings_that_make_no_sense_are_refused_in_words(
 
 @pytest.mark.parametrize("action", ["save_model", "save_settings", "load_settings"])
 def test_a_dialog_that_is_cancelled_does_nothing(
-    panel: Panel, keeper: Keeper, answer: Any, notes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str
+    panel: Panel,
+    export: ExportActions,
+    answer: Any,
+    notes: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    action: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.rglob("*"))
-    getattr(keeper, action)()
+    getattr(export, action)()
     assert sorted(tmp_path.rglob("*")) == before
     assert (panel.said, notes()) == ("", [])
     assert panel.settings_form.config() == CONFIG
 
 
-def test_the_code_is_put_on_the_clipboard(panel: Panel, keeper: Keeper, notes: Any) -> None:
+def test_the_code_is_put_on_the_clipboard(panel: Panel, export: ExportActions, notes: Any) -> None:
     QApplication.clipboard().setText("something else")
-    keeper.copy_code()
+    export.copy_code()
     assert QApplication.clipboard().text() == panel.code()
     assert panel.said == "The code is on the clipboard."
     panel.error = InputError("there is no image layer to fit.")
     QApplication.clipboard().setText("something else")
-    keeper.copy_code()
+    export.copy_code()
     assert QApplication.clipboard().text() == "something else"
     assert notes() == [panel.said] == ["there is no image layer to fit."]

@@ -21,7 +21,7 @@ from napari_siren.ui.curve import Curve
 from napari_siren.ui.estimator import Estimator
 from napari_siren.ui.fit_panel import FitPanel
 from napari_siren.ui.fit_task import FitRequest, Update
-from napari_siren.ui.keeping import Keeper
+from napari_siren.ui.keeping import ExportActions
 from napari_siren.ui.preferences import Preferences, apply_cache, remember, remembered
 from napari_siren.ui.result_panel import ResultPanel
 from napari_siren.ui.run_panel import RunPanel
@@ -66,7 +66,7 @@ class SirenWidget(QWidget):
         self.curve = Curve()
         self.result_panel = ResultPanel("signed")
         self.batch_panel = BatchPanel(self.viewer, self.batch_options)
-        self.keeper = Keeper(self)
+        self.export = ExportActions(self, lambda: self.session.result, self.code, self.settings_form.config)
         self.estimator = Estimator(self._question, self)
         self.settings_form.set_preset(self.preferences.preset)
         self._lay_out()
@@ -211,10 +211,12 @@ class SirenWidget(QWidget):
         results.error_chosen.connect(session.show_error)
         results.derivative.connect(session.show_derivative)
         results.uncertainty.connect(lambda: session.show_uncertainty(fit.scale, fit.isotropic))
-        results.save_model.connect(self.keeper.save_model)
-        results.copy_code.connect(self.keeper.copy_code)
-        results.save_settings.connect(self.keeper.save_settings)
-        results.load_settings.connect(self.keeper.load_settings)
+        results.save_model.connect(self.export.save_model)
+        results.copy_code.connect(self.export.copy_code)
+        results.save_settings.connect(self.export.save_settings)
+        results.load_settings.connect(self.export.load_settings)
+        self.export.message.connect(run.say)
+        self.export.settings_loaded.connect(self.set_config)
         session.adopted.connect(self.curve.clear)
         session.changed.connect(self._on_session)
         session.changed.connect(self._estimate_anew)
