@@ -30,8 +30,9 @@ from skimage.io import imread
 import napari_siren as ns
 from benchmarks import machine
 from benchmarks.ceilings import lower_quartile
-from napari_siren.core.config import PRESETS, FitConfig
+from napari_siren.core.config import FitConfig
 from napari_siren.core.memory import plan_fit
+from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.errors import SirenError
 from napari_siren.sources import sample_path
 
@@ -192,7 +193,7 @@ def main(options: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--most", type=float, default=SIZES[-1], help="leave out sizes above so many megapixels")
     parser.add_argument("--data", type=Path, default=machine.DATA, help="folder with kodak/")
-    parser.add_argument("--preset", default="fast", choices=PRESETS)
+    parser.add_argument("--preset", default="fast", choices=PRESET_NAMES)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--json", type=Path, default=Path("out/benchmark-proportion.json"))
     parser.add_argument("--quick", action="store_true", help="tiny sizes in this process: to try it out")

@@ -30,7 +30,7 @@ from skimage.io import imread
 import napari_siren as ns
 from benchmarks import machine
 from benchmarks.proportion import mosaic, peak_bytes, shape_of
-from napari_siren.core.config import PRESETS
+from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.ome_zarr import open_ome_zarr, write_ome_zarr
 from napari_siren.sources import sample_path
 
@@ -212,7 +212,7 @@ def print_sizes(console: Console, rows: dict[str, dict[str, Any]]) -> None:
 
 def main(options: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--preset", default="fast", choices=PRESETS)
+    parser.add_argument("--preset", default="fast", choices=PRESET_NAMES)
     parser.add_argument("--kills", type=int, default=10, help="how often the second run of the map is killed")
     parser.add_argument("--data", type=Path, default=machine.DATA, help=f"folder with kodak/ and {MAP}")
     parser.add_argument("--most", type=float, default=SIZES[-1], help="leave out mosaics above so many megapixels")

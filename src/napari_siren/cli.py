@@ -10,6 +10,7 @@ import typer
 from typer.core import TyperGroup
 
 import napari_siren
+from napari_siren.core.presets import preset_help
 from napari_siren.errors import SirenError
 
 if TYPE_CHECKING:
@@ -39,9 +40,6 @@ _Seed = Annotated[int, typer.Option(help="Of the random start.")]
 _Seconds = Annotated[float | None, typer.Option(help="Time limit.")]
 _Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
 _Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any setting; repeatable.")]
-_Preset = Annotated[
-    str | None, typer.Option(help="faithful (the default), upscale, denoise, deblur, burst, fast or paper.")
-]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
 _Scale = Annotated[str, typer.Option(help="Output pixels per pixel: a number, or one a spatial axis: 1,4,4.")]
 _File = Annotated[Path, typer.Option("--out", "-o", help="The file to write: .png, .tif, .jpg, .npy, .ome.zarr.")]
@@ -75,9 +73,7 @@ def fit(
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results.")],
     image: _Image = None,
     sample: Annotated[bool, typer.Option("--sample", help="Fit the photograph that comes with the package.")] = False,
-    preset: Annotated[
-        str | None, typer.Option(help="faithful (the default), upscale, denoise, deblur, burst, fast or paper.")
-    ] = None,
+    preset: Annotated[str | None, typer.Option(help=f"The default, {preset_help('faithful')}")] = None,
     scale: _Scale = "4",
     axes: _Axes = None,
     spacing: _Spacing = None,
@@ -122,7 +118,7 @@ def upscale(
     out: _File,
     image: _Given,
     scale: _Scale = "4",
-    preset: Annotated[str, typer.Option(help="upscale, faithful or fast; burst joins frames.")] = "upscale",
+    preset: Annotated[str, typer.Option(help=preset_help("upscale"))] = "upscale",
     axes: _Axes = None,
     spacing: _Spacing = None,
     device: _Device = "auto",
@@ -184,7 +180,7 @@ def batch(
     inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, 'patterns/**/*.tif'.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results and the report.")],
     scale: _Scale = "2",
-    preset: Annotated[str, typer.Option(help="upscale, faithful, fast or paper.")] = "upscale",
+    preset: Annotated[str, typer.Option(help=preset_help("upscale"))] = "upscale",
     axes: _Axes = None,
     spacing: _Spacing = None,
     frames: Annotated[str, typer.Option(help="whole, or each: a time series frame by frame.")] = "whole",

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from napari_siren.core.config import PRESETS, FitConfig
+from napari_siren.core.config import FitConfig
+from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.errors import ConfigError, SirenError
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRESET_NAMES)
 def test_a_preset_survives_json(name: str, tmp_path: Path) -> None:
     config = FitConfig.preset(name, max_steps=7)
     path = tmp_path / "settings.json"

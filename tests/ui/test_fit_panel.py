@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_siren.core import device as device_module
-from napari_siren.core.config import PRESETS
+from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.errors import DeviceError
 from napari_siren.ui import fit_panel as fit_panel_module
 from napari_siren.ui.fit_panel import FitPanel
@@ -50,7 +50,7 @@ def devices(panel: FitPanel) -> list[str]:
 
 def test_all_presets_are_there(make_panel: Callable[..., FitPanel]) -> None:
     panel = make_panel("upscale")
-    assert [panel.preset_box.itemText(i) for i in range(panel.preset_box.count())] == list(PRESETS)
+    assert [panel.preset_box.itemText(i) for i in range(panel.preset_box.count())] == list(PRESET_NAMES)
     assert panel.preset_box.currentText() == "upscale"
 
 

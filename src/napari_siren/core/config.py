@@ -6,14 +6,13 @@ import difflib
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, get_args
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from napari_siren.core.presets import PRESET_NAMES, PresetName, preset_of
 from napari_siren.errors import ConfigError
 
-Preset = Literal["faithful", "upscale", "denoise", "deblur", "burst", "fast", "paper"]
-PRESETS: tuple[str, ...] = get_args(Preset)
 # Steps before tiles are fitted: one of them at most is not 0.
 LEARNING: tuple[str, ...] = ("cross_scale_steps", "blind_spot_steps", "deconvolution_steps", "burst_steps")
 
@@ -53,7 +52,7 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    name: Preset = "faithful"
+    name: PresetName = "faithful"
     """The preset that these settings started from."""
 
     # ---- the field -------------------------------------------------------------------------------
@@ -242,12 +241,12 @@ class FitConfig(BaseModel):
         ConfigError
             An unknown preset or field, or a value out of range.
         """
-        if name not in PRESETS:
+        if name not in PRESET_NAMES:
             raise ConfigError(
-                f"there is no preset {name!r}{_nearest(str(name), PRESETS)} There are: {', '.join(PRESETS)}."
+                f"there is no preset {name!r}{_nearest(str(name), PRESET_NAMES)} There are: {', '.join(PRESET_NAMES)}."
             )
         measured = {"observation": "measured", "psf_width": None} if overrides.get("psf") is not None else {}
-        return cls(**{"name": name, **_PRESET_FIELDS[name], **measured, **overrides})
+        return cls(**{"name": name, **preset_of(name).fields, **measured, **overrides})
 
     @classmethod
     def from_file(cls, path: str | Path) -> FitConfig:
@@ -277,72 +276,6 @@ class FitConfig(BaseModel):
             An unknown field, or a value out of range.
         """
         return type(self)(**{**self.model_dump(), **fields}) if fields else self
-
-
-_PRESET_FIELDS: dict[str, dict[str, Any]] = {
-    "faithful": {},
-    "fast": {"max_steps": 60, "muon_learning_rate": 0.18, "weight_scale": 1.0},
-    "upscale": {
-        "hidden_features": 32,
-        "hidden_layers": 4,
-        "parameters_per_value": 2.0,
-        "overlap": 2.0,
-        "observation": "bicubic",
-        "cross_scale_steps": 2000,
-        "pixels_per_step": "all",
-        "total_variation": "auto",
-        "muon_learning_rate": 0.1,
-        "max_steps": 200,
-    },
-    "denoise": {
-        "hidden_features": 32,
-        "hidden_layers": 4,
-        "parameters_per_value": 1.0,
-        "blind_spot_steps": 1500,
-        "pixels_per_step": "all",
-        "muon_learning_rate": 0.1,
-        "max_steps": 200,
-    },
-    "deblur": {
-        "hidden_features": 32,
-        "hidden_layers": 4,
-        "parameters_per_value": 2.0,
-        "observation": "gaussian",
-        "psf_width": "auto",
-        "deconvolution_steps": 150,
-        "pixels_per_step": "all",
-        "muon_learning_rate": 0.1,
-        "max_steps": 200,
-    },
-    "burst": {
-        "hidden_features": 32,
-        "hidden_layers": 4,
-        "parameters_per_value": 2.0,
-        "overlap": 2.0,
-        "observation": "box",
-        "burst_steps": 300,
-        "pixels_per_step": "all",
-        "muon_learning_rate": 0.1,
-        "max_steps": 200,
-    },
-    "paper": {
-        "tile": "whole",
-        "hidden_layers": 5,
-        "hidden_features": 256,
-        "coordinates": "unit",
-        "omega_0": 30.0,
-        "standardise": False,
-        "weight_scale": 1.0,
-        "optimizer": "adam",
-        "learning_rate": 1e-4,
-        "beta2": 0.999,
-        "schedule": "constant",
-        "averaging": 0.0,
-        "pixels_per_step": "all",
-        "max_steps": 15_000,
-        "value_range": "full",
-    },
-}
 
 
 def _tuples(value: Any) -> Any:

@@ -26,6 +26,7 @@ _SCALES: dict[str, Any] = {
     "options": {"value": 2.0, "tooltip": "Output pixels for each pixel, along each axis."},
 }
 _PRESETS: dict[str, Any] = {
+    # Those that make a layer larger.
     "annotation": Literal["upscale", "faithful", "fast"],
     "label": "Preset",
     "options": {"value": "upscale", "tooltip": "upscale is the sharpest, faithful the closest to the image's pixels."},

@@ -9,21 +9,10 @@ from qtpy.QtCore import QSignalBlocker, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_siren.core.config import PRESETS
+from napari_siren.core.presets import PRESETS
 from napari_siren.ui.background import start_function
 from napari_siren.ui.fit_task import explain, load_torch
 
-_PRESET_TIPS = {
-    "faithful": "Memorises the image as closely as it can.",
-    "upscale": "Fits what the image is a blurred sample of: the sharpest upscaled layer.",
-    "denoise": "Fits what the image is without its noise, learned from the image alone.",
-    "deblur": "Takes the microscope's blur out (deconvolution). Its width is estimated from the image; if you know it, "
-    "set “psf width” in the advanced settings.",
-    "burst": "Joins the frames of a time series that show the same scene, a little shifted, to one sharper image. The "
-    "layer needs an axis labelled t, and the extent has to be the whole stack.",
-    "fast": "A preview in a few seconds.",
-    "paper": "The network of the SIREN paper: one of 5 × 256, 15,000 steps. Slow.",
-}
 _MOST_SCALE = 8.0
 
 
@@ -152,11 +141,11 @@ class FitPanel(QWidget):
 def preset_box(chosen: str) -> QComboBox:
     """Make a box to choose a preset in."""
     box = QComboBox()
-    for i, name in enumerate(PRESETS):
-        box.addItem(name)
-        box.setItemData(i, _PRESET_TIPS[name], Qt.ItemDataRole.ToolTipRole)
+    for i, preset in enumerate(PRESETS):
+        box.addItem(preset.name)
+        box.setItemData(i, preset.tip, Qt.ItemDataRole.ToolTipRole)
     box.setCurrentText(chosen)
-    box.setToolTip("<br>".join(f"<b>{name}</b>: {tip}" for name, tip in _PRESET_TIPS.items()))
+    box.setToolTip("<br>".join(f"<b>{preset.name}</b>: {preset.tip}" for preset in PRESETS))
     return box
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import platformdirs
 
-from napari_siren.core.config import PRESETS
+from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.files import write_json
 
 OPEN_SCALES = ("ask", "1", "2", "4", "8")
@@ -26,7 +26,7 @@ _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 # Where the manifest's `configurations` have each setting, and what it may be.
 _SETTINGS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "device": ("fitting", lambda value: _DEVICE.fullmatch(value) is not None),
-    "preset": ("fitting", lambda value: value in PRESETS),
+    "preset": ("fitting", lambda value: value in PRESET_NAMES),
     "preview_rate": ("display", lambda value: 0.5 <= value <= 10),
     "open_scale": ("models", lambda value: value in OPEN_SCALES),
     "cache": ("storage", lambda value: isinstance(value, str)),
