@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import product
 from typing import Any, Literal
 
@@ -15,7 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.accel import forward
+from napari_siren.core.accel import NativeEngine, choose_engine, forward
+from napari_siren.core.accel.native import GridAxis
 from napari_siren.core.geometry import AxisTiling, Tiling, WindowJet
 from napari_siren.core.model import Siren
 
@@ -82,26 +84,50 @@ class Blend:
         lengths, widths = [len(p) for p in positions], [axis.width for axis in axes]
         out = torch.zeros(self._parts(order), self.channels, *lengths, dtype=like.dtype, device=like.device)
         combinations = np.array(list(product(*(range(len(axis.tiles)) for axis in axes))))
+        engine = choose_engine("auto", like.device, self.siren.shape, len(combinations), dtype=like.dtype)
+        if order == "value" and isinstance(engine, NativeEngine):
+            self._on_grid_by(engine, axes, combinations, out[0])
+            return out
         block = max(1, self._block_samples(order) // int(np.prod(widths)))
         for first in range(0, len(combinations), block):
             picks = combinations[first : first + block]
-            index = tuple(axis.tiles[picks[:, i]] for i, axis in enumerate(axes))
-            tiles = torch.from_numpy(np.ravel_multi_index(index, self.tiling.counts))
+            tiles = self._numbers(axes, picks)
             local, windows = [], []
             for i, axis in enumerate(axes):
                 rows = torch.from_numpy(picks[:, i])
                 shape = (len(picks), 1, *(width if j == i else 1 for j, width in enumerate(widths)))
                 centre = torch.from_numpy(self.tiling.centres)[tiles, i, None]
-                local.append((axis.positions[rows] - centre).reshape(shape).expand(-1, -1, *widths))
+                local.append((axis.positions[rows] - centre).reshape(shape))
                 windows.append(axis.window.pick(rows, shape, like))
-            weighted = self._weighted(tiles, torch.cat(local, dim=1), windows, order)
+            parts, weights = self._evaluate(tiles, local, windows, order)
             for row, pick in enumerate(picks):
                 starts = [int(axis.starts[k]) for axis, k in zip(axes, pick, strict=True)]
                 counts = [int(axis.counts[k]) for axis, k in zip(axes, pick, strict=True)]
-                where = tuple(slice(a, a + n) for a, n in zip(starts, counts, strict=True))
-                inside = tuple(slice(n) for n in counts)
-                out[(slice(None), slice(None), *where)] += weighted[:, row][(slice(None), slice(None), *inside)]
+                where: tuple[Any, ...] = (..., *(slice(a, a + n) for a, n in zip(starts, counts, strict=True)))
+                inside: tuple[Any, ...] = (..., *(slice(n) for n in counts))
+                out[where].addcmul_(parts[:, row][inside], weights[row][inside])
         return out
+
+    def _on_grid_by(
+        self, engine: NativeEngine, axes: Sequence[_AxisSamples], combinations: npt.NDArray[np.int64], out: Tensor
+    ) -> None:
+        """Add values on a grid by the kernel."""
+        like, grid = self.siren.theta, []
+        for tiling, axis, unit in zip(self.tiling.axes, axes, self.coordinate_scale, strict=True):
+            centres = torch.from_numpy(tiling.starts[axis.tiles] + tiling.extent / 2)
+            local = (axis.positions - centres[:, None]) * unit
+            grid.append(GridAxis(axis.starts, axis.counts, local.to(like), axis.window.value.to(like)))
+        odd = np.stack([axis.tiles[combinations[:, i]] % 2 for i, axis in enumerate(axes)], axis=1)
+        # Only neighbours have samples in common: of the tiles whose numbers are all even, or odd, no two have.
+        for parity in product((0, 1), repeat=self.dimensions):
+            picks = combinations[(odd == parity).all(axis=1)]
+            if len(picks):
+                engine.blend(self._normalised(self._numbers(axes, picks)), picks.astype(np.int32), grid, out)
+
+    def _numbers(self, axes: Sequence[_AxisSamples], picks: npt.NDArray[np.int64]) -> Tensor:
+        """Give the numbers of tiles, int64, from their places (tiles, dimensions) among those that see samples."""
+        index = tuple(axis.tiles[picks[:, i]] for i, axis in enumerate(axes))
+        return torch.from_numpy(np.ravel_multi_index(index, self.tiling.counts))
 
     def at_points(self, points: Tensor, order: Order) -> Tensor:
         """Evaluate at single points.
@@ -163,54 +189,68 @@ class Blend:
             axis.window(indices[:, i, None], padded[..., i]).pick(rows, (len(unique), 1, width), like)
             for i, axis in enumerate(self.tiling.axes)
         ]
-        weighted = self._weighted(unique, (padded - centres).transpose(1, 2), windows, order)
-        return weighted.movedim(2, 3)[:, row.to(like.device), column.to(like.device)]
+        local = (padded - centres)[:, None].unbind(dim=3)
+        parts, weights = self._evaluate(unique, local, windows, order)
+        return (parts * weights).movedim(2, 3)[:, row.to(like.device), column.to(like.device)]
 
-    def _weighted(self, tiles: Tensor, local: Tensor, windows: Sequence[WindowJet], order: Order) -> Tensor:
-        """Evaluate w_i f_i of some tiles, or its derivatives by the product rule.
+    def _evaluate(
+        self, tiles: Tensor, local: Sequence[Tensor], windows: Sequence[WindowJet], order: Order
+    ) -> tuple[Tensor, Tensor]:
+        """Evaluate w_i f_i of some tiles, or its derivatives by the product rule, as two factors.
 
         Parameters
         ----------
         tiles
             int64, (n,).
         local
-            (n, dimensions, *samples), pixels from each tile's centre.
+            One an axis: pixels from each tile's centre. They broadcast to (n, 1, *samples).
         windows
             One an axis; each broadcasts with (n, channels, *samples).
 
         Returns
         -------
-        Tensor
+        parts : Tensor
             (parts, n, channels, *samples).
+        weights : Tensor
+            What they are still to be multiplied by; it broadcasts with (n, channels, *samples).
         """
-        like = self.siren.theta
-        samples = local.shape[2:]
-        unit = torch.tensor(self.coordinate_scale, dtype=torch.float64)
-        x = (local.flatten(2) * unit[:, None]).to(like)
-        tiles = tiles.to(like.device)
-        siren = self.siren.pick(tiles)
-        scale, offset = (t[tiles].reshape(len(tiles), -1, *(1 for _ in samples)) for t in (self.scale, self.offset))
+        siren, x = self._normalised(tiles), self._coordinates(local)
+        samples = x.shape[2:]
         if order == "value":
-            value = forward(siren, x).reshape(len(tiles), -1, *samples).mul_(scale).add_(offset)
-            for window in windows:
-                value *= window.value
-            return value[None]
-        value, first, second = (part.reshape(*part.shape[:-1], *samples) for part in siren.jet(x))
-        value = value * scale + offset
+            found = forward(siren, x.flatten(2))
+            return found.reshape(1, *found.shape[:2], *samples), reduce(torch.mul, (w.value for w in windows))
+        value, first, second = (part.reshape(*part.shape[:-1], *samples) for part in siren.jet(x.flatten(2)))
         parts = []
         for axis, window in enumerate(windows):
-            slope = float(unit[axis])
-            d = first[axis] * scale * slope
+            slope = self.coordinate_scale[axis]
+            d = first[axis] * slope
             if order == "first":
                 part = window.first * value + window.value * d
             else:
-                dd = second[axis] * scale * slope**2
-                part = window.second * value + 2 * window.first * d + window.value * dd
+                part = window.second * value + 2 * window.first * d + window.value * second[axis] * slope**2
             for other, w in enumerate(windows):
                 if other != axis:
                     part = part * w.value
             parts.append(part)
-        return torch.stack(parts)
+        return torch.stack(parts), value.new_ones(len(tiles), *(1 for _ in value.shape[1:]))
+
+    def _normalised(self, tiles: Tensor) -> Siren:
+        """Give the networks of some tiles, whose last layer has the tiles' scale and offset in it."""
+        tiles = tiles.to(self.siren.theta.device)
+        siren = self.siren.pick(tiles)  # a copy
+        scale, offset = self.scale[tiles, :, None], self.offset[tiles, :, None]
+        siren.shape.weights(siren.theta)[-1].mul_(scale)
+        siren.shape.biases(siren.theta)[-1].mul_(scale).add_(offset)
+        return siren
+
+    def _coordinates(self, local: Sequence[Tensor]) -> Tensor:
+        """Give positions in the networks' own units, (n, dimensions, *samples)."""
+        like = self.siren.theta
+        n, _, *samples = np.broadcast_shapes(*(along.shape for along in local))
+        x = torch.empty(n, len(local), *samples, dtype=like.dtype, device=like.device)
+        for axis, (along, unit) in enumerate(zip(local, self.coordinate_scale, strict=True)):
+            x[:, axis, None] = (along * unit).to(like)
+        return x
 
     def _parts(self, order: Order) -> int:
         return 1 if order == "value" else self.dimensions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Literal
@@ -24,6 +25,7 @@ DERIVATIVES = ("gradient", "gradient_magnitude", "laplacian")
 
 _ORDERS: dict[str | None, Order] = {None: "value", "laplacian": "second"}
 _BLOCK_VALUES = 1 << 22
+_STRIP_VALUES = 1 << 17
 
 
 @dataclass(frozen=True)
@@ -211,11 +213,13 @@ class Field:
             raise InputError(f"out has shape {tuple(out.shape)}, the render needs {shape}.")
         samples = self._samples(grid) if antialias else (1,) * self.dimensions
         for slices in _blocks(grid.shape, samples, self.format.channels):
-            values = self._block(grid.block(slices), samples, derivative)
-            out[self._output_slices(slices, derivative)] = self.format.cast(values, dtype)
+            block = self._block(grid.block(slices), samples, derivative, dtype)
+            out[self._output_slices(slices, derivative)] = block
         return out
 
-    def _block(self, grid: RenderGrid, samples: Sequence[int], derivative: Derivative | None) -> npt.NDArray[Any]:
+    def _block(
+        self, grid: RenderGrid, samples: Sequence[int], derivative: Derivative | None, dtype: np.dtype[Any]
+    ) -> npt.NDArray[Any]:
         order = _ORDERS.get(derivative, "first")
         # An output pixel that is cut by the image's edge sees the edge go on.
         sizes = self.format.spatial_shape
@@ -225,7 +229,27 @@ class Field:
             pairs = (m for n, k in zip(grid.shape, samples, strict=True) for m in (n, k))
             split = raw.reshape(*raw.shape[:2], *pairs)
             raw = split.mean(dim=tuple(range(3, split.ndim, 2)))
-        parts = self._to_units(raw.movedim(1, -1).cpu().numpy(), order)  # (parts, *shape, channels)
+        values = raw.movedim(1, -1).cpu().numpy()  # (parts, *shape, channels)
+        block = np.empty(self._output_shape(grid, derivative), dtype=dtype)
+        whole = [slice(n) for n in grid.shape]
+
+        def finish(rows: slice) -> None:
+            found = self.format.cast(self._finish(values[:, rows], order, derivative), dtype)
+            strip = block[self._output_slices([rows, *whole[1:]], derivative)]
+            for to, of in zip(self._channels(strip), self._channels(found), strict=True):
+                to[...] = of
+
+        # A few rows at a time, so that they stay in the cache; threads take them in turn.
+        step = max(1, _STRIP_VALUES * grid.shape[0] // values.size)
+        strips = [slice(a, min(a + step, grid.shape[0])) for a in range(0, grid.shape[0], step)]
+        with ThreadPoolExecutor(min(torch.get_num_threads(), len(strips))) as pool:
+            for _ in pool.map(finish, strips):
+                pass
+        return block
+
+    def _finish(self, values: npt.NDArray[Any], order: Order, derivative: Derivative | None) -> npt.NDArray[Any]:
+        """Give the image's units and order of axes to normalised values, (parts, *shape, channels)."""
+        parts = self._to_units(values, order)
         if self.floor is not None and derivative is None:
             parts = np.maximum(parts, np.array(self.floor))
         if derivative == "gradient_magnitude":
@@ -260,6 +284,11 @@ class Field:
         if self.format.channel_axis is not None:
             picked.insert(self.format.channel_axis, whole)
         return (whole, *picked) if derivative == "gradient" else tuple(picked)
+
+    def _channels(self, output: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+        """View the channels of an output one by one: of all at once a copy would go in runs as short as they are."""
+        axis = self.format.channel_axis
+        return iter([output] if axis is None else np.moveaxis(output, axis - self.dimensions - 1, 0))
 
     def _at_points(self, coords: npt.ArrayLike, order: Order) -> npt.NDArray[Any]:
         """Evaluate, in units: (parts, …) or, with a channel axis, (parts, …, channels)."""

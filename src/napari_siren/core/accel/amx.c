@@ -7,6 +7,7 @@
 #include "amx.h"
 
 #ifdef AMX
+#include <stddef.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -20,8 +21,6 @@ int siren_amx_ready(void) {
     /* Linux gives the registers (18) to processes that ask for them. */
     return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0;
 }
-
-INLINE __mmask16 lanes(int left) { return left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0; }
 
 /* ---- a tile's parameters, as the products take them ---------------------------------------------------------------- */
 
@@ -71,8 +70,10 @@ typedef struct {
     WideRow z[CHUNK];                   /* before the sine, or its gradient */
     Row dz[CHUNK];
     Pairs pairs;
-    Row turned[FEATURES];               /* sines */
+    Row turned[FEATURES];               /* dz */
+    Row given[16];                      /* d */
     float values[CHUNK][16], x[MOST_INPUTS][CHUNK], d[MOST_OUTPUTS][CHUNK];
+    int count;                          /* samples; the gradient of the rows after them is zero */
 } __attribute__((aligned(64))) Scratch;
 
 /* sin and cos of z to 6e-04, less than bfloat16 tells apart; see siren.c. */
@@ -111,8 +112,17 @@ INLINE void apply(const Row *h, const Pairs *right, const float *bias, WideRow *
     store_sums(z);
 }
 
+/* The gradient after a sine: z = dz W. */
+INLINE void apply_back(const Row *dz, const Pairs *right, WideRow *z) {
+    clear_sums();
+    load_left(dz[0], dz[16]);
+    load_right(right);
+    multiply_all();
+    store_sums(z);
+}
+
 static void forward(const Network *net, const Parameters *p, Scratch *s) {
-    for (int n = 0; n < CHUNK; n++) {
+    for (int n = 0; n < s->count; n++) {
         __m512 z0 = _mm512_load_ps(p->bias[0]), z1 = _mm512_load_ps(p->bias[0] + 16);
         for (int d = 0; d < net->inputs; d++) {
             __m512 x = _mm512_set1_ps(s->x[d][n]);
@@ -123,7 +133,7 @@ static void forward(const Network *net, const Parameters *p, Scratch *s) {
     }
     for (int l = 1; l < net->layers; l++) {
         apply(s->h[l - 1], &p->forward[l], p->bias[l], s->z);
-        for (int n = 0; n < CHUNK; n++)
+        for (int n = 0; n < s->count; n++)
             activate(_mm512_load_ps(s->z[n]), _mm512_load_ps(s->z[n] + 16), s->h[l][n], s->cosine[l][n]);
     }
     _tile_loadd(6, p->last_high, 64);
@@ -146,27 +156,41 @@ INLINE __m512 output(const Scratch *s, int n, int c) {
 
 /* ---- backward ------------------------------------------------------------------------------------------------------ */
 
+/* Last and hidden: [output][input], the inputs shuffled; of hidden layers the outputs too. */
 typedef struct {
-    WideRow first[MOST_INPUTS], bias[MOST_LAYERS], hidden[MOST_LAYERS][FEATURES]; /* hidden: [input][output] */
-    float last[FEATURES][16]; /* [input][output]; inputs and hidden outputs are shuffled */
+    WideRow first[MOST_INPUTS], bias[MOST_LAYERS], last[MOST_OUTPUTS], hidden[MOST_LAYERS][FEATURES];
 } __attribute__((aligned(64))) Sums;
 
-/* The last layer's weights: sums over the samples of sine times gradient. */
+/* The last layer's weights: sums over the samples of gradient times sine. */
 static void add_last(const Network *net, Scratch *s, Sums *sums) {
-    uint32_t pairs[16][16] __attribute__((aligned(64))) = {{0}}, column[16] __attribute__((aligned(64)));
-    for (int c = 0; c < net->outputs; c++) {
-        _mm512_store_si512(column, pack(_mm512_load_ps(s->d[c]), _mm512_load_ps(s->d[c] + 16)));
-        for (int k = 0; k < 16; k++) pairs[k][c] = column[k];
-    }
-    turn(s->h[net->layers - 1], s->turned);
-    _tile_loadd(0, sums->last[0], 64);
-    _tile_loadd(1, sums->last[16], 64);
-    load_left(s->turned[0], s->turned[16]);
-    _tile_loadd(6, pairs, 64);
+    for (int c = 0; c < net->outputs; c++)
+        _mm512_store_si512(s->given[c], pack(_mm512_load_ps(s->d[c]), _mm512_load_ps(s->d[c] + 16)));
+    pair_rows_shuffled(s->h[net->layers - 1], &s->pairs);
+    _tile_loadd(0, sums->last[0], 128);
+    _tile_loadd(1, sums->last[0] + 16, 128);
+    _tile_loadd(4, s->given, 64);
+    load_right(&s->pairs);
     _tile_dpbf16ps(0, 4, 6);
-    _tile_dpbf16ps(1, 5, 6);
-    _tile_stored(0, sums->last[0], 64);
-    _tile_stored(1, sums->last[16], 64);
+    _tile_dpbf16ps(1, 4, 7);
+    _tile_stored(0, sums->last[0], 128);
+    _tile_stored(1, sums->last[0] + 16, 128);
+}
+
+/* The first layer's weights: sums over the samples of position times gradient. */
+static void add_first(const Network *net, const Scratch *s, Sums *sums) {
+    __m512 lo[MOST_INPUTS], hi[MOST_INPUTS];
+    for (int d = 0; d < MOST_INPUTS; d++) lo[d] = hi[d] = _mm512_setzero_ps();
+    /* All inputs at once, be they there or not: an addition waits for the one before it of the same sum only. */
+    for (int n = 0; n < s->count; n++)
+        for (int d = 0; d < MOST_INPUTS; d++) {
+            __m512 x = _mm512_set1_ps(s->x[d][n]);
+            lo[d] = _mm512_fmadd_ps(x, _mm512_load_ps(s->z[n]), lo[d]);
+            hi[d] = _mm512_fmadd_ps(x, _mm512_load_ps(s->z[n] + 16), hi[d]);
+        }
+    for (int d = 0; d < net->inputs; d++) {
+        _mm512_store_ps(sums->first[d], _mm512_add_ps(_mm512_load_ps(sums->first[d]), lo[d]));
+        _mm512_store_ps(sums->first[d] + 16, _mm512_add_ps(_mm512_load_ps(sums->first[d] + 16), hi[d]));
+    }
 }
 
 /* Gradient before a sine, from that after it; the first layer's is kept wide. */
@@ -184,13 +208,13 @@ INLINE void pass_sine(Scratch *s, int l, int n, __m512 a0, __m512 a1, __m512 *b0
 }
 
 static void backward(const Network *net, const Parameters *p, Scratch *s, Sums *sums) {
-    static const float no_bias[FEATURES] __attribute__((aligned(64)));
     const int L = net->layers;
+    for (int n = s->count; n < CHUNK; n++) _mm512_store_si512(s->dz[n], _mm512_setzero_si512());
     add_last(net, s, sums);
     for (int l = L - 1; l >= 0; l--) {
         __m512 b0 = _mm512_load_ps(sums->bias[l]), b1 = _mm512_load_ps(sums->bias[l] + 16);
         if (l == L - 1) {
-            for (int n = 0; n < CHUNK; n++) {
+            for (int n = 0; n < s->count; n++) {
                 __m512 a0 = _mm512_setzero_ps(), a1 = a0;
                 for (int c = 0; c < net->outputs; c++) {
                     __m512 d = _mm512_set1_ps(s->d[c][n]);
@@ -200,31 +224,23 @@ static void backward(const Network *net, const Parameters *p, Scratch *s, Sums *
                 pass_sine(s, l, n, a0, a1, &b0, &b1);
             }
         } else {
-            apply(s->dz, &p->backward[l + 1], no_bias, s->z);
-            for (int n = 0; n < CHUNK; n++)
+            for (int n = 0; n < s->count; n++)
                 pass_sine(s, l, n, _mm512_load_ps(s->z[n]), _mm512_load_ps(s->z[n] + 16), &b0, &b1);
         }
         _mm512_store_ps(sums->bias[l], b0);
         _mm512_store_ps(sums->bias[l] + 16, b1);
         if (!l) break;
-        turn(s->h[l - 1], s->turned);
-        pair_rows_shuffled(s->dz, &s->pairs);
+        turn(s->dz, s->turned);
+        pair_rows_shuffled(s->h[l - 1], &s->pairs);
+        /* Both products together: each change between these registers and the vectors' costs some 50 cycles. */
+        apply_back(s->dz, &p->backward[l], s->z);
         load_sums(sums->hidden[l]);
         load_left(s->turned[0], s->turned[16]);
         load_right(&s->pairs);
         multiply_all();
         store_sums(sums->hidden[l]);
     }
-    for (int d = 0; d < net->inputs; d++) {
-        __m512 a0 = _mm512_load_ps(sums->first[d]), a1 = _mm512_load_ps(sums->first[d] + 16);
-        for (int n = 0; n < CHUNK; n++) {
-            __m512 x = _mm512_set1_ps(s->x[d][n]);
-            a0 = _mm512_fmadd_ps(x, _mm512_load_ps(s->z[n]), a0);
-            a1 = _mm512_fmadd_ps(x, _mm512_load_ps(s->z[n] + 16), a1);
-        }
-        _mm512_store_ps(sums->first[d], a0);
-        _mm512_store_ps(sums->first[d] + 16, a1);
-    }
+    add_first(net, s, sums);
 }
 
 /* Write n values times a factor. */
@@ -234,29 +250,25 @@ INLINE void write_row(float *to, __m512 a, __m512 b, float factor, int n) {
     _mm512_mask_storeu_ps(to + 16, lanes(n - 16), _mm512_mul_ps(b, f));
 }
 
-static void write_gradient(const Network *net, Sums *sums, float *g) {
+/* The same of a row whose columns are shuffled. */
+INLINE void write_shuffled(float *to, const float *from, float factor, int n) {
     const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    __m512 x = _mm512_load_ps(from), y = _mm512_load_ps(from + 16);
+    write_row(to, _mm512_permutex2var_ps(x, low, y), _mm512_permutex2var_ps(x, high, y), factor, n);
+}
+
+static void write_gradient(const Network *net, const Sums *sums, float *g) {
     const int W = net->width, L = net->layers;
-    WideRow turned[FEATURES] __attribute__((aligned(64)));
     for (int o = 0; o < W; o++)
         for (int d = 0; d < net->inputs; d++) g[net->weights[0] + o * net->inputs + d] = net->omega * sums->first[d][o];
     for (int l = 0; l < L; l++)
         write_row(g + net->biases[l], _mm512_load_ps(sums->bias[l]), _mm512_load_ps(sums->bias[l] + 16), net->omega, W);
-    for (int l = 1; l < L; l++) {
-        for (int b = 0; b < 4; b++)
-            transpose(&sums->hidden[l][16 * (b & 1)][16 * (b >> 1)], 128, &turned[16 * (b >> 1)][16 * (b & 1)], 128);
-        for (int c = 0; c < FEATURES; c++) {
-            int o = unshuffled(c);
-            if (o >= W) continue;
-            __m512 x = _mm512_load_ps(turned[c]), y = _mm512_load_ps(turned[c] + 16);
-            write_row(g + net->weights[l] + o * W, _mm512_permutex2var_ps(x, low, y), _mm512_permutex2var_ps(x, high, y),
-                      net->omega, W);
-        }
-    }
-    for (int c = 0; c < net->outputs; c++)
-        for (int i = 0; i < FEATURES; i++)
-            if (unshuffled(i) < W) g[net->weights[L] + c * W + unshuffled(i)] = sums->last[i][c];
+    for (int l = 1; l < L; l++)
+        for (int r = 0; r < FEATURES; r++)
+            if (unshuffled(r) < W)
+                write_shuffled(g + net->weights[l] + unshuffled(r) * W, sums->hidden[l][r], net->omega, W);
+    for (int c = 0; c < net->outputs; c++) write_shuffled(g + net->weights[L] + c * W, sums->last[c], 1, W);
 }
 
 /* ---- whole tiles ---------------------------------------------------------------------------------------------------- */
@@ -279,6 +291,7 @@ static int end(Work *work) {
 
 /* Positions of n samples from p on, filled up with zeros. */
 static void load_positions(const Network *net, const float *coords, int p, int n, Scratch *s) {
+    s->count = n;
     for (int d = 0; d < net->inputs; d++)
         for (int j = 0; j < CHUNK; j += 16)
             _mm512_store_ps(s->x[d] + j, _mm512_maskz_loadu_ps(lanes(n - j), coords + (size_t)d * net->samples + p + j));
@@ -316,7 +329,7 @@ int siren_amx_gradient(const Network *net, int t0, int t1, const float *theta, c
         __m512 total = _mm512_setzero_ps(), last_bias[MOST_OUTPUTS];
         for (int c = 0; c < C; c++) last_bias[c] = _mm512_setzero_ps();
         prepare(net, theta + t * net->tile_stride, &work->parameters);
-        memset(&work->sums, 0, sizeof work->sums);
+        memset(&work->sums, 0, offsetof(Sums, hidden) + net->layers * sizeof *work->sums.hidden);
         for (int p = 0; p < P; p += CHUNK) {
             int n = P - p < CHUNK ? P - p : CHUNK;
             load_positions(net, coords + t * net->coords_stride, p, n, s);

@@ -21,8 +21,9 @@ typedef struct { Row half[2][16]; } __attribute__((aligned(64))) Pairs; /* [half
 /* ---- registers ------------------------------------------------------------------------------------------------- */
 
 static void configure(void) {
-    struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; } config = {.palette = 1};
-    for (int i = 0; i < 8; i++) config.bytes[i] = 64, config.rows[i] = 16;
+    /* Constant: gcc 12 takes only the first bytes for read, and may leave out what fills the others in. */
+    static const struct { uint8_t palette, start, reserved[14]; uint16_t bytes[16]; uint8_t rows[16]; }
+        config = {.palette = 1, .bytes = {[0 ... 7] = 64}, .rows = {[0 ... 7] = 16}};
     _tile_loadconfig(&config);
 }
 
@@ -42,6 +43,13 @@ INLINE void multiply_all(void) {
     _tile_dpbf16ps(1, 4, 7);
     _tile_dpbf16ps(2, 5, 6);
     _tile_dpbf16ps(3, 5, 7);
+}
+
+INLINE void clear_sums(void) {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
 }
 
 INLINE void load_sums(WideRow *c) {
@@ -69,6 +77,8 @@ INLINE void split(const float *x, uint16_t *high, uint16_t *low) {
     a = _mm512_sub_ps(a, widen(_mm512_castsi512_si256(h)));
     _mm512_store_si512(low, pack(a, _mm512_sub_ps(b, widen(_mm512_extracti64x4_epi64(h, 1)))));
 }
+
+INLINE __mmask16 lanes(int left) { return left >= 16 ? 0xffff : left > 0 ? (1u << left) - 1 : 0; }
 
 /* ---- rearranging ------------------------------------------------------------------------------------------------ */
 

@@ -12,10 +12,7 @@ typedef struct { WideRow x[FEATURES], a[FEATURES], b[FEATURES]; Left left; Right
 
 /* c = left right */
 static void multiply(const Left *left, const Right *right, WideRow *c) {
-    _tile_zero(0);
-    _tile_zero(1);
-    _tile_zero(2);
-    _tile_zero(3);
+    clear_sums();
     load_left(left->low.row[0], left->low.row[16]);
     load_right(&right->high);
     multiply_all();
@@ -61,12 +58,19 @@ int siren_amx_orthogonalise(int t0, int t1, int size, int steps, const float *co
     if (posix_memalign((void **)&w, 64, sizeof *w)) return 1;
     configure();
     for (int t = t0; t < t1; t++) {
-        float *m = matrices + (size_t)t * size * size, squares = 0;
-        for (int i = 0; i < size * size; i++) squares += m[i] * m[i];
-        float inverse = 1.0f / (__builtin_sqrtf(squares) * 1.01f + 1e-30f);
+        float *m = matrices + (size_t)t * size * size, *x = w->x[0];
+        __m512 squares = _mm512_setzero_ps();
         memset(w->x, 0, sizeof w->x);
         for (int r = 0; r < size; r++)
-            for (int k = 0; k < size; k++) w->x[r][k] = m[r * size + k] * inverse;
+            for (int k = 0; k < size; k += 16) {
+                __m512 part = _mm512_maskz_loadu_ps(lanes(size - k), m + r * size + k);
+                squares = _mm512_fmadd_ps(part, part, squares);
+                _mm512_store_ps(w->x[r] + k, part);
+            }
+        float norm = __builtin_sqrtf(_mm512_reduce_add_ps(squares));
+        const __m512 inverse = _mm512_set1_ps(1.0f / (norm * 1.01f + 1e-30f));
+        for (int i = 0; i < FEATURES * FEATURES; i += 16)
+            _mm512_store_ps(x + i, _mm512_mul_ps(_mm512_load_ps(x + i), inverse));
         for (int i = 0; i < steps; i++) improve(w, coefficients + 3 * i);
         for (int r = 0; r < size; r++) memcpy(m + r * size, w->x[r], sizeof(float) * size);
     }

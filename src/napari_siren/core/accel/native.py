@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 import platformdirs
 import torch
 from torch import Tensor
@@ -62,6 +63,15 @@ class _Network(ctypes.Structure):
     )
 
 
+class _Axis(ctypes.Structure):
+    """Mirror of `Axis` in siren.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("starts", "counts", "positions", "windows")),
+        *((name, ctypes.c_int64) for name in ("width", "stride")),
+    )
+
+
 class _Rule(ctypes.Structure):
     """Mirror of `Rule` in update.c."""
 
@@ -71,6 +81,24 @@ class _Rule(ctypes.Structure):
         *((name, ctypes.c_float) for name in ("muon_learning_rate", "momentum", "averaging")),
         ("coefficients", ctypes.c_void_p),
     )
+
+
+@dataclass(frozen=True)
+class GridAxis:
+    """An axis of a grid, sorted by the cells of that axis that have any of its samples.
+
+    Parameters
+    ----------
+    starts, counts
+        (cells,): the first sample of each cell, and how many it has.
+    positions, windows
+        float32, (cells, most samples of a cell): where they are for the networks of the cell, and how much these count.
+    """
+
+    starts: npt.NDArray[np.int64]
+    counts: npt.NDArray[np.int64]
+    positions: Tensor
+    windows: Tensor
 
 
 @dataclass(frozen=True)
@@ -147,6 +175,42 @@ class NativeEngine:
         forward = self._forward()
         self._run(siren.tiles, lambda a, b: forward(ctypes.byref(network), a, b, *arguments))
         return values
+
+    def blend(self, siren: Siren, cells: npt.NDArray[np.int32], axes: Sequence[GridAxis], out: Tensor) -> None:
+        """Add networks on a grid, times their windows: no more than the output is kept in memory.
+
+        Parameters
+        ----------
+        siren
+            The networks, of which no two may have a sample in common.
+        cells
+            (networks, dimensions): the cell of each network along each axis.
+        axes
+            One for each dimension.
+        out
+            (channels, *samples along each axis).
+        """
+        mirrors = [
+            _Axis(
+                axis.starts.ctypes.data,
+                axis.counts.ctypes.data,
+                _pointer(axis.positions),
+                _pointer(axis.windows),
+                axis.positions.shape[1],
+                stride,
+            )
+            for axis, stride in zip(axes, out.stride()[1:], strict=True)
+        ]
+        network = _network(siren, torch.empty(1, len(axes), 0))  # the positions are those of the axes
+        arguments = (
+            _pointer(siren.theta),
+            (_Axis * len(axes))(*mirrors),
+            np.ascontiguousarray(cells).ctypes.data_as(ctypes.c_void_p),
+            ctypes.c_int64(out.stride(0)),
+            _pointer(out),
+        )
+        blend = self.library.siren_blend
+        self._run(siren.tiles, lambda a, b: blend(ctypes.byref(network), a, b, *arguments))
 
     def gradient(self, siren: Siren, x: Tensor, loss: Loss, out: Tensor) -> Tensor:
         """See `Engine`."""

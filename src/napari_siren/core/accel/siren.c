@@ -167,12 +167,9 @@ INLINE int load_padded(float *to, const float *from, int n) {
     return padded;
 }
 
-/* Fill S (and Co, if not null) with the sines (and omega times cosines) of all layers, F with the outputs. */
-static int forward_chunk(const Network *net, const float *theta, const float *coords, int p, int n, float *X, float *S,
-                         float *Co, float *F) {
+/* Fill S (and Co, if not null) with the sines (and omega times cosines) of all layers at N positions, F with outputs. */
+static void forward_chunk(const Network *net, const float *theta, int N, const float *X, float *S, float *Co, float *F) {
     const int W = net->width;
-    int N = 0;
-    for (int i = 0; i < net->inputs; i++) N = load_padded(X + i * CHUNK, coords + (size_t)i * net->samples + p, n);
     const float *h = X;
     int into = net->inputs;
     for (int l = 0; l < net->layers; l++) {
@@ -191,6 +188,12 @@ static int forward_chunk(const Network *net, const float *theta, const float *co
     }
     product(net->outputs, W, N, theta + net->weights[net->layers], W, 1, h, CHUNK, theta + net->biases[net->layers], F,
             CHUNK);
+}
+
+/* Fill X with n positions from p on; returns n, filled up to whole vectors. */
+static int load_positions(const Network *net, const float *coords, int p, int n, float *X) {
+    int N = 0;
+    for (int i = 0; i < net->inputs; i++) N = load_padded(X + i * CHUNK, coords + (size_t)i * net->samples + p, n);
     return N;
 }
 
@@ -226,10 +229,77 @@ int siren_forward(const Network *net, int t0, int t1, const float *theta, const 
     for (int t = t0; t < t1; t++)
         for (int p = 0; p < net->samples; p += CHUNK) {
             int n = net->samples - p < CHUNK ? net->samples - p : CHUNK;
-            forward_chunk(net, theta + t * net->tile_stride, coords + t * net->coords_stride, p, n, X, S, 0, F);
+            int N = load_positions(net, coords + t * net->coords_stride, p, n, X);
+            forward_chunk(net, theta + t * net->tile_stride, N, X, S, 0, F);
             for (int k = 0; k < net->outputs; k++)
                 memcpy(values + ((size_t)t * net->outputs + k) * net->samples + p, F + k * CHUNK, sizeof(float) * n);
         }
+    free(S);
+    return 0;
+}
+
+/* An axis of a grid, sorted by the cells of that axis that have any of its samples. */
+typedef struct {
+    const int64_t *starts, *counts;     /* of each cell: its first sample, and how many */
+    const float *positions, *windows;   /* [cell][width]: where they are for the cell's networks, and their weights */
+    int64_t width, stride;              /* stride: of a sample in the output */
+} Axis;
+
+/* Samples of a tile in a row along the last axis: how many, and where they go to. */
+typedef struct { int length; int64_t to; } Stretch;
+
+/* Fill in n samples of a tile from the first on, row by row; returns how many stretches they are. */
+static int load_samples(const Network *net, const Axis *axes, const int32_t *cells, int64_t first, int n, float *X,
+                        float *weights, Stretch *stretches) {
+    const int inner = net->inputs - 1;
+    const Axis *last = axes + inner;
+    const int64_t length = last->counts[cells[inner]], corner = cells[inner] * last->width;
+    int count = 0;
+    for (int j = 0; j < n; j += stretches[count++].length) {
+        int64_t row = (first + j) / length, column = (first + j) % length;
+        int64_t to = (last->starts[cells[inner]] + column) * last->stride;
+        int run = n - j < length - column ? n - j : (int)(length - column);
+        float weight = 1;
+        for (int i = inner - 1; i >= 0; i--) {
+            const Axis *axis = axes + i;
+            int64_t k = row % axis->counts[cells[i]], at = cells[i] * axis->width + k;
+            row /= axis->counts[cells[i]];
+            to += (axis->starts[cells[i]] + k) * axis->stride;
+            weight *= axis->windows[at];
+            for (int m = j; m < j + run; m++) X[i * CHUNK + m] = axis->positions[at];
+        }
+        memcpy(X + inner * CHUNK + j, last->positions + corner + column, sizeof(float) * run);
+        for (int m = 0; m < run; m++) weights[j + m] = weight * last->windows[corner + column + m];
+        stretches[count] = (Stretch){run, to};
+    }
+    return count;
+}
+
+/* out[c][grid] += weight times value of tiles t0 to t1, of which no two may have a sample in common. Tile t is that of
+ * cells[t][axis]; the channels of the output are so many values apart. Returns 0, or 1 where there is no memory. */
+int siren_blend(const Network *net, int t0, int t1, const float *theta, const Axis *axes, const int32_t *cells,
+                int64_t channel_stride, float *out) {
+    const size_t act = (size_t)net->width * CHUNK;
+    float *S;
+    if (posix_memalign((void **)&S, 64, sizeof(float) * (2 * act + CHUNK * (net->inputs + net->outputs + 1)))) return 1;
+    float *X = S + 2 * act, *F = X + CHUNK * net->inputs, *weights = F + CHUNK * net->outputs;
+    Stretch stretches[CHUNK];
+    memset(X, 0, sizeof(float) * CHUNK * net->inputs);
+    for (int t = t0; t < t1; t++) {
+        const int32_t *own = cells + t * net->inputs;
+        int64_t samples = 1;
+        for (int i = 0; i < net->inputs; i++) samples *= axes[i].counts[own[i]];
+        for (int64_t p = 0; p < samples; p += CHUNK) {
+            int n = samples - p < CHUNK ? (int)(samples - p) : CHUNK;
+            int count = load_samples(net, axes, own, p, n, X, weights, stretches);
+            forward_chunk(net, theta + t * net->tile_stride, (n + VL - 1) / VL * VL, X, S, 0, F);
+            for (int r = 0, j = 0; r < count; j += stretches[r++].length)
+                for (int c = 0; c < net->outputs; c++) {
+                    float *to = out + c * channel_stride + stretches[r].to;
+                    for (int m = 0; m < stretches[r].length; m++) to[m] += weights[j + m] * F[c * CHUNK + j + m];
+                }
+        }
+    }
     free(S);
     return 0;
 }
@@ -255,7 +325,8 @@ int siren_gradient(const Network *net, int t0, int t1, const float *theta, const
         if (g) memset(g, 0, sizeof(float) * net->tile_stride);
         for (int p = 0; p < P; p += CHUNK) {
             int n = P - p < CHUNK ? P - p : CHUNK;
-            int N = forward_chunk(net, tile, coords + t * net->coords_stride, p, n, X, S, g ? Co : 0, F);
+            int N = load_positions(net, coords + t * net->coords_stride, p, n, X);
+            forward_chunk(net, tile, N, X, S, g ? Co : 0, F);
             if (weight) load_padded(w, weight + (size_t)t * P + p, n);
             for (int k = 0; k < C; k++) {
                 load_padded(y, target + ((size_t)t * C + k) * P + p, n);
@@ -289,11 +360,12 @@ int siren_orthogonalise(int t0, int t1, int size, int steps, const float *coeffi
     memset(buffer, 0, sizeof(float) * 5 * area);
     float *X = buffer, *Y = X + area, *T = Y + area, *A = T + area, *B = A + area;
     for (int t = t0; t < t1; t++) {
-        float *G = matrices + (size_t)t * size * size, squares = 0;
-        for (int i = 0; i < size * size; i++) squares += G[i] * G[i];
-        float inverse = 1.0f / (__builtin_sqrtf(squares) * 1.01f + 1e-30f);
-        for (int r = 0; r < size; r++)
-            for (int k = 0; k < size; k++) X[r * ld + k] = G[r * size + k] * inverse;
+        float *G = matrices + (size_t)t * size * size;
+        vec squares = {0};
+        for (int r = 0; r < size; r++) load_padded(X + r * ld, G + r * size, size);
+        for (size_t j = 0; j < area; j += VL) squares += AT(X + j) * AT(X + j);
+        float inverse = 1.0f / (__builtin_sqrtf(sum_lanes(squares)) * 1.01f + 1e-30f);
+        for (size_t j = 0; j < area; j += VL) AT(X + j) *= inverse;
         for (int i = 0; i < steps; i++) {
             const float *abc = coefficients + 3 * i;
             for (int r = 0; r < size; r++)
