@@ -159,6 +159,29 @@ def judge(
     }
 
 
+def measure_ceilings(device: torch.device, effort: Effort) -> dict[str, Any]:
+    """Rates of a large product, of a copy and of sines, on this machine now."""
+    return {
+        "large_product": {name: large_product(dtype, device, effort) for name, dtype in DTYPES.items()},
+        "copy": copy_rate(device, effort),
+        "sine": sine_rate(device, effort),
+    }
+
+
+def measure_floor(preset: str, image: np.ndarray, device: torch.device, effort: Effort) -> dict[str, Any]:
+    """How near a step of a preset comes to its floor, both measured now: of the precision that most steps have."""
+    row = measure_preset(preset, image, device, effort, measure_ceilings(device, effort))
+    precision, part = list(row["precisions"].items())[-1]
+    return {
+        "preset": preset,
+        "engine": row["engine"],
+        "precision": precision,
+        "step_seconds": part["seconds"]["step"],
+        "floor_seconds": part["floor"],
+        "floor_share_of_step": part["floor_share_of_step"],
+    }
+
+
 def measure_preset(
     preset: str, image: np.ndarray, device: torch.device, effort: Effort, ceilings: dict[str, Any]
 ) -> dict[str, Any]:
@@ -257,11 +280,7 @@ def main(options: list[str] | None = None) -> None:
     image = imread(sample_path())
     image = image[:64, :96] if arguments.quick else image
 
-    ceilings: dict[str, Any] = {
-        "large_product": {name: large_product(dtype, device, effort) for name, dtype in DTYPES.items()},
-        "copy": copy_rate(device, effort),
-        "sine": sine_rate(device, effort),
-    }
+    ceilings = measure_ceilings(device, effort)
     presets = {preset: measure_preset(preset, image, device, effort, ceilings) for preset in SUBJECTS}
     console = Console(width=180)
     print_counts(console, presets)

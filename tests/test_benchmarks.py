@@ -12,8 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks import fit, peers
 from benchmarks import peer as peer_module
-from benchmarks import peers
+from benchmarks.ceilings import QUICK
 from benchmarks.curve import PUBLISHED, TARGETS, Curve, mean_curve
 from benchmarks.peer import PLAIN, RECIPES, Peer, fit_peer, seconds_per_step
 from benchmarks.peer_networks import MixedPrecision, Unavailable, plain_siren, siren_pytorch
@@ -185,6 +186,31 @@ def test_a_run_is_written_and_drawn(
         assert len(drawn.convert("RGB").getcolors(1600 * 1000)) > 50
 
 
-def test_nothing_to_fit_is_an_error(image: np.ndarray, tmp_path: Path) -> None:
+def test_nothing_to_fit_is_an_error(image: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "RECIPES", (RECIPE["hash grid"],))
     with pytest.raises(SystemExit, match="hash grid"):
         peers.run({"one": image}, "cpu", 0.05, "hash grid", tmp_path / "peers.json")
+
+
+# ---- the fitting benchmark -----------------------------------------------------------------------------------
+
+
+def test_the_benchmark_of_fits_tells_how_near_a_step_is_to_its_floor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size, folder in ((96, "kodak"), (80, "div2k16")):
+        rows, columns = np.indices((size, size))
+        picture = np.stack([127 + 100 * np.sin(rows / n + columns / 5) for n in (3, 4, 5)], axis=-1).astype(np.uint8)
+        (tmp_path / folder).mkdir()
+        for name in ("a", "b"):
+            Image.fromarray(picture).save(tmp_path / folder / f"{name}.png")
+    monkeypatch.setattr(fit, "Effort", lambda: QUICK)
+    monkeypatch.setattr(fit, "import_milliseconds", lambda: 1.0)
+    out = tmp_path / "new" / "fit.json"
+    fit.main(["--data", str(tmp_path), "--json", str(out), "--images", "1"])
+    report, told = json.loads(out.read_text(encoding="utf-8")), capsys.readouterr().out
+    assert list(report["kodak"]["images"]) == list(report["div2k16"]["images"]) == ["a"]
+    assert report["kodak"]["mean"]["seconds_in_peer_steps"] > 0
+    floor = report["floor"]
+    assert floor["floor_share_of_step"] == pytest.approx(floor["floor_seconds"] / floor["step_seconds"])
+    assert f"{floor['floor_share_of_step']:.0%} of it ({report['machine']['cpu']})" in told
