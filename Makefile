@@ -5,13 +5,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup-done
+LOWEST := .venv-lowest
+LOWEST_STAMP := $(LOWEST)/.setup-done
 MANIFEST := src/napari_siren/napari.yaml
 OUT ?= out
 
 # mkdocs-material prints a notice about its successor on every build; this is its own switch for that.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup fit test lint docs screenshots bench clean
+.PHONY: help setup fit test test-lowest lint docs screenshots bench clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,7 +32,22 @@ fit: setup  ## Fit the sample image and write the result to out/
 
 test: lint  ## Run every check: lint, types, tests, documentation
 	$(BIN)/python -m pytest -n 2 --dist loadfile
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict
+
+# pip has no option for the lowest versions, so constraints-lowest.txt names them, and a test holds it against
+# pyproject.toml. Without napari and Qt, which ask for more, so that it is the core's bounds that are tried: tests that
+# import napari are left out, and so are the options of pytest's plugins for Qt and the screen, hence no strict config.
+# What old releases warn of is not ours to mend.
+test-lowest: $(LOWEST_STAMP)  ## Run the tests that need no window with the oldest dependencies, in .venv-lowest
+	$(LOWEST)/bin/python -m pytest -x -q -o addopts= -W ignore --ignore=tests/ui \
+		$$(grep -lE '^(from|import) napari[ .]' tests/test_*.py | sed 's/^/--ignore=/')
+
+$(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install --upgrade pip
+	$(LOWEST)/bin/python -m pip install -c constraints-lowest.txt -e ".[batch,zarr]" \
+		hypothesis "ngff-zarr[validate]" ome-types pytest
+	@touch $@
 
 lint: setup  ## Check style, formatting, types and the plugin's manifest
 	$(BIN)/ruff check
@@ -47,6 +64,6 @@ screenshots: setup  ## Take the pictures of napari's window for README and docum
 bench: setup  ## Run the fitting benchmark
 	$(BIN)/python -m benchmarks.fit
 
-clean:  ## Remove .venv and everything that was built
-	rm -rf $(VENV) $(OUT) build dist site htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
+clean:  ## Remove the environments and everything that was built
+	rm -rf $(VENV) $(LOWEST) $(OUT) build dist site htmlcov .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find src tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

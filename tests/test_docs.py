@@ -5,6 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
+import subprocess
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -14,12 +18,13 @@ import typer.main
 
 import napari_siren as ns
 from napari_siren.cli import app
-from napari_siren.core.config import PRESETS
+from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.sources import read_image, sample_path, write_image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
+IMPORT_OF_NAPARI = re.compile(r"^(from|import) napari\b", re.MULTILINE)
 COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
 
 
@@ -47,6 +52,8 @@ def folder_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
 def test_code_runs(page: Path, folder_of_a_reader: Path) -> None:
+    if find_spec("napari") is None and any(IMPORT_OF_NAPARI.search(code) for _, code in blocks(page, "python")):
+        pytest.skip("the page's code needs napari, which is not installed")
     torch.set_num_threads(1)
     namespace: dict[str, object] = {"__name__": "__main__"}
     for line, code in blocks(page, "python"):
@@ -92,7 +99,7 @@ def test_the_table_of_presets_is_that_of_the_code() -> None:
     text = (ROOT / "docs/guide/fitting.md").read_text(encoding="utf-8")
     rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in text.splitlines() if row.startswith("| ")]
     head = next(row for row in rows if row[0] == "setting")
-    assert set(head[1:]) == set(PRESETS)
+    assert set(head[1:]) == set(PRESET_NAMES)
     configs = [ns.FitConfig.preset(name).model_dump() for name in head[1:]]
     told = {match[1]: row[1:] for row in rows if len(row) == len(head) and (match := re.match(r"`(\w+)`", row[0]))}
     for setting, cells in told.items():
@@ -106,6 +113,44 @@ def test_the_table_of_presets_is_that_of_the_code() -> None:
 def test_pictures_are_there(page: Path) -> None:
     for target in re.findall(r"!\[[^\]]*\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).is_file(), target
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    """It is no page of the documentation, so that the build does not see it."""
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        path, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        assert (ROOT / path).is_file(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", (ROOT / path).read_text(encoding="utf-8"), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, target
+
+
+def how_make_builds() -> list[str]:
+    """The arguments that the Makefile gives mkdocs; `make test` and `make docs` should give it the same."""
+    recipes = re.findall(r"^\t\S+/mkdocs (.*)$", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(recipes) == 2
+    assert len(set(recipes)) == 1
+    return shlex.split(recipes[0])
+
+
+@pytest.mark.skipif(find_spec("mkdocs") is None, reason="mkdocs is not installed")
+def test_links_to_nowhere_fail_the_build(tmp_path: Path) -> None:
+    for folder in ("docs", "src"):
+        shutil.copytree(ROOT / folder, tmp_path / folder)
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    dead = ["nowhere.md", "guide/fitting.md#nowhere", "nowhere.png"]
+    links = [*(f"[link]({target})" for target in dead), "[link][napari_siren.nowhere]"]
+    with (tmp_path / "docs/index.md").open("a", encoding="utf-8") as page:
+        page.write("\n" + "\n".join(links))
+    command = [sys.executable, "-m", "mkdocs", *how_make_builds()]
+    build = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert build.returncode != 0
+    # With --quiet nothing is counted, and everything passes.
+    warnings = [line for line in build.stderr.splitlines() if line.startswith("WARNING")]
+    for target in (*dead, "napari_siren.nowhere"):
+        assert any(target in warning for warning in warnings), build.stderr
 
 
 def test_every_public_name_is_in_the_reference() -> None:

@@ -1,33 +1,58 @@
-"""The examples in the docstrings of the headless package run, and give what they say."""
+"""The examples in the docstrings run, and give what they say."""
 
 from __future__ import annotations
 
 import doctest
 import pkgutil
+import tempfile
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
+import torch
 
 import napari_siren
-from napari_siren import core
 
-MODULES = [info.name for info in pkgutil.walk_packages(core.__path__, f"{core.__name__}.")]
-# fit_layer and LayerFit need napari; their examples run where it is installed.
-EVERY_NAME = [name for name in napari_siren.__all__ if name not in ("LayerFit", "fit_layer")]
+# The images of examples are so small that a second thread only costs.
+torch.set_num_threads(1)
+
+# What a module cannot be imported without, and the core need not have.
+NEEDED = {
+    "napari_siren.ui.": "napari",
+    "napari_siren.core.accel.triton_kernels": "triton",
+    "napari_siren.core.accel.triton_update": "triton",
+}
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_examples_run(module: str) -> None:
+def _reason_to_skip(module: str) -> str | None:
+    needed = next((package for start, package in NEEDED.items() if module.startswith(start)), None)
+    return f"{module} needs {needed}, which is not installed" if needed and find_spec(needed) is None else None
+
+
+# Importing __main__ would run the command line.
+MODULES = [
+    pytest.param(name, marks=[pytest.mark.skip(reason=reason)] if (reason := _reason_to_skip(name)) else [])
+    for info in pkgutil.walk_packages(napari_siren.__path__, f"{napari_siren.__name__}.")
+    if not (name := info.name).endswith(".__main__")
+]
+
+
+@pytest.mark.parametrize("module", ["napari_siren", *MODULES])
+def test_examples_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # For the files that examples write, and those that they leave.
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     results = doctest.testmod(import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert results.failed == 0
 
 
-@pytest.mark.parametrize("name", EVERY_NAME)
+@pytest.mark.parametrize("name", napari_siren.__all__)
 def test_every_public_name_is_documented(name: str) -> None:
     assert getattr(napari_siren, name).__doc__
 
 
-@pytest.mark.parametrize("name", ["Field", "FitConfig", "FitResult", "fit", "fit_iter", "load", "upscale"])
+@pytest.mark.parametrize("name", ["Field", "FitConfig", "FitResult", "fit", "fit_iter", "fit_layer", "load", "upscale"])
 def test_what_is_most_used_has_an_example(name: str) -> None:
     examples = doctest.DocTestFinder(recurse=False).find(getattr(napari_siren, name))
     assert any(test.examples for test in examples)

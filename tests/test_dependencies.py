@@ -1,0 +1,41 @@
+"""What the package depends on: each bound is told once more for `make test-lowest`, which tries them."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).resolve().parents[1]
+# These are of those who work on the package, and take what is newest.
+OF_DEVELOPERS = {"bench", "dev", "docs", "test"}
+
+
+def requirements() -> list[Requirement]:
+    """What the package asks for, itself and with its extras; the extras that they are made of left out."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    lines = [*project["dependencies"], *(line for extra in extras.keys() - OF_DEVELOPERS for line in extras[extra])]
+    return [requirement for requirement in map(Requirement, lines) if requirement.name != project["name"]]
+
+
+def lowest() -> dict[str, str]:
+    """The constraints: name and version."""
+    lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
+    pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
+    assert all(len(pair) == 2 for pair in pairs)
+    assert len(dict(pairs)) == len(pairs)
+    return dict(pairs)
+
+
+def test_every_dependency_has_a_lower_bound() -> None:
+    for requirement in requirements():
+        assert [bound.operator for bound in requirement.specifier] == [">="], requirement
+
+
+def test_the_lowest_versions_are_the_bounds() -> None:
+    bounds = [(requirement.name, str(requirement.specifier).removeprefix(">=")) for requirement in requirements()]
+    assert lowest() == dict(bounds)
+    # A name that is asked for twice is asked for alike.
+    assert len(dict(bounds)) == len(set(bounds))
