@@ -9,9 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ import psutil
 import pytest
 from batching import AS_OPTIONS, TINY, movie, photos, settings, shades
 from typer.testing import CliRunner
+from waiting import LIMIT, wait_until
 
 import napari_siren as ns
 from napari_siren.batch import BatchProgress, batch
@@ -78,23 +78,24 @@ def test_it_goes_on_where_it_was(tmp_path: Path, scheduler: str) -> None:
     assert len(other.done) == 2
 
 
-def test_it_can_be_stopped(tmp_path: Path, scheduler: str) -> None:
+def test_it_can_be_stopped(tmp_path: Path, scheduler: str, hold_fits: Callable[..., threading.Event]) -> None:
     photos(tmp_path / "in", 6)
     out, stop = tmp_path / "out", threading.Event()
-    options = {**FAST, "max_steps": 1_000_000, "max_seconds": 0.5, "scheduler": scheduler, "stop": stop}
+    options = {**FAST, "scheduler": scheduler, "stop": stop}
+    go_on = hold_fits(but=1)
 
     def end(progress: BatchProgress) -> None:
         if progress.state == "done":
             stop.set()
 
     report = batch(tmp_path / "in", out, on_progress=end, **options)
-    assert len(report.done) in (1, 2)  # the other worker may have been as fast
-    assert len(report.planned) == 6 - len(report.done)
+    assert (len(report.done), len(report.planned)) == (1, 5)
     assert "left to do" in (out / "report.html").read_text()
     # One that is set already starts nothing.
     again = batch(tmp_path / "in", out, **{**options, "scheduler": "tcp://nobody:1"})
-    assert (again.done, len(again.skipped)) == ((), len(report.done))
+    assert (again.done, len(again.skipped)) == ((), 1)
     stop.clear()
+    go_on.set()
     last = batch(tmp_path / "in", out, **options)
     assert (len(last.done) + len(last.skipped), last.planned) == (6, ())
     assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(6)}
@@ -222,9 +223,14 @@ def test_processes_on_this_machine(tmp_path: Path) -> None:
     assert set(pixels(tmp_path / "out")) == {job.output for job in by_threads}
 
 
+unless_windows = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+
+
 @contextlib.contextmanager
-def dask_processes(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and its workers, as on a cluster: processes of their own."""
+def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and its workers, as on a cluster: processes of their own, each of which runs some code at first."""
+    from distributed import Client
+
     told = folder / "scheduler.json"
     start = [sys.executable, "-m", "dask"]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
@@ -232,14 +238,17 @@ def dask_processes(folder: Path, workers: int) -> Iterator[tuple[str, list[subpr
     options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", told]
     started = [subprocess.Popen([*start, "scheduler", *options], env=environment, **quiet)]
     try:
-        deadline = time.monotonic() + 60
-        while not told.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
+        # It may be there before all of it is written.
+        wait_until(lambda: told.exists() and told.read_text().endswith("\n}"))
         address = json.loads(told.read_text())["address"]
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        started += [
-            subprocess.Popen([*start, "worker", address, *options], env=environment, **quiet) for _ in range(workers)
-        ]
+        for i, code in enumerate(preloads):
+            preload = folder / f"preload_{i}.py"
+            preload.write_text(code)
+            command = [*start, "worker", address, *options, "--preload", preload]
+            started.append(subprocess.Popen(command, env=environment, **quiet))
+        with Client(address, set_as_default=False, timeout=LIMIT) as client:
+            client.wait_for_workers(len(preloads), timeout=LIMIT)
         yield address, started[1:]
     finally:
         for process in started:
@@ -247,56 +256,89 @@ def dask_processes(folder: Path, workers: int) -> Iterator[tuple[str, list[subpr
             process.wait()
 
 
+# Of a worker: it is killed in the middle of its first fit, once the other one has done an image.
+DOOMED = """
+import os
+import signal
+import sys
+
+from napari_siren import batch_task
+
+sys.path.insert(0, {tests!r})
+from waiting import wait_until
+
+
+def teller(name):
+    def tell(progress):
+        wait_until(lambda: os.path.exists({manifest!r}))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return tell
+
+
+batch_task._teller = teller
+"""
+
+
 @pytest.mark.slow
+@unless_windows
 def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     photos(tmp_path / "in", 6)
     out = tmp_path / "out"
-    killed: list[int] = []
-    under_way = threading.Event()
-
-    def watch(progress: BatchProgress) -> None:
-        if progress.state == "fitting" and progress.finished:
-            under_way.set()
-
-    with dask_processes(tmp_path, 2) as (address, processes):
-
-        def kill() -> None:
-            if under_way.wait(60):
-                processes[0].kill()  # in the middle of a fit
-                killed.append(processes[0].wait())
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        long = {**FAST, "max_steps": 800}
-        report = batch(tmp_path / "in", out, scheduler=address, on_progress=watch, **long)
-        killer.join()
-    assert killed == [-signal.SIGKILL]
+    doomed = DOOMED.format(tests=str(Path(__file__).parent), manifest=str(out / "manifest.jsonl"))
+    with dask_processes(tmp_path, [doomed, ""]) as (address, processes):
+        report = batch(tmp_path / "in", out, scheduler=address, **FAST)
+        assert processes[0].wait(LIMIT) == -signal.SIGKILL
     assert [entry.reason for entry in report.failed] == []
     assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(6)}
     assert len(pixels(out)) == 6
     assert not list(out.rglob("*.part"))
 
 
+# The command line, which is killed when its manifest has its second line; it says what processes it had started.
+KILLED = """
+import os
+import signal
+
+import psutil
+
+from napari_siren.cli import main
+from napari_siren.manifest import Manifest
+
+add = Manifest.add
+
+
+def add_and_die(self, entry):
+    add(self, entry)
+    if len(self.read()) == 2:
+        print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+Manifest.add = add_and_die
+main()
+"""
+
+
 @pytest.mark.slow
+@unless_windows
 def test_a_batch_that_is_killed_goes_on_and_does_nothing_twice(tmp_path: Path) -> None:
     photos(tmp_path / "in", 5)
     out = tmp_path / "out"
     options = ["--preset", "fast", *AS_OPTIONS, "--set", "max_steps=300", "--workers", "1", "--no-warm-start"]
-    command = [sys.executable, "-m", "napari_siren", "batch", tmp_path / "in", "-o", out, *options]
-    first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while not (out / "manifest.jsonl").exists() or len(done_lines(out)) < 2:
-        assert time.monotonic() < deadline
-        assert first.poll() is None
-        time.sleep(0.02)
-    children = psutil.Process(first.pid).children(recursive=True)
-    first.kill()
-    first.wait()
-    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
-    assert len(before) < 5
+    words = ["batch", tmp_path / "in", "-o", out, *options, "-q"]
+    captured = {"capture_output": True, "text": True, "timeout": LIMIT}
+    first = subprocess.run([sys.executable, "-c", KILLED, *words], **captured)
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    assert len(done_lines(out)) == 2
     # What it started ends with it.
-    assert not psutil.wait_procs(children, timeout=30)[1]
-    second = subprocess.run([*command, "-q"], capture_output=True, text=True, timeout=120)
+    children = [int(pid) for pid in first.stdout.split()]
+    assert children
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in children))
+    # The last one may not have been taken down.
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert len(before) >= 2
+    second = subprocess.run([sys.executable, "-m", "napari_siren", *words], **captured)
     assert second.returncode == 0, second.stderr
     assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(5)}
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from typer.testing import CliRunner
+from waiting import LIMIT
 
 import napari_siren as ns
 from napari_siren import arguments, console
@@ -426,7 +427,7 @@ def test_the_second_interrupt_aborts() -> None:
 
 def program(*words: object, **options: Any) -> subprocess.CompletedProcess[str]:
     command = Path(sys.executable).with_name("napari-siren")
-    return subprocess.run([command, *map(str, words)], capture_output=True, text=True, timeout=120, **options)
+    return subprocess.run([command, *map(str, words)], capture_output=True, text=True, timeout=LIMIT, **options)
 
 
 def test_the_program_fits_an_image(tmp_path: Path, photo: Path) -> None:
@@ -442,7 +443,7 @@ def test_the_program_fits_an_image(tmp_path: Path, photo: Path) -> None:
 
 def test_the_module_is_the_program() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "napari_siren", "--version"], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "napari_siren", "--version"], capture_output=True, text=True, timeout=LIMIT
     )
     assert done.stdout == f"napari-siren {ns.__version__}\n"
 
@@ -453,6 +454,6 @@ def test_starting_is_quick_and_reporting_needs_no_window_system() -> None:
         ("napari_siren.console", {"matplotlib.pyplot", "napari", "qtpy"}),
     ):
         code = f"import sys, {module}; print(*sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
         assert done.returncode == 0, done.stderr
         assert not absent & set(done.stdout.split())

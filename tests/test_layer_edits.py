@@ -50,7 +50,7 @@ def test_light_is_added_where_there_are_values_below_0() -> None:
 # ---- blending --------------------------------------------------------------------------------------------------------
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     row=st.integers(-3, 20),
     column=st.integers(-3, 25),

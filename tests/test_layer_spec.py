@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarni
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data(), rgb=st.booleans())
 def test_a_derived_layer_has_the_world_corners_of_the_original(ndim: int, data: st.DataObject, rgb: bool) -> None:
     placed, colours = data.draw(transforms(ndim)), (3,) * rgb

@@ -38,7 +38,7 @@ def told_by_another(path: Path, version: str) -> Any:
     return ngff_zarr.from_ngff_zarr(path, validate=True, version=version)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture])
 @given(data=st.data(), axes=st.sampled_from(AXES), version=st.sampled_from(VERSIONS), dtype=st.sampled_from(DTYPES))
 def test_what_is_written_comes_back(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, axes: str, version: Any, dtype: str

@@ -19,6 +19,7 @@ import pytest
 import torch
 from skimage.io import imread
 from skimage.metrics import peak_signal_noise_ratio
+from waiting import LIMIT
 
 import napari_siren as ns
 from napari_siren.core import block_teacher, blocks
@@ -219,29 +220,27 @@ def test_an_image_of_nothing_comes_back(tmp_path: Path) -> None:
 
 # ---- going on -------------------------------------------------------------------------------------------
 
+# A process is killed by itself when it has come so far, as another one may see that late.
 KILLED = """
+import os
+import signal
 import sys
 import napari_siren as ns
 from napari_siren.core import blocks
 blocks._MOST_VALUES = 3000
+source, out, phase, done = sys.argv[1:]
 def tell(progress):
-    print(progress.phase, progress.done, flush=True)
-ns.fit_blocks(sys.argv[1], sys.argv[2], 2, on_progress=tell, hidden_features=12, hidden_layers=2, max_steps=25)
+    if progress.phase == phase and progress.done >= float(done):
+        os.kill(os.getpid(), signal.SIGKILL)
+ns.fit_blocks(source, out, 2, on_progress=tell, hidden_features=12, hidden_layers=2, max_steps=25)
 """
 
 
 def killed_at(source: Path, out: Path, phase: str, done: float) -> None:
-    """Start a process, and kill it with SIGKILL once it has come so far."""
-    command = [sys.executable, "-c", KILLED, str(source), str(out)]
+    """Start a process that gets a SIGKILL once it has come so far."""
+    command = [sys.executable, "-c", KILLED, str(source), str(out), phase, str(done)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            now, share = line.split()
-            if now == phase and float(share) >= done:
-                process.send_signal(signal.SIGKILL)
-                break
-        assert process.wait(60) == -signal.SIGKILL
+    assert subprocess.run(command, env=environment, timeout=LIMIT).returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow

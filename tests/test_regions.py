@@ -191,7 +191,7 @@ def membership(points: np.ndarray, kind: str, outline: np.ndarray) -> tuple[np.n
 
 
 @pytest.mark.parametrize(("image_ndim", "shapes_ndim"), [(2, 2), (3, 2), (3, 3), (4, 3)])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_a_pixel_is_in_a_shape_if_its_centre_is_there_in_the_world(
     image_ndim: int, shapes_ndim: int, data: st.DataObject
@@ -317,7 +317,7 @@ def assert_labels_are_seen(image: Image, layer: Labels) -> None:
 
 
 @pytest.mark.parametrize(("image_ndim", "labels_ndim"), [(2, 2), (3, 2), (3, 3), (4, 3)])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(data=st.data())
 def test_labels_are_seen_where_they_are_in_the_world(image_ndim: int, labels_ndim: int, data: st.DataObject) -> None:
     assert_labels_are_seen(*data.draw(labelled(image_ndim, labels_ndim)))
@@ -403,7 +403,7 @@ def boxes(draw: st.DrawFn, shape: tuple[int, ...]) -> list[tuple[int, int]]:
     ("ndim", "rgb", "labels"),
     [(2, False, None), (3, False, None), (2, True, None), (3, True, None), (4, False, "czyx"), (4, False, "tcyx")],
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_a_layer_made_from_a_region_lies_where_the_region_is(
     ndim: int, rgb: bool, labels: str | None, data: st.DataObject

@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from waiting import LIMIT
 
 BLOCK = """
 import sys
@@ -39,7 +40,7 @@ assert names == ["cells [reconstruction]", "cells [x2]", "cells [error]"], names
 
 def run(code: str) -> str:
     """Run code in a fresh interpreter; give what it printed."""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

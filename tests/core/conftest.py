@@ -18,8 +18,10 @@ from napari_siren.core.field import Field
 from napari_siren.core.geometry import Tiling
 from napari_siren.core.image import ImageFormat
 from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.progress import Progress
+from napari_siren.core.steps import FitSteps
 
-settings.register_profile("core", deadline=None, max_examples=40, derandomize=True)
+settings.register_profile("core", settings.get_profile("patient"), max_examples=40, derandomize=True)
 settings.load_profile("core")
 # The tensors of these tests are so small that a second thread only costs.
 torch.set_num_threads(1)
@@ -106,6 +108,30 @@ def photo(smooth: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """The same as uint8, with a little texture."""
     texture = np.random.default_rng(7).normal(0, 5, smooth.shape)
     return np.clip(smooth + texture, 0, 255).astype(np.uint8)
+
+
+class Clock:
+    """A clock that goes on only where it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of fits: each step of one takes a second, and nothing else takes any time."""
+    clock, original = Clock(), FitSteps.send
+
+    def send(steps: FitSteps, value: str | None) -> Progress:
+        clock.now += 1
+        return original(steps, value)
+
+    monkeypatch.setattr("napari_siren.core.clock.time", clock)
+    monkeypatch.setattr(FitSteps, "send", send)
+    return clock
 
 
 @pytest.fixture

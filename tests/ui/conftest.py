@@ -8,6 +8,7 @@ settings in its own folder, and a plugin manager that knows two plugins: this on
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partialmethod
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,28 @@ import pytest
 import torch
 from napari import settings
 from napari.layers import Image
+from pytestqt.qtbot import QtBot
+from waiting import LIMIT
 
 from napari_siren import FitResult, fit_layer
 
 # Before anything of Qt, which Windows wants so; and the images here are so small that a second thread only costs.
 torch.set_num_threads(1)
+
+
+class PatientBot(QtBot):
+    """Waits until it is there: by itself pytest-qt waits for five seconds, which a busy machine takes for anything."""
+
+    waitUntil = partialmethod(QtBot.waitUntil, timeout=1000 * LIMIT)
+    waitSignal = partialmethod(QtBot.waitSignal, timeout=1000 * LIMIT)
+    waitSignals = partialmethod(QtBot.waitSignals, timeout=1000 * LIMIT)
+    waitExposed = partialmethod(QtBot.waitExposed, timeout=1000 * LIMIT)
+
+
+@pytest.fixture
+def qtbot(qapp: Any, request: pytest.FixtureRequest) -> PatientBot:
+    """pytest-qt's, but for its patience."""
+    return PatientBot(request)
 
 
 @pytest.fixture(autouse=True)

@@ -18,10 +18,17 @@ from napari_siren import FitConfig
 from napari_siren.ui.session import State
 from napari_siren.ui.widget import SirenWidget
 
-TIMEOUT = 20_000
 # Networks as small as can be; and so many steps that a fit does not end by itself while a test lasts.
 SMALL = {"hidden_features": 4, "hidden_layers": 1, "engine": "plain"}
 ENDLESS = 1_000_000
+
+
+def shown_viewer(qtbot: Any, make_napari_viewer: Any) -> Any:
+    """A viewer whose window is there; the fixture waits for none, as it calls `wait_exposed` without `with`."""
+    viewer = make_napari_viewer(show=True)
+    with qtbot.waitExposed(viewer.window._qt_window):
+        pass
+    return viewer
 
 
 def open_panel(viewer: Any, **settings: Any) -> SirenWidget:
@@ -55,7 +62,7 @@ def _under_mouse(button: Any) -> bool:
 
 
 def wait_for(qtbot: Any, panel: SirenWidget, state: State) -> None:
-    qtbot.waitUntil(lambda: panel.session.state is state, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: panel.session.state is state)
 
 
 def fit(qtbot: Any, panel: SirenWidget) -> list[Layer]:
@@ -75,12 +82,12 @@ def begin_fit(qtbot: Any, panel: SirenWidget, previews: int = 1) -> None:
     seen: list[Any] = []
     panel.session.told.connect(lambda update: seen.append(update) if update.preview is not None else None)
     click(qtbot, panel.run_panel.fit_button)
-    qtbot.waitUntil(lambda: len(seen) >= previews, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: len(seen) >= previews)
     assert panel.session.state is State.FITTING
 
 
 def wait_rendered(qtbot: Any, panel: SirenWidget) -> None:
-    qtbot.waitUntil(lambda: not panel.session._rendering and not panel.session._wishes, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not panel.session._rendering and not panel.session._wishes)
 
 
 def anything_alive() -> bool:
@@ -89,7 +96,7 @@ def anything_alive() -> bool:
 
 
 def wait_all_ended(qtbot: Any) -> None:
-    qtbot.waitUntil(lambda: not anything_alive(), timeout=10_000)
+    qtbot.waitUntil(lambda: not anything_alive())
 
 
 @contextmanager

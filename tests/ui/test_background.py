@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from napari.utils.notifications import ErrorNotification, NotificationSeverity, notification_manager
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
+from waiting import LIMIT
 
 from napari_siren.errors import InputError
 from napari_siren.ui.background import notify, start_function, start_generator
@@ -40,7 +41,7 @@ def receiver(qtbot: Any) -> Iterator[Receiver]:
 
 def settle() -> None:
     """Wait for the threads, and for what they have told."""
-    assert QThreadPool.globalInstance().waitForDone(20_000)
+    assert QThreadPool.globalInstance().waitForDone(1000 * LIMIT)
     QCoreApplication.processEvents()
 
 
@@ -83,7 +84,7 @@ def test_a_worker_that_is_to_quit_calls_its_work_off(qtbot: Any, receiver: Recei
     def work() -> Generator[str, None, str]:
         yield "begun"
         # In the middle of a step, so to say.
-        assert called_off.wait(20)
+        assert called_off.wait(LIMIT)
         return "called off"
 
     worker = start_generator(work, call_off=called_off.set, yielded=receiver.on_news, returned=receiver.on_result)
@@ -100,7 +101,7 @@ def test_who_is_no_more_is_told_nothing(qtbot: Any) -> None:
             told.append(result)
 
     gone = Gone()
-    start_function(lambda: go.wait(20), returned=gone.on_result)
+    start_function(lambda: go.wait(LIMIT), returned=gone.on_result)
     gone.deleteLater()
     qtbot.waitUntil(lambda: is_deleted(gone))
     go.set()

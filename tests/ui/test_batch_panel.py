@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -15,7 +16,6 @@ import pytest
 from batching import photos
 from driving import (
     ENDLESS,
-    TIMEOUT,
     assert_same_corners,
     click,
     fit,
@@ -54,7 +54,7 @@ def open_batch(viewer: Any, scheduler: str | None = None, **settings: Any) -> Ba
 
 
 def ended(qtbot: Any, batch: BatchPanel) -> None:
-    qtbot.waitUntil(lambda: batch.state is BatchState.IDLE, timeout=3 * TIMEOUT)
+    qtbot.waitUntil(lambda: batch.state is BatchState.IDLE)
 
 
 def run(qtbot: Any, batch: BatchPanel) -> list[str]:
@@ -302,14 +302,18 @@ def begin(qtbot: Any, batch: BatchPanel, done: int) -> None:
         told = list(rows(batch).values())
         return sum(text.startswith("done") for text in told) >= done and any("fitting" in text for text in told)
 
-    qtbot.waitUntil(there, timeout=3 * TIMEOUT)
+    qtbot.waitUntil(there)
     assert batch.state is BatchState.RUNNING
 
 
-def test_a_stop_and_going_on(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str) -> None:
+Holder = Callable[..., threading.Event]
+
+
+def test_a_stop_and_going_on(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str, hold_fits: Holder) -> None:
     photos(tmp_path / "in", 7)
-    batch = open_batch(viewer, scheduler, max_steps=ENDLESS, max_seconds=1.0)
+    batch = open_batch(viewer, scheduler)
     choose_folder(batch, tmp_path / "in", tmp_path / "out")
+    go_on = hold_fits(but=1)
     begin(qtbot, batch, done=1)
     assert batch.status.text().startswith("Fitting: ")
     assert not batch.form.isEnabled()
@@ -321,9 +325,10 @@ def test_a_stop_and_going_on(viewer: Any, qtbot: Any, tmp_path: Path, scheduler:
     assert batch.status.text().endswith(" left to do. Start goes on")
     assert "stopped" in rows(batch).values()
     report = batch.outcome.report
-    assert len(report.done) + len(report.planned) == 7
+    assert (len(report.done), len(report.planned)) == (1, 6)
     assert "left to do" in report.path.read_text()
     written = {entry.output: (tmp_path / "out" / entry.output).stat().st_mtime_ns for entry in report.done}
+    go_on.set()
     assert run(qtbot, batch) == []
     assert set(rows(batch)) == {f"{i:02d}.png" for i in range(7)}
     assert batch.outcome.report.planned == ()
@@ -344,10 +349,13 @@ def test_processes_that_are_stopped(viewer: Any, qtbot: Any, tmp_path: Path) -> 
     assert workers == []
 
 
-def test_the_panel_closed_in_the_middle(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str) -> None:
+def test_the_panel_closed_in_the_middle(
+    viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str, hold_fits: Holder
+) -> None:
     photos(tmp_path / "in", 6)
-    batch = open_batch(viewer, scheduler, max_steps=ENDLESS, max_seconds=0.5)
+    batch = open_batch(viewer, scheduler)
     choose_folder(batch, tmp_path / "in", tmp_path / "out")
+    go_on = hold_fits()
     begin(qtbot, batch, done=0)
     panel = viewer.window._dock_widgets["SIREN (napari-siren)"]
     click(qtbot, panel.title.close_button)
@@ -355,6 +363,7 @@ def test_the_panel_closed_in_the_middle(viewer: Any, qtbot: Any, tmp_path: Path,
     assert batch.state is BatchState.IDLE
     # It follows the viewer no longer.
     viewer.add_image(np.zeros((8, 8)))
+    go_on.set()
     again = open_batch(viewer, scheduler, max_steps=3)
     choose_folder(again, tmp_path / "in", tmp_path / "out")
     assert run(qtbot, again) == []
@@ -362,23 +371,27 @@ def test_the_panel_closed_in_the_middle(viewer: Any, qtbot: Any, tmp_path: Path,
 
 
 def test_the_viewer_closed_in_the_middle(
-    make_napari_viewer: Callable[..., Any], qtbot: Any, tmp_path: Path, scheduler: str
+    make_napari_viewer: Callable[..., Any], qtbot: Any, tmp_path: Path, scheduler: str, hold_fits: Holder
 ) -> None:
     photos(tmp_path / "in", 6)
     viewer = make_napari_viewer()
-    batch = open_batch(viewer, scheduler, max_steps=ENDLESS, max_seconds=0.5)
+    batch = open_batch(viewer, scheduler)
     choose_folder(batch, tmp_path / "in", tmp_path / "out")
+    hold_fits()
     begin(qtbot, batch, done=0)
     viewer.close()
     wait_all_ended(qtbot)
-    assert len(list((tmp_path / "out").glob("*.png"))) < 6
+    assert not list((tmp_path / "out").glob("*.png"))
 
 
-def test_a_fit_goes_on_beside_a_batch(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str) -> None:
+def test_a_fit_goes_on_beside_a_batch(
+    viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str, hold_fits: Holder
+) -> None:
     photos(tmp_path / "in", 4)
     viewer.add_image(np.random.default_rng(0).normal(size=(8, 8)))
-    batch = open_batch(viewer, scheduler, max_steps=ENDLESS, max_seconds=1.0)
+    batch = open_batch(viewer, scheduler)
     choose_folder(batch, tmp_path / "in", tmp_path / "out")
+    hold_fits()
     pool = QThreadPool.globalInstance()
     most = pool.maxThreadCount()
     pool.setMaxThreadCount(1)

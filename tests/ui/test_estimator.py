@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from qtpy.QtCore import QCoreApplication, QThreadPool
+from waiting import LIMIT
 
 from napari_siren.core import estimate as estimate_module
 from napari_siren.core.config import FitConfig
@@ -44,7 +45,7 @@ class Asker:
     def estimate(self, shape: Any, channels: int, config: FitConfig, device: str, spacing: Any) -> Estimate:
         self.tried.append((shape, channels, device))
         self.trying.set()
-        assert self.go.wait(20)
+        assert self.go.wait(LIMIT)
         if device == "broken":
             raise DeviceError("the device is gone.")
         if device == "strange":
@@ -55,10 +56,15 @@ class Asker:
         self.wish = wish
         self.estimator.ask_again()
 
+    @property
+    def asking(self) -> bool:
+        """Whether a change has not settled yet."""
+        return self.estimator._timer.isActive()
+
     def settle(self) -> None:
         """Let the trials go on, and all that follows from them."""
         self.go.set()
-        assert QThreadPool.globalInstance().waitForDone(20_000)
+        assert QThreadPool.globalInstance().waitForDone(1000 * LIMIT)
         QCoreApplication.processEvents()
 
 
@@ -94,7 +100,7 @@ def test_of_the_wishes_during_a_trial_the_last_one_counts(asker: Asker, qtbot: A
     qtbot.waitUntil(asker.trying.is_set)
     for device in ("second", "third", "fourth"):
         asker.ask(device)
-        qtbot.wait(10)
+        qtbot.waitUntil(lambda: not asker.asking)
     assert len(asker.tried) == 1
     asker.go.set()
     qtbot.waitUntil(lambda: len(asker.said) == 2)
@@ -133,11 +139,11 @@ def test_when_closed_it_neither_asks_nor_says_any_more(asker: Asker, qtbot: Any)
     asker.ask("first")
     qtbot.waitUntil(asker.trying.is_set)
     asker.ask("second")
-    qtbot.wait(10)
+    qtbot.waitUntil(lambda: not asker.asking)
     asker.estimator.close()
     asker.settle()
     asker.ask("third")
-    qtbot.wait(20)
+    assert not asker.asking
     assert asker.questions == 1
     assert asker.said == []
 
@@ -145,6 +151,6 @@ def test_when_closed_it_neither_asks_nor_says_any_more(asker: Asker, qtbot: Any)
 def test_a_real_estimate(qtbot: Any) -> None:
     config = FitConfig.preset("fast", engine="plain", hidden_features=4, hidden_layers=1)
     estimator = Estimator(lambda: (SPEC, config, "cpu"))
-    with qtbot.waitSignal(estimator.said, timeout=20_000) as said:
+    with qtbot.waitSignal(estimator.said) as said:
         estimator.ask_again()
-    assert re.fullmatch(r"cpu \(\d+ threads\): about \d+ s, \d+ MB", said.args[0])
+    assert re.fullmatch(r"cpu \(\d+ threads\): about [\w ]+, \d+ MB", said.args[0])

@@ -13,11 +13,12 @@ from driving import notified, open_panel, tiny, wait_all_ended
 from napari._app_model import get_app_model
 from napari.utils.notifications import ErrorNotification, notification_manager
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QPushButton, QWidget
+from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QPushButton, QWidget
 
 from napari_siren.layers import METADATA_KEY
 from napari_siren.ui import commands, source_panel
 from napari_siren.ui.number_box import NumberBox
+from napari_siren.ui.session import State
 from napari_siren.ui.widget import SirenWidget
 
 ACTIONS = 300
@@ -78,7 +79,26 @@ class Monkey:
         [trick] = self.random.choices(tricks, weights)
         self.done.append(trick.__name__)
         trick()
-        self.qtbot.wait(self.random.choice([0, 0, 1, 10, 50]))
+        self.random.choice([self.go_on, self.go_on, self.look_up, self.look_up, self.watch])()
+
+    # ---- between two things ----
+
+    def go_on(self) -> None:
+        """Let the viewer deal with nothing yet."""
+
+    def look_up(self) -> None:
+        """Let it deal with what there is to deal with now."""
+        QApplication.processEvents()
+
+    def watch(self) -> None:
+        """Let a fit that is under way come to its next news, or to its end."""
+        session = self.panel.session
+        news: list[Any] = []
+        session.told.connect(news.append)
+        self.qtbot.waitUntil(lambda: bool(news) or session.state in (State.IDLE, State.PAUSED))
+        session.told.disconnect(news.append)
+
+    # ---- what it does ----
 
     def steer(self) -> None:
         """Fit, Pause, Resume, Stop or Continue."""

@@ -14,6 +14,7 @@ import platformdirs
 import pytest
 from napari import settings
 from npe2 import PluginManifest
+from waiting import LIMIT
 
 from napari_siren.ui.preferences import Preferences, apply_cache, remember, remembered
 
@@ -135,5 +136,6 @@ def test_a_folder_that_cannot_be_written_is_no_memory(tmp_path: Path, monkeypatc
 def test_no_qt_is_needed() -> None:
     assert importlib.util.find_spec("PyQt6"), "the test would say nothing"
     code = "import sys, napari_siren.ui.preferences as p; p.Preferences(); print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
     assert not {"qtpy", "PyQt6", "torch"} & set(done.stdout.split())

@@ -12,11 +12,13 @@ from typing import Any
 import napari
 import numpy as np
 import pytest
+from driving import shown_viewer
 from napari.components import ViewerModel
 from napari.layers import Image
 from napari.settings import get_plugin_settings
 from qtpy.QtWidgets import QApplication, QDialogButtonBox
 from safetensors.numpy import save_file
+from waiting import LIMIT
 
 import napari_siren as ns
 from napari_siren import FitResult, InputError, StorageError
@@ -27,9 +29,9 @@ NO_LAYERS = [(None,)]
 
 
 @pytest.fixture
-def open_window(make_napari_viewer: Callable[..., Any]) -> Any:
+def open_window(qtbot: Any, make_napari_viewer: Callable[..., Any]) -> Any:
     """A viewer whose window is shown, so that it can ask."""
-    return make_napari_viewer(show=True)
+    return shown_viewer(qtbot, make_napari_viewer)
 
 
 @pytest.fixture
@@ -89,7 +91,7 @@ def test_telling_files_apart_needs_neither_qt_nor_torch(model_file: Path) -> Non
     assert importlib.util.find_spec("PyQt6"), "the test would say nothing"
     code = "import sys; from napari_siren.ui.reader import get_reader; print(get_reader(sys.argv[1]), *sys.modules)"
     command = [sys.executable, "-c", code, str(model_file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)
     assert done.stdout.startswith("<function read_models")
     assert not {"qtpy", "PyQt6", "torch"} & set(done.stdout.split())
 

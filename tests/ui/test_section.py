@@ -26,8 +26,8 @@ def test_its_heading_opens_and_closes_it(qtbot: Any, expanded: bool) -> None:
     content = QLabel("content")
     section = Section("Heading", content, expanded)
     qtbot.addWidget(section)
-    section.show()
-    qtbot.waitExposed(section)
+    with qtbot.waitExposed(section):
+        section.show()
     assert section.isExpanded() == is_seen(content) == expanded
     for wanted in (not expanded, expanded):
         qtbot.mouseClick(section.toggleButton(), Qt.MouseButton.LeftButton)

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driving import ENDLESS, TIMEOUT, notified, tiny, wait_all_ended
+from driving import ENDLESS, notified, tiny, wait_all_ended
 from napari.components import ViewerModel
 from napari.utils import progress
+from qtpy.QtCore import QCoreApplication
 
 from napari_siren import FitResult, InputError
 from napari_siren.layer_spec import LayerSpec
@@ -52,13 +53,13 @@ def request(viewer: ViewerModel, **settings: Any) -> FitRequest:
 
 
 def wait_for(qtbot: Any, session: Session, state: State) -> None:
-    qtbot.waitUntil(lambda: session.state is state, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: session.state is state)
 
 
 def begin(qtbot: Any, session: Session, viewer: ViewerModel) -> None:
     """Start a fit without end, and wait until it is shown."""
     session.start(request(viewer, max_steps=ENDLESS), viewer.layers[0])
-    qtbot.waitUntil(lambda: len(viewer.layers) == 2, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: len(viewer.layers) == 2)
 
 
 def upscaled(viewer: ViewerModel) -> Any:
@@ -103,16 +104,16 @@ def test_one_fit_at_a_time(session: Any, viewer: ViewerModel, qtbot: Any, fitted
 def test_a_pause_can_be_asked_for_at_once(session: Any, viewer: ViewerModel, qtbot: Any) -> None:
     session.start(request(viewer, max_steps=ENDLESS), viewer.layers[0])
     session.pause()
-    qtbot.waitUntil(lambda: session.texts[-1].startswith("Paused at step"), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: session.texts[-1].startswith("Paused at step"))
     session.resume()
-    qtbot.waitUntil(lambda: session.texts[-1].startswith("Fitting"), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: session.texts[-1].startswith("Fitting"))
 
 
 def test_the_bar_of_napari_comes_and_goes(session: Any, viewer: ViewerModel, qtbot: Any) -> None:
     begin(qtbot, session, viewer)
     [bar] = progress._all_instances
     assert (bar.total, bar.desc) == (ENDLESS, "SIREN: cells")
-    qtbot.waitUntil(lambda: bar.n > 5, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: bar.n > 5)
     session.stop()
     wait_for(qtbot, session, State.IDLE)
     assert not progress._all_instances
@@ -142,12 +143,13 @@ def test_news_after_the_end_are_not_heard(session: Any, viewer: ViewerModel, qtb
     begin(qtbot, session, viewer)
     told: list[Any] = []
     session.told.connect(told.append)
-    qtbot.waitUntil(lambda: bool(told), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: bool(told))
     session.close()
     assert [layer.name for layer in viewer.layers] == ["cells"]
     said, heard = list(session.texts), list(told)
     wait_all_ended(qtbot)
-    qtbot.wait(50)
+    # What they have told by then comes now, if ever.
+    QCoreApplication.processEvents()
     session._on_update(heard[-1])
     session._on_outcome(Outcome())
     assert (session.texts, told) == (said, heard)
@@ -160,7 +162,7 @@ def test_the_outcome_may_come_while_the_bar_is_drawn(session: Any, viewer: Viewe
     told: list[Any] = []
     session.told.connect(told.append)
     begin(qtbot, session, viewer)
-    qtbot.waitUntil(lambda: bool(told), timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: bool(told))
     bar, control = session._bar, session._control
     control.cancel()
     session._bar = SimpleNamespace(n=0, update=lambda _: session._on_outcome(Outcome()), close=bar.close)
@@ -248,11 +250,11 @@ def test_a_render_that_fails(
     with notified() as errors, monkeypatch.context() as patched:
         patched.setattr(session_module, "upscaled_layer", fail)
         fitted_session.rescale(3)
-        qtbot.waitUntil(lambda: not fitted_session._rendering, timeout=TIMEOUT)
+        qtbot.waitUntil(lambda: not fitted_session._rendering)
     assert errors == [message]
     assert fitted_session.texts[-1].endswith(message)
     fitted_session.rescale(4)
-    qtbot.waitUntil(lambda: not fitted_session._rendering, timeout=TIMEOUT)
+    qtbot.waitUntil(lambda: not fitted_session._rendering)
     assert upscaled(viewer).data.shape == (32, 40)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import Field
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QLineEdit, QPushButton, QScrollArea
 
-from napari_siren.core.config import LEARNING, PRESETS, FitConfig
+from napari_siren.core.config import LEARNING, FitConfig
+from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.errors import ConfigError
 from napari_siren.ui import settings_form
 from napari_siren.ui.setting_editors import Editor
@@ -147,7 +148,7 @@ def configs(draw: st.DrawFn) -> FitConfig:
 
 
 def test_what_is_shown_comes_back(form: SettingsForm, told: list[Any]) -> None:
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @settings(max_examples=60)
     @given(configs())
     def check(config: FitConfig) -> None:
         form.set_config(config)
@@ -162,7 +163,7 @@ def test_what_is_shown_comes_back(form: SettingsForm, told: list[Any]) -> None:
     assert told == []
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", PRESET_NAMES)
 def test_presets_come_back_with_nothing_marked(form: SettingsForm, told: list[Any], name: str) -> None:
     form.set_config(FitConfig(max_steps=3, band=0.1))
     form.set_preset(name)

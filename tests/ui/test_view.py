@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from driving import shown_viewer
 from napari.components import ViewerModel
 from napari.layers import Image
 
@@ -131,9 +132,9 @@ def box_of_world(rectangle: np.ndarray, scale: Any, translate: Any, shape: Any) 
 
 
 @pytest.fixture
-def canvas(plugins: Any, make_napari_viewer: Callable[..., Any]) -> Any:
+def canvas(plugins: Any, qtbot: Any, make_napari_viewer: Callable[..., Any]) -> Any:
     """A viewer whose window is there, so that it draws."""
-    return make_napari_viewer(show=True)
+    return shown_viewer(qtbot, make_napari_viewer)
 
 
 def assert_within_a_pixel(found: Any, edges: Any) -> None:
@@ -160,8 +161,8 @@ def test_what_is_in_view_is_what_the_canvas_shows(canvas: Any, qtbot: Any) -> No
     for layer, placement in zip(layers, placements, strict=True):
         found = field_of_view(canvas, layer)
         assert_within_a_pixel(found, box_of_world(world_rectangle(canvas), **placement, shape=(200, 300)))
-        assert_as_drawn(canvas, layer)
-    assert_as_drawn(canvas, turned)
+    for layer in (*layers, turned):
+        qtbot.waitUntil(lambda layer=layer: assert_as_drawn(canvas, layer))
 
 
 def test_what_is_in_view_of_the_grid_is_a_cell_of_it(canvas: Any, qtbot: Any) -> None:

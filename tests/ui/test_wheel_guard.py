@@ -45,8 +45,8 @@ def test_only_an_editor_with_the_focus_takes_the_wheel(qtbot: Any, kind: Any) ->
         editor.setValue(5)
     WheelGuard(panel)
     qtbot.addWidget(panel)
-    panel.show()
-    qtbot.waitExposed(panel)
+    with qtbot.waitExposed(panel):
+        panel.show()
     before = value(editor)
     other.setFocus()
     turn_wheel(editor)

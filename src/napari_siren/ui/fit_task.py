@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
+import os
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -244,6 +247,25 @@ def load_torch() -> None:
             'napari by  python -c "import torch, napari; napari.Viewer(); napari.run()"  or reinstall PyTorch and the '
             "Microsoft Visual C++ redistributable."
         ) from error
+    _load_triton()
+
+
+def _load_triton() -> None:
+    """Import Triton, where it is installed, before PyTorch does so by itself: with its first optimiser, for one.
+
+    It brings an LLVM of its own. Where napari's canvas has brought another one, by which Mesa draws, Triton would take
+    the functions of that for its own, and the process would crash: it has to look for them in itself first.
+    """
+    if sys.platform != "linux" or "triton" in sys.modules or importlib.util.find_spec("triton") is None:
+        return
+    flags = sys.getdlopenflags()
+    sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
+    try:
+        import triton  # noqa: F401
+    except (ImportError, OSError):  # it is of no use to a fit, then
+        pass
+    finally:
+        sys.setdlopenflags(flags)
 
 
 def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outcome]:
