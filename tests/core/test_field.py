@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,7 @@ import zarr
 
 from napari_siren.core.field import Field
 from napari_siren.core.geometry import RenderGrid
-from napari_siren.errors import InputError
+from napari_siren.errors import DeviceError, InputError
 
 MakeField = Callable[..., Field]
 Array = npt.NDArray[np.float64]
@@ -340,3 +341,38 @@ def test_a_dtype_that_cannot_hold_values_is_refused(random_field: MakeField, dty
     field = random_field((8, 9))
     with pytest.raises(InputError):
         field.render(grid_of(field), dtype=dtype)
+
+
+def test_where_memory_runs_out_smaller_blocks_give_the_same(
+    random_field: MakeField, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    field = random_field((12, 9), channels=2)
+    grid = RenderGrid.of((12, 9), (1.0, 1.0), scale=2)
+    expected, block = field.render(grid), Field._block
+
+    def short_of_memory(self: Field, grid: RenderGrid, *rest: Any) -> Any:
+        if np.prod(grid.shape) > 50:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return block(self, grid, *rest)
+
+    monkeypatch.setattr(Field, "_block", short_of_memory)
+    np.testing.assert_allclose(field.render(grid), expected, rtol=1e-6)
+    assert "smaller blocks" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "message"),
+    [
+        (MemoryError(), DeviceError, "even for a single pixel"),
+        (RuntimeError("another reason"), RuntimeError, "another reason"),
+    ],
+)
+def test_what_smaller_blocks_do_not_help_is_an_error(
+    random_field: MakeField, monkeypatch: pytest.MonkeyPatch, error: Exception, raised: type, message: str
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(Field, "_block", fail)
+    with pytest.raises(raised, match=message):
+        random_field((4, 4)).render(RenderGrid.of((4, 4), (1.0, 1.0)))

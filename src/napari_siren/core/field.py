@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,15 +15,17 @@ import torch
 
 from napari_siren.core.blend import Blend, Order
 from napari_siren.core.casting import check_dtype
+from napari_siren.core.device import is_out_of_memory
 from napari_siren.core.geometry import RenderGrid, Tiling
 from napari_siren.core.image import ImageFormat
 from napari_siren.core.model import Siren
 from napari_siren.core.observation import Observation
-from napari_siren.errors import InputError
+from napari_siren.errors import DeviceError, InputError
 
 Derivative = Literal["gradient", "gradient_magnitude", "laplacian"]
 DERIVATIVES = ("gradient", "gradient_magnitude", "laplacian")
 
+_LOG = logging.getLogger(__name__)
 _ORDERS: dict[str | None, Order] = {None: "value", "laplacian": "second"}
 _BLOCK_VALUES = 1 << 22
 _STRIP_VALUES = 1 << 17
@@ -212,8 +215,17 @@ class Field:
         elif tuple(out.shape) != shape:
             raise InputError(f"out has shape {tuple(out.shape)}, the render needs {shape}.")
         samples = self._samples(grid) if antialias else (1,) * self.dimensions
-        for slices in _blocks(grid.shape, samples, self.format.channels):
-            block = self._block(grid.block(slices), samples, derivative, dtype)
+        left = list(_blocks(grid.shape, samples, self.format.channels))
+        while left:
+            slices = left.pop(0)
+            try:
+                block = self._block(grid.block(slices), samples, derivative, dtype)
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # Smaller blocks need less.
+                left = [*_halves(slices, error), *left]
+                continue
             out[self._output_slices(slices, derivative)] = block
         return out
 
@@ -324,6 +336,26 @@ def _blocks(shape: Sequence[int], samples: Sequence[int], channels: int) -> Iter
     starts = [range(0, n, side) for n, side in zip(shape, sides, strict=True)]
     for corner in product(*starts):
         yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(corner, sides, shape, strict=True))
+
+
+def _halves(slices: tuple[slice, ...], error: BaseException) -> list[tuple[slice, ...]]:
+    """Cut a block in two along its longest axis, after memory ran out.
+
+    Raises
+    ------
+    DeviceError
+        It has a single pixel.
+    """
+    sides = [s.stop - s.start for s in slices]
+    axis = int(np.argmax(sides))
+    if sides[axis] == 1:
+        raise DeviceError("memory ran out, even for a single pixel. Free some.") from error
+    _LOG.warning("memory ran out; the render goes on in smaller blocks")
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = slices[axis].start + sides[axis] // 2
+    parts = (slice(slices[axis].start, middle), slice(middle, slices[axis].stop))
+    return [(*slices[:axis], part, *slices[axis + 1 :]) for part in parts]
 
 
 def _check_coords(coords: npt.ArrayLike, dimensions: int) -> npt.NDArray[Any]:
