@@ -9,11 +9,13 @@ LOWEST := .venv-lowest
 LOWEST_STAMP := $(LOWEST)/.setup-done
 MANIFEST := src/napari_siren/napari.yaml
 OUT ?= out
+QUICK := tests/core/image tests/core/network tests/core/forward tests/core/field tests/core/preprocessing \
+	tests/core/test_config.py tests/core/test_device.py tests/core/test_presets.py tests/io tests/layers tests/test_walls.py
 
 # mkdocs-material prints a notice about its successor on every build; this is its own switch for that.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup fit test test-lowest lint docs screenshots bench clean
+.PHONY: help setup fit quick test test-lowest lint docs screenshots bench clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,6 +32,9 @@ $(STAMP): pyproject.toml constraints.txt
 fit: setup  ## Fit the sample image and write the result to out/
 	$(BIN)/napari-siren fit --sample -o $(OUT)
 
+quick: setup  ## Run the tests that need no window, no other process and no long fit
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
+
 test: lint  ## Run every check: lint, types, tests, documentation
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/mkdocs build --strict
@@ -39,8 +44,8 @@ test: lint  ## Run every check: lint, types, tests, documentation
 # import napari are left out, and so are the options of pytest's plugins for Qt and the screen, hence no strict config.
 # What old releases warn of is not ours to mend.
 test-lowest: $(LOWEST_STAMP)  ## Run the tests that need no window with the oldest dependencies, in .venv-lowest
-	$(LOWEST)/bin/python -m pytest -x -q -o addopts= -W ignore --ignore=tests/ui \
-		$$(grep -lE '^(from|import) napari[ .]' tests/test_*.py | sed 's/^/--ignore=/')
+	$(LOWEST)/bin/python -m pytest -x -q -o addopts=--import-mode=importlib -W ignore --ignore=tests/ui \
+		$$(grep -rlE '^(from|import) napari[ .]' tests --include='test_*.py' | sed 's/^/--ignore=/')
 
 $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(LOWEST)

@@ -39,13 +39,13 @@ from skimage.io import imread
 import napari_siren as ns
 from benchmarks import machine
 from benchmarks.interpolators import shrink
-from napari_siren.batch import batch
-from napari_siren.batch_plan import Settings
-from napari_siren.core.metrics import psnr_of
+from napari_siren.batch.manifest import Manifest
+from napari_siren.batch.plan import Settings
+from napari_siren.batch.run import batch
+from napari_siren.core.atomic import write_json
+from napari_siren.core.image.metrics import psnr_of
 from napari_siren.core.warm_start import WARM_SHARE
-from napari_siren.files import write_json
-from napari_siren.manifest import Manifest
-from napari_siren.sources import write_image
+from napari_siren.io.images import write_image
 
 PARTS = ("kills", "workers", "warm")
 # Files, and what of them is a series of frames.

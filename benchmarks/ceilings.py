@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from napari_siren.core.accel import Engine
-from napari_siren.core.loss import SquaredLoss
-from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.engines import Engine
+from napari_siren.core.network.losses import SquaredLoss
+from napari_siren.core.network.siren import Siren, SirenShape
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.model import SirenShape
-from napari_siren.core.orthogonalise import ORTHOGONALISATION
+from napari_siren.core.network.orthogonalise import ORTHOGONALISATION
+from napari_siren.core.network.siren import SirenShape
 
 _FLOAT_BYTES = 4
-# Operations for each parameter, as core/accel/update.c has them: two running means (3, 4), the root of the corrected
-# square and the step (6); the momentum and the look-ahead (3, 3), and the step (2); the mean weights (3).
+# Operations for each parameter, as core/engines/native/update.c has them: two running means (3, 4), the root of the
+# corrected square and the step (6); the momentum and the look-ahead (3, 3), and the step (2); the mean weights (3).
 _ADAM, _MUON, _AVERAGE = 13, 8, 3
 
 

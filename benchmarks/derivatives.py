@@ -30,9 +30,9 @@ import napari_siren as ns
 from benchmarks import machine
 from benchmarks.derivatives_pictures import draw
 from benchmarks.peer_networks import plain_siren
-from napari_siren.core.casting import cast_values
-from napari_siren.core.image import Samples
-from napari_siren.core.metrics import peak_of, psnr_of
+from napari_siren.core.image.dtypes import cast_values
+from napari_siren.core.image.metrics import peak_of, psnr_of
+from napari_siren.core.image.samples import Samples
 
 IMAGES = ("kodak/kodim23.png", "div2k16/04.png", "microscopy/neubias_xy_16bit__rat_hippocampal_neuron.tif")
 REQUIRED = 30.0  # dB, from the gradient

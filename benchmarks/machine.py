@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from skimage.io import imread
 
-from napari_siren.core.accel import kernel
 from napari_siren.core.device import describe_device
+from napari_siren.core.engines import kernel
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 

@@ -34,7 +34,7 @@ from skimage.metrics import structural_similarity
 from tifffile import imread as read_tiff
 
 from benchmarks.upscale_sets import Score
-from napari_siren.core.metrics import psnr_of
+from napari_siren.core.image.metrics import psnr_of
 
 Kind = Literal["missing", "thick", "plane", "denoise", "blur", "burst"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -26,7 +26,7 @@ from benchmarks.peer_networks import (
     wire,
 )
 from napari_siren.core.clock import Stopwatch
-from napari_siren.core.metrics import psnr_of
+from napari_siren.core.image.metrics import psnr_of
 
 # The PSNR is measured when the time has grown by so much since it was last, or after each step if that is longer.
 GROWTH = 1.05

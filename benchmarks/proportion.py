@@ -31,10 +31,10 @@ import napari_siren as ns
 from benchmarks import machine
 from benchmarks.ceilings import lower_quartile
 from napari_siren.core.config import FitConfig
-from napari_siren.core.memory import plan_fit
 from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.training.plan import plan_fit
 from napari_siren.errors import SirenError
-from napari_siren.sources import sample_path
+from napari_siren.io.images import sample_path
 
 # Of a few hundred steps a fit of usual length has.
 STEPS = 20

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import napari_siren as ns
-from napari_siren.core.conditioned import ConditionedSiren
-from napari_siren.core.cross_scale import CrossScale
+from napari_siren.core.restoration.network import ConditionedSiren
+from napari_siren.core.restoration.super_resolution import CrossScale
 
 
 class ConditionedRectifier(ConditionedSiren):

@@ -21,7 +21,7 @@ from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
 from benchmarks import machine
-from napari_siren.ui.samples import confocal_stack, kodak23
+from napari_siren.ui.contributions.samples import confocal_stack, kodak23
 from napari_siren.ui.session import State
 from napari_siren.ui.widget import SirenWidget
 

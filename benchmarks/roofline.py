@@ -35,15 +35,15 @@ from benchmarks.ceilings import (
     time_of,
 )
 from benchmarks.costs import StepCosts, count_step
-from napari_siren.core.accel import Engine, rough_engine
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import resolve_device
-from napari_siren.core.image import Samples
-from napari_siren.core.loss import ObservedLoss, SquaredLoss
-from napari_siren.core.memory import plan_fit
-from napari_siren.core.model import Siren
-from napari_siren.core.run import Run
-from napari_siren.sources import sample_path
+from napari_siren.core.engines import Engine, rough_engine
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.network.losses import ObservedLoss, SquaredLoss
+from napari_siren.core.network.siren import Siren
+from napari_siren.core.training.plan import plan_fit
+from napari_siren.core.training.trainer import Run
+from napari_siren.io.images import sample_path
 
 # Presets whose steps differ; tiles are fitted to what is learned by steps like those of "faithful", on other pixels.
 SUBJECTS = ("faithful", "upscale", "fast", "paper")

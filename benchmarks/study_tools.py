@@ -15,8 +15,8 @@ import numpy as np
 
 import napari_siren as ns
 from benchmarks.interpolators import channels_as, channels_first, shrink, to_bytes
-from napari_siren.core.metrics import psnr_of
-from napari_siren.sources import read_image, sample_path
+from napari_siren.core.image.metrics import psnr_of
+from napari_siren.io.images import read_image, sample_path
 
 PHOTO = read_image(sample_path()).array
 HEAD = PHOTO[150:406, 64:320]  # 256 x 256; eight times smaller it is 32 x 32, the size of a CIFAR image

@@ -16,7 +16,7 @@ from skimage.io import imread
 from skimage.metrics import structural_similarity
 
 from benchmarks.interpolators import channels_as, channels_first, shrink, to_bytes
-from napari_siren.core.metrics import psnr_of
+from napari_siren.core.image.metrics import psnr_of
 
 NAMES = {
     "Set5": ("baby", "bird", "butterfly", "head", "woman"),

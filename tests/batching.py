@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_siren.batch_plan import Settings
-from napari_siren.sources import write_image
+from napari_siren.batch.plan import Settings
+from napari_siren.io.images import write_image
 
 # A fit of milliseconds.
 TINY: dict[str, Any] = {"hidden_features": 8, "hidden_layers": 1, "max_steps": 4, "engine": "plain"}

@@ -30,7 +30,7 @@ def scheduler() -> Iterator[str]:
 @pytest.fixture
 def hold_fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., threading.Event]]:
     """Call it to hold the fits of that cluster at their first step, but for so many, until the event is set."""
-    from napari_siren import batch_task
+    from napari_siren.batch import worker as batch_task
 
     go_on = threading.Event()
 

@@ -17,9 +17,9 @@ import torch
 import typer.main
 
 import napari_siren as ns
-from napari_siren.cli import app
+from napari_siren.cli.app import app
 from napari_siren.core.presets import PRESET_NAMES
-from napari_siren.sources import read_image, sample_path, write_image
+from napari_siren.io.images import read_image, sample_path, write_image
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])

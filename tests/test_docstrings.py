@@ -20,8 +20,8 @@ torch.set_num_threads(1)
 # What a module cannot be imported without, and the core need not have.
 NEEDED = {
     "napari_siren.ui.": "napari",
-    "napari_siren.core.accel.triton_kernels": "triton",
-    "napari_siren.core.accel.triton_update": "triton",
+    "napari_siren.core.engines.triton.kernels": "triton",
+    "napari_siren.core.engines.triton.update": "triton",
 }
 
 

@@ -1,12 +1,26 @@
-"""The walls between the parts of the package: the headless part needs neither napari nor Qt."""
+"""Which part of the package may import which; the headless part needs neither napari nor Qt."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from waiting import LIMIT
+
+import napari_siren
+
+PACKAGE = Path(napari_siren.__file__).parent
+# From the bottom to the top: a part imports from those above it in this list only, and from its own.
+PARTS = (("errors",), ("core",), ("io",), ("layers", "blockwise", "reporting"), ("batch",), ("cli", "ui"))
+ROOMS = (
+    *("versions", "atomic", "clock", "presets", "config", "device", "network", "engines", "forward", "image", "field"),
+    *("progress", "training", "restoration", "uncertainty", "model_file", "result", "steps", "preprocessing", "fit"),
+    *("cost", "warm_start", "series", "compositing"),
+)
 
 BLOCK = """
 import sys
@@ -59,7 +73,7 @@ def test_fitting_needs_neither_napari_nor_qt() -> None:
     [
         ("napari_siren", {"torch", "napari", "qtpy"}),
         # What a widget imports to read a layer should not make it wait for torch.
-        ("napari_siren.layers", {"torch", "napari", "qtpy"}),
+        ("napari_siren.layers.outputs", {"torch", "napari", "qtpy"}),
         ("napari_siren.core.fit", {"napari", "qtpy"}),
     ],
 )
@@ -67,3 +81,48 @@ def test_importing_brings_in_no_more_than_it_needs(imported: str, absent: set[st
     modules = run(f"import sys, {imported}; print(*sys.modules)").split()
     assert imported in modules
     assert not absent & set(modules)
+
+
+def imports_of(path: Path) -> Iterator[list[str]]:
+    """Yield the parts of the package's names that a file imports, wherever it does so."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        # `from napari_siren.cli import output` imports a module.
+        names += [f"{node.module}.{alias.name}" for alias in node.names] if isinstance(node, ast.ImportFrom) else []
+        yield from (name.split(".") for name in names if name.startswith("napari_siren."))
+
+
+def files_of(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*.py"))
+
+
+def test_parts_import_from_those_below_only() -> None:
+    floor = {name: number for number, names in enumerate(PARTS) for name in names}
+    for part, own in floor.items():
+        for path in files_of(PACKAGE / part):
+            for _, other, *_ in imports_of(path):
+                if other in floor and other != part:
+                    assert floor[other] < own, f"{path.relative_to(PACKAGE)} imports {other}"
+
+
+def test_rooms_of_the_core_import_from_those_below_only() -> None:
+    core = PACKAGE / "core"
+    assert {path.stem for path in core.iterdir()} - {"__init__", "__pycache__"} == set(ROOMS)
+    for room in ROOMS:
+        paths = files_of(core / room) if (core / room).is_dir() else [core / f"{room}.py"]
+        for path in paths:
+            for name in imports_of(path):
+                if name[1] == "core" and len(name) > 2 and name[2] in ROOMS and name[2] != room:
+                    assert ROOMS.index(name[2]) < ROOMS.index(room), f"{path.relative_to(core)} imports {name[2]}"
+
+
+def test_only_the_window_imports_qt_and_its_logic_does_not() -> None:
+    for path in files_of(PACKAGE):
+        inside = path.relative_to(PACKAGE).parts
+        if inside[0] == "ui" and inside[1] != "logic":
+            continue
+        modules = [
+            node.module or "" for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.ImportFrom)
+        ]
+        assert not [module for module in modules if module.split(".")[0] in ("qtpy", "superqt", "pyqtgraph")], path

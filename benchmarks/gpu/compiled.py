@@ -21,9 +21,11 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from napari_siren.core.accel import triton_engine, triton_kernels, triton_update
-from napari_siren.core.accel.triton_engine import Tuning
-from napari_siren.core.model import SirenShape
+from napari_siren.core.engines.triton import engine as triton_engine
+from napari_siren.core.engines.triton import kernels as triton_kernels
+from napari_siren.core.engines.triton import update as triton_update
+from napari_siren.core.engines.triton.engine import Tuning
+from napari_siren.core.network.siren import SirenShape
 
 INTEGERS = {"samples", "x_stride", "share", "tiles"}
 REALS = {

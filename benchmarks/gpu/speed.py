@@ -15,10 +15,10 @@ from benchmarks.ceilings import DTYPES, QUICK, Effort, copy_rate, large_product,
 from benchmarks.gpu.parts import Found, Options, Save
 from benchmarks.peer import seconds_per_step
 from benchmarks.roofline import measure_preset
-from napari_siren.core.accel import TritonEngine
-from napari_siren.core.accel.triton_engine import Tuning
-from napari_siren.core.image import Samples
-from napari_siren.core.run import Run
+from napari_siren.core.engines import TritonEngine
+from napari_siren.core.engines.triton.engine import Tuning
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.training.trainer import Run
 
 TARGET, TARGET_STEPS, PEER_STEPS = 44.0, 200, 3
 # A GPU is slow until it has been busy for a while.

@@ -20,11 +20,11 @@ import torch
 import napari_siren as ns
 from benchmarks import machine
 from benchmarks.gpu.parts import Found, Options, Save
-from napari_siren.core.accel import verdict_on
-from napari_siren.core.accel.self_check import driver_version
+from napari_siren.core.engines import verdict_on
+from napari_siren.core.engines.self_check import driver_version
 
 ROOT = Path(__file__).parents[2]
-TESTS = ("tests/core/test_gpu.py", "tests/core/accel/test_triton.py")
+TESTS = ("tests/core/test_gpu.py", "tests/core/engines/test_triton.py")
 # Of the processes that the tests are shared among: most of their time compiles kernels.
 MOST_WORKERS = 12
 

@@ -130,8 +130,8 @@ def advanced(theme: str) -> None:
 
 def batch(theme: str) -> None:
     """A folder of photographs, one of them damaged, with a result that has been opened."""
-    from napari_siren.sources import read_image, sample_path
-    from napari_siren.ui.batch_panel import BatchState
+    from napari_siren.io.images import read_image, sample_path
+    from napari_siren.ui.panels.batch_panel import BatchState
 
     pixels = read_image(sample_path()).array
     with tempfile.TemporaryDirectory() as place, opened("kodak23", theme) as (viewer, panel):

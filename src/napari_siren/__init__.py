@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from napari_siren.errors import ConfigError, DeviceError, InputError, SirenError, StorageError
 
 if TYPE_CHECKING:
+    from napari_siren.blockwise.fit import BlockProgress, BlocksResult, fit_blocks
+    from napari_siren.core.compositing import blend, flatten_illumination
     from napari_siren.core.config import FitConfig
-    from napari_siren.core.field import Field
+    from napari_siren.core.field.field import Field
+    from napari_siren.core.field.stored import StoredField
     from napari_siren.core.fit import fit, fit_iter, upscale
-    from napari_siren.core.gradient_domain import blend, flatten_illumination
+    from napari_siren.core.preprocessing.gradients import Supervision
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult, load
     from napari_siren.core.series import SeriesResult, fit_burst, fit_series
     from napari_siren.core.steps import FitSteps
-    from napari_siren.core.stored_field import StoredField
-    from napari_siren.core.supervision import Supervision
-    from napari_siren.layer_fit import LayerFit, fit_layer
-    from napari_siren.out_of_core import BlockProgress, BlocksResult, fit_blocks
+    from napari_siren.layers.fit import LayerFit, fit_layer
 
 try:
     __version__ = version("napari-siren")
@@ -60,25 +60,25 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BlockProgress": "napari_siren.out_of_core",
-    "BlocksResult": "napari_siren.out_of_core",
-    "Field": "napari_siren.core.field",
+    "BlockProgress": "napari_siren.blockwise.fit",
+    "BlocksResult": "napari_siren.blockwise.fit",
+    "Field": "napari_siren.core.field.field",
     "FitConfig": "napari_siren.core.config",
     "FitResult": "napari_siren.core.result",
     "FitSteps": "napari_siren.core.steps",
-    "LayerFit": "napari_siren.layer_fit",
+    "LayerFit": "napari_siren.layers.fit",
     "Progress": "napari_siren.core.progress",
     "SeriesResult": "napari_siren.core.series",
-    "StoredField": "napari_siren.core.stored_field",
-    "Supervision": "napari_siren.core.supervision",
-    "blend": "napari_siren.core.gradient_domain",
+    "StoredField": "napari_siren.core.field.stored",
+    "Supervision": "napari_siren.core.preprocessing.gradients",
+    "blend": "napari_siren.core.compositing",
     "fit": "napari_siren.core.fit",
-    "fit_blocks": "napari_siren.out_of_core",
+    "fit_blocks": "napari_siren.blockwise.fit",
     "fit_burst": "napari_siren.core.series",
     "fit_iter": "napari_siren.core.fit",
-    "fit_layer": "napari_siren.layer_fit",
+    "fit_layer": "napari_siren.layers.fit",
     "fit_series": "napari_siren.core.series",
-    "flatten_illumination": "napari_siren.core.gradient_domain",
+    "flatten_illumination": "napari_siren.core.compositing",
     "load": "napari_siren.core.result",
     "upscale": "napari_siren.core.fit",
 }

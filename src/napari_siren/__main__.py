@@ -1,6 +1,6 @@
 """`python -m napari_siren`: the command line."""
 
-from napari_siren.cli import main
+from napari_siren.cli.app import main
 
 if __name__ == "__main__":
     main()

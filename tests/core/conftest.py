@@ -11,13 +11,14 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from napari_siren.core import blend, field
-from napari_siren.core.blend import Blend
 from napari_siren.core.config import FitConfig
-from napari_siren.core.field import Field
-from napari_siren.core.geometry import Tiling
-from napari_siren.core.image import ImageFormat
-from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.field import field
+from napari_siren.core.field import partition as blend
+from napari_siren.core.field.field import Field
+from napari_siren.core.field.partition import Blend
+from napari_siren.core.field.tiling import Tiling
+from napari_siren.core.image.samples import ImageFormat
+from napari_siren.core.network.siren import Siren, SirenShape
 from napari_siren.core.progress import Progress
 from napari_siren.core.steps import FitSteps
 

@@ -18,12 +18,12 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 import napari_siren as ns
-from napari_siren.core.axes import guess_axes
 from napari_siren.core.config import FitConfig
-from napari_siren.core.image import Samples
-from napari_siren.core.model import Siren
+from napari_siren.core.image.axes import guess_axes
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.network.siren import Siren
 from napari_siren.core.result import FitResult
-from napari_siren.core.run import Run
+from napari_siren.core.training.trainer import Run
 from napari_siren.errors import ConfigError, DeviceError, InputError, SirenError, StorageError
 
 QUICK: dict[str, Any] = {"tile": 8, "hidden_features": 12, "hidden_layers": 2, "max_steps": 60}

@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import napari_siren as ns
-from napari_siren.core.accel import Engine, PlainEngine, TritonEngine
-from napari_siren.core.accel.graphs import Graphs, record_cuda
-from napari_siren.core.accel.triton_there import why_not
-from napari_siren.core.image import Samples
-from napari_siren.core.run import Run
+from napari_siren.core.engines import Engine, PlainEngine, TritonEngine
+from napari_siren.core.engines.triton.graphs import Graphs, record_cuda
+from napari_siren.core.engines.triton.support import why_not
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.training.trainer import Run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -75,7 +75,7 @@ def test_a_bound_on_memory_is_kept(image: np.ndarray) -> None:
     assert torch.cuda.max_memory_allocated() - start <= bound
 
 
-# ---- the Triton engine; tests/core/accel/test_triton.py runs on a GPU too, where there is one ---------------------
+# ---- the Triton engine; tests/core/engines/test_triton.py runs on a GPU too, where there is one ---------------------
 
 
 @pytest.fixture

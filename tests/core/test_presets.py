@@ -9,7 +9,7 @@ import yaml
 from typer.testing import CliRunner
 
 import napari_siren as ns
-from napari_siren import cli
+from napari_siren.cli import app as cli
 from napari_siren.core.presets import PRESET_NAMES, PRESETS, preset_help
 
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import napari_siren as ns
-from napari_siren.core.accel import kernel
 from napari_siren.core.clock import Cancelled
 from napari_siren.core.config import FitConfig
-from napari_siren.core.image import Samples
-from napari_siren.core.run import Run
+from napari_siren.core.engines import kernel
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.training.trainer import Run
 
 IMAGE = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)
 

@@ -15,11 +15,12 @@ from napari.utils.notifications import ErrorNotification, notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QPushButton, QWidget
 
-from napari_siren.layers import METADATA_KEY
-from napari_siren.ui import commands, source_panel
-from napari_siren.ui.number_box import NumberBox
+from napari_siren.layers.outputs import METADATA_KEY
+from napari_siren.ui.contributions import commands
+from napari_siren.ui.panels import source_panel
 from napari_siren.ui.session import State
 from napari_siren.ui.widget import SirenWidget
+from napari_siren.ui.widgets.number_box import NumberBox
 
 ACTIONS = 300
 MOST_LAYERS = 6

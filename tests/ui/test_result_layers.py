@@ -10,9 +10,9 @@ import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Layer
 
-from napari_siren.layer_spec import LayerData, LayerSpec
-from napari_siren.layers import METADATA_KEY
-from napari_siren.ui.previews import Preview
+from napari_siren.layers.outputs import METADATA_KEY
+from napari_siren.layers.spec import LayerData, LayerSpec
+from napari_siren.ui.logic.previews import Preview
 from napari_siren.ui.result_layers import ResultLayers
 
 PLACEMENT = {"scale": (0.5, 2), "translate": (3, -4), "units": ("um", "um")}

@@ -15,10 +15,10 @@ from napari.utils import progress
 from qtpy.QtCore import QCoreApplication
 
 from napari_siren import FitResult, InputError
-from napari_siren.layer_spec import LayerSpec
-from napari_siren.layers import METADATA_KEY, RESULT_KEY
+from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
+from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui import session as session_module
-from napari_siren.ui.fit_task import FitRequest, Outcome
+from napari_siren.ui.logic.fit_task import FitRequest, Outcome
 from napari_siren.ui.session import Session, State, release_memory
 
 

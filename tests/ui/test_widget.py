@@ -34,10 +34,10 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_siren import FitConfig
-from napari_siren.layers import METADATA_KEY, RESULT_KEY
+from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.ui.session import State
-from napari_siren.ui.setting_editors import Editor
 from napari_siren.ui.widget import SirenWidget
+from napari_siren.ui.widgets.setting_editors import Editor
 
 # napari says so of every turned stack that it shows in slices.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")

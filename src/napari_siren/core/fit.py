@@ -11,22 +11,22 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_siren.core.accel import choose_device, verdict_on
-from napari_siren.core.axes import spacing_in_space
-from napari_siren.core.blur import with_known_blur
 from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import describe_device
-from napari_siren.core.frames import burst_values, take_frames
-from napari_siren.core.geometry import RenderGrid
-from napari_siren.core.image import Samples
-from napari_siren.core.lesson import Lesson
-from napari_siren.core.metrics import measure
+from napari_siren.core.engines import choose_device, verdict_on
+from napari_siren.core.field.tiling import RenderGrid
+from napari_siren.core.image.axes import spacing_in_space
+from napari_siren.core.image.blur import with_known_blur
+from napari_siren.core.image.frames import burst_values, take_frames
+from napari_siren.core.image.metrics import measure
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.preprocessing.gradients import Preparation, preparation
 from napari_siren.core.progress import Progress
+from napari_siren.core.restoration.base import Lesson
+from napari_siren.core.restoration.pipeline import Upscaling
 from napari_siren.core.result import FitResult, load, make_receipt
-from napari_siren.core.run import Run, State
 from napari_siren.core.steps import STOP, FitSteps
-from napari_siren.core.supervision import Preparation, preparation
-from napari_siren.core.upscaling import Upscaling
+from napari_siren.core.training.trainer import Run, State
 from napari_siren.errors import ConfigError, InputError
 
 # Said of a fit whose settings ask for more than its image can teach.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
 
-from napari_siren.core.geometry import RenderGrid
+from napari_siren.core.field.tiling import RenderGrid
 
 if TYPE_CHECKING:
-    from napari_siren.core.field import Field
+    from napari_siren.core.field.field import Field
 
 
 @dataclass(frozen=True)

@@ -15,20 +15,20 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core import storage as model_file
-from napari_siren.core.accel import choose_device
-from napari_siren.core.blend import Blend
+from napari_siren.core import model_file as model_file
 from napari_siren.core.config import FitConfig
-from napari_siren.core.field import Derivative, Field
-from napari_siren.core.geometry import AxisTiling, RenderGrid, Tiling
-from napari_siren.core.image import ImageFormat, Samples
-from napari_siren.core.metrics import Metrics
-from napari_siren.core.model import Siren, SirenShape
+from napari_siren.core.engines import choose_device
+from napari_siren.core.field.field import Derivative, Field
+from napari_siren.core.field.partition import Blend
+from napari_siren.core.field.tiling import AxisTiling, RenderGrid, Tiling
+from napari_siren.core.image.metrics import Metrics
+from napari_siren.core.image.samples import ImageFormat, Samples
+from napari_siren.core.model_file import numbers
+from napari_siren.core.network.siren import Siren, SirenShape
 from napari_siren.core.progress import History
-from napari_siren.core.run import State
-from napari_siren.core.storage import numbers
-from napari_siren.core.uncertainty import expected_error
-from napari_siren.core.upscaling import told_as
+from napari_siren.core.restoration.pipeline import told_as
+from napari_siren.core.training.trainer import State
+from napari_siren.core.uncertainty.expected_error import expected_error
 from napari_siren.core.versions import version_of
 from napari_siren.errors import InputError, SirenError, StorageError
 

@@ -9,11 +9,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.axes import check_axes, guess_series_axes, spacing_in_space
 from napari_siren.core.config import FitConfig
 from napari_siren.core.fit import fit
-from napari_siren.core.frames import take_frames
-from napari_siren.core.image import check_array
+from napari_siren.core.image.axes import check_axes, guess_series_axes, spacing_in_space
+from napari_siren.core.image.frames import take_frames
+from napari_siren.core.image.samples import check_array
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
 from napari_siren.core.warm_start import beginning
@@ -122,7 +122,7 @@ def fit_series(
         "denoise"), in a third of the steps; and with its tiles, where the two are alike (correlate by 0.9 or more).
     on_progress
         Called with the number of the part, that of all parts, and a `Progress`, after each step; return ``"stop"`` to
-        end the fit of that part. A series that is to outlive an interruption: `napari_siren.batch.batch`, frame by
+        end the fit of that part. A series that is to outlive an interruption: `napari_siren.batch.run.batch`, frame by
         frame.
     **options
         Any other argument of `fit`, but `start` and `resume`.

@@ -9,10 +9,10 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
-from napari_siren.layer_spec import LayerSpec
+from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.background import start_function
-from napari_siren.ui.fit_task import explain, load_torch
-from napari_siren.ui.wording import describe_estimate
+from napari_siren.ui.logic.fit_task import explain, load_torch
+from napari_siren.ui.logic.messages import describe_estimate
 
 _SETTLED_MS = 300
 
@@ -77,6 +77,6 @@ class Estimator(QObject):
 
 def _estimate(spec: LayerSpec, config: FitConfig, device: str) -> str:
     load_torch()
-    from napari_siren.core.estimate import estimate
+    from napari_siren.core.cost import estimate
 
     return describe_estimate(estimate(spec.coordinate_shape, spec.channels, config, device, spacing=spec.spacing))

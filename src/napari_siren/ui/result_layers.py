@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_siren.layer_reading import Placement
-from napari_siren.layer_spec import LayerData, LayerSpec
-from napari_siren.layers import METADATA_KEY
-from napari_siren.ui.previews import Preview, box_slices
+from napari_siren.layers.outputs import METADATA_KEY
+from napari_siren.layers.reading import Placement
+from napari_siren.layers.spec import LayerData, LayerSpec
+from napari_siren.ui.logic.previews import Preview, box_slices
 
 _PREVIEW = "reconstruction"
 

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari.utils import progress as activity
 from qtpy.QtCore import QObject, Signal
 
-from napari_siren.layer_spec import LayerData
-from napari_siren.layers import (
+from napari_siren.layers.outputs import (
     METADATA_KEY,
     RESULT_KEY,
     ErrorKind,
@@ -23,14 +22,15 @@ from napari_siren.layers import (
     uncertainty_layer,
     upscaled_layer,
 )
+from napari_siren.layers.spec import LayerData
 from napari_siren.ui.background import SteeredWorker, notify, start_function, start_generator
-from napari_siren.ui.fit_task import Control, FitRequest, Outcome, Update, explain, run_fit
+from napari_siren.ui.logic.fit_task import Control, FitRequest, Outcome, Update, explain, run_fit
+from napari_siren.ui.logic.messages import describe_outcome, describe_progress
+from napari_siren.ui.logic.viewport import box_in_view
 from napari_siren.ui.result_layers import ResultLayers
-from napari_siren.ui.view import box_in_view
-from napari_siren.ui.wording import describe_outcome, describe_progress
 
 if TYPE_CHECKING:
-    from napari_siren.core.field import Derivative
+    from napari_siren.core.field.field import Derivative
     from napari_siren.core.result import FitResult
 
 

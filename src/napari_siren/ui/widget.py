@@ -12,24 +12,24 @@ from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QSpinBox, QTabWidge
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
-from napari_siren.layer_edits import Edit
-from napari_siren.layer_spec import LayerSpec
-from napari_siren.recipe import as_python
+from napari_siren.layers.code import as_python
+from napari_siren.layers.edits import Edit
+from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.background import notify
-from napari_siren.ui.batch_panel import BatchPanel
-from napari_siren.ui.curve import Curve
 from napari_siren.ui.estimator import Estimator
-from napari_siren.ui.fit_panel import FitPanel
-from napari_siren.ui.fit_task import FitRequest, Update
-from napari_siren.ui.keeping import ExportActions
-from napari_siren.ui.preferences import Preferences, apply_cache, remember, remembered
-from napari_siren.ui.result_panel import ResultPanel
-from napari_siren.ui.run_panel import RunPanel
-from napari_siren.ui.section import Section
+from napari_siren.ui.export import ExportActions
+from napari_siren.ui.logic.fit_task import FitRequest, Update
+from napari_siren.ui.logic.preferences import Preferences, apply_cache, remember, remembered
+from napari_siren.ui.panels.batch_panel import BatchPanel
+from napari_siren.ui.panels.fit_panel import FitPanel
+from napari_siren.ui.panels.result_panel import ResultPanel
+from napari_siren.ui.panels.run_panel import RunPanel
+from napari_siren.ui.panels.settings_form import SettingsForm
+from napari_siren.ui.panels.source_panel import SourcePanel
 from napari_siren.ui.session import Session, State
-from napari_siren.ui.settings_form import SettingsForm
-from napari_siren.ui.source_panel import SourcePanel
-from napari_siren.ui.wheel_guard import WheelGuard
+from napari_siren.ui.widgets.loss_plot import Curve
+from napari_siren.ui.widgets.section import Section
+from napari_siren.ui.widgets.wheel_guard import WheelGuard
 
 if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
@@ -123,7 +123,7 @@ class SirenWidget(QWidget):
         )
 
     def batch_options(self) -> dict[str, Any]:
-        """Give the settings that are shown as `napari_siren.batch.batch` takes them.
+        """Give the settings that are shown as `napari_siren.batch.run.batch` takes them.
 
         Raises
         ------

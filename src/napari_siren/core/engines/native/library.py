@@ -1,0 +1,118 @@
+"""The compiled library of the native engine: built on this machine when it is first wanted, and cached.
+
+It needs a C compiler: gcc 12 or later, or clang. What was compiled is kept in the user's cache folder, or in the folder
+that NAPARI_SIREN_CACHE names.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import platformdirs
+
+_FOLDER = Path(__file__).parent
+_SOURCES = tuple(_FOLDER / name for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c"))
+_HEADERS = tuple(_FOLDER / name for name in ("siren.h", "amx.h"))
+_OPTIMISE = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+_MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """The compiled kernel, or why there is none.
+
+    Parameters
+    ----------
+    library
+        None where it could not be built.
+    message
+        One sentence for people.
+    """
+
+    library: ctypes.CDLL | None
+    message: str
+
+
+@cache
+def kernel() -> Kernel:
+    """Build the kernel, or load it from the cache; never raises."""
+    if os.environ.get("NAPARI_SIREN_NATIVE", "1") == "0":
+        return Kernel(None, "switched off by NAPARI_SIREN_NATIVE=0")
+    if sys.byteorder != "little" or os.name == "nt":
+        return Kernel(None, "not for this system; PyTorch is used")
+    compiler = _compiler()
+    if compiler is None:
+        return Kernel(None, "no C compiler found (gcc or clang); PyTorch is used, which is slower")
+    errors = []
+    for machine in _MACHINES:
+        try:
+            path, fresh = _build(compiler, machine)
+            library = _load(path)
+            if library is None:  # damaged in the cache
+                path.unlink(missing_ok=True)
+                path, fresh = _build(compiler, machine)
+                library = ctypes.CDLL(str(path))
+        except (OSError, subprocess.SubprocessError) as error:
+            errors.append(_reason(error))
+            continue
+        return Kernel(library, f"{'compiled' if fresh else 'from the cache'}: {path} ({compiler} {' '.join(machine)})")
+    return Kernel(None, f"{compiler} could not compile it ({errors[0]}); PyTorch is used, which is slower")
+
+
+def _compiler() -> str | None:
+    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
+        if name and (path := shutil.which(name)):
+            return path
+    return None
+
+
+def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
+    """Compile unless the cache has it: (path of the library, whether it was compiled now)."""
+    # What the compiler predefines names its version and this CPU's instructions: a cache in a home that machines of
+    # different kinds share must not give one the other's.
+    predefined = _run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
+    text = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
+    key = hashlib.sha256(text + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
+    folder = cache_folder() / "kernels"
+    path = folder / f"siren-{key}.so"
+    if path.exists():
+        return path, False
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        built = Path(scratch) / path.name
+        _run_compiler([compiler, *_OPTIMISE, *machine, *map(str, _SOURCES), "-lm", "-o", str(built)])
+        built.replace(path)
+    return path, True
+
+
+def cache_folder() -> Path:
+    """Return the folder for what is computed once for a machine: NAPARI_SIREN_CACHE, or the user's cache."""
+    chosen = os.environ.get("NAPARI_SIREN_CACHE")
+    return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("napari-siren")
+
+
+def _load(path: Path) -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(str(path))
+    except OSError:
+        return None
+
+
+def _run_compiler(command: Sequence[str]) -> bytes:
+    return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
+
+
+def _reason(error: Exception) -> str:
+    output = getattr(error, "stderr", None)
+    lines = output.decode(errors="replace").strip().splitlines() if output else []
+    return lines[0] if lines else str(error)

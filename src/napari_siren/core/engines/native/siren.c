@@ -1,0 +1,387 @@
+/* One step of many small sine networks, a tile at a time, kept in cache from the first layer to the gradient.
+ *
+ * Compiled on the user's machine by library.py (gcc >= 12 or clang, any SIMD width); pytorch.py does the same in PyTorch,
+ * and the tests compare the two.
+ *
+ * Layout: feature-major. An activation is [feature][sample], so that a vector holds neighbouring samples, every
+ * product is a sum of broadcast weights times vectors, and any width of network will do. Samples go by chunks of
+ * CHUNK, few enough that all activations of a chunk stay in the second-level cache, and sines and cosines come from
+ * one evaluation.
+ */
+#include "siren.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(__AVX512F__)
+#define VL 16
+#define BLOCK 4 /* 4 x 4 accumulators, of 32 registers */
+#elif defined(__AVX__)
+#define VL 8
+#define BLOCK 2 /* 4 x 2 accumulators, of 16 registers */
+#else
+#define VL 4
+#define BLOCK 4
+#endif
+#define ROWS 4
+#define CHUNK 256
+
+typedef float vec __attribute__((vector_size(VL * 4), may_alias));
+typedef int32_t ivec __attribute__((vector_size(VL * 4), may_alias));
+typedef uint32_t uvec __attribute__((vector_size(VL * 4), may_alias));
+#define AT(p) (*(vec *)(p))
+#define AT_CONST(p) (*(const vec *)(p))
+
+/* sin and cos of z: reduce by multiples of pi in three parts (Cody and Waite), then two even polynomials on
+ * [-pi/2, pi/2] (close to minimax, absolute error below 2e-7); the parity of the multiple is the sign. */
+INLINE void sincos_vec(vec z, vec *s, vec *c) {
+    const float round_to_even = 12582912.0f; /* 1.5 * 2^23 */
+    vec k = z * 0.318309886183790672f + round_to_even;
+    uvec sign = ((uvec)k) << 31;
+    k -= round_to_even;
+    vec r = z - k * 3.140625f;
+    r = r - k * 9.67502593994140625e-4f;
+    r = r - k * 1.509957990978376432e-7f;
+    vec r2 = r * r;
+    vec p = r2 * -2.3889859e-8f + 2.7525562e-6f;
+    p = p * r2 - 1.9840874e-4f;
+    p = p * r2 + 8.3333310e-3f;
+    p = p * r2 - 1.6666667e-1f;
+    p = p * r2 * r + r;
+    vec q = r2 * 1.9907571e-9f - 2.7532926e-7f;
+    q = q * r2 + 2.4801324e-5f;
+    q = q * r2 - 1.3888885e-3f;
+    q = q * r2 + 4.1666666e-2f;
+    q = q * r2 - 0.5f;
+    q = q * r2 + 1.0f;
+    *s = (vec)((uvec)p ^ sign);
+    *c = (vec)((uvec)q ^ sign);
+}
+
+INLINE float sum_lanes(vec a) {
+    float s = 0;
+    for (int i = 0; i < VL; i++) s += a[i];
+    return s;
+}
+
+/* ---- C[m][n] = bias[m] + sum_k A[m * ra + k * ca] B[k][n] ------------------------------------------------------ */
+
+INLINE void product_block(int rows, int vecs, int K, const float *A, int ra, int ca, const float *B, int ldb,
+                          const float *bias, float *C, int ldc) {
+    vec acc[ROWS][BLOCK];
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) acc[r][v] = (vec){0} + (bias ? bias[r] : 0.0f);
+    for (int k = 0; k < K; k++) {
+        vec b[BLOCK];
+        for (int v = 0; v < vecs; v++) b[v] = AT_CONST(B + (size_t)k * ldb + v * VL);
+        for (int r = 0; r < rows; r++) {
+            float a = A[r * ra + k * ca];
+            for (int v = 0; v < vecs; v++) acc[r][v] += a * b[v];
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int v = 0; v < vecs; v++) AT(C + (size_t)r * ldc + v * VL) = acc[r][v];
+}
+
+INLINE void product_columns(int vecs, int M, int K, const float *A, int ra, int ca, const float *B, int ldb,
+                            const float *bias, float *C, int ldc) {
+    int m = 0;
+    for (; m + ROWS <= M; m += ROWS)
+        product_block(ROWS, vecs, K, A + m * ra, ra, ca, B, ldb, bias ? bias + m : 0, C + m * ldc, ldc);
+    const float *rest = A + m * ra, *rest_bias = bias ? bias + m : 0;
+    switch (M - m) {
+    case 3: product_block(3, vecs, K, rest, ra, ca, B, ldb, rest_bias, C + m * ldc, ldc); break;
+    case 2: product_block(2, vecs, K, rest, ra, ca, B, ldb, rest_bias, C + m * ldc, ldc); break;
+    case 1: product_block(1, vecs, K, rest, ra, ca, B, ldb, rest_bias, C + m * ldc, ldc); break;
+    }
+}
+
+static void product(int M, int K, int N, const float *A, int ra, int ca, const float *B, int ldb, const float *bias,
+                    float *C, int ldc) {
+    int n = 0;
+    for (; n + BLOCK * VL <= N; n += BLOCK * VL) product_columns(BLOCK, M, K, A, ra, ca, B + n, ldb, bias, C + n, ldc);
+    for (; n + 2 * VL <= N; n += 2 * VL) product_columns(2, M, K, A, ra, ca, B + n, ldb, bias, C + n, ldc);
+    for (; n < N; n += VL) product_columns(1, M, K, A, ra, ca, B + n, ldb, bias, C + n, ldc);
+}
+
+/* ---- G[m][k] += sum_n D[m][n] H[k][n] -------------------------------------------------------------------------- */
+
+#if VL == 16
+/* The sums of 16 vectors as one vector: 4 rounds of halving instead of 16 reductions. */
+INLINE vec sum_each(const vec *t) {
+    vec a[8], b[4], c[2];
+    for (int i = 0; i < 8; i++)
+        a[i] = __builtin_shufflevector(t[i], t[i + 8], 0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23) +
+               __builtin_shufflevector(t[i], t[i + 8], 8, 9, 10, 11, 12, 13, 14, 15, 24, 25, 26, 27, 28, 29, 30, 31);
+    for (int i = 0; i < 4; i++)
+        b[i] = __builtin_shufflevector(a[i], a[i + 4], 0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27) +
+               __builtin_shufflevector(a[i], a[i + 4], 4, 5, 6, 7, 20, 21, 22, 23, 12, 13, 14, 15, 28, 29, 30, 31);
+    for (int i = 0; i < 2; i++)
+        c[i] = __builtin_shufflevector(b[i], b[i + 2], 0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29) +
+               __builtin_shufflevector(b[i], b[i + 2], 2, 3, 18, 19, 6, 7, 22, 23, 10, 11, 26, 27, 14, 15, 30, 31);
+    return __builtin_shufflevector(c[0], c[1], 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30) +
+           __builtin_shufflevector(c[0], c[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
+}
+#endif
+
+INLINE void outer_block(int rows, int cols, int N, const float *D, const float *H, int ld, float *G, int ldg) {
+    vec acc[ROWS * BLOCK];
+    for (int i = 0; i < ROWS * BLOCK; i++) acc[i] = (vec){0};
+    for (int n = 0; n < N; n += VL) {
+        vec h[BLOCK];
+        for (int k = 0; k < cols; k++) h[k] = AT_CONST(H + (size_t)k * ld + n);
+        for (int r = 0; r < rows; r++) {
+            vec d = AT_CONST(D + (size_t)r * ld + n);
+            for (int k = 0; k < cols; k++) acc[r * BLOCK + k] += d * h[k];
+        }
+    }
+#if VL == 16
+    vec sums = sum_each(acc);
+    for (int r = 0; r < rows; r++)
+        for (int k = 0; k < cols; k++) G[r * ldg + k] += sums[r * BLOCK + k];
+#else
+    for (int r = 0; r < rows; r++)
+        for (int k = 0; k < cols; k++) G[r * ldg + k] += sum_lanes(acc[r * BLOCK + k]);
+#endif
+}
+
+INLINE void outer_rows(int rows, int K, int N, const float *D, const float *H, int ld, float *G) {
+    int k = 0;
+    for (; k + BLOCK <= K; k += BLOCK) outer_block(rows, BLOCK, N, D, H + (size_t)k * ld, ld, G + k, K);
+    for (; k < K; k++) outer_block(rows, 1, N, D, H + (size_t)k * ld, ld, G + k, K);
+}
+
+static void outer(int M, int K, int N, const float *D, const float *H, int ld, float *G) {
+    int m = 0;
+    for (; m + ROWS <= M; m += ROWS) outer_rows(ROWS, K, N, D + (size_t)m * ld, H, ld, G + m * K);
+    for (; m < M; m++) outer_rows(1, K, N, D + (size_t)m * ld, H, ld, G + m * K);
+}
+
+/* ---- the networks ---------------------------------------------------------------------------------------------- */
+
+/* Copy n floats and fill up to a whole vector with zeros. */
+INLINE int load_padded(float *to, const float *from, int n) {
+    int padded = (n + VL - 1) / VL * VL;
+    memcpy(to, from, sizeof(float) * n);
+    memset(to + n, 0, sizeof(float) * (padded - n));
+    return padded;
+}
+
+/* Fill S (and Co, if not null) with the sines (and omega times cosines) of all layers at N positions, F with outputs. */
+static void forward_chunk(const Network *net, const float *theta, int N, const float *X, float *S, float *Co, float *F) {
+    const int W = net->width;
+    const float *h = X;
+    int into = net->inputs;
+    for (int l = 0; l < net->layers; l++) {
+        /* Without cosines nothing is kept for the way back, and two activations take turns. */
+        float *s = S + (size_t)W * CHUNK * (Co ? l : l & 1), *c = Co ? Co + (size_t)W * CHUNK * l : 0;
+        product(W, into, N, theta + net->weights[l], into, 1, h, CHUNK, theta + net->biases[l], s, CHUNK);
+        for (int o = 0; o < W; o++)
+            for (int j = o * CHUNK; j < o * CHUNK + N; j += VL) {
+                vec sine, cosine;
+                sincos_vec(AT(s + j) * net->omega, &sine, &cosine);
+                AT(s + j) = sine;
+                if (c) AT(c + j) = cosine * net->omega;
+            }
+        h = s;
+        into = W;
+    }
+    product(net->outputs, W, N, theta + net->weights[net->layers], W, 1, h, CHUNK, theta + net->biases[net->layers], F,
+            CHUNK);
+}
+
+/* Fill X with n positions from p on; returns n, filled up to whole vectors. */
+static int load_positions(const Network *net, const float *coords, int p, int n, float *X) {
+    int N = 0;
+    for (int i = 0; i < net->inputs; i++) N = load_padded(X + i * CHUNK, coords + (size_t)i * net->samples + p, n);
+    return N;
+}
+
+static void backward_chunk(const Network *net, const float *theta, int N, const float *X, const float *S,
+                           const float *Co, const float *F, float *D, float *E, float *grad) {
+    const int W = net->width;
+    const size_t act = (size_t)W * CHUNK;
+    const float *dz = F;
+    for (int l = net->layers; l >= 0; l--) {
+        int into = l ? W : net->inputs, out = l < net->layers ? W : net->outputs;
+        outer(out, into, N, dz, l ? S + act * (l - 1) : X, CHUNK, grad + net->weights[l]);
+        for (int o = 0; o < out; o++) {
+            vec sum = {0};
+            for (int j = o * CHUNK; j < o * CHUNK + N; j += VL) sum += AT_CONST(dz + j);
+            grad[net->biases[l] + o] += sum_lanes(sum);
+        }
+        if (!l) return;
+        float *dh = dz == D ? E : D;
+        const float *c = Co + act * (l - 1);
+        product(into, out, N, theta + net->weights[l], 1, into, dz, CHUNK, 0, dh, CHUNK);
+        for (int o = 0; o < into; o++)
+            for (int j = o * CHUNK; j < o * CHUNK + N; j += VL) AT(dh + j) *= AT_CONST(c + j);
+        dz = dh;
+    }
+}
+
+/* values[t][c][p] of tiles t0 to t1. Returns 0, or 1 where there is no memory. */
+int siren_forward(const Network *net, int t0, int t1, const float *theta, const float *coords, float *values) {
+    const size_t act = (size_t)net->width * CHUNK;
+    float *S;
+    if (posix_memalign((void **)&S, 64, sizeof(float) * (2 * act + CHUNK * (net->inputs + net->outputs)))) return 1;
+    float *X = S + 2 * act, *F = X + CHUNK * net->inputs;
+    for (int t = t0; t < t1; t++)
+        for (int p = 0; p < net->samples; p += CHUNK) {
+            int n = net->samples - p < CHUNK ? net->samples - p : CHUNK;
+            int N = load_positions(net, coords + t * net->coords_stride, p, n, X);
+            forward_chunk(net, theta + t * net->tile_stride, N, X, S, 0, F);
+            for (int k = 0; k < net->outputs; k++)
+                memcpy(values + ((size_t)t * net->outputs + k) * net->samples + p, F + k * CHUNK, sizeof(float) * n);
+        }
+    free(S);
+    return 0;
+}
+
+/* An axis of a grid, sorted by the cells of that axis that have any of its samples. */
+typedef struct {
+    const int64_t *starts, *counts;     /* of each cell: its first sample, and how many */
+    const float *positions, *windows;   /* [cell][width]: where they are for the cell's networks, and their weights */
+    int64_t width, stride;              /* stride: of a sample in the output */
+} Axis;
+
+/* Samples of a tile in a row along the last axis: how many, and where they go to. */
+typedef struct { int length; int64_t to; } Stretch;
+
+/* Fill in n samples of a tile from the first on, row by row; returns how many stretches they are. */
+static int load_samples(const Network *net, const Axis *axes, const int32_t *cells, int64_t first, int n, float *X,
+                        float *weights, Stretch *stretches) {
+    const int inner = net->inputs - 1;
+    const Axis *last = axes + inner;
+    const int64_t length = last->counts[cells[inner]], corner = cells[inner] * last->width;
+    int count = 0;
+    for (int j = 0; j < n; j += stretches[count++].length) {
+        int64_t row = (first + j) / length, column = (first + j) % length;
+        int64_t to = (last->starts[cells[inner]] + column) * last->stride;
+        int run = n - j < length - column ? n - j : (int)(length - column);
+        float weight = 1;
+        for (int i = inner - 1; i >= 0; i--) {
+            const Axis *axis = axes + i;
+            int64_t k = row % axis->counts[cells[i]], at = cells[i] * axis->width + k;
+            row /= axis->counts[cells[i]];
+            to += (axis->starts[cells[i]] + k) * axis->stride;
+            weight *= axis->windows[at];
+            for (int m = j; m < j + run; m++) X[i * CHUNK + m] = axis->positions[at];
+        }
+        memcpy(X + inner * CHUNK + j, last->positions + corner + column, sizeof(float) * run);
+        for (int m = 0; m < run; m++) weights[j + m] = weight * last->windows[corner + column + m];
+        stretches[count] = (Stretch){run, to};
+    }
+    return count;
+}
+
+/* out[c][grid] += weight times value of tiles t0 to t1, of which no two may have a sample in common. Tile t is that of
+ * cells[t][axis]; the channels of the output are so many values apart. Returns 0, or 1 where there is no memory. */
+int siren_blend(const Network *net, int t0, int t1, const float *theta, const Axis *axes, const int32_t *cells,
+                int64_t channel_stride, float *out) {
+    const size_t act = (size_t)net->width * CHUNK;
+    float *S;
+    if (posix_memalign((void **)&S, 64, sizeof(float) * (2 * act + CHUNK * (net->inputs + net->outputs + 1)))) return 1;
+    float *X = S + 2 * act, *F = X + CHUNK * net->inputs, *weights = F + CHUNK * net->outputs;
+    Stretch stretches[CHUNK];
+    memset(X, 0, sizeof(float) * CHUNK * net->inputs);
+    for (int t = t0; t < t1; t++) {
+        const int32_t *own = cells + t * net->inputs;
+        int64_t samples = 1;
+        for (int i = 0; i < net->inputs; i++) samples *= axes[i].counts[own[i]];
+        for (int64_t p = 0; p < samples; p += CHUNK) {
+            int n = samples - p < CHUNK ? (int)(samples - p) : CHUNK;
+            int count = load_samples(net, axes, own, p, n, X, weights, stretches);
+            forward_chunk(net, theta + t * net->tile_stride, (n + VL - 1) / VL * VL, X, S, 0, F);
+            for (int r = 0, j = 0; r < count; j += stretches[r++].length)
+                for (int c = 0; c < net->outputs; c++) {
+                    float *to = out + c * channel_stride + stretches[r].to;
+                    for (int m = 0; m < stretches[r].length; m++) to[m] += weights[j + m] * F[c * CHUNK + j + m];
+                }
+        }
+    }
+    free(S);
+    return 0;
+}
+
+/* Gradient of tiles t0 to t1 with respect to their parameters, grad[t][parameters].
+ *
+ * With weight: the loss is sum_p weight[t][p] sum_c (f - target)^2, written to loss[t], and the gradient that of
+ * factor[t] / 2 times it; with a null grad, the loss is all. Without weight: target[t][c][p] is the gradient with respect
+ * to the values, from whatever loss. Returns 0, or 1 where there is no memory. */
+int siren_gradient(const Network *net, int t0, int t1, const float *theta, const float *coords, const float *target,
+                   const float *weight, const float *factor, float *grad, float *loss) {
+    const int P = net->samples, C = net->outputs;
+    const size_t act = (size_t)net->width * CHUNK;
+    size_t floats = act * (2 * net->layers + 2) + (size_t)CHUNK * (net->inputs + C + 2);
+    float *S;
+    if (posix_memalign((void **)&S, 64, sizeof(float) * floats)) return 1;
+    float *Co = S + act * net->layers, *D = Co + act * net->layers, *E = D + act;
+    float *X = E + act, *F = X + CHUNK * net->inputs, *y = F + CHUNK * C, *w = y + CHUNK;
+    for (int t = t0; t < t1; t++) {
+        const float *tile = theta + t * net->tile_stride;
+        float *g = grad ? grad + t * net->tile_stride : 0;
+        double total = 0;
+        if (g) memset(g, 0, sizeof(float) * net->tile_stride);
+        for (int p = 0; p < P; p += CHUNK) {
+            int n = P - p < CHUNK ? P - p : CHUNK;
+            int N = load_positions(net, coords + t * net->coords_stride, p, n, X);
+            forward_chunk(net, tile, N, X, S, g ? Co : 0, F);
+            if (weight) load_padded(w, weight + (size_t)t * P + p, n);
+            for (int k = 0; k < C; k++) {
+                load_padded(y, target + ((size_t)t * C + k) * P + p, n);
+                float *f = F + k * CHUNK;
+                vec sum = {0};
+                if (weight)
+                    for (int j = 0; j < N; j += VL) {
+                        vec r = AT(f + j) - AT(y + j), rw = r * AT(w + j);
+                        sum += r * rw;
+                        AT(f + j) = rw * factor[t];
+                    }
+                else
+                    memcpy(f, y, sizeof(float) * N);
+                total += sum_lanes(sum);
+            }
+            if (g) backward_chunk(net, tile, N, X, S, Co, F, D, E, g);
+        }
+        if (weight) loss[t] = (float)total;
+    }
+    free(S);
+    return 0;
+}
+
+/* Orthogonalise matrices t0 to t1 of [size][size] in place: X <- a X + (b A + c A^2) X, A = X X^T, with coefficients
+ * (a, b, c) for each of the steps. Returns 0, or 1 where there is no memory. */
+int siren_orthogonalise(int t0, int t1, int size, int steps, const float *coefficients, float *matrices) {
+    const int ld = (size + VL - 1) / VL * VL;
+    const size_t area = (size_t)size * ld;
+    float *buffer;
+    if (posix_memalign((void **)&buffer, 64, sizeof(float) * 5 * area)) return 1;
+    memset(buffer, 0, sizeof(float) * 5 * area);
+    float *X = buffer, *Y = X + area, *T = Y + area, *A = T + area, *B = A + area;
+    for (int t = t0; t < t1; t++) {
+        float *G = matrices + (size_t)t * size * size;
+        vec squares = {0};
+        for (int r = 0; r < size; r++) load_padded(X + r * ld, G + r * size, size);
+        for (size_t j = 0; j < area; j += VL) squares += AT(X + j) * AT(X + j);
+        float inverse = 1.0f / (__builtin_sqrtf(sum_lanes(squares)) * 1.01f + 1e-30f);
+        for (size_t j = 0; j < area; j += VL) AT(X + j) *= inverse;
+        for (int i = 0; i < steps; i++) {
+            const float *abc = coefficients + 3 * i;
+            for (int r = 0; r < size; r++)
+                for (int k = 0; k < size; k++) T[k * ld + r] = X[r * ld + k];
+            product(size, size, ld, X, ld, 1, T, ld, 0, A, ld);
+            product(size, size, ld, A, ld, 1, A, ld, 0, B, ld);
+            for (size_t j = 0; j < area; j++) B[j] = abc[1] * A[j] + abc[2] * B[j];
+            for (int r = 0; r < size; r++) B[r * ld + r] += abc[0];
+            product(size, size, ld, B, ld, 1, X, ld, 0, Y, ld);
+            float *swap = X;
+            X = Y;
+            Y = swap;
+        }
+        for (int r = 0; r < size; r++)
+            for (int k = 0; k < size; k++) G[r * size + k] = X[r * ld + k];
+    }
+    free(buffer);
+    return 0;
+}

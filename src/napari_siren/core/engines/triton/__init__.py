@@ -1,0 +1,1 @@
+"""The engine of CUDA GPUs: kernels in Triton, replayed as CUDA graphs."""

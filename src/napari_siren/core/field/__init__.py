@@ -1,0 +1,1 @@
+"""The field: sine networks on overlapping tiles, blended into one function of position."""

@@ -1,0 +1,89 @@
+"""The tiles of an image too large for memory, cut into blocks that are fitted one after the other.
+
+Tiles learn alone, so that a tile learns the same in a block as it does among all. Where two blocks meet, their tiles
+are cross-faded as any others are: a block has no border of its own, and leaves no seam.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_siren.core.field.tiling import Tiling
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """A tiling cut into blocks of whole tiles.
+
+    Parameters
+    ----------
+    tiling
+        That of the whole image.
+    counts
+        Number of blocks along each axis.
+    """
+
+    tiling: Tiling
+    counts: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return math.prod(self.counts)
+
+    def ranges(self, block: int) -> Ranges:
+        """Give (first, stop) of a block's tiles along each axis."""
+        place = np.unravel_index(block, self.counts)
+        borders = (self._borders(axis) for axis in range(len(self.counts)))
+        return tuple((along[i], along[i + 1]) for along, i in zip(borders, map(int, place), strict=True))
+
+    def numbers(self, ranges: Ranges) -> npt.NDArray[np.int64]:
+        """Give the numbers of some tiles among all, in their order."""
+        return numbers_within(ranges, ((0, 0),) * len(ranges), self.tiling.counts)
+
+    def touched(self, ranges: Ranges) -> Iterator[tuple[int, Ranges]]:
+        """Give the blocks that have any of some tiles, with those that each of them has."""
+        places = []
+        for axis, (first, stop) in enumerate(ranges):
+            inner = self._borders(axis)[1:-1]
+            low, high = np.searchsorted(inner, first, side="right"), np.searchsorted(inner, stop - 1, side="right")
+            places.append(range(int(low), int(high) + 1))
+        for place in product(*places):
+            block = int(np.ravel_multi_index(place, self.counts))
+            both = zip(self.ranges(block), ranges, strict=True)
+            yield block, tuple((max(a, first), min(b, stop)) for (a, b), (first, stop) in both)
+
+    def seen_from(self, low: Sequence[float], high: Sequence[float]) -> Ranges:
+        """Give the tiles that have a weight anywhere between two positions, in pixels of the tiling."""
+        found = []
+        for axis, a, b in zip(self.tiling.axes, low, high, strict=True):
+            inner = np.array(axis.borders[1:-1], dtype=np.float64)
+            first = int(np.searchsorted(inner + axis.overlap, a, side="left"))
+            found.append((first, max(first, int(np.searchsorted(inner - axis.overlap, b, side="right"))) + 1))
+        return tuple(found)
+
+    def _borders(self, axis: int) -> list[int]:
+        tiles, count = self.tiling.counts[axis], self.counts[axis]
+        return [tiles * i // count for i in range(count + 1)]
+
+    @property
+    def largest(self) -> Tiling:
+        """A part as large along each axis as any block is."""
+        axes = []
+        for i, axis in enumerate(self.tiling.axes):
+            parts = (axis.part(first, stop)[1] for first, stop in pairwise(self._borders(i)))
+            axes.append(max(parts, key=lambda part: (part.count, part.size)))
+        return Tiling(tuple(axes))
+
+
+def numbers_within(ranges: Ranges, start: Ranges, counts: Sequence[int]) -> npt.NDArray[np.int64]:
+    """Give the flat indices of a box of tiles within another one, from its `start` on and of its `counts`."""
+    index = np.ix_(*(np.arange(a, b) - s for (a, b), (s, _) in zip(ranges, start, strict=True)))
+    flat: npt.NDArray[np.int64] = np.ravel_multi_index(np.broadcast_arrays(*index), counts).ravel().astype(np.int64)
+    return flat

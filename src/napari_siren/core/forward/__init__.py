@@ -1,0 +1,1 @@
+"""How pixels see a field: sampling, pixel areas, point spread functions, and their adjoints."""

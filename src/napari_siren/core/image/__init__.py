@@ -1,0 +1,1 @@
+"""Images: axes, samples, noise, blur, statistics and metrics."""

@@ -1,0 +1,1 @@
+"""Sine networks, what they minimise, and the optimiser that moves them."""

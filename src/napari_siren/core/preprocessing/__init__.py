@@ -1,0 +1,1 @@
+"""What is done to an image before it is fitted: images from their derivatives."""

@@ -1,0 +1,1 @@
+"""The fit of the tiles: targets, plan, steps and evaluation."""

@@ -1,0 +1,319 @@
+"""Pictures of a fit: the error map, and an overview. matplotlib by its objects, so that no window system is needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from scipy.ndimage import uniform_filter
+
+from napari_siren.core.atomic import written_aside
+from napari_siren.core.image.axes import SPATIAL_AXES
+from napari_siren.core.image.metrics import Metrics
+from napari_siren.core.image.samples import ImageFormat, Samples
+from napari_siren.core.result import FitResult
+from napari_siren.errors import InputError
+
+DETAIL_SCALE = 8
+_DETAIL_SHARE, _DETAIL_LEAST, _DETAIL_MOST = 0.08, 16, 64
+_DPI = 150
+_MARK = "#ffd400"
+
+# Height of a pixel over its width.
+Aspect = float | Literal["auto"]
+Limits = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class View:
+    """How an image of any number of axes is shown as a picture: of a stack, the middle slice.
+
+    Parameters
+    ----------
+    layout
+        The image's axes and shape.
+    """
+
+    layout: ImageFormat
+
+    @property
+    def axes(self) -> str:
+        """The spatial axes, outermost first."""
+        return "".join(a for a in SPATIAL_AXES if a in self.layout.axes)
+
+    @property
+    def slice(self) -> int | None:
+        """Index of the slice that is shown, or None where there is only one."""
+        return self._size(self.axes[0]) // 2 if len(self.axes) == 3 else None
+
+    @property
+    def aspect(self) -> Aspect:
+        """Height of a pixel over its width; a line of pixels is drawn as high as there is room."""
+        if len(self.axes) == 1:
+            return "auto"
+        height, width = (self._spacing(a) for a in self.axes[-2:])
+        return height / width
+
+    @property
+    def is_photo(self) -> bool:
+        """Whether the channels are colours of 8 bits: drawn from black to white, whatever the image has of it."""
+        return self.layout.axes.endswith("C") and self.layout.channels in (3, 4) and self.layout.dtype == "uint8"
+
+    def plane(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Pick the slice that is shown of an array of the image's axes: (channels, rows, columns)."""
+        given = self.layout.axes.replace("C", "")
+        channels = self.layout.to_channels_first(array)
+        channels = channels.transpose(0, *(1 + given.index(a) for a in self.axes))
+        if channels.ndim == 4:
+            # Of a render of that slice alone there is but one.
+            channels = channels[:, channels.shape[1] // 2]
+        return channels if channels.ndim == 3 else channels[:, np.newaxis]
+
+    def picture(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Pick what is drawn of it: three channels as red, green and blue, otherwise the first."""
+        coloured = self.is_photo or self.layout.channels == 3
+        return self.plane(array)[: 3 if coloured else 1]
+
+    def window(self, rows: tuple[int, int], columns: tuple[int, int]) -> list[tuple[float, float]]:
+        """Give a part of the picture as a region of the image, for `FitResult.render`."""
+        shown: dict[str, tuple[int, int]] = dict(zip(self.axes[-2:], (rows, columns)[-len(self.axes) :], strict=True))
+        if self.slice is not None:
+            shown[self.axes[0]] = (self.slice, self.slice + 1)
+        return [shown[a] for a in self.layout.axes if a != "C"]
+
+    def magnification(self, scale: float) -> list[float]:
+        """Give the scale of each spatial axis that magnifies the picture and leaves the slice as it is."""
+        kept = self.axes[0] if len(self.axes) == 3 else ""
+        return [1.0 if a == kept else scale for a in self.layout.axes if a != "C"]
+
+    @property
+    def slice_note(self) -> str:
+        """Which slice is shown, or nothing."""
+        return "" if self.slice is None else f"slice {self.slice + 1} of {self._size(self.axes[0])}"
+
+    @property
+    def picture_note(self) -> str:
+        """Which part of the image `picture` is, in brackets, or nothing."""
+        one = self.layout.channels not in (1, 3) and not self.is_photo
+        return _in_brackets(self.slice_note, f"channel 1 of {self.layout.channels}" if one else "")
+
+    @property
+    def mean_note(self) -> str:
+        """What the mean over the channels of `plane` is of, in brackets, or nothing."""
+        several = self.layout.channels > 1
+        return _in_brackets(self.slice_note, f"mean of {self.layout.channels} channels" if several else "")
+
+    def _size(self, axis: str) -> int:
+        return self.layout.shape[self.layout.axes.index(axis)]
+
+    def _spacing(self, axis: str) -> float:
+        return self.layout.spacing[self.layout.axes.replace("C", "").index(axis)]
+
+
+def error_figure(result: FitResult) -> Figure:
+    """Draw the signed error, blue below and red above the image.
+
+    Parameters
+    ----------
+    result
+        Of a fit; of channels their mean is drawn, of a stack the middle slice.
+
+    Raises
+    ------
+    InputError
+        The result was loaded from a file, which does not hold the image.
+    """
+    samples = samples_of(result)
+    view = View(samples.format)
+    plane = view.plane(result.error)
+    figure = _figure(plane.shape[1:], view.aspect)
+    _draw_error(figure, figure.add_subplot(), view, plane)
+    figure.suptitle(describe_metrics(result.metrics, samples.image.dtype), fontsize=9)
+    return figure
+
+
+def overview_figure(result: FitResult) -> Figure:
+    """Draw the image, its reconstruction, the error, the course of the fit, and a detail of both, magnified.
+
+    Parameters
+    ----------
+    result
+        Of a fit; see `error_figure`.
+
+    Raises
+    ------
+    InputError
+        The result was loaded from a file, which does not hold the image.
+    """
+    samples = samples_of(result)
+    view = View(samples.format)
+    image = view.picture(samples.image)
+    limits = limits_of(view, image)
+    figure = _padded(13, 8.4)
+    panels: list[Axes] = figure.subplots(2, 3).ravel().tolist()
+    _draw(panels[0], image, limits, view.aspect, f"image{view.picture_note}")
+    again = view.picture(result.reconstruction)
+    _draw(panels[1], again, limits, view.aspect, f"reconstruction{view.picture_note}")
+    _draw_error(figure, panels[2], view, view.plane(result.error))
+    _draw_detail(panels[0], panels[3:5], result, view, image, limits)
+    _draw_course(panels[5], result)
+    figure.suptitle(describe_metrics(result.metrics, samples.image.dtype), fontsize=12)
+    return figure
+
+
+def save_figure(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, aside first and then moved into place.
+
+    Raises
+    ------
+    StorageError
+        The file cannot be written.
+    """
+    with written_aside(path) as aside:
+        FigureCanvasAgg(figure).print_figure(aside, format="png", dpi=_DPI)
+    return path
+
+
+def samples_of(result: FitResult) -> Samples:
+    """Give the image of a result.
+
+    Raises
+    ------
+    InputError
+        It was loaded from a file, which does not hold the image.
+    """
+    if result.samples is None:
+        raise InputError("a loaded result has no image to compare with. Fit the image to get a report of it.")
+    return result.samples
+
+
+def busiest_window(plane: npt.NDArray[Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Find the small window with the most contrast: (first, past the last) row, and column.
+
+    Parameters
+    ----------
+    plane
+        (channels, rows, columns).
+    """
+    grey = np.nan_to_num(plane.astype(np.float64)).mean(axis=0)
+    side = int(np.clip(_DETAIL_SHARE * max(grey.shape), _DETAIL_LEAST, _DETAIL_MOST))
+    size = tuple(min(side, n) for n in grey.shape)
+    grey -= grey.mean()
+    variance = uniform_filter(grey**2, size) - uniform_filter(grey, size) ** 2
+    inside = tuple(slice(k // 2, k // 2 + n - k + 1) for k, n in zip(size, grey.shape, strict=True))
+    best = np.unravel_index(int(variance[inside].argmax()), variance[inside].shape)
+    first, second = ((int(start), int(start) + k) for start, k in zip(best, size, strict=True))
+    return first, second
+
+
+def limits_of(view: View, picture: npt.NDArray[Any]) -> Limits:
+    """Give black and white of each channel: of a photograph 0 and 255, otherwise all but the outermost 0.1 %."""
+    if view.is_photo:
+        return np.zeros(len(picture)), np.full(len(picture), 255.0)
+    low, high = np.nanpercentile(picture.astype(np.float64), (0.1, 99.9), axis=(1, 2))
+    return low, np.where(high > low, high, low + 1)
+
+
+def as_shown(picture: npt.NDArray[Any], limits: Limits) -> npt.NDArray[np.float64]:
+    """Give a picture between 0, black, and 1, white: (rows, columns), or (rows, columns, 3) of three channels."""
+    low, high = (v[:, np.newaxis, np.newaxis] for v in limits)
+    shown = np.nan_to_num(np.clip((picture.astype(np.float64) - low) / (high - low), 0, 1))
+    return np.moveaxis(shown, 0, -1) if len(shown) == 3 else shown[0]
+
+
+def error_limit(mean: npt.NDArray[Any]) -> float:
+    """Give the error that has the last colour: all but the strongest 0.1 % are below."""
+    strength = np.abs(mean)
+    return float(np.percentile(strength, 99.9)) or float(strength.max()) or 1.0
+
+
+def describe_metrics(metrics: Metrics, dtype: npt.DTypeLike) -> str:
+    """Say how close the reconstruction is, in one line."""
+    parts = ["every value right" if math.isinf(metrics.psnr) else f"PSNR {metrics.psnr:.2f} dB"]
+    parts += [] if metrics.ssim is None else [f"SSIM {metrics.ssim:.4f}"]
+    unit = value_unit(dtype)
+    return "  ·  ".join([*parts, f"RMSE {metrics.rmse:.4g}", f"largest error {metrics.max_abs:.4g} {unit}"])
+
+
+def value_unit(dtype: npt.DTypeLike) -> str:
+    """Say what the image's values count."""
+    return {"b": "(false 0, true 1)", "f": "image units"}.get(np.dtype(dtype).kind, "grey levels")
+
+
+# ---- one panel ---------------------------------------------------------------------------------------------
+
+
+def _figure(shape: Sequence[int], aspect: Aspect) -> Figure:
+    """Give a figure into which a picture of that many rows and columns fits."""
+    proportion = 0.25 if aspect == "auto" else shape[0] / shape[1] * aspect
+    width = float(np.clip(6.5 / proportion, 4.5, 9.0))
+    return _padded(width + 1.5, float(np.clip(width * proportion, 2.4, 10.0)) + 0.9)
+
+
+def _padded(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.1)
+    return figure
+
+
+def _draw(axes: Axes, picture: npt.NDArray[Any], limits: Limits, aspect: Aspect, title: str) -> None:
+    """Draw three channels as colours, one in grey."""
+    axes.imshow(as_shown(picture, limits), cmap="gray", vmin=0, vmax=1, aspect=aspect, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(title, fontsize=10)
+
+
+def _draw_error(figure: Figure, axes: Axes, view: View, plane: npt.NDArray[Any]) -> None:
+    """Draw the mean error of the channels, symmetrically about 0; the strongest 0.1 % share the last colour."""
+    mean = plane.mean(axis=0)
+    most, limit = float(np.abs(mean).max()), error_limit(mean)
+    drawn = axes.imshow(mean, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect=view.aspect, interpolation="nearest")
+    axes.set(xticks=[], yticks=[])
+    axes.set_title(f"error{view.mean_note}", fontsize=10)
+    beside = axes.inset_axes((1.03, 0.0, 0.045, 1.0))
+    bar = figure.colorbar(drawn, cax=beside, extend="both" if most > limit else "neither")
+    bar.set_label(f"reconstruction − image [{value_unit(view.layout.dtype)}]", fontsize=9)
+
+
+def _draw_detail(
+    whole: Axes, panels: Sequence[Axes], result: FitResult, view: View, image: npt.NDArray[Any], limits: Limits
+) -> None:
+    """Draw a small part of the image and the same of the field, and where in the whole it lies."""
+    rows, columns = busiest_window(image)
+    height, width = rows[1] - rows[0], columns[1] - columns[0]
+    corner = (columns[0] - 0.5, rows[0] - 0.5)
+    whole.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=_MARK, linewidth=1.5))
+    detail = image[:, slice(*rows), slice(*columns)]
+    _draw(panels[0], detail, limits, view.aspect, f"detail: the image's {width} × {height} pixels")
+    rendered = result.render(scale=view.magnification(DETAIL_SCALE), region=view.window(rows, columns))
+    _draw(panels[1], view.picture(rendered), limits, view.aspect, f"the same from the field at ×{DETAIL_SCALE}")
+
+
+def _draw_course(axes: Axes, result: FitResult) -> None:
+    """Draw PSNR against time, and the exact figure of the end."""
+    history = result.history
+    psnr = np.array(history.psnr, dtype=np.float64)
+    # The estimate stays as it is between the steps at which it is made.
+    made = np.isfinite(psnr)
+    made[1:] &= psnr[1:] != psnr[:-1]
+    axes.plot(np.array(history.seconds)[made], psnr[made], ".-", color="tab:blue", label="while fitting (estimated)")
+    if math.isfinite(result.metrics.psnr):
+        axes.axhline(result.metrics.psnr, color="black", linewidth=0.8, linestyle="--", label="result (measured)")
+    axes.set(xlabel="seconds", ylabel="PSNR [dB]")
+    axes.set_title(f"course of the fit, {len(history.step)} steps", fontsize=10)
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right", fontsize=9)
+
+
+def _in_brackets(*parts: str) -> str:
+    said = ", ".join(part for part in parts if part)
+    return f" ({said})" if said else ""

@@ -1,0 +1,162 @@
+"""What a fit leaves in a folder: pictures, the model, and a report that a program can read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import napari_siren
+from napari_siren.core.atomic import prepare_folder, write_json
+from napari_siren.core.field.tiling import RenderGrid
+from napari_siren.core.result import FitResult
+from napari_siren.io.images import suffix_for, write_image
+from napari_siren.reporting.figures import error_figure, overview_figure, samples_of, save_figure
+
+__all__ = ["describe", "finer_spacing", "parameter_count", "pixel_size", "prepare_folder", "write_report"]
+
+# Points of the course of the fit that the report keeps.
+_COURSE_POINTS = 200
+
+
+def write_report(
+    result: FitResult,
+    folder: str | Path,
+    scale: float | Sequence[float] = 4.0,
+    *,
+    name: str | None = None,
+    unit: str | None = None,
+    resumable: bool = False,
+) -> dict[str, Path]:
+    """Write reconstruction, upscaled image, error map, overview, model and report.json.
+
+    Parameters
+    ----------
+    result
+        Of a fit.
+    folder
+        Where to; made where it is missing. Files of the same names are replaced, each in one stroke.
+    scale
+        Output pixels per pixel of the upscaled image: a number, or one for each spatial axis.
+    name, unit
+        Of the image, and of its spacing; the model and the report tell them.
+    resumable
+        Whether the model is to hold the optimiser's state, to go on with the fit later.
+
+    Returns
+    -------
+    dict
+        The files: "reconstruction", "upscaled", "error", "overview", "model" and "report".
+
+    Raises
+    ------
+    InputError
+        The result has no image (it was loaded from a file), or the scale cannot be used.
+    StorageError
+        A file cannot be written.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns, tempfile
+    >>> from napari_siren.reporting.fit_report import write_report
+    >>> result = ns.fit(np.eye(24, dtype=np.float32), max_steps=5)
+    >>> sorted(write_report(result, tempfile.mkdtemp(), scale=2))
+    ['error', 'model', 'overview', 'reconstruction', 'report', 'upscaled']
+    """
+    layout = samples_of(result).format
+    # What the field does not know, and the model file should tell all the same.
+    told = {key: value for key, value in (("image", name), ("unit", unit)) if value is not None}
+    result = replace(result, receipt={**result.receipt, **told})
+    folder = prepare_folder(Path(folder))
+    size = pixel_size(result)
+    grid = RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
+    finer = finer_spacing(size, grid.step)
+    ending = suffix_for(layout.dtype, layout.axes, layout.shape)
+    files = {
+        "reconstruction": write_image(
+            folder / f"reconstruction{ending}", result.reconstruction, layout.axes, size, unit
+        ),
+        "upscaled": write_image(
+            folder / f"upscaled_{scale_name(scale)}{ending}", result.render(scale=scale), layout.axes, finer, unit
+        ),
+        "error": save_figure(error_figure(result), folder / "error.png"),
+        "overview": save_figure(overview_figure(result), folder / "overview.png"),
+        "model": result.save(folder / "model.safetensors", resumable=resumable),
+        "report": folder / "report.json",
+    }
+    content = describe(result) | {"scale": scale, "files": {key: path.name for key, path in files.items()}}
+    write_json(files["report"], content)
+    return files
+
+
+def describe(result: FitResult) -> dict[str, Any]:
+    """Give all that is known of a fit, as plain values.
+
+    Parameters
+    ----------
+    result
+        Of a fit, or loaded. In a report an infinite PSNR (every value right) is written "inf".
+    """
+    layout, history, receipt = result.field.format, result.history, dict(result.receipt)
+    every = max(1, -(-len(history.step) // _COURSE_POINTS))
+    # Every so many steps, counted from the last.
+    picked = slice((len(history.step) - 1) % every, None, every)
+    return {
+        "napari_siren": napari_siren.__version__,
+        "image": {
+            "name": receipt.pop("image", None),
+            "axes": layout.axes,
+            "shape": layout.shape,
+            "dtype": layout.dtype,
+            "spacing": layout.spacing,
+            "unit": receipt.pop("unit", None),
+        },
+        **receipt,
+        "metrics": result.metrics.as_dict(),
+        "seconds": history.seconds[-1] if history.seconds else 0.0,
+        "steps": history.step[-1] if history.step else 0,
+        "stopped": history.stopped,
+        "parameters": parameter_count(result),
+        "parameters_per_value": parameter_count(result) / int(np.prod(layout.shape)),
+        "tiles": result.field.tiling.counts,
+        "config": result.config.model_dump(mode="json"),
+        "history": {
+            "events": [{"step": step, "event": event} for step, event in history.events],
+            "step": history.step[picked],
+            "seconds": history.seconds[picked],
+            "loss": history.loss[picked],
+            "psnr": history.psnr[picked],
+        },
+    }
+
+
+def parameter_count(result: FitResult) -> int:
+    """Count the parameters of all networks."""
+    return int(result.field.siren.theta.numel())
+
+
+def pixel_size(result: FitResult) -> tuple[float, ...] | None:
+    """Give the spacing, or None where nobody told one: no unit, and 1 along every axis."""
+    spacing = result.field.format.spacing
+    return None if "unit" not in result.receipt and set(spacing) == {1.0} else spacing
+
+
+def finer_spacing(spacing: Sequence[float] | None, step: Sequence[float]) -> tuple[float, ...] | None:
+    """Give the spacing of a render.
+
+    Parameters
+    ----------
+    spacing
+        Of the image, or None where it is not known.
+    step
+        Size of an output pixel in pixels of the image, see `RenderGrid`.
+    """
+    return None if spacing is None else tuple(s * d for s, d in zip(spacing, step, strict=True))
+
+
+def scale_name(scale: float | Sequence[float]) -> str:
+    """Give a scale as part of a file name: x4, x1x2.5x2.5."""
+    return "".join(f"x{v:g}" for v in np.atleast_1d(scale))

@@ -1,0 +1,74 @@
+"""Small pictures of a fit, as data URIs: the image, a detail of it and of its render, and the error."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from io import BytesIO
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from PIL import Image
+
+from napari_siren.core.result import FitResult
+from napari_siren.reporting.figures import Aspect, View, as_shown, busiest_window, error_limit, limits_of, samples_of
+
+# Of the longer side, in pixels.
+_SIDE = 192
+_QUALITY = 75
+
+
+def thumbnails(result: FitResult, scale: float | Sequence[float]) -> dict[str, str]:
+    """Draw a fit: "image", "detail" (where there is most to see), "upscaled" (the same of a render) and "error".
+
+    Parameters
+    ----------
+    result
+        Of a fit, with its image.
+    scale
+        Of the render.
+
+    Returns
+    -------
+    dict
+        WebP as data URIs, of 192 pixels along the longer side.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> from napari_siren.reporting.thumbnails import thumbnails
+    >>> result = ns.fit(np.eye(24, dtype=np.float32), max_steps=5)
+    >>> {name: uri[:16] for name, uri in thumbnails(result, 2).items()}["error"]
+    'data:image/webp;'
+    """
+    samples = samples_of(result)
+    view = View(samples.format)
+    image = view.picture(samples.image)
+    limits = limits_of(view, image)
+    rows, columns = busiest_window(image)
+    magnified = view.magnification(float(np.max(scale)))
+    part = view.picture(result.render(scale=magnified, region=view.window(rows, columns)))
+    mean = view.plane(result.error).mean(axis=0)
+    limit = error_limit(mean)
+    pictures = {
+        "image": as_shown(image, limits),
+        "detail": as_shown(image[:, slice(*rows), slice(*columns)], limits),
+        "upscaled": as_shown(part, limits),
+        "error": colormaps["RdBu_r"]((mean / limit + 1) / 2)[..., :3],
+    }
+    return {name: _as_uri(picture, view.aspect) for name, picture in pictures.items()}
+
+
+def _as_uri(picture: npt.NDArray[np.float64], aspect: Aspect) -> str:
+    """Encode values between 0 and 1; a small picture keeps its pixels to be seen, a large one is made smaller."""
+    width = picture.shape[1]
+    # A line of pixels is drawn as a band.
+    height = width / 4 if aspect == "auto" else picture.shape[0] * aspect
+    factor = _SIDE / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    drawn = Image.fromarray(np.round(255 * picture).astype(np.uint8))
+    kind = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
+    stored = BytesIO()
+    drawn.resize(size, kind).save(stored, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(stored.getvalue()).decode()

@@ -1,0 +1,116 @@
+"""What the panel says, in words. No Qt."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_siren.batch.manifest import Entry
+    from napari_siren.batch.report import BatchReport
+    from napari_siren.core.cost import Estimate
+    from napari_siren.core.result import FitResult
+    from napari_siren.ui.logic.fit_task import Update
+
+_STOPPED = {
+    "max_steps": "Done",
+    "max_seconds": "Done: the time is up",
+    "target_psnr": "Done: the PSNR asked for is reached",
+    "asked": "Stopped and kept",
+}
+
+
+def duration(seconds: float) -> str:
+    """Give a time as people say it: 8 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(1, round(seconds))
+    if whole < 100:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def size(n_bytes: float) -> str:
+    """Give a size in memory: 12 MB, 3.4 GB."""
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(1, round(n_bytes / 1e6))} MB"
+
+
+def decibels(psnr: float) -> str:
+    """Give a PSNR; that of an exact image has no end."""
+    return f"{psnr:.2f} dB" if math.isfinite(psnr) else ("exact" if psnr > 0 else "unknown yet")
+
+
+def describe_progress(update: Update) -> str:
+    """Say where a fit stands."""
+    progress = update.progress
+    where = f"step {progress.step} of {progress.max_steps}"
+    quality = f", PSNR {decibels(progress.psnr)}" if math.isfinite(progress.psnr) else ""
+    if update.paused:
+        return f"Paused at {where}{quality}"
+    if progress.step >= progress.max_steps:
+        return "Measuring, and rendering the upscaled layer…"
+    left = f"; about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
+    return f"Fitting: {where}{quality}{left}"
+
+
+def describe_outcome(result: FitResult) -> str:
+    """Say how a fit ended, and how good it is."""
+    history, metrics = result.history, result.metrics
+    count = history.step[-1] if history.step else 0
+    steps = f", {count} step{'' if count == 1 else 's'} in {duration(history.seconds[-1])}" if count else ""
+    why = _STOPPED.get(history.stopped, "Fitted")
+    ssim = f", SSIM {metrics.ssim:.4f}" if metrics.ssim is not None and math.isfinite(metrics.ssim) else ""
+    notes = "".join(f". Note: {event}" for step, event in history.events if step == 0)
+    return f"{why}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}{notes}"
+
+
+def describe_estimate(estimate: Estimate) -> str:
+    """Say what a fit will take."""
+    time = "time unknown" if estimate.seconds is None else f"about {duration(estimate.seconds)}"
+    lacks = "" if estimate.fits else " — more than is free"
+    return f"{estimate.device}: {time}, {size(estimate.memory)}{lacks}"
+
+
+def describe_batch(finished: int, total: int, failed: int) -> str:
+    """Say where a batch stands."""
+    bad = f", {failed} failed" if failed else ""
+    return f"Fitting: {finished} of {images(total)} ended{bad}"
+
+
+def describe_report(report: BatchReport) -> str:
+    """Say what a batch has done."""
+    counts = {
+        "done": report.done,
+        "failed": report.failed,
+        "done before": report.skipped,
+        "left to do": report.planned,
+    }
+    told = ", ".join(f"{len(entries)} {name}" for name, entries in counts.items() if entries)
+    return f"Stopped: {told}. Start goes on" if report.planned else f"Finished: {told or 'nothing to do'}"
+
+
+def describe_entry(entry: Entry) -> str:
+    """Say what became of an image of a batch."""
+    if entry.status == "failed":
+        return f"failed: {_reason(entry)}"
+    psnr = entry.metrics.get("psnr")
+    return "done" if psnr is None else f"done, {decibels(psnr)}"
+
+
+def describe_failures(report: BatchReport) -> str:
+    """Say which images of a batch failed, and why the first of them did."""
+    first, *others = report.failed
+    more = f" {len(others)} more failed: see the list, or the report." if others else ""
+    return f"{first.job} failed: {_reason(first)}{more}"
+
+
+def images(count: int) -> str:
+    """Count images: 1 image, 5 images."""
+    return f"{count} image{'' if count == 1 else 's'}"
+
+
+def _reason(entry: Entry) -> str:
+    """Say why an image failed, with the name of its file only: the list and the notification are narrow."""
+    return (entry.reason or "").replace(entry.input, Path(entry.input).name)

@@ -1,0 +1,106 @@
+"""`RunPanel`: the buttons of a fit, its progress, and what it is doing in words."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QWidget
+
+from napari_siren.ui.logic.fit_task import Update
+from napari_siren.ui.session import State
+
+_MORE_STEPS = 100
+
+
+class RunPanel(QWidget):
+    """Fit, Pause or Resume, Stop and keep, Continue; the progress bar and the status line."""
+
+    fit = Signal()
+    pause = Signal()
+    resume = Signal()
+    stop = Signal()
+    go_on = Signal(int)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.fit_button = _button("Fit", "Fit the image: the reconstruction appears and sharpens while you watch.")
+        self.pause_button = _button("Pause", "Hold the fit; it takes no time on the processor until you resume it.")
+        self.stop_button = _button("Stop and keep", "End the fit now, and make the layers of what it has.")
+        self.continue_button = _button("Continue", "Take more steps from where the last fit ended.")
+        self.more_box = QSpinBox()
+        self.more_box.setRange(1, 1_000_000)
+        self.more_box.setSingleStep(50)
+        self.more_box.setValue(_MORE_STEPS)
+        self.more_box.setPrefix("+ ")
+        self.more_box.setSuffix(" steps")
+        self.more_box.setToolTip("How many steps more.")
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(False)
+        self.bar.setMaximumHeight(8)
+        self.status = QLabel()
+        self.status.setWordWrap(True)
+        grid = QGridLayout(self)
+        grid.setContentsMargins(0, 0, 0, 0)
+        grid.addWidget(self.fit_button, 0, 0)
+        grid.addWidget(self.pause_button, 0, 1)
+        grid.addWidget(self.stop_button, 0, 2)
+        grid.addWidget(self.continue_button, 1, 0)
+        grid.addWidget(self.more_box, 1, 1, 1, 2)
+        grid.addWidget(self.bar, 2, 0, 1, 3)
+        grid.addWidget(self.status, 3, 0, 1, 3)
+        self._paused = False
+        self.fit_button.clicked.connect(self.fit)
+        self.pause_button.clicked.connect(self._toggle_pause)
+        self.stop_button.clicked.connect(self.stop)
+        self.continue_button.clicked.connect(self._continue)
+        self.show_state(State.IDLE, fittable=False, can_go_on=False)
+
+    def show_state(self, state: State, *, fittable: bool, can_go_on: bool) -> None:
+        """Enable what can be pressed now.
+
+        Parameters
+        ----------
+        state
+            Of the session.
+        fittable
+            Whether there is an image.
+        can_go_on
+            Whether there is a fit to take more steps of.
+        """
+        idle, running = state is State.IDLE, state in (State.FITTING, State.PAUSED)
+        self._paused = state is State.PAUSED
+        self.fit_button.setEnabled(idle and fittable)
+        self.pause_button.setText("Resume" if self._paused else "Pause")
+        self.pause_button.setEnabled(running)
+        self.stop_button.setEnabled(running)
+        self.continue_button.setEnabled(idle and can_go_on)
+        self.more_box.setEnabled(idle and can_go_on)
+        if state is State.ENDING:
+            self.bar.setRange(0, 0)
+        elif idle:
+            self.bar.setRange(0, 1)
+            self.bar.reset()
+
+    def show_update(self, update: Update) -> None:
+        """Move the bar; while what is left takes no steps it only runs."""
+        progress = update.progress
+        ending = progress.step >= progress.max_steps
+        self.bar.setRange(0, 0 if ending else progress.max_steps)
+        self.bar.setValue(progress.step)
+
+    def say(self, text: str) -> None:
+        """Show what is going on."""
+        self.status.setText(text)
+
+    def _toggle_pause(self) -> None:
+        (self.resume if self._paused else self.pause).emit()
+
+    def _continue(self) -> None:
+        self.go_on.emit(self.more_box.value())
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    # Three in a row must fit a narrow dock.
+    button.setMinimumWidth(10)
+    return button

@@ -1,0 +1,189 @@
+"""`SettingsForm`: every field of `FitConfig` with an editor, made from the model itself."""
+
+from __future__ import annotations
+
+import html
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from qtpy.QtCore import Signal
+from qtpy.QtGui import QFont
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
+from superqt.utils import signals_blocked
+
+from napari_siren.core.config import FitConfig
+from napari_siren.ui.widgets.setting_editors import Editor, make_editor, value_text
+
+# The preset is chosen elsewhere, and arrays are not typed.
+_HIDDEN = ("name", "psf")
+# Numbers to begin with, where the user sets what is "auto" or none in the presets.
+_STARTS = {
+    "tile": 64,
+    "camera_gain": 1,
+    "total_variation": 0.01,
+    "max_seconds": 60,
+    "target_psnr": 40,
+    "threads": 4,
+    "max_memory": 4 * 2**30,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Row:
+    name: str
+    description: str
+    label: QLabel
+    editor: Editor
+
+    @classmethod
+    def of(cls, name: str) -> _Row:
+        field = FitConfig.model_fields[name]
+        editor = make_editor(field.annotation, field.metadata, _STARTS.get(name, 1))
+        label = QLabel(name.replace("_", " "))
+        label.setBuddy(editor)
+        label.setObjectName(name)
+        editor.setObjectName(name)
+        return cls(name, " ".join((field.description or "").split()), label, editor)
+
+    def set_visible(self, visible: bool) -> None:
+        self.label.setVisible(visible)
+        self.editor.setVisible(visible)
+
+    def matches(self, words: list[str]) -> bool:
+        text = f"{self.name} {self.label.text()} {self.description}".casefold()
+        return all(word in text for word in words)
+
+    def mark(self, differs: bool) -> None:
+        font = QFont()
+        # Only the weight is set, so that all else goes on to come from the style sheet.
+        font.setBold(differs)
+        self.label.setFont(font if differs else QFont())
+
+    def explain(self, preset: FitConfig) -> None:
+        default = f"{preset.name}: {value_text(getattr(preset, self.name))}"
+        bounds = str(self.editor.limits)
+        lines = [f"<b>{self.name}</b>", _as_html(self.description), html.escape(default)]
+        if bounds:
+            lines.append(html.escape(f"range: {bounds}"))
+        tip = "".join(f"<p>{line}</p>" for line in lines)
+        self.label.setToolTip(tip)
+        self.editor.setToolTip(tip)
+
+
+class SettingsForm(QWidget):
+    """A table of every setting of a fit but the preset's name. It does not scroll by itself.
+
+    Settings that differ from the preset's are in bold, and a button puts the preset's back. The editor of a setting,
+    and its label, have the setting's name as their object name.
+
+    Parameters
+    ----------
+    parent
+        As for any widget.
+    """
+
+    changed = Signal()
+    """The user has changed a setting, or put all of them back."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._preset = FitConfig.preset("faithful")
+        self._psf: tuple[Any, ...] | None = None
+        self._rows = {name: _Row.of(name) for name in FitConfig.model_fields if name not in _HIDDEN}
+        self._filter = QLineEdit()
+        self._filter.setPlaceholderText("Filter settings…")
+        self._filter.setClearButtonEnabled(True)
+        self._filter.textChanged.connect(self._on_filter)
+        self._reset = QPushButton("Reset")
+        self._reset.setFlat(True)
+        self._reset.clicked.connect(self._on_reset)
+        self._nothing = QLabel("No setting matches.")
+        self._nothing.setVisible(False)
+        self._lay_out()
+        for row in self._rows.values():
+            row.editor.edited.connect(self._on_edit)
+        self.set_config(self._preset)
+
+    def config(self) -> FitConfig:
+        """Give the settings as they are shown.
+
+        Raises
+        ------
+        ConfigError
+            A setting is out of its range or at odds with another.
+        """
+        return FitConfig.preset(self._preset.name, **self._values())
+
+    def set_config(self, config: FitConfig) -> None:
+        """Show settings, and mark those that differ from the preset in their `name`; this does not emit `changed`."""
+        self._preset = FitConfig.preset(config.name)
+        self._psf = config.psf
+        for name, row in self._rows.items():
+            with signals_blocked(row.editor):
+                row.editor.set_value(getattr(config, name))
+            row.explain(self._preset)
+        self._mark()
+
+    def set_preset(self, name: str) -> None:
+        """Show the settings of a preset; this does not emit `changed`.
+
+        Raises
+        ------
+        ConfigError
+            There is no such preset.
+        """
+        self.set_config(FitConfig.preset(name))
+
+    def overrides(self) -> dict[str, Any]:
+        """Give the fields that differ from the preset's, possible together or not."""
+        return {name: value for name, value in self._values().items() if value != getattr(self._preset, name)}
+
+    def _lay_out(self) -> None:
+        top = QHBoxLayout()
+        top.addWidget(self._filter, 1)
+        top.addWidget(self._reset)
+        grid = QGridLayout()
+        grid.setHorizontalSpacing(6)
+        grid.setVerticalSpacing(4)
+        grid.setColumnStretch(1, 1)
+        for i, row in enumerate(self._rows.values()):
+            grid.addWidget(row.label, i, 0)
+            grid.addWidget(row.editor, i, 1)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(top)
+        layout.addWidget(self._nothing)
+        layout.addLayout(grid)
+        layout.addStretch(1)
+
+    def _values(self) -> dict[str, Any]:
+        values = {name: row.editor.value() for name, row in self._rows.items()}
+        # One that came with the settings of a file stays with the observation that needs it.
+        return {**values, "psf": self._psf if values["observation"] == "measured" else None}
+
+    def _mark(self) -> None:
+        overrides = self.overrides()
+        for name, row in self._rows.items():
+            row.mark(name in overrides)
+        self._reset.setEnabled(bool(overrides))
+
+    def _on_edit(self) -> None:
+        self._mark()
+        self.changed.emit()
+
+    def _on_reset(self) -> None:
+        self.set_preset(self._preset.name)
+        self.changed.emit()
+
+    def _on_filter(self, text: str) -> None:
+        words = text.casefold().split()
+        matching = [row.matches(words) for row in self._rows.values()]
+        for row, matches in zip(self._rows.values(), matching, strict=True):
+            row.set_visible(matches)
+        self._nothing.setVisible(not any(matching))
+
+
+def _as_html(description: str) -> str:
+    """Turn a docstring into rich text, its `code` included."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(description, quote=False))

@@ -1,0 +1,289 @@
+"""An editor for a value of any type that a setting may have, made from the type's annotation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QSizePolicy, QVBoxLayout, QWidget
+
+from napari_siren.ui.widgets.number_box import Limits, NumberBox, number_text
+
+NUMBER_CHOICE = "value"
+"""What a combo box offers besides the words, where a number may stand in their place."""
+
+
+def value_text(value: Any) -> str:
+    """Write the value of a setting as the editors show it."""
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, int | float):
+        return number_text(value)
+    if isinstance(value, tuple):
+        return ", ".join(map(value_text, value))
+    return "none" if value is None else str(value)
+
+
+class Editor(QWidget):
+    """Shows a value and lets the user change it; the base of the editors below.
+
+    Parameters
+    ----------
+    inner
+        The widgets that it consists of, the one for the keyboard first.
+    vertical
+        Whether they stand below one another.
+    limits
+        Bounds of the number, where it has one.
+    """
+
+    edited = Signal()
+    """The user has changed the value; programs that do so block the signals of the editor."""
+
+    def __init__(self, *inner: QWidget, vertical: bool = False, limits: Limits | None = None) -> None:
+        super().__init__()
+        self.limits = limits or Limits()
+        layout = QVBoxLayout(self) if vertical else QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        for widget in inner:
+            # The last one takes the width that there is, and no text in it demands more.
+            policy = QSizePolicy.Policy.Ignored if vertical or widget is inner[-1] else QSizePolicy.Policy.Fixed
+            widget.setSizePolicy(policy, QSizePolicy.Policy.Fixed)
+            layout.addWidget(widget)
+        self.setFocusProxy(inner[0])
+
+    def value(self) -> Any:
+        """Give the value shown."""
+        raise NotImplementedError
+
+    def set_value(self, value: Any) -> None:
+        """Show a value."""
+        raise NotImplementedError
+
+
+class SwitchEditor(Editor):
+    """A check box for a bool."""
+
+    def __init__(self) -> None:
+        self.box = QCheckBox()
+        super().__init__(self.box)
+        self.box.toggled.connect(self.edited)
+
+    def value(self) -> bool:
+        """Tell whether it is on."""
+        return bool(self.box.isChecked())
+
+    def set_value(self, value: bool) -> None:
+        """Switch on or off."""
+        self.box.setChecked(value)
+
+
+class NumberEditor(Editor):
+    """A spin box for a number.
+
+    Parameters
+    ----------
+    number
+        The spin box.
+    """
+
+    def __init__(self, number: NumberBox) -> None:
+        self.number = number
+        super().__init__(number, limits=number.limits)
+        number.edited.connect(self.edited)
+
+    def value(self) -> Any:
+        """Give the number."""
+        return self.number.value()
+
+    def set_value(self, value: float) -> None:
+        """Show a number."""
+        self.number.set_value(value)
+
+
+class OptionalEditor(Editor):
+    """A check box, and the spin box that it switches on, for a number or None.
+
+    Parameters
+    ----------
+    number
+        The spin box.
+    """
+
+    def __init__(self, number: NumberBox) -> None:
+        self.number = number
+        self.box = QCheckBox()
+        self.box.setAccessibleName("set")
+        # Beside the check box there is room for the digits or for the buttons; the arrow keys do as well.
+        number.setButtonSymbols(NumberBox.ButtonSymbols.NoButtons)
+        super().__init__(self.box, number, limits=number.limits)
+        self.box.toggled.connect(self._switch)
+        number.edited.connect(self.edited)
+        self._switch()
+
+    def value(self) -> Any:
+        """Give the number, or None."""
+        return self.number.value() if self.box.isChecked() else None
+
+    def set_value(self, value: float | None) -> None:
+        """Show a number, or None."""
+        if value is not None:
+            self.number.set_value(value)
+        self.box.setChecked(value is not None)
+
+    def _switch(self) -> None:
+        is_set = self.box.isChecked()
+        self.number.setEnabled(is_set)
+        self.number.set_blank(None if is_set else value_text(None))
+        self.edited.emit()
+
+
+class ChoiceEditor(Editor):
+    """A combo box of words, and, below it, a spin box where a number may stand in their place.
+
+    Parameters
+    ----------
+    words
+        The values to choose from: of a `Literal`, and None.
+    number
+        The spin box, shown only while the choice is the number.
+    """
+
+    def __init__(self, words: Sequence[Any], number: NumberBox | None = None) -> None:
+        self.words = tuple(words)
+        self.number = number
+        self.combo = _ComboBox()
+        self.combo.addItems([value_text(word) for word in self.words])
+        if number is None:
+            super().__init__(self.combo)
+        else:
+            self.combo.addItem(NUMBER_CHOICE)
+            super().__init__(self.combo, number, vertical=True, limits=number.limits)
+            number.edited.connect(self.edited)
+        self.combo.currentIndexChanged.connect(self._choose)
+        self._choose()
+
+    def value(self) -> Any:
+        """Give the word chosen, or the number."""
+        index = self.combo.currentIndex()
+        if self.number is not None and index == len(self.words):
+            return self.number.value()
+        return self.words[index]
+
+    def set_value(self, value: Any) -> None:
+        """Choose a word, or show a number."""
+        if value in self.words:
+            self.combo.setCurrentIndex(self.words.index(value))
+        elif self.number is not None:
+            self.number.set_value(value)
+            self.combo.setCurrentIndex(len(self.words))
+
+    def _choose(self) -> None:
+        if self.number is not None:
+            self.number.setVisible(self.combo.currentIndex() == len(self.words))
+        self.edited.emit()
+
+
+class LengthsEditor(Editor):
+    """A line of text for a word, a number, or one for each axis with commas between them; empty for None.
+
+    Parameters
+    ----------
+    words
+        What may stand there besides numbers.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = tuple(words)
+        self.line = QLineEdit()
+        self.line.setPlaceholderText(value_text(None))
+        super().__init__(self.line)
+        self.line.editingFinished.connect(self.edited)
+
+    def value(self) -> Any:
+        """Give the word, the number, the tuple of numbers, or None; what is none of these as it is, to be refused."""
+        text = self.line.text().strip()
+        if not text or text in self.words:
+            return text or None
+        try:
+            numbers = tuple(float(part) for part in text.split(","))
+        except ValueError:
+            return text
+        return numbers if len(numbers) > 1 else numbers[0]
+
+    def set_value(self, value: Any) -> None:
+        """Show what `value` gives."""
+        values = value if isinstance(value, tuple) else () if value is None else (value,)
+        # Numbers as they are, to the last digit: what is shown is what is used.
+        self.line.setText(", ".join(v if isinstance(v, str) else repr(v) for v in values))
+
+
+class _ComboBox(QComboBox):
+    """One that leaves the wheel to the panel around, unless the user is at it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
+
+    def wheelEvent(self, event: Any) -> None:
+        if self.hasFocus():
+            super().wheelEvent(event)
+        else:
+            event.ignore()
+
+
+def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1) -> Editor:
+    """Make the editor of a setting.
+
+    Parameters
+    ----------
+    annotation
+        bool, int, float, a `Literal`, or a union of an int or a float, `Literal`s and None; any may be `Annotated`.
+        With a tuple of numbers among them it is a line of text.
+    metadata
+        Bounds, as pydantic has them.
+    start
+        The number to begin with, where the user chooses one in place of a word or None.
+
+    Raises
+    ------
+    TypeError
+        There is no editor for such values.
+    """
+    if annotation is bool:
+        return SwitchEditor()
+    words: list[Any] = []
+    number: NumberBox | None = None
+    members = list(_members(annotation, tuple(metadata)))
+    if any(get_origin(member) is tuple for member, _ in members):
+        return LengthsEditor([word for member, _ in members for word in get_args(member) if isinstance(word, str)])
+    for member, bounds in members:
+        if get_origin(member) is Literal:
+            words.extend(get_args(member))
+        elif member is NoneType:
+            words.append(None)
+        elif member in (int, float) and number is None:
+            number = NumberBox(member, Limits.of(bounds), start)
+        else:
+            raise TypeError(f"there is no editor for {annotation}")
+    if number is None:
+        return ChoiceEditor(words)
+    if not words:
+        return NumberEditor(number)
+    return OptionalEditor(number) if words == [None] else ChoiceEditor(words, number)
+
+
+def _members(annotation: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
+    """Give each type of a union, with the metadata that go with it."""
+    origin = get_origin(annotation)
+    if origin in (Union, UnionType):
+        for member in get_args(annotation):
+            yield from _members(member, metadata)
+    elif origin is Annotated:
+        member, *own = get_args(annotation)
+        yield from _members(member, (*metadata, *own))
+    else:
+        yield annotation, metadata

@@ -1,0 +1,409 @@
+"""Batches on clusters: all is done once, whatever fails, dies or is killed on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from batching import AS_OPTIONS, TINY, movie, photos, settings, shades
+from typer.testing import CliRunner
+from waiting import LIMIT, wait_until
+
+import napari_siren as ns
+from napari_siren.batch.cluster import check_script, connected, local_size
+from napari_siren.batch.plan import make_plan
+from napari_siren.batch.run import BatchProgress, batch
+from napari_siren.cli.app import app
+from napari_siren.errors import ConfigError, InputError
+from napari_siren.io.images import read_image
+
+FAST = {"preset": "fast", "warm_start": False, **TINY}
+
+
+def done_lines(out: Path) -> Counter[str]:
+    """How often each job was taken down as done."""
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines() if line.endswith("}")]
+    return Counter(line["job"] for line in lines if line["status"] == "done")
+
+
+def pixels(out: Path) -> dict[str, bytes]:
+    return {path.name: read_image(path).array.tobytes() for path in out.glob("*.*") if path.suffix in (".png", ".tif")}
+
+
+# ---- one process ------------------------------------------------------------------------------------------
+
+
+def test_a_bad_file_does_not_stop_the_rest(tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 3)
+    (tmp_path / "in" / "01.png").write_bytes(b"no image")
+    np.save(tmp_path / "in" / "nan.npy", np.full((9, 9), np.nan))
+    heard: list[BatchProgress] = []
+    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, on_progress=heard.append, **FAST)
+    assert not report.ok
+    assert [entry.job for entry in report.done] == ["00.png", "02.png"]
+    assert {entry.job: entry.reason and entry.reason[:40] for entry in report.failed}.keys() == {"01", "nan.ome.tif"}
+    assert (report.skipped, report.planned) == ((), ())
+    assert (heard[0].state, heard[0].total) == ("begun", 4)
+    ended = [progress for progress in heard if progress.entry is not None]
+    assert [(progress.finished, progress.total) for progress in ended] == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert read_image(tmp_path / "out" / "00.png").array.shape == (40, 48, 3)
+    text = (tmp_path / "out" / "report.html").read_text()
+    assert text.index("nan.npy") < text.index("00.png")
+
+
+def test_it_goes_on_where_it_was(tmp_path: Path, scheduler: str) -> None:
+    images, out = tmp_path / "in", tmp_path / "out"
+    first, second = photos(images, 2)
+    batch(images, out, scheduler=scheduler, **FAST)
+    written = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    os.utime(first, ns=(7, 7))  # touched, and yet the same image
+    second.rename(images / "02.png")
+    report = batch(images, out, scheduler=scheduler, **FAST)
+    assert {entry.job for entry in report.done} == {"00.png", "02.png"}
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    again = batch(images, out, scheduler="tcp://nobody:1", **FAST)  # asks no cluster
+    assert (len(again.skipped), again.done, again.ok) == (2, (), True)
+    other = batch(images, out, scheduler=scheduler, seed=1, **FAST)
+    assert len(other.done) == 2
+
+
+def test_it_can_be_stopped(tmp_path: Path, scheduler: str, hold_fits: Callable[..., threading.Event]) -> None:
+    photos(tmp_path / "in", 6)
+    out, stop = tmp_path / "out", threading.Event()
+    options = {**FAST, "scheduler": scheduler, "stop": stop}
+    go_on = hold_fits(but=1)
+
+    def end(progress: BatchProgress) -> None:
+        if progress.state == "done":
+            stop.set()
+
+    report = batch(tmp_path / "in", out, on_progress=end, **options)
+    assert (len(report.done), len(report.planned)) == (1, 5)
+    assert "left to do" in (out / "report.html").read_text()
+    # One that is set already starts nothing.
+    again = batch(tmp_path / "in", out, **{**options, "scheduler": "tcp://nobody:1"})
+    assert (again.done, len(again.skipped)) == ((), 1)
+    stop.clear()
+    go_on.set()
+    last = batch(tmp_path / "in", out, **options)
+    assert (len(last.done) + len(last.skipped), last.planned) == (6, ())
+    assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(6)}
+
+
+def test_without_resuming_all_is_done_anew(tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 2)
+    batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **FAST)
+    before = (tmp_path / "out" / "00.png").stat().st_mtime_ns
+    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, resume=False, **FAST)
+    assert (len(report.done), report.skipped) == (2, ())
+    assert (tmp_path / "out" / "00.png").stat().st_mtime_ns != before
+    assert done_lines(tmp_path / "out") == {"00.png": 1, "01.png": 1}
+
+
+def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
+    photos(tmp_path / "in", 2)
+    (tmp_path / "in" / "bad.tif").write_bytes(b"no image")
+    movie(tmp_path / "in" / "movie.ome.tif")
+    report = batch(tmp_path / "in", tmp_path / "out", dry_run=True, frames="each", **FAST)
+    assert report.planned == ("00.png", "01.png", *(f"movie.ome.tif#{i}" for i in range(3)))
+    assert [entry.job for entry in report.failed] == ["bad"]
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_time_series_frame_by_frame(tmp_path: Path, scheduler: str) -> None:
+    (tmp_path / "in").mkdir()
+    path = movie(tmp_path / "in" / "movie.ome.tif")
+    out = tmp_path / "out"
+    report = batch(path, out, frames="each", scheduler=scheduler, **FAST)
+    assert report.ok
+    assert read_image(out / "movie.ome.tif", frame=2).array.shape == (2, 24, 32)
+    assert [p for p in (out / ".batch" / "frames").rglob("*") if p.is_file()] == []
+    assert len(batch(path, out, frames="each", scheduler="tcp://nobody:1", **FAST).skipped) == 3
+
+
+def test_a_series_with_a_bad_frame_is_not_put_together(tmp_path: Path, scheduler: str) -> None:
+    from napari_siren.io.images import write_image
+
+    series = np.random.default_rng(0).normal(size=(3, 12, 16)).astype(np.float32)
+    series[1, 5, 5] = np.nan
+    path = write_image(tmp_path / "series.ome.tif", series, "TYX")
+    out = tmp_path / "out"
+    report = batch(path, out, frames="each", scheduler=scheduler, **FAST)
+    assert [entry.job for entry in report.failed] == ["series.ome.tif", "series.ome.tif#1"]
+    assert "frame 1: " in str(report.failed[0].reason)
+    assert not (out / "series.ome.tif").exists()
+    series[1, 5, 5] = 0
+    write_image(path, series, "TYX")
+    report = batch(path, out, frames="each", scheduler=scheduler, **FAST)
+    assert report.ok
+    # The frames that were right are found to be so, and not fitted again.
+    assert read_image(out / "series.ome.tif", frame=1).array.shape == (24, 32)
+
+
+# ---- the script --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"), [("batch(...)", True), ('if __name__ == "__main__":\n    batch(...)', False)]
+)
+def test_a_script_that_processes_would_run_again_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, refused: bool
+) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(text)
+    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
+    with pytest.raises(InputError, match=r"script\.py anew") if refused else contextlib.nullcontext():
+        check_script()
+
+
+# ---- warm start -------------------------------------------------------------------------------------------
+
+
+def test_alike_images_start_from_the_first_of_them(tmp_path: Path, scheduler: str) -> None:
+    images = shades(tmp_path / "in", 4)
+    out = tmp_path / "out"
+    options = {**FAST, "warm_start": True, "max_steps": 60}
+    report = batch(tmp_path / "in", out, scheduler=scheduler, **options)
+    assert {entry.job: (entry.start, entry.steps) for entry in report.done} == {
+        "00.png": (None, 60),
+        **{f"0{i}.png": ("00.png", 60) for i in (1, 2, 3)},
+    }
+    config = settings(max_steps=60).config
+    first = ns.fit(read_image(images[0]).array, config=config, device="cpu")
+    later = ns.fit(read_image(images[2]).array, config=config, start=first, device="cpu")
+    np.testing.assert_array_equal(read_image(out / "02.png").array, later.render(scale=2))
+    # Whatever is lost and done again comes out the same, the first one too.
+    results = pixels(out)
+    for name in ("00.png", "02.png"):
+        (out / name).unlink()
+    report = batch(tmp_path / "in", out, scheduler=scheduler, **options)
+    assert {entry.job: entry.start for entry in report.done} == {"00.png": None, "02.png": "00.png"}
+    assert pixels(out) == results
+
+
+def test_where_the_first_one_fails_the_next_one_leads(tmp_path: Path, scheduler: str) -> None:
+    (tmp_path / "in").mkdir()
+    for i in range(3):
+        image = np.hypot(*np.mgrid[:12, :16]).astype(np.float32) + i / 10
+        np.save(tmp_path / "in" / f"{i}.npy", np.full_like(image, np.nan) if i == 0 else image)
+    options = {**FAST, "warm_start": True, "max_steps": 60}
+    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **options)
+    assert [entry.job for entry in report.failed] == ["0.ome.tif"]
+    assert {entry.job: entry.start for entry in report.done} == {"1.ome.tif": None, "2.ome.tif": "1.ome.tif"}
+
+
+def test_other_things_of_the_same_size_start_cold(tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 3)
+    options = {**FAST, "warm_start": True, "max_steps": 9}
+    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **options)
+    assert [(entry.start, entry.steps) for entry in report.done] == 3 * [(None, 9)]
+
+
+# ---- processes --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_processes_on_this_machine(tmp_path: Path) -> None:
+    photos(tmp_path / "in", 3)
+    report = batch(tmp_path / "in", tmp_path / "out", workers=2, **FAST)
+    assert report.ok
+    assert {entry.worker for entry in report.done} <= {"0", "1"}
+    by_threads = make_plan(tmp_path / "in", tmp_path / "out", settings(), {}).jobs
+    assert set(pixels(tmp_path / "out")) == {job.output for job in by_threads}
+
+
+unless_windows = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
+
+
+@contextlib.contextmanager
+def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """A scheduler and its workers, as on a cluster: processes of their own, each of which runs some code at first."""
+    from distributed import Client
+
+    told = folder / "scheduler.json"
+    start = [sys.executable, "-m", "dask"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", told]
+    started = [subprocess.Popen([*start, "scheduler", *options], env=environment, **quiet)]
+    try:
+        # It may be there before all of it is written.
+        wait_until(lambda: told.exists() and told.read_text().endswith("\n}"))
+        address = json.loads(told.read_text())["address"]
+        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        for i, code in enumerate(preloads):
+            preload = folder / f"preload_{i}.py"
+            preload.write_text(code)
+            command = [*start, "worker", address, *options, "--preload", preload]
+            started.append(subprocess.Popen(command, env=environment, **quiet))
+        with Client(address, set_as_default=False, timeout=LIMIT) as client:
+            client.wait_for_workers(len(preloads), timeout=LIMIT)
+        yield address, started[1:]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+
+
+# Of a worker: it is killed in the middle of its first fit, once the other one has done an image.
+DOOMED = """
+import os
+import signal
+import sys
+
+from napari_siren.batch import worker
+
+sys.path.insert(0, {tests!r})
+from waiting import wait_until
+
+
+def teller(name):
+    def tell(progress):
+        wait_until(lambda: os.path.exists({manifest!r}))
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    return tell
+
+
+worker._teller = teller
+"""
+
+
+@pytest.mark.slow
+@unless_windows
+def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
+    photos(tmp_path / "in", 6)
+    out = tmp_path / "out"
+    doomed = DOOMED.format(tests=str(Path(__file__).parents[1]), manifest=str(out / "manifest.jsonl"))
+    with dask_processes(tmp_path, [doomed, ""]) as (address, processes):
+        report = batch(tmp_path / "in", out, scheduler=address, **FAST)
+        assert processes[0].wait(LIMIT) == -signal.SIGKILL
+    assert [entry.reason for entry in report.failed] == []
+    assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(6)}
+    assert len(pixels(out)) == 6
+    assert not list(out.rglob("*.part"))
+
+
+# The command line, which is killed when its manifest has its second line; it says what processes it had started.
+KILLED = """
+import os
+import signal
+
+import psutil
+
+from napari_siren.batch.manifest import Manifest
+from napari_siren.cli.app import main
+
+add = Manifest.add
+
+
+def add_and_die(self, entry):
+    add(self, entry)
+    if len(self.read()) == 2:
+        print(*(child.pid for child in psutil.Process().children(recursive=True)), flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+Manifest.add = add_and_die
+main()
+"""
+
+
+@pytest.mark.slow
+@unless_windows
+def test_a_batch_that_is_killed_goes_on_and_does_nothing_twice(tmp_path: Path) -> None:
+    photos(tmp_path / "in", 5)
+    out = tmp_path / "out"
+    options = ["--preset", "fast", *AS_OPTIONS, "--set", "max_steps=300", "--workers", "1", "--no-warm-start"]
+    words = ["batch", tmp_path / "in", "-o", out, *options, "-q"]
+    captured = {"capture_output": True, "text": True, "timeout": LIMIT}
+    first = subprocess.run([sys.executable, "-c", KILLED, *words], **captured)
+    assert first.returncode == -signal.SIGKILL, first.stderr
+    assert len(done_lines(out)) == 2
+    # What it started ends with it.
+    children = [int(pid) for pid in first.stdout.split()]
+    assert children
+    wait_until(lambda: not any(psutil.pid_exists(pid) for pid in children))
+    # The last one may not have been taken down.
+    before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
+    assert len(before) >= 2
+    second = subprocess.run([sys.executable, "-m", "napari_siren", *words], **captured)
+    assert second.returncode == 0, second.stderr
+    assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(5)}
+    assert {name: (out / name).stat().st_mtime_ns for name in before} == before
+    config = settings(max_steps=300).config
+    for i in range(5):
+        alone = ns.fit(read_image(tmp_path / "in" / f"{i:02d}.png").array, config=config, device="cpu")
+        np.testing.assert_array_equal(read_image(out / f"{i:02d}.png").array, alone.render(scale=2))
+
+
+# ---- the cluster ------------------------------------------------------------------------------------------
+
+
+def test_the_size_of_a_cluster_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos(tmp_path / "in", 5)
+    jobs = make_plan(tmp_path / "in", tmp_path / "out", settings(), {}).jobs
+    monkeypatch.setattr("dask.system.CPU_COUNT", 8)
+    assert local_size(None, settings(), jobs) == (5, 1)
+    assert local_size(None, settings(), jobs[:2]) == (2, 4)
+    assert local_size(3, settings(), jobs) == (3, 2)
+    assert local_size(20, settings(), jobs) == (20, 1)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2_000_000_000}))
+    assert local_size(None, settings(), jobs) == (2, 4)
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"scheduler": "tcp://127.0.0.1:1"}, InputError, "no Dask scheduler at tcp://127.0.0.1:1"),
+        ({"scheduler": "nonsense://x"}, InputError, "no Dask scheduler"),
+        ({"scheduler": "tcp://127.0.0.1:1", "workers": 2}, ConfigError, "one of the two"),
+        ({"workers": 0}, ConfigError, "workers=0"),
+    ],
+)
+def test_a_cluster_that_cannot_be(given: dict[str, object], error: type[Exception], message: str) -> None:
+    options = {"scheduler": None, "workers": None, **given}
+    with pytest.raises(error, match=message), connected(**options, settings=settings(), jobs=(), timeout=1):  # type: ignore[arg-type]
+        pass
+
+
+# ---- the command line -------------------------------------------------------------------------------------
+
+
+def run(*words: object) -> tuple[int, str]:
+    result = CliRunner().invoke(app, [str(word) for word in words])
+    return result.exit_code, result.output
+
+
+def test_the_command_line(tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 2)
+    words = ["batch", tmp_path / "in", "-o", tmp_path / "out", "--scale", "3", "--preset", "fast", *AS_OPTIONS]
+    code, said = run(*words, "--dry-run")
+    assert (code, "to do  00.png" in said, "2 to do" in said) == (0, True, True)
+    assert not (tmp_path / "out").exists()
+    code, said = run(*words, "--scheduler", scheduler, "--no-warm-start")
+    assert code == 0, said
+    assert "2 done" in said
+    assert f"Report: {tmp_path / 'out' / 'report.html'}" in said
+    assert read_image(tmp_path / "out" / "01.png").array.shape == (60, 72, 3)
+    (tmp_path / "in" / "bad.tif").write_bytes(b"no image")
+    code, said = run(*words, "--scheduler", scheduler, "--no-warm-start")
+    assert code == 1
+    assert "1 failed, 2 done before" in said
+    assert run(*words, "--scheduler", scheduler, "--no-warm-start", "--quiet") == (1, "")
+
+
+def test_the_command_line_tells_what_is_wrong(tmp_path: Path) -> None:
+    code, said = run("batch", tmp_path / "nothing", "-o", tmp_path / "out")
+    assert (code, said) == (1, f"Error: there is no file or folder {tmp_path / 'nothing'}. Is its name right?\n")

@@ -1,0 +1,153 @@
+"""Learning from the slices of a stack what lies between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.ndimage import gaussian_filter
+from torch import Tensor
+
+import napari_siren as ns
+from napari_siren.core.restoration.axial import AxialScale, _gaussian, _slices_of, _spline, known_slices
+
+ALL = slice(None)
+
+
+def bubbles(shape: tuple[int, ...], stretch: float = 1.0, seed: int = 0) -> npt.NDArray[np.float32]:
+    """Round things with sharp edges, their axis along z shortened by a factor."""
+    grid = np.indices(shape).astype(np.float64)
+    rng = np.random.default_rng(seed)
+    found = np.full(shape, -0.8)
+    for _ in range(14):
+        centre, radius = rng.uniform(0, 1, 3) * shape, rng.uniform(7, 11)
+        distance = np.sqrt(sum(((g - c) * f) ** 2 for g, c, f in zip(grid, centre, (stretch, 1, 1), strict=True)))
+        found = np.maximum(found, np.tanh((radius - distance) / 1.5))
+    return found.astype(np.float32)
+
+
+def trained(values: npt.NDArray[np.float32], known: slice, ratio: float, steps: int, **options: object) -> AxialScale:
+    learner = AxialScale(torch.from_numpy(values[None]), known, ratio, **{"thick": False, **options})  # type: ignore[arg-type]
+    for step in range(steps):
+        learner.step(step / steps)
+    return learner
+
+
+def error(found: Tensor, truth: npt.NDArray[np.float32], at: slice) -> float:
+    return float(np.square(found[0].numpy()[at] - truth[at]).mean())
+
+
+def test_missing_slices_are_told_better_than_by_splines() -> None:
+    truth = bubbles((17, 48, 48), stretch=4)
+    learner = trained(truth, slice(0, 17, 2), 8.0, 150)
+    positions = np.arange(17) / 2
+    plain, told = learner._plain(learner.slices, positions), learner.predict((17, 48, 48))
+    out = slice(1, None, 2)
+    assert error(told, truth, out) < 0.92 * error(plain, truth, out)
+    assert learner.gain() > 0
+
+
+def test_thick_slices_are_told_as_what_they_are_means_of() -> None:
+    truth = bubbles((32, 40, 40), stretch=2)
+    thick = truth.reshape(8, 4, 40, 40).mean(axis=1)
+    told = trained(thick, slice(0, 8, 1), 8.0, 100, thick=True).predict((32, 40, 40))
+    means = told[0].numpy().reshape(8, 4, 40, 40).mean(axis=1)
+    assert np.abs(means - thick).max() < 0.1
+    assert np.square(means - thick).mean() < 1e-4
+    plain = np.repeat(thick, 4, axis=0)
+    assert error(told, truth, ALL) < 0.7 * np.square(plain - truth).mean()
+
+
+def test_a_network_that_is_no_better_is_left_out() -> None:
+    truth = bubbles((9, 40, 40), stretch=4)
+    learner = trained(truth, slice(0, 9, 1), 4.0, 1)
+    with torch.no_grad():
+        learner.network.last_bias += 20.0
+    assert learner.gain() < 0
+    told = learner.predict((18, 40, 40))
+    assert told.abs().max() < 3
+
+
+def test_it_goes_on_where_it_was() -> None:
+    values = bubbles((9, 32, 32), stretch=4)
+    whole = trained(values, slice(0, 9, 2), 4.0, 12)
+    first = AxialScale(torch.from_numpy(values[None]), slice(0, 9, 2), 4.0, False)
+    for step in range(5):
+        first.step(step / 12)
+    second = AxialScale(torch.from_numpy(values[None]), slice(0, 9, 2), 4.0, False)
+    second.load(first.state())
+    for step in range(5, 12):
+        second.step(step / 12)
+    assert torch.equal(second.predict((9, 32, 32)), whole.predict((9, 32, 32)))
+
+
+def test_the_fit_of_a_stack_with_missing_slices_uses_it() -> None:
+    truth = bubbles((13, 40, 40), stretch=4)
+    missing = np.ones(truth.shape, bool)
+    missing[::2] = False
+    options = {"spacing": (4, 1, 1), "missing": missing, "preset": "upscale", "cross_scale_steps": 80, "max_steps": 60}
+    result = ns.fit(np.where(missing, 0, truth), **options)
+    out = slice(1, None, 2)
+    found = result.reconstruction[out]
+    plain = (truth[:-1:2] + truth[2::2]) / 2
+    assert np.square(found - truth[out]).mean() < np.square(plain - truth[out]).mean()
+    # It renders at any scale, and a pixel within a slice is what it was.
+    assert result.render(scale=(3, 1, 1)).shape == (39, 40, 40)
+    known = result.reconstruction[::2]
+    assert np.square(known - truth[::2]).mean() < 2e-3
+
+
+def test_slices_that_are_missing_at_an_end_move_nothing() -> None:
+    stack = gaussian_filter(bubbles((9, 24, 24), stretch=4), 0.5)
+    missing = np.zeros(stack.shape, bool)
+    missing[:2] = True
+    options = {"preset": "upscale", "cross_scale_steps": 3, "max_steps": 60}
+    found = ns.fit(np.where(missing, 0, stack), spacing=(4, 1, 1), missing=missing, **options).reconstruction
+    assert np.square(found[2:] - stack[2:]).mean() < 0.1 * stack.var()
+
+
+def test_a_saved_stack_renders_as_before(tmp_path: object) -> None:
+    stack = gaussian_filter(bubbles((6, 24, 24), stretch=4), (0.5, 0.5, 0.5))
+    options = {"cross_scale_steps": 3, "max_steps": 10, "preset": "upscale"}
+    result = ns.fit(stack, spacing=(4, 1, 1), **options)
+    assert result.field.refinement == (2, 1, 1)
+    again = ns.load(result.save(f"{tmp_path}/model.safetensors"))
+    np.testing.assert_array_equal(again.render(scale=(4, 1, 1)), result.render(scale=(4, 1, 1)))
+    np.testing.assert_array_equal(again.reconstruction, result.reconstruction)
+
+
+@pytest.mark.parametrize(
+    ("there", "known"),
+    [
+        ([1, 1, 1, 1], slice(0, 4, 1)),
+        ([1, 0, 1, 0, 1, 0], slice(0, 5, 2)),
+        ([0, 1, 0, 0, 1, 0, 0, 1], slice(1, 8, 3)),
+        ([1, 1, 0, 1], None),
+        ([1, 0, 1], None),
+    ],
+)
+def test_which_slices_are_known(there: list[int], known: slice | None) -> None:
+    observed = np.broadcast_to(np.array(there, bool)[:, None, None], (len(there), 3, 4)).copy()
+    assert known_slices(observed) == known
+    observed[0, 0, 0] = not observed[0, 0, 0]
+    assert known_slices(observed) is None or not there[0]
+
+
+@given(st.integers(8, 60), st.floats(1.2, 6), st.booleans())
+def test_slices_of_a_constant_are_the_constant(rows: int, ratio: float, thick: bool) -> None:
+    count = max(1, int(rows / ratio))
+    centres = (ratio - 1) / 2 + ratio * np.arange(count)
+    weights = _slices_of(rows, centres, ratio if thick else 0.0) @ _gaussian(rows, 0.4 * ratio)
+    np.testing.assert_allclose(weights.sum(axis=1), 1)
+    assert (weights >= 0).all()
+
+
+@given(st.integers(2, 20), st.floats(0, 1))
+def test_splines_pass_through_the_slices_and_keep_lines(count: int, share: float) -> None:
+    places = np.arange(count)
+    np.testing.assert_allclose(_spline(count, places), np.eye(count), atol=1e-9)
+    between = np.array([share * (count - 1)])
+    np.testing.assert_allclose(_spline(count, between) @ places, between, atol=1e-9)

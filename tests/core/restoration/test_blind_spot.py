@@ -1,0 +1,91 @@
+"""Telling pixels from those around them: noise goes, what is no noise stays, and hidden pixels are not looked at."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from scipy.ndimage import gaussian_filter
+
+import napari_siren as ns
+from napari_siren.core.image.noise import NoiseModel
+from napari_siren.core.restoration.blind_spot import BlindSpot, _with_own_pixels
+
+
+def cells(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float32]:
+    blurred = gaussian_filter(np.random.default_rng(seed).standard_normal(shape), (0,) * (len(shape) - 2) + (5, 5))
+    return np.tanh(30 * blurred).astype(np.float32) * 0.8
+
+
+def trained(values: npt.NDArray[np.float32], steps: int) -> BlindSpot:
+    stack = values if values.ndim == 3 else values[None]
+    learner = BlindSpot(torch.from_numpy(values[None]), [NoiseModel.of(stack)])
+    for step in range(steps):
+        learner.step(step / steps)
+    return learner
+
+
+def rms(values: npt.NDArray[np.float32]) -> float:
+    return float(np.sqrt(np.square(values).mean()))
+
+
+def test_noise_goes() -> None:
+    clean = cells((80, 80))
+    noisy = clean + 0.3 * np.random.default_rng(1).standard_normal(clean.shape, dtype=np.float32)
+    found = trained(noisy, 120).predict(noisy.shape)[0].numpy()
+    best = min(rms(gaussian_filter(noisy, s) - clean) for s in (0.8, 1.2, 1.6, 2.0, 2.5))
+    assert rms(found - clean) < best
+
+
+def test_a_clean_image_stays_sharp() -> None:
+    clean = cells((64, 64))
+    found = trained(clean, 40).predict(clean.shape, 1)[0].numpy()
+    assert rms(found - clean) < 0.02
+
+
+def test_a_guess_does_not_look_at_the_pixel() -> None:
+    values = cells((40, 40))[None]
+    other = values.copy()
+    hidden = torch.zeros(40, 40, dtype=torch.bool)
+    hidden[10:30:3, 8:32:3] = True
+    other[:, hidden.numpy()] += 5
+    learner = trained(values[0], 3)
+    with torch.no_grad():
+        guesses = [sum(learner._guess(torch.from_numpy(v)[:, None], hidden)) for v in (values, other)]
+    torch.testing.assert_close(guesses[0], guesses[1])
+
+
+def test_slices_beside_help() -> None:
+    clean = np.repeat(cells((48, 48))[None], 5, axis=0)
+    noisy = clean + 0.4 * np.random.default_rng(2).standard_normal(clean.shape, dtype=np.float32)
+    stack = trained(noisy, 120)
+    assert stack.looks == 8
+    found = stack.predict(noisy.shape)[0].numpy()
+    alone = trained(noisy[2], 120).predict(noisy.shape[1:])[0].numpy()
+    assert found.shape == noisy.shape
+    assert rms(found[2] - clean[2]) < rms(alone - clean[2])
+
+
+def test_pixels_have_a_say_where_the_guess_misses_by_more_than_noise() -> None:
+    rng = np.random.default_rng(0)
+    truth = np.zeros((1, 1, 90, 90), np.float32)
+    truth[..., 45:] = 3 * gaussian_filter(rng.standard_normal((90, 45)), 2)  # things that the guess has missed
+    values = truth + 0.05 * rng.standard_normal(truth.shape, dtype=np.float32)
+    found = _with_own_pixels(np.zeros_like(truth), values.astype(np.float32), [NoiseModel.of(values[0])])
+    assert rms(found[..., :35]) < 0.02
+    assert rms((found - truth)[..., 55:]) < 0.1
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_preset_denoises(channels: int) -> None:
+    clean = np.stack([cells((40, 44), seed) for seed in range(channels)])
+    noisy = clean + 0.3 * np.random.default_rng(1).standard_normal(clean.shape, dtype=np.float32)
+    result = ns.fit(noisy, axes="CYX", preset="denoise", blind_spot_steps=60, max_steps=60)
+    assert rms(result.reconstruction - clean) < 0.7 * rms(noisy - clean)
+    assert result.render(scale=2).shape == (channels, 80, 88)
+
+
+def test_what_is_too_small_to_learn_from_is_fitted_all_the_same() -> None:
+    image = cells((12, 40))
+    assert ns.fit(image, preset="denoise", max_steps=40).metrics.psnr > 30

@@ -1,0 +1,90 @@
+"""The expected error of a render: of every kind of fit, in the image's units, and honest about noise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import napari_siren as ns
+from napari_siren.core.uncertainty import error_model
+from napari_siren.errors import InputError
+
+LEARNED: dict[str, Any] = {"preset": "upscale", "cross_scale_steps": 6, "max_steps": 30, "hidden_features": 12}
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(error_model, "_STEPS", 60)
+
+
+def half_busy(shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Flat on the left, a fine pattern on the right."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    pattern = np.random.default_rng(0).integers(0, 255, shape)
+    return np.where(x < shape[1] // 2, 100 + y // 8, pattern).astype(np.uint8)
+
+
+@pytest.mark.parametrize("options", [{"max_steps": 60}, LEARNED, {**LEARNED, "cross_scale_steps": 0}])
+@pytest.mark.parametrize("scale", [2, (1.5, 3)])
+def test_it_is_large_where_the_image_is_busy(options: dict[str, Any], scale: Any) -> None:
+    image = half_busy((40, 48))
+    result = ns.fit(image, **options)
+    found = result.uncertainty(scale)
+    assert found.shape == result.render(scale=scale).shape
+    assert found.dtype == np.float32
+    width = found.shape[1]
+    assert found[:, : width // 3].mean() * 1.8 < found[:, 2 * width // 3 :].mean() < 255
+    assert found.min() >= 0
+
+
+@pytest.mark.parametrize(
+    ("image", "options", "scale"),
+    [
+        (np.random.default_rng(0).random(60, np.float32), {}, 2),
+        (np.random.default_rng(0).random((18, 20, 3), np.float32), {}, 2),
+        (np.random.default_rng(0).random((3, 18, 20), np.float32), {"axes": "CYX", "spacing": (0.1, 0.2)}, 2),
+        (np.random.default_rng(0).random((6, 18, 20), np.float32), {"axes": "ZYX"}, (2, 1, 1)),
+        (np.random.default_rng(0).random((24, 24), np.float32), {"missing": np.eye(24, dtype=bool)}, 2),
+    ],
+)
+def test_of_every_kind_of_image(image: npt.NDArray[Any], options: dict[str, Any], scale: Any) -> None:
+    result = ns.fit(image, max_steps=20, **options)
+    found = result.uncertainty(scale)
+    assert found.shape == result.render(scale=scale).shape
+    assert np.isfinite(found).all()
+    assert 0 < found.mean() < 1
+
+
+def test_it_is_in_the_units_of_the_image() -> None:
+    image = half_busy((32, 32)).astype(np.float64)
+    plain, large = (ns.fit(factor * image, max_steps=20).uncertainty(2).mean() for factor in (1, 1000))
+    assert large == pytest.approx(1000 * plain, rel=0.05)
+
+
+def test_at_the_images_own_scale_it_is_about_the_error_there() -> None:
+    result = ns.fit(half_busy((40, 48)), max_steps=15)
+    assert result.uncertainty(1).mean() == pytest.approx(np.abs(result.error).mean(), rel=0.5)
+
+
+def test_a_constant_has_next_to_none() -> None:
+    assert ns.fit(np.full((24, 24), 7.0), max_steps=10).uncertainty(2).max() < 1e-3
+
+
+def test_it_is_the_same_each_time() -> None:
+    result = ns.fit(half_busy((32, 32)), **LEARNED)
+    np.testing.assert_array_equal(result.uncertainty(2), result.uncertainty(2))
+
+
+def test_without_the_image_nothing_can_be_told(tmp_path: Path) -> None:
+    result = ns.load(ns.fit(half_busy((24, 24)), max_steps=5).save(tmp_path / "model.safetensors"))
+    with pytest.raises(InputError, match="right after the fit"):
+        result.uncertainty(2)
+
+
+def test_a_bad_scale_is_refused() -> None:
+    with pytest.raises(InputError, match="scale"):
+        ns.fit(half_busy((24, 24)), max_steps=5).uncertainty(-1)

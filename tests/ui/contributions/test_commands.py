@@ -1,0 +1,313 @@
+"""The entries of Layers > Transform > SIREN, chosen in a real viewer's menu, and run as commands."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from driving import (
+    ENDLESS,
+    assert_same_corners,
+    begin_fit,
+    click,
+    fit,
+    notified,
+    open_panel,
+    tiny,
+    wait_all_ended,
+    wait_for,
+    wait_rendered,
+)
+from magicgui.widgets.bases import DialogWidget
+from napari._app_model import get_app_model
+from napari.layers import Image
+
+from napari_siren import FitConfig
+from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
+from napari_siren.ui.contributions import commands
+from napari_siren.ui.session import State
+from napari_siren.ui.widget import SirenWidget
+
+FIT = "SIREN: fit this layer"
+UPSCALE = "SIREN: upscale this layer…"
+EVEN = "SIREN: even out illumination"
+BLEND = "SIREN: blend into another layer…"
+GRADIENT = "SIREN: gradient magnitude of the fitted field"
+LAPLACIAN = "SIREN: Laplacian of the fitted field"
+
+
+def entries(viewer: Any) -> dict[str, Any]:
+    """What Layers > Transform > SIREN shows now."""
+    menu = viewer.window.layers_menu
+    menu.aboutToShow.emit()
+    for title in ("Transform", "SIREN"):
+        [menu] = [action.menu() for action in menu.actions() if action.text().replace("&", "") == title]
+        menu.aboutToShow.emit()
+    return {action.text().removesuffix(" (napari-siren)"): action for action in menu.actions() if action.text()}
+
+
+def choose(viewer: Any, entry: str) -> None:
+    action = entries(viewer)[entry]
+    assert action.isEnabled()
+    action.trigger()
+
+
+def panel_of(viewer: Any) -> SirenWidget:
+    [panel] = [widget for widget in viewer.window.dock_widgets.values() if isinstance(widget, SirenWidget)]
+    return panel
+
+
+def photo(viewer: Any, name: str) -> Image:
+    image = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    return viewer.add_image(image, rgb=True, name=name)
+
+
+def roles(viewer: Any) -> list[tuple[str, str]]:
+    return [(layer.name.partition(" [")[0], layer.metadata[METADATA_KEY]["role"]) for layer in viewer.layers[1:]]
+
+
+def test_the_entries_are_for_images(viewer: Any) -> None:
+    def enabled() -> list[str]:
+        return [entry for entry, action in entries(viewer).items() if action.isEnabled()]
+
+    assert set(entries(viewer)) == {"SIREN", FIT, UPSCALE, EVEN, BLEND, GRADIENT, LAPLACIAN}
+    assert enabled() == ["SIREN"]
+    viewer.add_points(name="dots")
+    assert enabled() == ["SIREN"]
+    photo(viewer, "photo")
+    assert enabled() == ["SIREN", FIT, UPSCALE, EVEN, BLEND, GRADIENT, LAPLACIAN]
+
+
+def test_the_panel_opens_once(viewer: Any) -> None:
+    for _ in range(2):
+        choose(viewer, "SIREN")
+        panel_of(viewer)
+
+
+def test_fit(viewer: Any, qtbot: Any) -> None:
+    first, second = photo(viewer, "first"), photo(viewer, "second")
+    viewer.layers.selection.active = first
+    # With the panel closed: it opens, and shows what it does.
+    choose(viewer, FIT)
+    panel = panel_of(viewer)
+    assert panel.session.request is not None
+    wait_for(qtbot, panel, State.IDLE)
+    assert [layer.name for layer in viewer.layers[2:]] == ["first [reconstruction]", "first [x2]", "first [error]"]
+    # The active layer, even one that was made by a fit, which the panel does not pick by itself.
+    viewer.layers.remove(second)
+    viewer.layers.selection.active = viewer.layers["first [x2]"]
+    assert panel.source_panel.layer is first
+    panel.set_config(tiny())
+    choose(viewer, FIT)
+    wait_for(qtbot, panel, State.IDLE)
+    assert viewer.layers[-1].name == "first [x2] [error]"
+
+
+def test_upscale(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = photo(viewer, "photo")
+    panel = open_panel(viewer)
+    asked: list[Any] = []
+
+    def answer(questions: Any, title: str, parent: Any) -> Any:
+        asked.append((title, list(questions)))
+        return answers.pop(0)
+
+    answers = [None, {"scale": 3.0, "preset": "fast"}]
+    monkeypatch.setattr(commands, "request_values", answer)
+    choose(viewer, UPSCALE)
+    assert asked == [("Upscale the layer", ["scale", "preset"])]
+    assert panel.session.request is None
+    choose(viewer, UPSCALE)
+    wait_for(qtbot, panel, State.IDLE)
+    assert panel.session.result.config.name == "fast"
+    assert panel.fit_panel.scale == 3
+    assert viewer.layers["photo [x3]"].data.shape == (36, 48, 3)
+    assert_same_corners(source, viewer.layers["photo [x3]"])
+
+
+def test_the_questions_of_upscale(viewer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo(viewer, "photo")
+    panel = open_panel(viewer)
+    shown: list[Any] = []
+
+    def accept(dialog: DialogWidget) -> bool:
+        # In the style of napari, and before its window.
+        assert dialog.native.parent() is panel
+        shown.append(dialog.asdict())
+        dialog["scale"].value = 1.5
+        return True
+
+    monkeypatch.setattr(DialogWidget, "exec", accept)
+    started: list[Any] = []
+    monkeypatch.setattr(panel, "start", lambda: started.append(panel.request()))
+    choose(viewer, UPSCALE)
+    assert shown == [{"scale": 2.0, "preset": "upscale"}]
+    [request] = started
+    assert (request.scale, request.config) == (1.5, FitConfig.preset("upscale"))
+
+
+def test_even(viewer: Any, qtbot: Any) -> None:
+    image = (np.random.default_rng(0).integers(50, 99, (30, 40)) * np.linspace(0.5, 1.5, 40)).astype(np.uint16)
+    source = viewer.add_image(image, name="cells", scale=(0.5, 0.5), translate=(3, 4), units=("um", "um"))
+    panel, states = open_panel(viewer), []
+    # Such a fit may end before the choice is dealt with: napari handles events while it draws its progress bar.
+    panel.session.changed.connect(lambda: states.append(panel.session.state))
+    choose(viewer, EVEN)
+    assert State.FITTING in states
+    wait_for(qtbot, panel, State.IDLE)
+    [even] = viewer.layers[1:]
+    assert even.name == "cells, even [reconstruction]"
+    assert_same_corners(source, even)
+    halves = even.data[:, :20].mean() / even.data[:, 20:].mean()
+    assert abs(1 - halves) < 0.5 * abs(1 - image[:, :20].mean() / image[:, 20:].mean())
+    assert even.metadata[METADATA_KEY]["flattened"]["multiplicative"] is True
+    # It is a fit like any other: gone on with, rendered at another scale.
+    panel.session.go_on(3)
+    wait_for(qtbot, panel, State.IDLE)
+    panel.session.rescale(2)
+    wait_rendered(qtbot, panel)
+    assert [layer.name for layer in viewer.layers[1:]] == ["cells, even [reconstruction]", "cells, even [x2]"]
+
+
+def test_what_cannot_be_evened_is_told(viewer: Any, qtbot: Any) -> None:
+    viewer.add_image(np.full((12, 12), np.nan), name="nothing")
+    panel = open_panel(viewer)
+    with notified() as errors:
+        choose(viewer, EVEN)
+        wait_for(qtbot, panel, State.IDLE)
+    assert "not finite" in errors[0]
+    assert len(viewer.layers) == 1
+
+
+@pytest.fixture
+def scene(viewer: Any) -> Any:
+    """A viewer with a picture over a sea, shapes around its middle, and the picture selected."""
+    sea = np.full((30, 40, 3), 100, np.uint8)
+    boat = np.full((12, 14, 3), 20, np.uint8)
+    boat[4:8, 5:9] = 90
+    viewer.add_image(sea, rgb=True, name="sea", scale=(2, 2))
+    picture = viewer.add_image(boat, rgb=True, name="boat", scale=(2, 2), translate=(20, 40))
+    viewer.add_shapes([[[22, 42], [22, 64], [40, 64], [40, 42]]], name="mask")
+    viewer.layers.selection.active = picture
+    return viewer
+
+
+def test_blend(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = open_panel(scene)
+    answers = {"target": scene.layers["sea"], "mask": scene.layers["mask"], "mixed": False}
+    given: list[Any] = [None, answers]
+    monkeypatch.setattr(commands, "request_values", lambda *_, **__: given.pop(0))
+    choose(scene, BLEND)
+    assert panel.session.request is None
+    choose(scene, BLEND)
+    # Such a fit may end before the choice is dealt with.
+    assert panel.session.request is not None
+    wait_for(qtbot, panel, State.IDLE)
+    blended = scene.layers[-1]
+    assert (len(scene.layers), blended.name) == (4, "sea, with boat [reconstruction]")
+    assert_same_corners(scene.layers["sea"], blended)
+    fitted = blended.metadata[RESULT_KEY].samples.image
+    assert fitted[16, 27] == pytest.approx(170, abs=10)
+    assert (fitted[:10] == 100).all()
+    assert blended.metadata[METADATA_KEY]["blended"] == {"mode": "source", "at": [10, 20]}
+
+
+def test_the_questions_of_blend(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = open_panel(scene)
+    scene.add_labels(np.ones((30, 40), int), name="all of it", scale=(2, 2))
+    scene.layers.selection.active = scene.layers["boat"]
+    shown: list[Any] = []
+
+    def accept(dialog: DialogWidget) -> bool:
+        assert dialog.native.parent() is panel
+        shown.append({name: str(value) for name, value in dialog.asdict().items()})
+        dialog["mixed"].value = True
+        return True
+
+    monkeypatch.setattr(DialogWidget, "exec", accept)
+    choose(scene, BLEND)
+    assert shown == [{"target": "sea", "mask": "all of it", "mixed": "False"}]
+    wait_for(qtbot, panel, State.IDLE)
+    assert scene.layers[-1].metadata[METADATA_KEY]["blended"]["mode"] == "mixed"
+
+
+def test_what_blend_lacks_is_told(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    panel = open_panel(scene)
+    answers = {"target": scene.layers["sea"], "mask": scene.layers["mask"], "mixed": False}
+    monkeypatch.setattr(commands, "request_values", lambda *_, **__: answers)
+    scene.layers["boat"].translate = (500, 500)
+    with notified() as errors:
+        choose(scene, BLEND)
+    assert "nothing of layer 'boat' lies over layer 'sea'" in errors[0]
+    assert panel.session.state is State.IDLE
+    monkeypatch.setattr(commands, "request_values", lambda *_, **__: pytest.fail("no question that has no answer"))
+    for gone, said in (("mask", "a Shapes or Labels layer"), ("sea", "open that image, too")):
+        scene.layers.remove(gone)
+        scene.layers.selection.active = scene.layers["boat"]
+        with notified() as errors:
+            choose(scene, BLEND)
+        assert said in errors[0]
+
+
+def test_derivatives(viewer: Any, qtbot: Any) -> None:
+    source = photo(viewer, "photo")
+    panel = open_panel(viewer)
+    with notified() as errors:
+        choose(viewer, GRADIENT)
+    assert errors == ["the derivatives are those of a fitted field: fit this layer first, then ask again."]
+    layers = fit(qtbot, panel)
+    # Of the image that was fitted, or of any layer that the fit gave.
+    choose(viewer, GRADIENT)
+    wait_rendered(qtbot, panel)
+    viewer.layers.selection.active = layers[1]
+    choose(viewer, LAPLACIAN)
+    wait_rendered(qtbot, panel)
+    assert [role for _, role in roles(viewer)][3:] == ["gradient_magnitude", "laplacian"]
+    for layer in viewer.layers[-2:]:
+        assert_same_corners(source, layer)
+        assert layer.metadata[RESULT_KEY] is layers[0].metadata[RESULT_KEY]
+    # Of an image that was not.
+    photo(viewer, "other")
+    with notified() as errors:
+        choose(viewer, LAPLACIAN)
+    assert "fit this layer first" in errors[0]
+
+
+def test_derivatives_of_an_opened_model(viewer: Any, qtbot: Any, model_file: Any) -> None:
+    [layer] = viewer.open(model_file, plugin="napari-siren")
+    choose(viewer, LAPLACIAN)
+    wait_rendered(qtbot, panel_of(viewer))
+    assert viewer.layers[-1].name == "saved [laplacian]"
+    assert_same_corners(layer, viewer.layers[-1])
+
+
+def run(command: str) -> None:
+    """As by the command palette, or a key, which may not know what is active."""
+    get_app_model().commands.execute_command(f"napari-siren.{command}").result()
+
+
+def test_one_fit_at_a_time(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(commands, "request_values", lambda *_, **__: pytest.fail("no question that has no answer"))
+    photo(viewer, "photo")
+    panel = open_panel(viewer, max_steps=ENDLESS)
+    begin_fit(qtbot, panel)
+    steps = list(panel.curve.points[0])
+    for command in ("fit", "upscale", "even", "blend", "gradient_magnitude", "laplacian"):
+        with notified() as errors:
+            run(command)
+        assert errors == ["a fit is going on already: wait for its end, or press “Stop and keep” in the panel."]
+    assert panel.session.state is State.FITTING
+    assert panel.curve.points[0][: len(steps)] == steps
+    click(qtbot, panel.run_panel.stop_button)
+    wait_for(qtbot, panel, State.IDLE)
+    wait_all_ended(qtbot)
+
+
+def test_without_an_image(viewer: Any) -> None:
+    photo(viewer, "photo")
+    viewer.add_points(name="dots")
+    for command in ("fit", "upscale", "even", "blend"):
+        with notified() as errors:
+            run(command)
+        assert errors == ["select an Image layer in the layer list first: a field is fitted to an image."]

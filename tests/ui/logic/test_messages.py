@@ -1,0 +1,136 @@
+"""What the panel says."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from napari_siren import FitResult
+from napari_siren.batch.manifest import Entry
+from napari_siren.core.cost import Estimate
+from napari_siren.core.image.metrics import Metrics
+from napari_siren.core.progress import History, Progress
+from napari_siren.ui.logic.fit_task import Update
+from napari_siren.ui.logic.messages import (
+    decibels,
+    describe_batch,
+    describe_entry,
+    describe_estimate,
+    describe_failures,
+    describe_outcome,
+    describe_progress,
+    describe_report,
+    duration,
+    size,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "1 s"),
+        (8.4, "8 s"),
+        (99.4, "99 s"),
+        (99.6, "1 min 40 s"),
+        (200, "3 min 20 s"),
+        (3599.7, "1 h 0 min"),
+        (7530, "2 h 5 min"),
+        (90_000, "25 h 0 min"),
+    ],
+)
+def test_times(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+@pytest.mark.parametrize(("n_bytes", "text"), [(1000, "1 MB"), (12.4e6, "12 MB"), (1e9, "1.0 GB"), (3.44e9, "3.4 GB")])
+def test_sizes(n_bytes: float, text: str) -> None:
+    assert size(n_bytes) == text
+
+
+@pytest.mark.parametrize(("psnr", "text"), [(44.126, "44.13 dB"), (math.inf, "exact"), (math.nan, "unknown yet")])
+def test_psnrs(psnr: float, text: str) -> None:
+    assert decibels(psnr) == text
+
+
+@pytest.mark.parametrize(
+    ("fields", "paused", "text"),
+    [
+        ({}, False, "Fitting: step 12 of 60, PSNR 31.50 dB; about 8 s left"),
+        ({"psnr": math.nan, "seconds_left": None}, False, "Fitting: step 12 of 60"),
+        ({}, True, "Paused at step 12 of 60, PSNR 31.50 dB"),
+        ({"step": 60}, False, "Measuring, and rendering the upscaled layer…"),
+        ({"step": 60}, True, "Paused at step 60 of 60, PSNR 31.50 dB"),
+    ],
+)
+def test_where_a_fit_stands(fields: dict[str, Any], paused: bool, text: str) -> None:
+    progress = Progress(12, 60, 2.0, 0.1, 31.5, 8.2, lambda: pytest.fail("not to be asked for"))
+    update = Update(replace(progress, **fields), [], [], [], None, paused)
+    assert describe_progress(update) == text
+
+
+@pytest.mark.parametrize(
+    ("stopped", "text"),
+    [
+        ("max_steps", "Done, 60 steps in 3 min 20 s. PSNR 44.13 dB, SSIM 0.9812, largest error 12.3"),
+        ("max_seconds", "Done: the time is up, 60 steps"),
+        ("target_psnr", "Done: the PSNR asked for is reached, 60 steps"),
+        ("asked", "Stopped and kept, 60 steps"),
+        ("", "Fitted, 60 steps"),
+    ],
+)
+def test_how_a_fit_ended(stopped: str, text: str) -> None:
+    history = History([59, 60], [199.0, 200.0], [0.1, 0.1], [44.0, 44.1], stopped=stopped)
+    result: Any = SimpleNamespace(history=history, metrics=Metrics(44.126, 0.98123, 1.0, 12.345))
+    assert describe_outcome(result).startswith(text)
+
+
+def test_what_is_not_known_of_a_fit_is_left_out() -> None:
+    result: Any = SimpleNamespace(history=History(), metrics=Metrics(math.inf, None, 0.0, 0.0))
+    assert describe_outcome(result) == "Fitted. PSNR exact, largest error 0"
+
+
+def test_how_a_real_fit_ended(fitted: FitResult) -> None:
+    took = duration(fitted.history.seconds[-1])
+    assert describe_outcome(fitted).startswith(f"Done, 2 steps in {took}. PSNR ")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fits", "text"),
+    [
+        (75.0, True, "cpu (2 threads): about 75 s, 320 MB"),
+        (None, True, "cpu (2 threads): time unknown, 320 MB"),
+        (75.0, False, "cpu (2 threads): about 75 s, 320 MB — more than is free"),
+    ],
+)
+def test_what_a_fit_will_take(seconds: float | None, fits: bool, text: str) -> None:
+    found = Estimate(seconds, 320_000_000, 10, 1000, "plain", "cpu (2 threads)", fits, None)
+    assert describe_estimate(found) == text
+
+
+def entry(**told: Any) -> Entry:
+    return Entry(
+        **{"job": "a.png", "input": "/photos/a.png", "output": "a.png", "status": "done", "settings": "", **told}
+    )
+
+
+def test_what_becomes_of_a_batch() -> None:
+    assert describe_batch(0, 1, 0) == "Fitting: 0 of 1 image ended"
+    assert describe_batch(3, 20, 1) == "Fitting: 3 of 20 images ended, 1 failed"
+    bad = entry(status="failed", reason="/photos/a.png is no image.")
+    assert describe_entry(bad) == "failed: a.png is no image."
+    assert describe_entry(entry()) == "done"
+    assert describe_entry(entry(metrics={"psnr": 41.239})) == "done, 41.24 dB"
+
+    def report(**told: Any) -> Any:
+        return SimpleNamespace(**{"done": (), "failed": (), "skipped": (), "planned": (), **told})
+
+    assert describe_report(report()) == "Finished: nothing to do"
+    assert describe_report(report(done=(1, 2), skipped=(3,))) == "Finished: 2 done, 1 done before"
+    assert describe_report(report(failed=(1,), planned=(2,))) == "Stopped: 1 failed, 1 left to do. Start goes on"
+    assert describe_failures(report(failed=(bad,))) == "a.png failed: a.png is no image."
+    more = describe_failures(report(failed=(bad, bad, bad)))
+    assert more == "a.png failed: a.png is no image. 2 more failed: see the list, or the report."
