@@ -41,7 +41,7 @@ from benchmarks import machine
 from benchmarks.interpolators import shrink
 from napari_siren.batch.manifest import Manifest
 from napari_siren.batch.plan import Settings
-from napari_siren.batch.run import batch
+from napari_siren.batch.run import fit_batch
 from napari_siren.core.atomic import write_json
 from napari_siren.core.image.metrics import psnr_of
 from napari_siren.core.warm_start import WARM_SHARE
@@ -167,9 +167,9 @@ def by_workers(data: Path, count: int, side: int, overrides: dict[str, Any]) -> 
             with Client(address) as client:
                 client.wait_for_workers(len(cores))
             short = {**overrides, "max_steps": 2, "cross_scale_steps": 2}
-            batch(Path(place) / "first", Path(place) / "none", scheduler=address, warm_start=False, **short)
+            fit_batch(Path(place) / "first", Path(place) / "none", scheduler=address, warm_start=False, **short)
             began = time.perf_counter()
-            report = batch(
+            report = fit_batch(
                 Path(place) / "images", Path(place) / "out", scheduler=address, warm_start=False, **overrides
             )
             seconds = time.perf_counter() - began

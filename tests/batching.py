@@ -11,7 +11,7 @@ from napari_siren.batch.plan import Settings
 from napari_siren.io.images import write_image
 
 # A fit of milliseconds.
-TINY: dict[str, Any] = {"hidden_features": 8, "hidden_layers": 1, "max_steps": 4, "engine": "plain"}
+TINY: dict[str, Any] = {"hidden_features": 8, "hidden_layers": 1, "max_steps": 4, "engine": "torch"}
 AS_OPTIONS = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
 
 

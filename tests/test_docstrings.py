@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import doctest
 import pkgutil
 import tempfile
@@ -45,6 +46,14 @@ def test_examples_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     results = doctest.testmod(import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert results.failed == 0
+
+
+def test_docstrings_begin_with_the_usual_verbs() -> None:
+    for path in sorted(Path(napari_siren.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
+                # See docs/contributing/style.md.
+                assert text.split()[0] != "Give", f"{path}: {text.splitlines()[0]}"
 
 
 @pytest.mark.parametrize("name", napari_siren.__all__)

@@ -38,7 +38,7 @@ import numpy as np
 import napari_siren as ns
 
 image = np.linspace(0, 1, 99, dtype=np.float32).reshape(9, 11)
-options = dict(preset="fast", max_steps=2, engine="plain")
+options = dict(preset="fast", max_steps=2, engine="torch")
 assert ns.fit(image, **options).render(scale=2).shape == (18, 22)
 """
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from napari_siren.errors import ConfigError, DeviceError, InputError, SirenError, StorageError
 
 if TYPE_CHECKING:
+    from napari_siren.batch.run import fit_batch
     from napari_siren.blockwise.fit import BlockProgress, BlocksResult, fit_blocks
     from napari_siren.core.compositing import blend, flatten_illumination
     from napari_siren.core.config import FitConfig
@@ -49,6 +50,7 @@ __all__ = [
     "Supervision",
     "blend",
     "fit",
+    "fit_batch",
     "fit_blocks",
     "fit_burst",
     "fit_iter",
@@ -73,6 +75,7 @@ _HOMES = {
     "Supervision": "napari_siren.core.preprocessing.gradients",
     "blend": "napari_siren.core.compositing",
     "fit": "napari_siren.core.fit",
+    "fit_batch": "napari_siren.batch.run",
     "fit_blocks": "napari_siren.blockwise.fit",
     "fit_burst": "napari_siren.core.series",
     "fit_iter": "napari_siren.core.fit",

@@ -23,7 +23,7 @@ from waiting import LIMIT, wait_until
 import napari_siren as ns
 from napari_siren.batch.cluster import check_script, connected, local_size
 from napari_siren.batch.plan import make_plan
-from napari_siren.batch.run import BatchProgress, batch
+from napari_siren.batch.run import BatchProgress, fit_batch
 from napari_siren.cli.app import app
 from napari_siren.errors import ConfigError, InputError
 from napari_siren.io.images import read_image
@@ -49,7 +49,7 @@ def test_a_bad_file_does_not_stop_the_rest(tmp_path: Path, scheduler: str) -> No
     (tmp_path / "in" / "01.png").write_bytes(b"no image")
     np.save(tmp_path / "in" / "nan.npy", np.full((9, 9), np.nan))
     heard: list[BatchProgress] = []
-    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, on_progress=heard.append, **FAST)
+    report = fit_batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, on_progress=heard.append, **FAST)
     assert not report.ok
     assert [entry.job for entry in report.done] == ["00.png", "02.png"]
     assert {entry.job: entry.reason and entry.reason[:40] for entry in report.failed}.keys() == {"01", "nan.ome.tif"}
@@ -65,16 +65,16 @@ def test_a_bad_file_does_not_stop_the_rest(tmp_path: Path, scheduler: str) -> No
 def test_it_goes_on_where_it_was(tmp_path: Path, scheduler: str) -> None:
     images, out = tmp_path / "in", tmp_path / "out"
     first, second = photos(images, 2)
-    batch(images, out, scheduler=scheduler, **FAST)
+    fit_batch(images, out, scheduler=scheduler, **FAST)
     written = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
     os.utime(first, ns=(7, 7))  # touched, and yet the same image
     second.rename(images / "02.png")
-    report = batch(images, out, scheduler=scheduler, **FAST)
+    report = fit_batch(images, out, scheduler=scheduler, **FAST)
     assert {entry.job for entry in report.done} == {"00.png", "02.png"}
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    again = batch(images, out, scheduler="tcp://nobody:1", **FAST)  # asks no cluster
+    again = fit_batch(images, out, scheduler="tcp://nobody:1", **FAST)  # asks no cluster
     assert (len(again.skipped), again.done, again.ok) == (2, (), True)
-    other = batch(images, out, scheduler=scheduler, seed=1, **FAST)
+    other = fit_batch(images, out, scheduler=scheduler, seed=1, **FAST)
     assert len(other.done) == 2
 
 
@@ -88,24 +88,24 @@ def test_it_can_be_stopped(tmp_path: Path, scheduler: str, hold_fits: Callable[.
         if progress.state == "done":
             stop.set()
 
-    report = batch(tmp_path / "in", out, on_progress=end, **options)
+    report = fit_batch(tmp_path / "in", out, on_progress=end, **options)
     assert (len(report.done), len(report.planned)) == (1, 5)
     assert "left to do" in (out / "report.html").read_text()
     # One that is set already starts nothing.
-    again = batch(tmp_path / "in", out, **{**options, "scheduler": "tcp://nobody:1"})
+    again = fit_batch(tmp_path / "in", out, **{**options, "scheduler": "tcp://nobody:1"})
     assert (again.done, len(again.skipped)) == ((), 1)
     stop.clear()
     go_on.set()
-    last = batch(tmp_path / "in", out, **options)
+    last = fit_batch(tmp_path / "in", out, **options)
     assert (len(last.done) + len(last.skipped), last.planned) == (6, ())
     assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(6)}
 
 
 def test_without_resuming_all_is_done_anew(tmp_path: Path, scheduler: str) -> None:
     photos(tmp_path / "in", 2)
-    batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **FAST)
+    fit_batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **FAST)
     before = (tmp_path / "out" / "00.png").stat().st_mtime_ns
-    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, resume=False, **FAST)
+    report = fit_batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, resume=False, **FAST)
     assert (len(report.done), report.skipped) == (2, ())
     assert (tmp_path / "out" / "00.png").stat().st_mtime_ns != before
     assert done_lines(tmp_path / "out") == {"00.png": 1, "01.png": 1}
@@ -115,7 +115,7 @@ def test_a_dry_run_touches_nothing(tmp_path: Path) -> None:
     photos(tmp_path / "in", 2)
     (tmp_path / "in" / "bad.tif").write_bytes(b"no image")
     movie(tmp_path / "in" / "movie.ome.tif")
-    report = batch(tmp_path / "in", tmp_path / "out", dry_run=True, frames="each", **FAST)
+    report = fit_batch(tmp_path / "in", tmp_path / "out", dry_run=True, frames="each", **FAST)
     assert report.planned == ("00.png", "01.png", *(f"movie.ome.tif#{i}" for i in range(3)))
     assert [entry.job for entry in report.failed] == ["bad"]
     assert not (tmp_path / "out").exists()
@@ -125,11 +125,11 @@ def test_a_time_series_frame_by_frame(tmp_path: Path, scheduler: str) -> None:
     (tmp_path / "in").mkdir()
     path = movie(tmp_path / "in" / "movie.ome.tif")
     out = tmp_path / "out"
-    report = batch(path, out, frames="each", scheduler=scheduler, **FAST)
+    report = fit_batch(path, out, frames="each", scheduler=scheduler, **FAST)
     assert report.ok
     assert read_image(out / "movie.ome.tif", frame=2).array.shape == (2, 24, 32)
     assert [p for p in (out / ".batch" / "frames").rglob("*") if p.is_file()] == []
-    assert len(batch(path, out, frames="each", scheduler="tcp://nobody:1", **FAST).skipped) == 3
+    assert len(fit_batch(path, out, frames="each", scheduler="tcp://nobody:1", **FAST).skipped) == 3
 
 
 def test_a_series_with_a_bad_frame_is_not_put_together(tmp_path: Path, scheduler: str) -> None:
@@ -139,13 +139,13 @@ def test_a_series_with_a_bad_frame_is_not_put_together(tmp_path: Path, scheduler
     series[1, 5, 5] = np.nan
     path = write_image(tmp_path / "series.ome.tif", series, "TYX")
     out = tmp_path / "out"
-    report = batch(path, out, frames="each", scheduler=scheduler, **FAST)
+    report = fit_batch(path, out, frames="each", scheduler=scheduler, **FAST)
     assert [entry.job for entry in report.failed] == ["series.ome.tif", "series.ome.tif#1"]
     assert "frame 1: " in str(report.failed[0].reason)
     assert not (out / "series.ome.tif").exists()
     series[1, 5, 5] = 0
     write_image(path, series, "TYX")
-    report = batch(path, out, frames="each", scheduler=scheduler, **FAST)
+    report = fit_batch(path, out, frames="each", scheduler=scheduler, **FAST)
     assert report.ok
     # The frames that were right are found to be so, and not fitted again.
     assert read_image(out / "series.ome.tif", frame=1).array.shape == (24, 32)
@@ -155,7 +155,7 @@ def test_a_series_with_a_bad_frame_is_not_put_together(tmp_path: Path, scheduler
 
 
 @pytest.mark.parametrize(
-    ("text", "refused"), [("batch(...)", True), ('if __name__ == "__main__":\n    batch(...)', False)]
+    ("text", "refused"), [("fit_batch(...)", True), ('if __name__ == "__main__":\n    fit_batch(...)', False)]
 )
 def test_a_script_that_processes_would_run_again_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, refused: bool
@@ -174,7 +174,7 @@ def test_alike_images_start_from_the_first_of_them(tmp_path: Path, scheduler: st
     images = shades(tmp_path / "in", 4)
     out = tmp_path / "out"
     options = {**FAST, "warm_start": True, "max_steps": 60}
-    report = batch(tmp_path / "in", out, scheduler=scheduler, **options)
+    report = fit_batch(tmp_path / "in", out, scheduler=scheduler, **options)
     assert {entry.job: (entry.start, entry.steps) for entry in report.done} == {
         "00.png": (None, 60),
         **{f"0{i}.png": ("00.png", 60) for i in (1, 2, 3)},
@@ -187,7 +187,7 @@ def test_alike_images_start_from_the_first_of_them(tmp_path: Path, scheduler: st
     results = pixels(out)
     for name in ("00.png", "02.png"):
         (out / name).unlink()
-    report = batch(tmp_path / "in", out, scheduler=scheduler, **options)
+    report = fit_batch(tmp_path / "in", out, scheduler=scheduler, **options)
     assert {entry.job: entry.start for entry in report.done} == {"00.png": None, "02.png": "00.png"}
     assert pixels(out) == results
 
@@ -198,7 +198,7 @@ def test_where_the_first_one_fails_the_next_one_leads(tmp_path: Path, scheduler:
         image = np.hypot(*np.mgrid[:12, :16]).astype(np.float32) + i / 10
         np.save(tmp_path / "in" / f"{i}.npy", np.full_like(image, np.nan) if i == 0 else image)
     options = {**FAST, "warm_start": True, "max_steps": 60}
-    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **options)
+    report = fit_batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **options)
     assert [entry.job for entry in report.failed] == ["0.ome.tif"]
     assert {entry.job: entry.start for entry in report.done} == {"1.ome.tif": None, "2.ome.tif": "1.ome.tif"}
 
@@ -206,7 +206,7 @@ def test_where_the_first_one_fails_the_next_one_leads(tmp_path: Path, scheduler:
 def test_other_things_of_the_same_size_start_cold(tmp_path: Path, scheduler: str) -> None:
     photos(tmp_path / "in", 3)
     options = {**FAST, "warm_start": True, "max_steps": 9}
-    report = batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **options)
+    report = fit_batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **options)
     assert [(entry.start, entry.steps) for entry in report.done] == 3 * [(None, 9)]
 
 
@@ -216,7 +216,7 @@ def test_other_things_of_the_same_size_start_cold(tmp_path: Path, scheduler: str
 @pytest.mark.slow
 def test_processes_on_this_machine(tmp_path: Path) -> None:
     photos(tmp_path / "in", 3)
-    report = batch(tmp_path / "in", tmp_path / "out", workers=2, **FAST)
+    report = fit_batch(tmp_path / "in", tmp_path / "out", workers=2, **FAST)
     assert report.ok
     assert {entry.worker for entry in report.done} <= {"0", "1"}
     by_threads = make_plan(tmp_path / "in", tmp_path / "out", settings(), {}).jobs
@@ -287,7 +287,7 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     out = tmp_path / "out"
     doomed = DOOMED.format(tests=str(Path(__file__).parents[1]), manifest=str(out / "manifest.jsonl"))
     with dask_processes(tmp_path, [doomed, ""]) as (address, processes):
-        report = batch(tmp_path / "in", out, scheduler=address, **FAST)
+        report = fit_batch(tmp_path / "in", out, scheduler=address, **FAST)
         assert processes[0].wait(LIMIT) == -signal.SIGKILL
     assert [entry.reason for entry in report.failed] == []
     assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(6)}

@@ -86,9 +86,9 @@ def test_fit_passes_every_option_on(tmp_path: Path, photo: Path) -> None:
     result = run("fit", photo, "-o", tmp_path / "out", "--scale", "1,2", "--seed", "5", *options, *limits, "--quiet")
     assert (result.exit_code, result.output) == (0, "")
     told = json.loads((tmp_path / "out" / "report.json").read_text())
-    wanted = {"hidden_features": 8, "hidden_layers": 1, "engine": "plain", "max_steps": 3, "max_seconds": 50}
+    wanted = {"hidden_features": 8, "hidden_layers": 1, "engine": "torch", "max_steps": 3, "max_seconds": 50}
     assert told["config"] | wanted == told["config"]
-    assert (told["config"]["target_psnr"], told["seed"], told["engine"], told["scale"]) == (70, 5, "plain", [1, 2])
+    assert (told["config"]["target_psnr"], told["seed"], told["engine"], told["scale"]) == (70, 5, "torch", [1, 2])
     assert read_image(tmp_path / "out" / "upscaled_x1x2.png").array.shape == (20, 60, 3)
 
 
@@ -384,7 +384,7 @@ def test_one_number_stands_for_every_axis() -> None:
 
 def interrupted(times: int) -> Any:
     """Steps of a fit that is interrupted at its third step, as often as asked."""
-    steps = fit_iter(np.eye(16, dtype=np.float32), preset="fast", max_steps=50, engine="plain")
+    steps = fit_iter(np.eye(16, dtype=np.float32), preset="fast", max_steps=50, engine="torch")
     answer = None
     while True:
         try:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import napari_siren as ns
 from napari_siren.core.compositing import Blending, Flattening
 
-SMALL = {"preset": "fast", "max_steps": 2, "hidden_features": 8, "hidden_layers": 1, "engine": "plain"}
+SMALL = {"preset": "fast", "max_steps": 2, "hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
 
 
 def blobs(*shape: int) -> np.ndarray:
@@ -105,7 +105,7 @@ def test_a_field_of_the_even_image() -> None:
     result = ns.flatten_illumination(image, preset="fast")
     assert result.metrics.psnr > 30
     assert (result.samples.image == Flattening().prepare(image).image).all()
-    assert result.receipt["flattened"]["multiplicative"] is True
+    assert result.provenance["flattened"]["multiplicative"] is True
     assert result.reconstruction.dtype == np.uint16
 
 
@@ -200,7 +200,7 @@ def test_a_field_of_the_blended_image() -> None:
     picture = np.full((12, 12), 20, np.uint8)
     picture[4:8, 4:8] = 90
     result = ns.blend(picture, image, disc(12, 12), at=(6, 9), preset="fast")
-    assert result.receipt["blended"] == {"mode": "source", "at": [6, 9]}
+    assert result.provenance["blended"] == {"mode": "source", "at": [6, 9]}
     assert result.samples.image[12, 15] == pytest.approx(170, abs=12)
     assert result.metrics.psnr > 30
 

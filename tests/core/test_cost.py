@@ -86,10 +86,10 @@ def test_sizes_are_those_of_the_fit(trials: list[Any], tile: int | str, observat
 
 def test_engine_and_device_are_those_of_the_fit(trials: list[Any]) -> None:
     image = np.random.default_rng(0).integers(0, 255, (20, 30), dtype=np.uint8)
-    for engine in ("auto", "plain"):
+    for engine in ("auto", "torch"):
         config = FitConfig(**TINY, engine=engine, max_steps=1)
-        found, receipt = estimate((20, 30), 1, config), fit(image, config=config).receipt
-        assert (found.engine, found.device) == (receipt["engine"], receipt["device"])
+        found, provenance = estimate((20, 30), 1, config), fit(image, config=config).provenance
+        assert (found.engine, found.device) == (provenance["engine"], provenance["device"])
 
 
 def test_too_large_a_fit_is_told_of_and_not_refused(trials: list[Any]) -> None:
@@ -142,7 +142,7 @@ def test_what_areas_take_depends_on_samples_and_prior(trials: list[Any], fields:
 def test_the_engine_asks_for_a_trial_of_its_own(trials: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_siren.core.engines.kernel", lambda: Kernel(SimpleNamespace(), "at hand"))
     assert ask().engine == "native"
-    assert ask(engine="plain", trial=False).seconds is None
+    assert ask(engine="torch", trial=False).seconds is None
     assert ask(engine="native", trial=False).seconds is not None
 
 
@@ -339,7 +339,7 @@ def test_no_channels_are_told() -> None:
 
 def test_an_engine_that_is_not_to_be_had_is_told(trials: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_siren.core.engines.kernel", lambda: Kernel(None, "no compiler"))
-    assert ask().engine == "plain"
+    assert ask().engine == "torch"
     with pytest.raises(ConfigError, match="no compiler"):
         ask(engine="native")
 

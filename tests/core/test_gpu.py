@@ -35,7 +35,7 @@ def test_a_fit_is_as_good_as_on_the_cpu(image: np.ndarray) -> None:
 
 def test_one_gradient_agrees_with_the_cpu(image: np.ndarray) -> None:
     samples = Samples.from_array(image)
-    config = ns.FitConfig(engine="plain", standardise=False)
+    config = ns.FitConfig(engine="torch", standardise=False)
     gradients = []
     for device in ("cpu", "cuda"):
         run = Run(samples, config, torch.device(device), seed=0)
@@ -145,6 +145,6 @@ def test_what_cannot_be_recorded_leaves_the_gpu_as_it_was(run: Run) -> None:
 def test_a_fit_by_triton_is_as_good_as_a_plain_one(image: np.ndarray, run: Run) -> None:
     assert run.engine.name == "triton"
     psnr = {
-        engine: ns.fit(image, device="cuda", engine=engine, max_steps=100).metrics.psnr for engine in ("auto", "plain")
+        engine: ns.fit(image, device="cuda", engine=engine, max_steps=100).metrics.psnr for engine in ("auto", "torch")
     }
-    assert psnr["auto"] > psnr["plain"] - 0.5
+    assert psnr["auto"] > psnr["torch"] - 0.5

@@ -66,10 +66,21 @@ def test_everything_known_of_the_fit_comes_back(result: FitResult, saved: Path) 
     loaded = load(str(saved))
     assert loaded.config == result.config
     assert loaded.metrics == result.metrics
-    assert loaded.receipt == result.receipt
+    assert loaded.provenance == result.provenance
     assert loaded.field.format == result.field.format
     assert loaded.history.loss == result.history.loss
     assert loaded.history.stopped == "max_steps"
+
+
+def test_models_of_version_1_load(result: FitResult, alter: Callable[..., Path]) -> None:
+    def as_version_1(header: dict[str, Any]) -> None:
+        header["receipt"] = header.pop("provenance")
+        header["config"]["engine"] = "plain"
+
+    loaded = load(alter({"format_version": "1"}, as_version_1))
+    assert loaded.provenance == result.provenance
+    assert loaded.config.engine == "torch"
+    np.testing.assert_array_equal(loaded.render(scale=2), result.render(scale=2))
 
 
 def test_events_come_back_as_they_were(photo: npt.NDArray[np.uint8], tmp_path: Path) -> None:
@@ -206,7 +217,7 @@ def test_a_damaged_description(alter: Callable[..., Path], metadata: dict[str, s
 
 
 STRUCTURED = ["config", "format", "tiling", "network", "metrics", "history"]
-SIMPLE = ["omega_0", "coordinate_scale", "samples_per_pixel", "receipt"]
+SIMPLE = ["omega_0", "coordinate_scale", "samples_per_pixel", "provenance"]
 
 
 @pytest.mark.parametrize("key", [*STRUCTURED, *SIMPLE])

@@ -71,7 +71,7 @@ def test_a_resumed_fit_has_the_settings_and_the_seed_of_the_first(tmp_path: Path
     for resume in (first, path, str(path)):
         more = ns.fit(IMAGE, resume=resume, max_steps=8)
         assert more.config == first.config.override(max_steps=8)
-        assert more.receipt["seed"] == 7
+        assert more.provenance["seed"] == 7
         assert more.history.step == [6, 7, 8]
 
 
@@ -117,7 +117,7 @@ def test_a_fit_called_off_ends_without_a_result() -> None:
         _ = steps.result
 
 
-@pytest.mark.parametrize("engine", ["plain", "native"])
+@pytest.mark.parametrize("engine", ["torch", "native"])
 def test_a_step_under_way_is_given_up(engine: str) -> None:
     if engine == "native" and kernel().library is None:
         pytest.skip("no kernel")

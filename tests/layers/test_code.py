@@ -14,7 +14,7 @@ from napari.layers import Image
 import napari_siren as ns
 from napari_siren.layers.code import as_python, viewer_layer
 
-TINY = {"max_steps": 3, "hidden_features": 8, "hidden_layers": 1, "engine": "plain"}
+TINY = {"max_steps": 3, "hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
 
 
 @pytest.fixture
@@ -105,5 +105,5 @@ def test_what_is_left_out_is_what_fit_layer_does_anyway(viewer: ViewerModel) -> 
     add_noise(viewer, "cells", 12, 16)
     fitted = run(as_python("cells", 2, {"max_steps": 1}, preset="faithful", error="signed", device="auto", seed=0))
     assert fitted.result.config == ns.FitConfig.preset("faithful", max_steps=1)
-    assert fitted.result.receipt["seed"] == 0
+    assert fitted.result.provenance["seed"] == 0
     assert [made.name for made in fitted.layers][-1] == "cells [error]"

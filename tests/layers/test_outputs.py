@@ -33,7 +33,7 @@ from napari_siren.layers.spec import LayerData, LayerSpec
 # napari says so of every turned stack that it shows in slices.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
 
-FAST = {"preset": "fast", "max_steps": 3, "engine": "plain", "hidden_features": 8, "hidden_layers": 1}
+FAST = {"preset": "fast", "max_steps": 3, "engine": "torch", "hidden_features": 8, "hidden_layers": 1}
 
 
 @pytest.mark.parametrize(
@@ -173,16 +173,16 @@ def test_the_metadata_say_how_it_was_made_in_plain_values(fitted: ns.LayerFit) -
     for (_, meta, _), role in zip(fitted.layer_data, ("reconstruction", "upscaled", "error"), strict=True):
         assert set(meta["metadata"]) == {METADATA_KEY, RESULT_KEY}
         assert meta["metadata"][RESULT_KEY] is fitted.result
-        receipt = json.loads(json.dumps(meta["metadata"][METADATA_KEY], allow_nan=False))
-        assert receipt["role"] == role
-        assert receipt["scale"] == ([2.0, 1.2] if role == "upscaled" else [1.0, 1.0])
-        assert receipt["config"]["name"] == "fast"
-        assert receipt["history"]["steps"] == 3
-        assert receipt["history"]["stopped"] == "max_steps"
-        assert receipt["metrics"]["psnr"] == fitted.result.metrics.psnr
-        assert receipt["data_sha256"] == fitted.result.receipt["data_sha256"]
-        assert receipt["layer"] == fitted.result.receipt["layer"]
-        assert receipt["layer"]["name"] == "cells"
+        provenance = json.loads(json.dumps(meta["metadata"][METADATA_KEY], allow_nan=False))
+        assert provenance["role"] == role
+        assert provenance["scale"] == ([2.0, 1.2] if role == "upscaled" else [1.0, 1.0])
+        assert provenance["config"]["name"] == "fast"
+        assert provenance["history"]["steps"] == 3
+        assert provenance["history"]["stopped"] == "max_steps"
+        assert provenance["metrics"]["psnr"] == fitted.result.metrics.psnr
+        assert provenance["data_sha256"] == fitted.result.provenance["data_sha256"]
+        assert provenance["layer"] == fitted.result.provenance["layer"]
+        assert provenance["layer"]["name"] == "cells"
     rest = {k: v for k, v in meta.items() if k != "metadata"}
     json.dumps(rest, allow_nan=False)
 
@@ -240,7 +240,7 @@ def test_options_are_those_of_fit() -> None:
     fitted = ns.fit_layer(layer, missing=np.isnan(image), spacing=3.0, seed=4, **FAST)
     assert fitted.layers == ()
     assert fitted.result.field.format.spacing == (3.0, 3.0)
-    assert fitted.result.receipt["seed"] == 4
+    assert fitted.result.provenance["seed"] == 4
     assert np.isfinite(fitted.layer_data[2][0]).all()
     with pytest.raises(ns.InputError, match="missing="):
         ns.fit_layer(layer, **FAST)
@@ -256,7 +256,7 @@ def test_values_stay_where_they_are_in_the_world() -> None:
     scale, offset = 0.5, 3.0
     image = np.tile((np.arange(16) * scale + offset).astype(np.float32), (8, 1))
     layer = Image(image, scale=(1.0, scale), translate=(0.0, offset))
-    _, tuple_, _ = ns.fit_layer(layer, scale=3, max_steps=60, engine="plain").layer_data
+    _, tuple_, _ = ns.fit_layer(layer, scale=3, max_steps=60, engine="torch").layer_data
     upscaled = Layer.create(*tuple_)
     world = np.array([upscaled.data_to_world((12, j))[1] for j in range(48)])
     # A shift by half a new pixel would be 0.083.
@@ -551,8 +551,8 @@ def test_a_model_of_an_array_lies_at_the_origin(
 def test_a_result_knows_its_layer_once_it_is_told(cells: Image) -> None:
     result = ns.fit(cells.data, **FAST)
     told = with_layer(result, LayerSpec.of(cells))
-    assert "layer" not in result.receipt
-    assert told.receipt["seed"] == result.receipt["seed"]
+    assert "layer" not in result.provenance
+    assert told.provenance["seed"] == result.provenance["seed"]
     assert spec_of(told).name == "cells"
     assert spec_of(told).placement.as_meta() == LayerSpec.of(cells).placement.as_meta()
 
@@ -565,8 +565,8 @@ def test_labels_of_scales(scale: Any, label: str) -> None:
 
 
 def test_a_model_whose_record_of_its_layer_is_damaged_says_so(fitted: ns.LayerFit) -> None:
-    receipt = {**fitted.result.receipt["layer"]}
-    del receipt["placement"]
-    damaged = replace(fitted.result, receipt={**fitted.result.receipt, "layer": receipt})
+    provenance = {**fitted.result.provenance["layer"]}
+    del provenance["placement"]
+    damaged = replace(fitted.result, provenance={**fitted.result.provenance, "layer": provenance})
     with pytest.raises(ns.StorageError, match="record of its layer cannot be read"):
         model_layer(damaged)

@@ -410,7 +410,7 @@ def test_without_a_mask_data_is_left_alone() -> None:
     assert LayerSpec.of(SimpleNamespace(data=data), region=((0, 2), None)).within(data) is data
 
 
-# ---- receipts ----------------------------------------------------------------------------------------
+# ---- provenances ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -431,8 +431,8 @@ def test_without_a_mask_data_is_left_alone() -> None:
 def test_a_spec_comes_back_from_json(shape: Any, keywords: dict[str, Any], options: dict[str, Any]) -> None:
     layer = Image(np.random.default_rng(0).integers(0, 255, shape, np.uint8), name="cells", **keywords)
     spec = LayerSpec.of(layer, **options)
-    back = LayerSpec.from_receipt(json.loads(json.dumps(spec.as_receipt(), allow_nan=False)))
-    assert back.as_receipt() == spec.as_receipt()
+    back = LayerSpec.from_provenance(json.loads(json.dumps(spec.as_provenance(), allow_nan=False)))
+    assert back.as_provenance() == spec.as_provenance()
     for name in ("name", "shape", "axes", "held", "rgb", "channels", "spacing", "coordinate_shape", "ndim"):
         assert getattr(back, name) == getattr(spec, name), name
     np.testing.assert_array_equal(back.missing, spec.missing)

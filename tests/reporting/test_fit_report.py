@@ -90,10 +90,10 @@ def test_the_report_tells_what_reproduces_the_fit(tmp_path: Path) -> None:
     }
     assert ns.FitConfig(**told["config"]) == result.config
     assert (told["seed"], told["steps"], told["stopped"], told["scale"]) == (7, 3, "max_steps", [1, 2, 2])
-    assert told["data_sha256"] == result.receipt["data_sha256"]
+    assert told["data_sha256"] == result.provenance["data_sha256"]
     assert told["versions"]["napari-siren"] == ns.__version__ == told["napari_siren"]
     assert told["device"].startswith("cpu") or "cuda" in told["device"]
-    assert told["engine"] == result.receipt["engine"]
+    assert told["engine"] == result.provenance["engine"]
     assert told["metrics"]["rmse"] == result.metrics.rmse
     assert told["history"]["step"] == [1, 2, 3]
     assert told["parameters_per_value"] == pytest.approx(told["parameters"] / (5 * 12 * 18))
@@ -107,7 +107,7 @@ def test_pixel_sizes_follow_the_scale(tmp_path: Path) -> None:
     assert read_image(files["upscaled"]).spacing == pytest.approx((0.4, 0.05, 0.025))
     assert read_image(files["upscaled"]).unit == "µm"
     loaded = ns.load(files["model"])
-    assert loaded.receipt["unit"] == "µm"
+    assert loaded.provenance["unit"] == "µm"
     assert describe(loaded)["image"]["unit"] == "µm"
 
 

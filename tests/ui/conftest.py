@@ -65,7 +65,7 @@ def fitted() -> FitResult:
     """A quick fit to a layer of 24 x 32 RGB pixels with a size in micrometres."""
     image = np.random.default_rng(0).integers(0, 255, (24, 32, 3), dtype=np.uint8)
     layer = Image(image, rgb=True, name="cells", scale=(2, 3), translate=(5, 7), units=("um", "um"))
-    return fit_layer(layer, scale=1, preset="fast", max_steps=2, engine="plain").result
+    return fit_layer(layer, scale=1, preset="fast", max_steps=2, engine="torch").result
 
 
 @pytest.fixture

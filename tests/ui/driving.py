@@ -19,7 +19,7 @@ from napari_siren.ui.session import State
 from napari_siren.ui.widget import SirenWidget
 
 # Networks as small as can be; and so many steps that a fit does not end by itself while a test lasts.
-SMALL = {"hidden_features": 4, "hidden_layers": 1, "engine": "plain"}
+SMALL = {"hidden_features": 4, "hidden_layers": 1, "engine": "torch"}
 ENDLESS = 1_000_000
 
 

@@ -50,7 +50,7 @@ class Asker:
             raise DeviceError("the device is gone.")
         if device == "strange":
             raise ZeroDivisionError("of a driver")
-        return Estimate(8.0, 10**6, 1, 1, "plain", device, True, None)
+        return Estimate(8.0, 10**6, 1, 1, "torch", device, True, None)
 
     def ask(self, wish: Any) -> None:
         self.wish = wish
@@ -149,7 +149,7 @@ def test_when_closed_it_neither_asks_nor_says_any_more(asker: Asker, qtbot: Any)
 
 
 def test_a_real_estimate(qtbot: Any) -> None:
-    config = FitConfig.preset("fast", engine="plain", hidden_features=4, hidden_layers=1)
+    config = FitConfig.preset("fast", engine="torch", hidden_features=4, hidden_layers=1)
     estimator = Estimator(lambda: (SPEC, config, "cpu"))
     with qtbot.waitSignal(estimator.said) as said:
         estimator.ask_again()

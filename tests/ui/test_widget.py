@@ -69,7 +69,7 @@ def names(layers: Any) -> list[str]:
     return [layer.name for layer in layers]
 
 
-def receipt(layer: Image) -> Any:
+def provenance(layer: Image) -> Any:
     return layer.metadata[METADATA_KEY]
 
 
@@ -95,8 +95,8 @@ def assert_three_layers(viewer: Any, source: Image, layers: list[Image], scale: 
         assert layer.units == source.units
         assert layer.axis_labels == source.axis_labels
         assert layer.metadata[RESULT_KEY] is reconstruction.metadata[RESULT_KEY]
-        json.dumps(receipt(layer), allow_nan=False)
-    assert [receipt(layer)["role"] for layer in layers] == ["reconstruction", "upscaled", "error"]
+        json.dumps(provenance(layer), allow_nan=False)
+    assert [provenance(layer)["role"] for layer in layers] == ["reconstruction", "upscaled", "error"]
     for layer in layers[:2]:
         assert layer.contrast_limits == source.contrast_limits
         assert layer.colormap == source.colormap
@@ -113,8 +113,8 @@ def test_a_photo(viewer: Any, qtbot: Any) -> None:
     assert not error.rgb
     wanted = (reconstruction.data.astype(float) - source.data).mean(axis=-1)
     np.testing.assert_allclose(error.data, wanted, rtol=1e-5, atol=1e-5)
-    assert receipt(upscaled)["scale"] == [2.0, 2.0]
-    assert receipt(upscaled)["history"]["stopped"] == "max_steps"
+    assert provenance(upscaled)["scale"] == [2.0, 2.0]
+    assert provenance(upscaled)["history"]["stopped"] == "max_steps"
     assert panel.run_panel.status.text().startswith("Done, 5 steps in")
 
 
@@ -348,8 +348,8 @@ def test_pause_resume_stop_and_keep(viewer: Any, qtbot: Any) -> None:
     assert run.status.text().startswith("Stopped and kept, ")
     layers = viewer.layers[1:]
     assert names(layers) == ["photo [reconstruction]", "photo [x2]", "photo [error]"]
-    assert {receipt(layer)["history"]["stopped"] for layer in layers} == {"asked"}
-    assert receipt(layers[0])["history"]["steps"] > paused_at
+    assert {provenance(layer)["history"]["stopped"] for layer in layers} == {"asked"}
+    assert provenance(layers[0])["history"]["steps"] > paused_at
 
 
 def test_stop_while_paused(viewer: Any, qtbot: Any) -> None:
@@ -388,7 +388,7 @@ def test_continue_adds_steps_to_the_same_layers(viewer: Any, qtbot: Any) -> None
     wait_for(qtbot, panel, State.IDLE)
     assert list(viewer.layers) == [source, *layers]
     assert panel.session.result.history.step[-1] == 35
-    assert {receipt(layer)["history"]["steps"] for layer in layers} == {35}
+    assert {provenance(layer)["history"]["steps"] for layer in layers} == {35}
     assert panel.curve.points[0][-1] == 35
     for layer, data in zip(layers, kept, strict=True):
         assert not np.array_equal(layer.data, data)
@@ -433,7 +433,7 @@ def test_the_scale_is_rendered_anew_without_a_fit(viewer: Any, qtbot: Any) -> No
     wait_rendered(qtbot, panel)
     assert upscaled.data.shape == (10, 25, 30)
     assert upscaled.name == "stack [x2.5]"
-    assert receipt(upscaled)["scale"] == [2.5, 2.5, 2.5]
+    assert provenance(upscaled)["scale"] == [2.5, 2.5, 2.5]
     assert_same_corners(source, upscaled)
     result = panel.session.result
     np.testing.assert_array_equal(upscaled.data, result.render(shape=(10, 25, 30)))
@@ -490,7 +490,7 @@ def test_a_burst_lies_over_its_first_frame(viewer: Any, qtbot: Any) -> None:
     layers = [layer for layer in viewer.layers if layer not in before]
     assert [layer.data.shape for layer in layers] == [(1, 16, 18), (1, 32, 36), (1, 16, 18)]
     np.testing.assert_allclose(corners(layers[1])[0], corners(source)[0])
-    assert len(panel.session.result.receipt["drifts"]) == 3
+    assert len(panel.session.result.provenance["drifts"]) == 3
 
 
 def test_a_layer_that_was_moved_stays_where_it_is(viewer: Any, qtbot: Any) -> None:
@@ -723,7 +723,7 @@ def test_what_is_set_is_what_is_fitted(viewer: Any, qtbot: Any) -> None:
     panel.fit_panel.preset_box.setCurrentText("upscale")
     for name, text in (("hidden_features", "5"), ("hidden_layers", "1"), ("max_steps", "3"), ("overlap", "1.5")):
         type_number(qtbot, editor(panel, name).number, text)
-    editor(panel, "engine").combo.setCurrentText("plain")
+    editor(panel, "engine").combo.setCurrentText("torch")
     editor(panel, "standardise").box.click()
     type_number(qtbot, panel.seed_box, "77")
     devices = panel.fit_panel.device_box
@@ -732,11 +732,11 @@ def test_what_is_set_is_what_is_fitted(viewer: Any, qtbot: Any) -> None:
     fit(qtbot, panel)
     result = panel.session.result
     assert result.config == FitConfig.preset(
-        "upscale", hidden_features=5, hidden_layers=1, max_steps=3, overlap=1.5, engine="plain", standardise=False
+        "upscale", hidden_features=5, hidden_layers=1, max_steps=3, overlap=1.5, engine="torch", standardise=False
     )
-    assert result.receipt["seed"] == 77
+    assert result.provenance["seed"] == 77
     assert panel.session.request.device == "cpu"
-    assert receipt(viewer.layers[-1])["config"] == result.config.model_dump(mode="json")
+    assert provenance(viewer.layers[-1])["config"] == result.config.model_dump(mode="json")
 
 
 def test_settings_that_do_not_go_together(viewer: Any, qtbot: Any) -> None:
@@ -896,8 +896,8 @@ def test_the_code_does_the_same(viewer: Any, qtbot: Any, what: str) -> None:
         np.testing.assert_allclose(ours.extent.world, theirs.extent.world)
         assert ours.colormap == theirs.colormap
         assert ours.visible == theirs.visible
-        assert {k: v for k, v in receipt(ours).items() if k != "history"} == {
-            k: v for k, v in receipt(theirs).items() if k != "history"
+        assert {k: v for k, v in provenance(ours).items() if k != "history"} == {
+            k: v for k, v in provenance(theirs).items() if k != "history"
         }
 
 

@@ -20,7 +20,7 @@ _PROCESS_BYTES = 800_000_000
 def connected(
     scheduler: str | None, workers: int | None, settings: Settings, jobs: Sequence[Job], timeout: float = 20.0
 ) -> Iterator[Any]:
-    """Give a client of a Dask cluster.
+    """Return a client of a Dask cluster.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def check_script() -> None:
 
 
 def local_size(workers: int | None, settings: Settings, jobs: Sequence[Job]) -> tuple[int, int]:
-    """Give the number of processes that suits this machine, and of threads of each, so that each core has one.
+    """Return the number of processes that suits this machine, and of threads of each, so that each core has one.
 
     With GPUs it is a process for each. Otherwise one for each core: many small fits side by side use a machine better
     than one with many threads; fewer where there are fewer jobs, or not enough memory for so many.

@@ -16,7 +16,7 @@ _SUFFIXES = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".bmp", ".npy", 
 
 
 def find_images(inputs: str | Path | Iterable[str | Path], folder: Path) -> list[tuple[Path, Path]]:
-    """Give each image once, with the folder from which on its path is kept in that of the result.
+    """Return each image once, with the folder from which on its path is kept in that of the result.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def find_images(inputs: str | Path | Iterable[str | Path], folder: Path) -> list
 
 
 def name_results(found: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path, str]]:
-    """Give each image with the path of its result, relative and without an ending.
+    """Return each image with the path of its result, relative and without an ending.
 
     Raises
     ------
@@ -66,12 +66,12 @@ def name_results(found: Iterable[tuple[Path, Path]]) -> Iterator[tuple[Path, str
 
 
 def described_by(path: Path) -> Path:
-    """Give the file whose change tells that of an image: of an OME-Zarr image that of its description."""
+    """Return the file whose change tells that of an image: of an OME-Zarr image that of its description."""
     return next((p for name in ("zarr.json", ".zattrs") if (p := path / name).is_file()), path)
 
 
 def _found_in(given: str | Path, common: Path) -> tuple[Path, list[Path]]:
-    """Give the files that an input stands for, and the folder from which on their paths are kept."""
+    """Return the files that an input stands for, and the folder from which on their paths are kept."""
     path = Path(given)
     if _is_one(path):
         return common, [path.resolve()]

@@ -92,7 +92,7 @@ class Entry:
         return cls(**known)
 
     def as_json(self) -> dict[str, Any]:
-        """Give plain values of strict JSON."""
+        """Return plain values of strict JSON."""
         plain: dict[str, Any] = strict_values(asdict(self))
         return plain
 
@@ -120,7 +120,7 @@ class Manifest:
         self.path = self.folder / _NAME
 
     def read(self) -> dict[str, Entry]:
-        """Give the last entry of each job, by its name.
+        """Return the last entry of each job, by its name.
 
         Raises
         ------
@@ -175,7 +175,7 @@ class Manifest:
 
 
 def kept(folder: Path, *parts: str) -> Path:
-    """Give the place of something that a batch keeps beside its results."""
+    """Return the place of something that a batch keeps beside its results."""
     return folder.joinpath(_KEPT, *parts)
 
 

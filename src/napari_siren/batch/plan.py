@@ -126,13 +126,13 @@ class Job:
     frame: int | None = None
 
     def result(self, folder: Path) -> Path:
-        """Give the file that the job writes: its own, or that of a frame, kept until the stack is whole."""
+        """Return the file that the job writes: its own, or that of a frame, kept until the stack is whole."""
         if self.frame is None:
             return folder / self.output
         return kept(folder, "frames", short_hash(self.output), f"{self.frame:06d}.npy")
 
     def entry(self, settings: Settings, **told: Any) -> Entry:
-        """Give an entry of the manifest, of a failure where `told` says nothing else."""
+        """Return an entry of the manifest, of a failure where `told` says nothing else."""
         basis = Entry(self.name, str(self.path), self.output, "failed", settings.digest, self.size, self.changed)
         return replace(basis, **told)
 
@@ -170,7 +170,7 @@ class Group:
     jobs: tuple[Job, ...]
 
     def model(self, folder: Path, name: str) -> Path:
-        """Give the file of the model of the job of that name, from which the others start."""
+        """Return the file of the model of the job of that name, from which the others start."""
         return kept(folder, "models", f"{self.name}.{short_hash(name)}.safetensors")
 
 
@@ -261,7 +261,7 @@ def make_plan(
 
 
 def short_hash(text: str) -> str:
-    """Give a name made of a text."""
+    """Return a name made of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

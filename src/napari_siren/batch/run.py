@@ -48,7 +48,7 @@ class BatchProgress:
     total: int
 
 
-def batch(
+def fit_batch(
     inputs: str | Path | Iterable[str | Path],
     out: str | Path,
     scale: float | Sequence[float] = 2,
@@ -223,7 +223,7 @@ class _Run:
                 shutil.rmtree(work.frames[0].result(self.folder).parent)
 
     def _as_they_end(self) -> Iterator[Any]:
-        """Give what ends, until nothing is left or the batch is to stop."""
+        """Return what ends, until nothing is left or the batch is to stop."""
         while not self.stop.is_set() and not self.futures.is_empty():
             yield from self.futures.next_batch(block=False)
             if not self.futures.has_ready():
@@ -294,7 +294,7 @@ class _Run:
 
 
 def _entry_of(future: Any, work: Job | Stack, settings: Settings) -> Entry:
-    """Give what a worker says, or that it can say nothing any more."""
+    """Return what a worker says, or that it can say nothing any more."""
     try:
         # It may be lost with its worker just now: this waits for another one to say it.
         error = future.exception()

@@ -126,7 +126,7 @@ def join_frames(stack: Stack, settings: Settings, folder: Path) -> Entry:
 
 
 def record_path(folder: Path, name: str) -> Path:
-    """Give the file that a job leaves beside its result: its entry, and its thumbnails."""
+    """Return the file that a job leaves beside its result: its entry, and its thumbnails."""
     return kept(folder, "records", f"{short_hash(name)}.json")
 
 
@@ -218,7 +218,7 @@ def _digest(picture: Picture) -> str:
 
 
 def _earlier(folder: Path, entry: Entry, digest: str) -> Entry | None:
-    """Give the entry of the same work, where it was done before and nobody was left to take it down."""
+    """Return the entry of the same work, where it was done before and nobody was left to take it down."""
     earlier, _ = read_record(folder, entry.job)
     if earlier is None or (earlier.status, earlier.settings, earlier.sha256) != ("done", entry.settings, digest):
         return None
@@ -243,7 +243,7 @@ def _worker() -> str:
 
 
 def _device(name: str) -> str:
-    """Give each of the processes on a machine a GPU of its own: those that we start have numbers for names."""
+    """Return each of the processes on a machine a GPU of its own: those that we start have numbers for names."""
     import torch
 
     worker = _dask_worker()
@@ -252,7 +252,7 @@ def _device(name: str) -> str:
 
 
 def _teller(name: str) -> Callable[[Progress], None]:
-    """Give a function that lets the batch know how far a fit is, now and then."""
+    """Return a function that lets the batch know how far a fit is, now and then."""
     worker, due = _dask_worker(), 0.0
 
     def tell(progress: Progress) -> None:

@@ -252,7 +252,7 @@ class _Teller:
 
 
 def _settings(config: FitConfig, overrides: Mapping[str, Any]) -> FitConfig:
-    """Give the settings, unless there are some among them that a block on its own cannot follow."""
+    """Return the settings, unless there are some among them that a block on its own cannot follow."""
     settings = config.override(**overrides)
     for name in LEARNING:
         if name != "cross_scale_steps" and getattr(settings, name):

@@ -111,7 +111,7 @@ class BlockJob:
         return tuple(shape)
 
     def finished(self) -> dict[str, Any] | None:
-        """Give what an earlier job noted that did the same and came to its end."""
+        """Return what an earlier job noted that did the same and came to its end."""
         if not is_zarr(self.out):
             return None
         about: dict[str, Any] = zarr_attributes(self.out).get(_ABOUT, {})
@@ -211,7 +211,7 @@ class BlockJob:
     # ---- the output ------------------------------------------------------------------------------------
 
     def pyramid(self) -> Pyramid:
-        """Give the output in the making."""
+        """Return the output in the making."""
         folder, layout, marks = self.work / "image", self.scan.format, self.work / "rendered"
         if not folder.is_dir():
             shutil.rmtree(marks, ignore_errors=True)
@@ -235,7 +235,7 @@ class BlockJob:
         return found
 
     def finish(self, pyramid: Pyramid, missed: Sequence[Mapping[str, float]], blocks: int) -> dict[str, Any]:
-        """Make the coarser levels, move all into place, and give what is noted in the output."""
+        """Make the coarser levels, move all into place, and return what is noted in the output."""
         pyramid.finish()
         mse = sum(box["squared"] for box in missed) / max(1.0, sum(box["count"] for box in missed))
         about = {
@@ -262,7 +262,7 @@ class BlockJob:
         return {"squared": float(np.square(missed).sum()), "largest": float(np.abs(missed).max()), "count": missed.size}
 
     def _seen(self, stored: StoredField, start: Sequence[int], shape: Sequence[int]) -> npt.NDArray[Any]:
-        """Give what a box of the image's pixels see of the field, rounded; see `Field.reconstruct`."""
+        """Return what a box of the image's pixels see of the field, rounded; see `Field.reconstruct`."""
         layout, detail = self.scan.format, round(stored.refinement[0])
         if detail == 1:
             own = RenderGrid(tuple(shape), tuple(map(float, start)), (1.0,) * len(shape))

@@ -206,7 +206,7 @@ def batch(
 
     Run again it goes on where it was. The exit status is 1 where an image failed.
     """
-    from napari_siren.batch.run import batch as run
+    from napari_siren.batch.run import fit_batch as run
     from napari_siren.cli import options as arguments
     from napari_siren.cli import output as console
 
@@ -321,7 +321,7 @@ def render(
     sources.check_target(out, dtype, names, size)
     rendered = result.render(**where, derivative=cast(Any, derivative))
     finer = report.finer_spacing(report.pixel_size(result), grid.step)
-    sources.write_image(out, rendered, names, finer, result.receipt.get("unit"))
+    sources.write_image(out, rendered, names, finer, result.provenance.get("unit"))
     if not quiet:
         console.show_file(out, rendered.shape)
 

@@ -22,7 +22,7 @@ _QT = ("PyQt6", "PySide6", "PyQt5", "PySide2")
 
 
 def examine() -> Iterator[tuple[str, str]]:
-    """Give what is found, a name and a sentence each; the last come after a short trial fit."""
+    """Return what is found, a name and a sentence each; the last come after a short trial fit."""
     yield "napari-siren", napari_siren.__version__
     yield "Python", f"{platform.python_version()} on {platform.platform()}"
     yield "PyTorch", torch.__version__

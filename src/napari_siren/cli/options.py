@@ -157,7 +157,7 @@ def settings(pairs: Iterable[str], **options: Any) -> dict[str, Any]:
 
 
 def choose_config(preset: str | None, file: Path | None, resume: FitResult | None, fields: dict[str, Any]) -> FitConfig:
-    """Give the settings of a fit: of a preset, a file or an earlier fit, with some fields changed.
+    """Return the settings of a fit: of a preset, a file or an earlier fit, with some fields changed.
 
     Raises
     ------
@@ -209,7 +209,7 @@ def check_scale(picture: Picture, text: str) -> float | tuple[float, ...]:
 
 
 def grid_of(result: FitResult, **where: Any) -> RenderGrid:
-    """Give the grid of a render: scale, shape, spacing and region as in `FitResult.render`.
+    """Return the grid of a render: scale, shape, spacing and region as in `FitResult.render`.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def grid_of(result: FitResult, **where: Any) -> RenderGrid:
 def output_of(
     result: FitResult, grid: RenderGrid, derivative: str | None, out: Path
 ) -> tuple[str, str, tuple[int, ...]]:
-    """Give dtype, axes and shape of a render, so that its file can be checked before the work.
+    """Return dtype, axes and shape of a render, so that its file can be checked before the work.
 
     Raises
     ------

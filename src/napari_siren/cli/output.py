@@ -284,7 +284,7 @@ def _times(values: Iterable[object]) -> str:
 
 @contextmanager
 def _stop_on_interrupt(tell: Callable[[], object]) -> Iterator[threading.Event]:
-    """Give an event that the first Ctrl-C sets; from then on Ctrl-C does what it always does."""
+    """Return an event that the first Ctrl-C sets; from then on Ctrl-C does what it always does."""
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked

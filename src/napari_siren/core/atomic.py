@@ -16,7 +16,7 @@ from napari_siren.errors import StorageError
 
 @contextmanager
 def written_aside(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside `path`, which takes its place when the block ends without an exception.
+    """Return a temporary file beside `path`, which takes its place when the block ends without an exception.
 
     Raises
     ------
@@ -35,7 +35,7 @@ def written_aside(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def folder_written_aside(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
-    """Give the name of a folder beside `path` to make, which takes its place when the block ends without an exception.
+    """Return the name of a folder to make beside `path`; it takes that place when the block ends without an exception.
 
     Parameters
     ----------
@@ -145,7 +145,7 @@ def _refusal(path: Path, error: OSError) -> StorageError:
 
 
 def strict_values(value: Any) -> Any:
-    """Give plain values that strict JSON knows: infinite numbers become "inf" and "-inf", NaN becomes None."""
+    """Return plain values that strict JSON knows: infinite numbers become "inf" and "-inf", NaN becomes None."""
     if isinstance(value, Mapping):
         return {str(key): strict_values(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -71,7 +71,7 @@ class Flattening:
         return Prepared(image, ~observed, {"flattened": told})
 
     def _seen(self, channel: Array, observed: Mask) -> Array:
-        """Give what light is added to: the channel or its logarithm."""
+        """Return what light is added to: the channel or its logarithm."""
         there = channel[observed]
         if self.multiplicative:
             least = float(there.min())
@@ -81,7 +81,7 @@ class Flattening:
         return np.where(observed, channel, there.mean())
 
     def _light(self, seen: Array, observed: Mask, spacing: tuple[float, ...]) -> tuple[Array, float, float]:
-        """Give the illumination of (channels, *spatial), the bound of its slopes, and the share that is below."""
+        """Return the illumination of (channels, *spatial), the bound of its slopes, and the share that is below."""
         shape = observed.shape
         operator = Derivatives("forward", shape, spacing)
         slopes = operator.gradient(_smoothed(seen, [_SMOOTHING] * len(shape)))
@@ -96,7 +96,7 @@ class Flattening:
         return potential(operator, light), below, float(small[observed].mean())
 
     def _of_mean(self, even: Array, value: Array, observed: Mask, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-        """Give pixels the mean that they had, after what their dtype clips."""
+        """Return pixels the mean that they had, after what their dtype clips."""
         wanted = value[observed].mean()
         for _ in range(_ROUNDS):
             found = cast_values(even[observed], dtype).mean()
@@ -147,7 +147,7 @@ class Blending:
         return Prepared(image, ~samples.observed, {"blended": {"mode": self.mode, "at": list(at)}})
 
     def _placed(self, layout: ImageFormat) -> tuple[Array, Mask, tuple[int, ...]]:
-        """Give the picture and the mask on the image's pixels, the picture NaN where it is not."""
+        """Return the picture and the mask on the image's pixels, the picture NaN where it is not."""
         picture = Samples.from_array(self.picture, layout.axes)
         mask = np.asarray(self.mask)
         small, whole = picture.format.spatial_shape, layout.spatial_shape
@@ -174,7 +174,7 @@ class Blending:
         return values[: _colour_count(layout)], inside, at
 
     def _guidance(self, source: Array, target: Array) -> Array:
-        """Give the slopes that are to be (equations 11 and 13); those into nowhere, which are NaN, are 0."""
+        """Return the slopes that are to be (equations 11 and 13); those into nowhere, which are NaN, are 0."""
         take = ~np.isnan(source)
         if self.mode == "mixed":
             take &= ~(np.abs(source) <= np.abs(target))
@@ -211,7 +211,7 @@ def flatten_illumination(
     Returns
     -------
     FitResult
-        Of the even image, whose dtype and mean are those of the image; its receipt tells `below`, and which share of
+        Of the even image, whose dtype and mean are those of the image; its provenance tells `below`, and which share of
         the gradients was below.
 
     Raises
@@ -294,7 +294,7 @@ def blend(
 
 
 def _colours(layout: ImageFormat, array: npt.NDArray[Any]) -> Array:
-    """Give an image's channels, (channels, *spatial); of RGBA in 8 bits without alpha."""
+    """Return an image's channels, (channels, *spatial); of RGBA in 8 bits without alpha."""
     values: Array = layout.to_channels_first(array)[: _colour_count(layout)].astype(np.float64)
     return values
 
@@ -305,7 +305,7 @@ def _colour_count(layout: ImageFormat) -> int:
 
 
 def _size(slopes: Array) -> Array:
-    """Give the size of gradients, (dimensions, channels, *spatial), of the channels jointly."""
+    """Return the size of gradients, (dimensions, channels, *spatial), of the channels jointly."""
     size: Array = np.sqrt(np.square(slopes).sum(axis=0).mean(axis=0))
     return size
 

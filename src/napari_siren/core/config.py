@@ -22,7 +22,7 @@ _LEAST_DETAIL, _MOST_DETAIL = 2.0, 4.0
 
 
 def detail_for(scale: float | Sequence[float]) -> float:
-    """Give the `FitConfig.detail` that suits a render at a scale (a number, or one for each axis)."""
+    """Return the `FitConfig.detail` that suits a render at a scale (a number, or one for each axis)."""
     largest = max(scale) if isinstance(scale, Sequence) else scale
     return min(_MOST_DETAIL, max(_LEAST_DETAIL, largest))
 
@@ -78,7 +78,7 @@ class FitConfig(BaseModel):
     weight_scale: float = Field(0.5, gt=0, le=10)
     """Initial scale of the hidden weights, in units of the paper's bound sqrt(6 / n) / omega_0."""
     standardise: bool = True
-    """Give every tile its own mean and standard deviation, so that flat and busy tiles, and those with a hot
+    """Return every tile its own mean and standard deviation, so that flat and busy tiles, and those with a hot
     pixel, learn alike; the last layer starts at zero, each tile as the mean of its pixels."""
 
     # ---- what a pixel sees -----------------------------------------------------------------------
@@ -164,9 +164,9 @@ class FitConfig(BaseModel):
     [-1, 1] (what lies beyond is kept); "full" takes that of the dtype (of floats, the image's own) to [0, 1]."""
 
     # ---- resources -------------------------------------------------------------------------------
-    engine: Literal["auto", "native", "triton", "plain"] = "auto"
+    engine: Literal["auto", "native", "triton", "torch"] = "auto"
     """How a step is carried out: "native", the compiled kernel (needs a C compiler, CPU only); "triton", fused kernels
-    for NVIDIA's GPUs; "plain", PyTorch; "auto", the kernels where they are there and pay."""
+    for NVIDIA's GPUs; "torch", PyTorch; "auto", the kernels where they are there and pay."""
     precision: Literal["auto", "float32"] = "auto"
     """How exact the products of a step are: "auto" takes bfloat16 with float32 sums for the first steps, where there
     are kernels and a processor for it (Intel AMX, NVIDIA's GPUs); "float32" keeps to it throughout."""
@@ -188,6 +188,12 @@ class FitConfig(BaseModel):
     def _take_array(cls, value: Any) -> Any:
         # Plain tuples, which can be compared and written as JSON.
         return None if value is None else _tuples(value.tolist() if hasattr(value, "tolist") else value)
+
+    @field_validator("engine", mode="before")
+    @classmethod
+    def _take_old_name(cls, value: Any) -> Any:
+        # Of models and settings that earlier versions wrote.
+        return "torch" if value == "plain" else value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -223,7 +229,7 @@ class FitConfig(BaseModel):
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> FitConfig:
-        """Give a preset, with any field overridden.
+        """Return a preset, with any field overridden.
 
         Parameters
         ----------
@@ -268,7 +274,7 @@ class FitConfig(BaseModel):
         return cls.preset(**{"name": "faithful", **fields})
 
     def override(self, **fields: Any) -> FitConfig:
-        """Give the same settings with some fields changed (checked anew).
+        """Return the same settings with some fields changed (checked anew).
 
         Raises
         ------

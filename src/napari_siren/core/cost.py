@@ -55,7 +55,7 @@ class Estimate:
     tiles, parameters
         Number of tiles, and of the parameters of all their networks together.
     engine
-        "native" or "plain".
+        "native" or "torch".
     device
         As people know it, such as ``"cpu (8 threads)"``.
     fits
@@ -142,7 +142,7 @@ def estimate(
 def _pupil(
     spatial_shape: Sequence[int], channels: int, config: FitConfig, spacing: Sequence[float] | None
 ) -> _Pupil | None:
-    """Give a small synthetic image and what it can learn of itself; None where such an image would learn nothing."""
+    """Return a small synthetic image and what it can learn of itself; None where such an image would learn nothing."""
     if config.learning_steps == 0 or not 1 <= len(spatial_shape) <= len(SPATIAL_AXES):
         return None
     sides = [min(int(side), _LEARNING_SIDE) for side in spatial_shape]
@@ -309,7 +309,7 @@ class _Job:
         )
 
     def rates(self, *, measure: bool) -> _Rates | None:
-        """Give the rates; those not known come from a trial, where it may be run."""
+        """Return the rates; those not known come from a trial, where it may be run."""
         key = self.key
         if key in _KNOWN or not measure:
             return _KNOWN.get(key)

@@ -16,7 +16,7 @@ def available_devices() -> list[str]:
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Give the device of a name.
+    """Return the device of a name.
 
     Parameters
     ----------

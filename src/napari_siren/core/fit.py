@@ -24,7 +24,7 @@ from napari_siren.core.preprocessing.gradients import Preparation, preparation
 from napari_siren.core.progress import Progress
 from napari_siren.core.restoration.base import Lesson
 from napari_siren.core.restoration.pipeline import Upscaling
-from napari_siren.core.result import FitResult, load, make_receipt
+from napari_siren.core.result import FitResult, load, make_provenance
 from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.training.trainer import Run, State
 from napari_siren.errors import ConfigError, InputError
@@ -297,7 +297,7 @@ def _run(
 def _burst_of(
     image: npt.ArrayLike, axes: str | None, spacing: float | Sequence[float] | None
 ) -> tuple[npt.NDArray[Any], str, float | Sequence[float] | None]:
-    """Give the frames to join, and the axes and the spacing of each."""
+    """Return the frames to join, and the axes and the spacing of each."""
     if axes is None or "T" not in axes.upper():
         raise InputError(
             f"axes={axes!r} has no T, whose frames a burst would join. Name it, for example axes='TYX'; in napari "
@@ -335,10 +335,14 @@ def _result(run: Run | Upscaling, told: Mapping[str, Any]) -> FitResult:
         run.config,
         metrics,
         run.history.copy(),
-        {**make_receipt(run.samples, describe_device(run.device), run.seed, run.engine_name), **told, **run.findings()},
+        {**_provenance(run), **told, **run.findings()},
         run.samples,
         run.state(),
     )
+
+
+def _provenance(run: Run | Upscaling) -> dict[str, Any]:
+    return make_provenance(run.samples, describe_device(run.device), run.seed, run.engine_name)
 
 
 def _opened(name: str, given: FitResult | str | Path) -> FitResult:

@@ -15,7 +15,8 @@ from napari_siren.core.atomic import strict_values, written_aside
 from napari_siren.errors import StorageError
 
 FORMAT = "napari-siren"
-FORMAT_VERSION = 1
+# Version 1 called the provenance "receipt", and the engine "torch" "plain".
+FORMAT_VERSION = 2
 
 
 def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:

@@ -49,7 +49,7 @@ class FitResult:
         Agreement with the image, on the rounded reconstruction.
     history
         step, seconds, loss and psnr of every step, and events.
-    receipt
+    provenance
         What reproduces the fit: seed, versions, device, and the hash of the image.
     samples
         The image, or None.
@@ -69,12 +69,12 @@ class FitResult:
     config: FitConfig
     metrics: Metrics
     history: History
-    receipt: Mapping[str, Any]
+    provenance: Mapping[str, Any]
     samples: Samples | None = None
     state: State | None = None
 
     def __repr__(self) -> str:
-        """Give one line."""
+        """Return one line."""
         layout, siren = self.field.format, self.field.siren
         network = f"{siren.tiles} x {siren.shape.parameters} parameters"
         steps = self.history.step[-1] if self.history.step else 0
@@ -200,7 +200,7 @@ class FitResult:
                 "a loaded result has no image, and without it nothing tells how large errors are. Ask for the "
                 "uncertainty right after the fit."
             )
-        seed = int(self.receipt["seed"])
+        seed = int(self.provenance["seed"])
         return expected_error(self.field, self.samples, self.config, self.state, seed, scale)
 
     def save(self, path: str | Path, resumable: bool = False) -> Path:
@@ -293,7 +293,7 @@ def _header(result: FitResult, state: State | None) -> dict[str, Any]:
         "floor": field.floor,
         "metrics": result.metrics.as_dict(),
         "history": result.history.as_dict(),
-        "receipt": dict(result.receipt),
+        "provenance": dict(result.provenance),
         "state": counters,
     }
 
@@ -333,13 +333,14 @@ def _assembled(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tens
         config,
         Metrics(**numbers(header["metrics"])),
         History(**{**history, "events": [(step, text) for step, text in history["events"]]}),
-        header["receipt"],
+        # Files of version 1 have another name for it.
+        header["provenance" if "provenance" in header else "receipt"],
         state=state or None,
     )
 
 
-def make_receipt(samples: Samples, device: str, seed: int, engine: str) -> dict[str, Any]:
-    """Give what reproduces a fit, beside its configuration.
+def make_provenance(samples: Samples, device: str, seed: int, engine: str) -> dict[str, Any]:
+    """Return what reproduces a fit, beside its configuration.
 
     Parameters
     ----------

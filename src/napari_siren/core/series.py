@@ -122,8 +122,7 @@ def fit_series(
         "denoise"), in a third of the steps; and with its tiles, where the two are alike (correlate by 0.9 or more).
     on_progress
         Called with the number of the part, that of all parts, and a `Progress`, after each step; return ``"stop"`` to
-        end the fit of that part. A series that is to outlive an interruption: `napari_siren.batch.run.batch`, frame by
-        frame.
+        end the fit of that part. `napari_siren.fit_batch` goes on with a series that was interrupted, frame by frame.
     **options
         Any other argument of `fit`, but `start` and `resume`.
 
@@ -189,9 +188,9 @@ def fit_burst(
     Returns
     -------
     FitResult
-        Of the scene as the first frame sees it. Its `receipt` has "drifts", for each frame in pixels along each axis in
-        space: pixel k of the frame sees what lies at k + drift in the first; and "disagreement", how much more than the
-        median frame each frame differs from the scene.
+        Of the scene as the first frame sees it. Its `provenance` has "drifts", for each frame in pixels along each axis
+        in space: pixel k of the frame sees what lies at k + drift in the first; and "disagreement", how much more than
+        the median frame each frame differs from the scene.
 
     Raises
     ------
@@ -206,7 +205,7 @@ def fit_burst(
     >>> scene = np.random.default_rng(0).normal(size=(40, 40)).cumsum(0).cumsum(1)
     >>> frames = [scene[y : y + 32, x : x + 32].reshape(16, 2, 16, 2).mean((1, 3)) for y, x in ((0, 0), (1, 0), (1, 3))]
     >>> result = ns.fit_burst(np.stack(frames), burst_steps=20, max_steps=20)
-    >>> result.render(scale=2).shape, np.shape(result.receipt["drifts"])
+    >>> result.render(scale=2).shape, np.shape(result.provenance["drifts"])
     ((32, 32), (3, 2))
     """
     axes = guess_series_axes(np.shape(frames)) if axes is None else axes
@@ -216,7 +215,7 @@ def fit_burst(
 def _pictures(
     image: npt.ArrayLike, axes: str | None, channels: Channels
 ) -> tuple[list[list[npt.NDArray[Any]]], str, str]:
-    """Give what is fitted, frame by frame and part by part; the axes of each part, and those of the series."""
+    """Return what is fitted, frame by frame and part by part; the axes of each part, and those of the series."""
     array = check_array(image)
     names = guess_series_axes(array.shape) if axes is None else check_axes(axes, array.shape)
     if not {"T", "C"} & set(names):
@@ -233,7 +232,7 @@ def _pictures(
 def _holes(
     missing: npt.ArrayLike | None, names: str, channels: Channels, pictures: list[list[npt.NDArray[Any]]]
 ) -> list[list[npt.NDArray[Any] | None]]:
-    """Give what is missing of each part: its own, where it is told for the whole series."""
+    """Return what is missing of each part: its own, where it is told for the whole series."""
     mask = None if missing is None else np.asarray(missing)
     if mask is None or mask.ndim != len(names):
         return [[mask] * len(frame) for frame in pictures]

@@ -60,14 +60,14 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
         return self._result
 
     def snapshot(self) -> FitResult:
-        """Give the best so far as a result; the fit goes on as if it had not been asked.
+        """Return the best so far as a result; the fit goes on as if it had not been asked.
 
         Saved with ``resumable=True`` it is a checkpoint, from which `fit` goes on to the same bits.
         """
         return self._look()
 
     def stop(self) -> FitResult:
-        """End the fit, keep the best so far, and give the result; a fit that has ended stays as it is."""
+        """End the fit, keep the best so far, and return the result; a fit that has ended stays as it is."""
         try:
             while self._result is None:
                 self.send(STOP if self._begun else None)
@@ -76,7 +76,7 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
         return self.result
 
     def held(self) -> AbstractContextManager[None]:
-        """Give a context in which the clock of the fit stands still: a pause does not count for `max_seconds`."""
+        """Return a context in which the clock of the fit stands still: a pause does not count for `max_seconds`."""
         return self._clock.held()
 
     def cancel(self) -> None:

@@ -22,7 +22,7 @@ _TAKEN_ON = ("cross_scale_steps", "blind_spot_steps")
 def beginning(
     image: npt.NDArray[Any], config: FitConfig, alike: FitResult | None
 ) -> tuple[FitConfig, FitResult | None]:
-    """Give the settings of a fit of an image, and the result to start from; None where it would be of no use.
+    """Return the settings of a fit of an image, and the result to start from; None where it would be of no use.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def beginning(
 
 
 def warm_config(config: FitConfig, same: bool) -> FitConfig:
-    """Give the settings of a fit that starts from what an alike image has learned.
+    """Return the settings of a fit that starts from what an alike image has learned.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def warm_config(config: FitConfig, same: bool) -> FitConfig:
 
 
 def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Give Pearson's correlation of two images, 0 where one is constant."""
+    """Return Pearson's correlation of two images, 0 where one is constant."""
     first, second = (values.astype(np.float64).ravel() - values.mean(dtype=np.float64) for values in (a, b))
     size = float(np.linalg.norm(first) * np.linalg.norm(second))
     return float(first @ second) / size if size > 0 else 0.0

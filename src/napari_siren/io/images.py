@@ -261,7 +261,7 @@ def write_image(
 
 
 def suffix_for(dtype: npt.DTypeLike, axes: str, shape: Sequence[int]) -> str:
-    """Give the ending for an image: ".png" for 8 bits, two dimensions and 1, 3 or 4 channels, else ".tif".
+    """Return the ending for an image: ".png" for 8 bits, two dimensions and 1, 3 or 4 channels, else ".tif".
 
     Colours count as such where they are the last axis, as in photographs.
     """
@@ -318,7 +318,7 @@ def _first_bytes(path: Path) -> bytes:
 
 @contextmanager
 def _opened_by_pillow(path: Path, start: bytes) -> Iterator[tuple[Any, str | None]]:
-    """Give the file of a picture, and the colours to turn it into where its own are others than red, green, blue."""
+    """Return the file of a picture, and the colours to turn it into where its own are others than red, green, blue."""
     # Pillow would cut such colours down to 8 bits without a word.
     if start.startswith(_PNG_MAGIC) and len(start) > 25 and start[24] == 16 and start[25] in (2, 4, 6):
         raise InputError(f"{path} has colours of 16 bits, which are not read from PNG. Save it as TIFF.")

@@ -36,7 +36,7 @@ _COLOURS = {"red": "FF0000", "green": "00FF00", "blue": "0000FF", "alpha": "FFFF
 
 
 def file_axes(axes: str) -> str:
-    """Give the axes of the file: in the specification's order, and always with Y and X."""
+    """Return the axes of the file: in the specification's order, and always with Y and X."""
     return "".join(a for a in _ORDER if a in axes or a in "YX")
 
 
@@ -48,7 +48,7 @@ def check_image(
     channel_names: Sequence[str] | None,
     version: str,
 ) -> str:
-    """Check that OME-Zarr can hold an image, and give its axes in upper case.
+    """Check that OME-Zarr can hold an image, and return its axes in upper case.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def describe(
     channel_names: Sequence[str] | None,
     version: str,
 ) -> dict[str, Any]:
-    """Give the metadata of the group; where pixels are averaged, the first one's centre is not the image's."""
+    """Return the metadata of the group; where pixels are averaged, the first one's centre is not the image's."""
     axes: list[dict[str, str]] = [{"name": a.lower(), "type": _KINDS[a]} for a in letters]
     for axis, letter in zip(axes, letters, strict=True):
         if unit and letter in spacing:
@@ -135,7 +135,7 @@ def describe_channels(top: npt.NDArray[Any], letters: str, names: Sequence[str])
 
 
 def letter_of(axis: Any) -> str:
-    """Give our letter for an axis of a file; those of version 0.3 are plain names."""
+    """Return our letter for an axis of a file; those of version 0.3 are plain names."""
     name = axis if isinstance(axis, str) else axis["name"]
     letter = str(name).upper()[:1]
     if letter not in _ORDER:
@@ -156,7 +156,7 @@ def total_scale(multiscales: Mapping[str, Any], dataset: Mapping[str, Any], coun
 def read_spacing(
     scale: Mapping[str, float], units: Mapping[str, str | None]
 ) -> tuple[tuple[float, ...] | None, str | None]:
-    """Give the spacing and its unit, or None where the file knows of neither."""
+    """Return the spacing and its unit, or None where the file knows of neither."""
     space = [a for a in scale if a in SPATIAL_AXES]
     found = {units[a] for a in space}
     unit = next(iter(found)) if len(found) == 1 else None
@@ -167,6 +167,6 @@ def read_spacing(
 
 
 def unit_symbol(name: str | None) -> str | None:
-    """Give our name of a length, by that of the specification, which is napari's too; None of pixels."""
+    """Return our name of a length, by that of the specification, which is napari's too; None of pixels."""
     names = {long: short for short, long in _UNITS.items()}
     return None if name in (None, "pixel") else names.get(name or "", name)

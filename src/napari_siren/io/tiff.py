@@ -200,7 +200,7 @@ def _check_whole(path: Path, file: tifffile.TiffFile, series: Any) -> None:
 
 
 def _name_axes(path: Path, found: str, shape: tuple[int, ...]) -> str:
-    """Give the file's axes in our letters: samples are channels, and one axis without a name is Z."""
+    """Return the file's axes in our letters: samples are channels, and one axis without a name is Z."""
     names = found if "C" in found else found.replace("S", "C")
     unnamed = [a for a in names if a in _UNNAMED_AXES]
     if len(unnamed) == 1 and "Z" not in names:
@@ -261,7 +261,7 @@ def _ome_metadata(sizes: Mapping[str, float], unit: str | None) -> dict[str, Any
 
 
 def _resolution(sizes: Mapping[str, float], unit: str | None) -> dict[str, Any]:
-    """Give the pixel size in the words of plain TIFF too, which programs read that know no OME."""
+    """Return the pixel size in the words of plain TIFF too, which programs read that know no OME."""
     if unit not in _LENGTHS or not {"X", "Y"} <= set(sizes):
         return {}
     per_cm = tuple(_LENGTHS["cm"] / (_LENGTHS[unit] * sizes[a]) for a in "XY")
@@ -283,7 +283,7 @@ def _interval(pixels: Mapping[str, Any], imagej: Mapping[str, Any]) -> tuple[flo
 
 
 def _spacing(axes: str, sizes: Sizes) -> tuple[tuple[float, ...] | None, str | None]:
-    """Give the sizes along the spatial axes in one unit, or None where one of them is missing or makes no sense."""
+    """Return the sizes along the spatial axes in one unit, or None where one of them is missing or makes no sense."""
     known = [sizes[a] for a in axes if a in sizes]
     if len(known) < sum(a in SPATIAL_AXES for a in axes) or not known:
         return None, None
@@ -301,7 +301,7 @@ def _spacing(axes: str, sizes: Sizes) -> tuple[tuple[float, ...] | None, str | N
 
 
 def _unit(text: str) -> str | None:
-    """Give the usual name of a unit; ImageJ writes µ as an escape."""
+    """Return the usual name of a unit; ImageJ writes µ as an escape."""
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text).strip()
     return None if plain.lower() in _NO_UNIT else _OTHER_NAMES.get(plain.lower(), plain)
 

@@ -26,12 +26,12 @@ class Code(str):
 
 
 def viewer_layer(name: str) -> Code:
-    """Give the code for a layer of the viewer."""
+    """Return the code for a layer of the viewer."""
     return Code(f"viewer.layers[{_literal(name)}]")
 
 
 def as_python(layer_name: str, scale: float | tuple[float, ...], settings: Mapping[str, Any], **arguments: Any) -> str:
-    """Give the code that fits a layer of the current viewer, as the panel did.
+    """Return the code that fits a layer of the current viewer, as the panel did.
 
     Parameters
     ----------
@@ -76,5 +76,5 @@ def as_python(layer_name: str, scale: float | tuple[float, ...], settings: Mappi
 
 
 def _literal(value: Any) -> str:
-    """Give the code for a value; strings in double quotes, as formatters have them."""
+    """Return the code for a value; strings in double quotes, as formatters have them."""
     return json.dumps(value, ensure_ascii=False) if type(value) is str else repr(value)

@@ -53,7 +53,7 @@ class Evening:
 
 
 def even_edit(spec: LayerSpec) -> Edit:
-    """Give how the illumination of a layer's pixels, which need not have been read, is evened out."""
+    """Return how the illumination of a layer's pixels, which need not have been read, is evened out."""
     return Edit(replace(spec, name=f"{spec.name}, even"), Evening())
 
 
@@ -65,7 +65,7 @@ def blend_edit(
     plane: Sequence[int | None] | None = None,
     mode: Literal["source", "mixed"] = "source",
 ) -> Edit:
-    """Give how a picture is blended into another, where it lies over it in the world.
+    """Return how a picture is blended into another, where it lies over it in the world.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def blend_edit(
 
 
 def _pixels_between(spec: LayerSpec, other: LayerSpec) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Give where the pixels of a spec are among those of another: a matrix and an offset over their coordinates."""
+    """Return where the pixels of a spec are among those of another: a matrix and an offset over their coordinates."""
     matrix = between(spec.placement, other.placement)
     missing = len(other.shape) - len(matrix)
     rows = [axis - missing for axis in other.coordinates]

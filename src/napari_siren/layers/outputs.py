@@ -35,12 +35,12 @@ _PLAIN_DISPLAY = {"blending": "translucent", "opacity": 1.0, "gamma": 1.0, "iso_
 
 
 def with_layer(result: FitResult, spec: LayerSpec) -> FitResult:
-    """Give a result that knows the place of its layer, and keeps it when it is saved."""
-    return replace(result, receipt={**result.receipt, "layer": spec.as_receipt()})
+    """Return a result that knows the place of its layer, and keeps it when it is saved."""
+    return replace(result, provenance={**result.provenance, "layer": spec.as_provenance()})
 
 
 def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
-    """Give the place of a result's layer; of one that was fitted to an array, what its axes and spacing tell.
+    """Return the place of a result's layer; of one that was fitted to an array, what its axes and spacing tell.
 
     Parameters
     ----------
@@ -55,9 +55,9 @@ def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
         The model's record of its layer is damaged.
     """
     layout = result.field.format
-    if "layer" in result.receipt:
+    if "layer" in result.provenance:
         try:
-            spec = LayerSpec.from_receipt(result.receipt["layer"])
+            spec = LayerSpec.from_provenance(result.provenance["layer"])
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(
                 f"the model's record of its layer cannot be read ({error!r}). napari_siren.load(path).render() still "
@@ -205,7 +205,7 @@ def check_scale(spec: LayerSpec, scale: float | Sequence[float]) -> None:
 
 
 def render_shape(spec: LayerSpec, scale: float | Sequence[float], bytes_per_point: float) -> tuple[int, ...]:
-    """Give the number of pixels of a render along each coordinate; see `check_scale`."""
+    """Return the number of pixels of a render along each coordinate; see `check_scale`."""
     from napari_siren.core.training.plan import check_size
 
     shape = spec.scaled_shape(scale)
@@ -226,7 +226,7 @@ def check_error_kind(kind: str) -> None:
 
 
 def _grey(spec: LayerSpec, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Give the mean over the colours of an RGB image, alpha left out."""
+    """Return the mean over the colours of an RGB image, alpha left out."""
     return values[..., :3].mean(axis=-1, dtype=values.dtype) if spec.rgb else values
 
 
@@ -247,13 +247,13 @@ def _limit(values: npt.NDArray[Any]) -> float:
 def _metadata(spec: LayerSpec, result: FitResult, role: str, scale: float | Sequence[float]) -> dict[str, Any]:
     shape = spec.coordinate_shape
     factors = [new / old for new, old in zip(spec.scaled_shape(scale), shape, strict=True)]
-    return {METADATA_KEY: {**_receipt(result), "role": role, "scale": factors}, RESULT_KEY: result}
+    return {METADATA_KEY: {**_provenance(result), "role": role, "scale": factors}, RESULT_KEY: result}
 
 
-def _receipt(result: FitResult) -> dict[str, Any]:
-    """Give what tells where a layer comes from, in values that JSON knows."""
+def _provenance(result: FitResult) -> dict[str, Any]:
+    """Return what tells where a layer comes from, in values that JSON knows."""
     history = result.history
-    receipt: dict[str, Any] = plain_values(
+    provenance: dict[str, Any] = plain_values(
         {
             "config": result.config.model_dump(mode="json"),
             "metrics": result.metrics.as_dict(),
@@ -262,7 +262,7 @@ def _receipt(result: FitResult) -> dict[str, Any]:
                 "seconds": history.seconds[-1] if history.seconds else 0.0,
                 "steps": history.step[-1] if history.step else 0,
             },
-            **result.receipt,
+            **result.provenance,
         }
     )
-    return receipt
+    return provenance

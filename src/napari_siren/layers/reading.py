@@ -127,20 +127,20 @@ class Placement:
         return self.affine @ inner
 
     def as_meta(self) -> dict[str, Any]:
-        """Give the keyword arguments of a napari layer, as lists and strings."""
+        """Return the keyword arguments of a napari layer, as lists and strings."""
         names = ("scale", "translate", "rotate", "shear", "affine")
         transforms = {name: getattr(self, name).tolist() for name in names}
         return {**transforms, "units": self.units, "axis_labels": self.axis_labels}
 
 
 def attribute(layer: Any, name: str, default: Any) -> Any:
-    """Give an attribute, or the default where it is absent or None."""
+    """Return an attribute, or the default where it is absent or None."""
     value = getattr(layer, name, None)
     return default if value is None else value
 
 
 def layer_name(layer: Any) -> str:
-    """Give the layer's name, or napari's default."""
+    """Return the layer's name, or napari's default."""
     return str(attribute(layer, "name", "Image"))
 
 
@@ -229,7 +229,7 @@ def read_axes(layer: Any, labels: Sequence[str], shape: tuple[int, ...], rgb: bo
 
 
 def given_axes(axes: str, shape: tuple[int, ...], held: Sequence[int] = ()) -> str:
-    """Check axes that were given, one letter for each axis of the data, and give those that are fitted.
+    """Check axes that were given, one letter for each axis of the data, and return those that are fitted.
 
     Raises
     ------
@@ -243,7 +243,7 @@ def given_axes(axes: str, shape: tuple[int, ...], held: Sequence[int] = ()) -> s
 
 
 def axis_kind(label: str) -> str:
-    """Give what a label says of an axis: "C" for channels, "T" for time, else itself in upper case."""
+    """Return what a label says of an axis: "C" for channels, "T" for time, else itself in upper case."""
     plain = label.strip().lower()
     if plain in _CHANNEL_LABELS:
         return "C"
@@ -285,7 +285,7 @@ def _strings(layer: Any, name: str, default: tuple[str, ...]) -> tuple[str, ...]
 
 
 def read_display(layer: Any, rgb: bool) -> dict[str, Any]:
-    """Give how the layer is shown, as plain values."""
+    """Return how the layer is shown, as plain values."""
     display = {name: plain_values(attribute(layer, name, default)) for name, default in _DISPLAY.items()}
     if rgb:
         display["contrast_limits"] = None

@@ -156,7 +156,7 @@ def _meet(a: tuple[int, int], b: tuple[int, int]) -> tuple[int, int]:
 def _fit_box(
     mask: npt.NDArray[np.bool_], box: Sequence[tuple[int, int]]
 ) -> tuple[tuple[tuple[int, int], ...], npt.NDArray[np.bool_] | None]:
-    """Give the smallest box around what is True in the mask of a box, and the mask in it, if it is not all of it."""
+    """Return the smallest box around what is True in the mask of a box, and the mask in it, if it is not all of it."""
     fitted = []
     for axis, (start, _) in enumerate(box):
         along = np.flatnonzero(mask.any(axis=tuple(i for i in range(mask.ndim) if i != axis)))
@@ -172,7 +172,7 @@ def _mask_of_array(mask: npt.NDArray[np.bool_], shape: Sequence[int]) -> npt.NDA
 
 
 def between(source: Placement, target: Placement) -> npt.NDArray[np.float64]:
-    """Give where pixels of a source are in a target, over the last axes that both have.
+    """Return where pixels of a source are in a target, over the last axes that both have.
 
     Returns
     -------

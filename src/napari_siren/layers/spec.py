@@ -151,7 +151,7 @@ class LayerSpec:
         return spec if lazily else spec.loaded()
 
     def loaded(self) -> LayerSpec:
-        """Give the same with its pixels read."""
+        """Return the same with its pixels read."""
         return self if self.data is not None or self.read is None else replace(self, data=self.read())
 
     @property
@@ -175,7 +175,7 @@ class LayerSpec:
         return len(self.axes)
 
     def fit_arguments(self) -> dict[str, Any]:
-        """Give the arguments of `fit` that say what is fitted."""
+        """Return the arguments of `fit` that say what is fitted."""
         return {
             "image": self.data,
             "axes": self.series or self.axes,
@@ -185,7 +185,7 @@ class LayerSpec:
         }
 
     def joined(self) -> LayerSpec:
-        """Give the same pixels, the frames of which are to be joined to what the first one shows, where that lies."""
+        """Return the same pixels, the frames of which are to be joined to what the first one shows, where that lies."""
         if "T" not in self.axes:
             return self
         fitted = [axis for axis in range(len(self.shape)) if axis not in self.held]
@@ -195,7 +195,7 @@ class LayerSpec:
         return replace(self, shape=shape, held=held, axes=self.axes.replace("T", ""), series=self.axes)
 
     def scales(self, factor: float, isotropic: bool) -> float | tuple[float, ...]:
-        """Give the scale of a render: the same for all axes, or such that its voxels are cubes.
+        """Return the scale of a render: the same for all axes, or such that its voxels are cubes.
 
         Parameters
         ----------
@@ -212,7 +212,7 @@ class LayerSpec:
         return tuple(1.0 if letter == "T" else f for f, (_, letter) in zip(factors, pairs, strict=True))
 
     def scaled_shape(self, scale: float | Sequence[float]) -> tuple[int, ...]:
-        """Give the number of pixels along each coordinate after scaling, at least 1 each.
+        """Return the number of pixels along each coordinate after scaling, at least 1 each.
 
         Parameters
         ----------
@@ -296,8 +296,8 @@ class LayerSpec:
             outside = np.expand_dims(outside, letters.index("C"))
         return np.where(outside, np.zeros((), data.dtype), data)
 
-    def as_receipt(self) -> dict[str, Any]:
-        """Give all but the pixels, as plain values."""
+    def as_provenance(self) -> dict[str, Any]:
+        """Return all but the pixels, as plain values."""
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -311,28 +311,28 @@ class LayerSpec:
         }
 
     @classmethod
-    def from_receipt(cls, receipt: Mapping[str, Any]) -> LayerSpec:
-        """Read what `as_receipt` gave."""
+    def from_provenance(cls, provenance: Mapping[str, Any]) -> LayerSpec:
+        """Read what `as_provenance` gave."""
         spec = cls(
-            receipt["name"],
-            tuple(receipt["shape"]),
-            receipt["axes"],
-            tuple(receipt["held"]),
-            receipt["rgb"],
-            Placement.from_meta(receipt["placement"]),
-            receipt["display"],
-            receipt["channels"],
+            provenance["name"],
+            tuple(provenance["shape"]),
+            provenance["axes"],
+            tuple(provenance["held"]),
+            provenance["rgb"],
+            Placement.from_meta(provenance["placement"]),
+            provenance["display"],
+            provenance["channels"],
         )
-        return replace(spec, missing=mask_from_text(receipt["missing"], spec.coordinate_shape))
+        return replace(spec, missing=mask_from_text(provenance["missing"], spec.coordinate_shape))
 
     def placed_as(self, layer: Any) -> LayerSpec:
-        """Give the same pixels where a layer over the same piece of the world is now, with its units and labels."""
+        """Return the same pixels where a layer over the same piece of the world is now, with its units and labels."""
         placement = Placement.of(layer, len(self.shape))
         factors = [new / old for new, old in zip(self.shape, layer.data.shape, strict=False)]
         return replace(self, placement=placement.resized(factors))
 
     def _coordinates(self, values: Sequence[Any] | npt.NDArray[Any]) -> list[tuple[Any, str]]:
-        """Give what of a sequence over the layer's axes belongs to coordinates, with the letters of these."""
+        """Return what of a sequence over the layer's axes belongs to coordinates, with the letters of these."""
         fitted = [value for i, value in enumerate(values) if i not in self.held]
         return [(value, letter) for value, letter in zip(fitted, self.axes, strict=False) if letter != "C"]
 
@@ -345,7 +345,7 @@ def _channels(part: Region, axes: str, whole: Sequence[int], rgb: bool) -> int:
 
 
 def _missing(part: Region, axes: str, rgb: bool) -> npt.NDArray[np.bool_] | None:
-    """Give what of a region's box is outside, over the coordinates that are fitted."""
+    """Return what of a region's box is outside, over the coordinates that are fitted."""
     if part.mask is None:
         return None
     inside: npt.NDArray[np.bool_] = np.squeeze(part.mask, part.held)

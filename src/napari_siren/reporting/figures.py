@@ -84,14 +84,14 @@ class View:
         return self.plane(array)[: 3 if coloured else 1]
 
     def window(self, rows: tuple[int, int], columns: tuple[int, int]) -> list[tuple[float, float]]:
-        """Give a part of the picture as a region of the image, for `FitResult.render`."""
+        """Return a part of the picture as a region of the image, for `FitResult.render`."""
         shown: dict[str, tuple[int, int]] = dict(zip(self.axes[-2:], (rows, columns)[-len(self.axes) :], strict=True))
         if self.slice is not None:
             shown[self.axes[0]] = (self.slice, self.slice + 1)
         return [shown[a] for a in self.layout.axes if a != "C"]
 
     def magnification(self, scale: float) -> list[float]:
-        """Give the scale of each spatial axis that magnifies the picture and leaves the slice as it is."""
+        """Return the scale of each spatial axis that magnifies the picture and leaves the slice as it is."""
         kept = self.axes[0] if len(self.axes) == 3 else ""
         return [1.0 if a == kept else scale for a in self.layout.axes if a != "C"]
 
@@ -184,7 +184,7 @@ def save_figure(figure: Figure, path: Path) -> Path:
 
 
 def samples_of(result: FitResult) -> Samples:
-    """Give the image of a result.
+    """Return the image of a result.
 
     Raises
     ------
@@ -216,7 +216,7 @@ def busiest_window(plane: npt.NDArray[Any]) -> tuple[tuple[int, int], tuple[int,
 
 
 def limits_of(view: View, picture: npt.NDArray[Any]) -> Limits:
-    """Give black and white of each channel: of a photograph 0 and 255, otherwise all but the outermost 0.1 %."""
+    """Return black and white of each channel: of a photograph 0 and 255, otherwise all but the outermost 0.1 %."""
     if view.is_photo:
         return np.zeros(len(picture)), np.full(len(picture), 255.0)
     low, high = np.nanpercentile(picture.astype(np.float64), (0.1, 99.9), axis=(1, 2))
@@ -224,14 +224,14 @@ def limits_of(view: View, picture: npt.NDArray[Any]) -> Limits:
 
 
 def as_shown(picture: npt.NDArray[Any], limits: Limits) -> npt.NDArray[np.float64]:
-    """Give a picture between 0, black, and 1, white: (rows, columns), or (rows, columns, 3) of three channels."""
+    """Return a picture between 0, black, and 1, white: (rows, columns), or (rows, columns, 3) of three channels."""
     low, high = (v[:, np.newaxis, np.newaxis] for v in limits)
     shown = np.nan_to_num(np.clip((picture.astype(np.float64) - low) / (high - low), 0, 1))
     return np.moveaxis(shown, 0, -1) if len(shown) == 3 else shown[0]
 
 
 def error_limit(mean: npt.NDArray[Any]) -> float:
-    """Give the error that has the last colour: all but the strongest 0.1 % are below."""
+    """Return the error that has the last colour: all but the strongest 0.1 % are below."""
     strength = np.abs(mean)
     return float(np.percentile(strength, 99.9)) or float(strength.max()) or 1.0
 
@@ -253,7 +253,7 @@ def value_unit(dtype: npt.DTypeLike) -> str:
 
 
 def _figure(shape: Sequence[int], aspect: Aspect) -> Figure:
-    """Give a figure into which a picture of that many rows and columns fits."""
+    """Return a figure into which a picture of that many rows and columns fits."""
     proportion = 0.25 if aspect == "auto" else shape[0] / shape[1] * aspect
     width = float(np.clip(6.5 / proportion, 4.5, 9.0))
     return _padded(width + 1.5, float(np.clip(width * proportion, 2.4, 10.0)) + 0.9)

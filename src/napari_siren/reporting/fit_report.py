@@ -69,7 +69,7 @@ def write_report(
     layout = samples_of(result).format
     # What the field does not know, and the model file should tell all the same.
     told = {key: value for key, value in (("image", name), ("unit", unit)) if value is not None}
-    result = replace(result, receipt={**result.receipt, **told})
+    result = replace(result, provenance={**result.provenance, **told})
     folder = prepare_folder(Path(folder))
     size = pixel_size(result)
     grid = RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
@@ -93,28 +93,28 @@ def write_report(
 
 
 def describe(result: FitResult) -> dict[str, Any]:
-    """Give all that is known of a fit, as plain values.
+    """Return all that is known of a fit, as plain values.
 
     Parameters
     ----------
     result
         Of a fit, or loaded. In a report an infinite PSNR (every value right) is written "inf".
     """
-    layout, history, receipt = result.field.format, result.history, dict(result.receipt)
+    layout, history, provenance = result.field.format, result.history, dict(result.provenance)
     every = max(1, -(-len(history.step) // _COURSE_POINTS))
     # Every so many steps, counted from the last.
     picked = slice((len(history.step) - 1) % every, None, every)
     return {
         "napari_siren": napari_siren.__version__,
         "image": {
-            "name": receipt.pop("image", None),
+            "name": provenance.pop("image", None),
             "axes": layout.axes,
             "shape": layout.shape,
             "dtype": layout.dtype,
             "spacing": layout.spacing,
-            "unit": receipt.pop("unit", None),
+            "unit": provenance.pop("unit", None),
         },
-        **receipt,
+        **provenance,
         "metrics": result.metrics.as_dict(),
         "seconds": history.seconds[-1] if history.seconds else 0.0,
         "steps": history.step[-1] if history.step else 0,
@@ -139,13 +139,13 @@ def parameter_count(result: FitResult) -> int:
 
 
 def pixel_size(result: FitResult) -> tuple[float, ...] | None:
-    """Give the spacing, or None where nobody told one: no unit, and 1 along every axis."""
+    """Return the spacing, or None where nobody told one: no unit, and 1 along every axis."""
     spacing = result.field.format.spacing
-    return None if "unit" not in result.receipt and set(spacing) == {1.0} else spacing
+    return None if "unit" not in result.provenance and set(spacing) == {1.0} else spacing
 
 
 def finer_spacing(spacing: Sequence[float] | None, step: Sequence[float]) -> tuple[float, ...] | None:
-    """Give the spacing of a render.
+    """Return the spacing of a render.
 
     Parameters
     ----------
@@ -158,5 +158,5 @@ def finer_spacing(spacing: Sequence[float] | None, step: Sequence[float]) -> tup
 
 
 def scale_name(scale: float | Sequence[float]) -> str:
-    """Give a scale as part of a file name: x4, x1x2.5x2.5."""
+    """Return a scale as part of a file name: x4, x1x2.5x2.5."""
     return "".join(f"x{v:g}" for v in np.atleast_1d(scale))

@@ -38,12 +38,12 @@ class ResultLayers:
         self._before: Any = None
 
     def get(self, role: str) -> Any | None:
-        """Give the layer of a role, while it is in the viewer."""
+        """Return the layer of a role, while it is in the viewer."""
         layer = self._layers.get(role)
         return layer if layer is not None and layer in self.viewer.layers else None
 
     def placed(self) -> LayerSpec:
-        """Give the spec where its layers are now, since the user may have moved them."""
+        """Return the spec where its layers are now, since the user may have moved them."""
         layers = [layer for role in (_PREVIEW, *self._layers) if (layer := self.get(role)) is not None]
         return self.spec.placed_as(layers[0]) if layers else self.spec
 
@@ -71,7 +71,7 @@ class ResultLayers:
             self.replace(role, layer_data)
 
     def replace(self, role: str, layer_data: LayerData, displayed: bool = False) -> None:
-        """Give the layer of a role other pixels over the same piece of the world; a new layer where there is none.
+        """Return the layer of a role other pixels over the same piece of the world; a new layer where there is none.
 
         Parameters
         ----------

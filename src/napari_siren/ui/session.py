@@ -271,7 +271,7 @@ def _role(layer: Any) -> str:
 
 
 def release_memory() -> None:
-    """Give back the memory of a GPU that a fit no longer needs; that of the CPU goes by itself."""
+    """Return back the memory of a GPU that a fit no longer needs; that of the CPU goes by itself."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         gc.collect()

@@ -81,7 +81,7 @@ class SirenWidget(QWidget):
     # ---- what is asked for ---------------------------------------------------------------------------------
 
     def request(self, edit: Edit | None = None) -> FitRequest:
-        """Give what a fit would be asked for now, of what is shown or of a picture made of layers.
+        """Return what a fit would be asked for now, of what is shown or of a picture made of layers.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class SirenWidget(QWidget):
         )
 
     def code(self) -> str:
-        """Give the code that fits what is shown.
+        """Return the code that fits what is shown.
 
         Raises
         ------
@@ -123,7 +123,7 @@ class SirenWidget(QWidget):
         )
 
     def batch_options(self) -> dict[str, Any]:
-        """Give the settings that are shown as `napari_siren.batch.run.batch` takes them.
+        """Return the settings that are shown as `napari_siren.fit_batch` takes them.
 
         Raises
         ------
@@ -361,5 +361,5 @@ def _scrolled(content: QWidget) -> QScrollArea:
 
 
 def _symbol(unit: Any) -> str:
-    """Give the symbol of a unit, of pint as napari gives it."""
+    """Return the symbol of a unit, of pint as napari gives it."""
     return f"{unit:~}" if hasattr(unit, "dimensionality") else str(unit)

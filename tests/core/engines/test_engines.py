@@ -351,7 +351,7 @@ def test_switched_off_by_the_environment(
 ) -> None:
     monkeypatch.setenv("NAPARI_SIREN_NATIVE", "0")
     assert fresh_kernel().library is None
-    assert choose_engine("auto", CPU, NARROW, 100).name == "plain"
+    assert choose_engine("auto", CPU, NARROW, 100).name == "torch"
     with pytest.raises(ConfigError, match=r"NAPARI_SIREN_NATIVE=0.*engine=\"auto\""):
         choose_engine("native", CPU, NARROW, 100)
 
@@ -366,7 +366,7 @@ def test_without_a_compiler_the_plain_engine_steps_in(
     else:
         monkeypatch.setenv("CC", cc)
     assert "no C compiler" in fresh_kernel().message
-    assert choose_engine("auto", CPU, NARROW, 100).name == "plain"
+    assert choose_engine("auto", CPU, NARROW, 100).name == "torch"
     with pytest.raises(ConfigError, match="no C compiler"):
         choose_engine("native", CPU, NARROW, 100)
 
@@ -392,7 +392,7 @@ def test_a_broken_compiler_is_told_of_and_the_plain_engine_steps_in(
     assert built.library is None
     assert "could not compile it" in built.message
     assert message in built.message
-    assert choose_engine("auto", CPU, NARROW, 100).name == "plain"
+    assert choose_engine("auto", CPU, NARROW, 100).name == "torch"
 
 
 def test_a_cache_that_cannot_be_written_is_no_harm(
@@ -402,7 +402,7 @@ def test_a_cache_that_cannot_be_written_is_no_harm(
     file.write_text("in the way")
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: file)
     assert fresh_kernel().message
-    assert choose_engine("auto", CPU, NARROW, 100).name in ("plain", "native")
+    assert choose_engine("auto", CPU, NARROW, 100).name in ("torch", "native")
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="no C compiler")
@@ -436,9 +436,9 @@ def test_auto_takes_the_native_engine_for_many_narrow_networks_only() -> None:
     if kernel().library is None:
         pytest.skip(kernel().message)
     assert choose_engine("auto", CPU, NARROW, 100).name == "native"
-    assert choose_engine("auto", CPU, WIDE, 100).name == "plain"
-    assert choose_engine("auto", CPU, NARROW, 100, dtype=torch.float64).name == "plain"
-    assert choose_engine("plain", CPU, NARROW, 100).name == "plain"
+    assert choose_engine("auto", CPU, WIDE, 100).name == "torch"
+    assert choose_engine("auto", CPU, NARROW, 100, dtype=torch.float64).name == "torch"
+    assert choose_engine("torch", CPU, NARROW, 100).name == "torch"
     assert choose_engine("native", CPU, WIDE, 1).name == "native"
 
 

@@ -248,7 +248,7 @@ def test_steps_are_plain_steps(fields: dict[str, Any], width: int) -> None:
 
 def test_a_short_fit_goes_as_the_plain_one() -> None:
     image = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)
-    config = FitConfig(engine="plain", precision="float32", tile=8, hidden_features=10, max_steps=20)
+    config = FitConfig(engine="torch", precision="float32", tile=8, hidden_features=10, max_steps=20)
     runs = [Run(Samples.from_array(image), config, DEVICE, seed=0) for _ in range(2)]
     runs[1].engine = make_engine()
     start = runs[0].exact_psnr()
@@ -378,7 +378,7 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_auto_takes_triton_on_a_gpu() -> None:
     assert choose_engine("auto", GPU, NARROW, 1).name == "triton"
     assert choose_engine("triton", GPU, NARROW, 1, block_bytes=1 << 20).block_bytes == 1 << 20
-    assert choose_engine("plain", GPU, NARROW, 1).name == "plain"
+    assert choose_engine("torch", GPU, NARROW, 1).name == "torch"
     assert rough_engine(choose_engine("auto", GPU, NARROW, 1), NARROW).name == "triton, bfloat16"
 
 
@@ -394,7 +394,7 @@ REASONS = {
 @pytest.mark.parametrize(("change", "message"), REASONS.values(), ids=REASONS)
 def test_where_there_is_no_triton_engine_it_says_why(change: dict[str, Any], message: str) -> None:
     shape, dtype = change.get("shape", NARROW), change.get("dtype", torch.float32)
-    assert choose_engine("auto", GPU, shape, 1, dtype=dtype).name == "plain"
+    assert choose_engine("auto", GPU, shape, 1, dtype=dtype).name == "torch"
     with pytest.raises(ConfigError, match=rf"{message}.*engine=\"auto\""):
         choose_engine("triton", GPU, shape, 1, dtype=dtype)
 
@@ -414,7 +414,7 @@ def test_where_triton_cannot_run_it_says_why(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, value: object, message: str
 ) -> None:
     monkeypatch.setattr(owner, name, value)
-    assert choose_engine("auto", GPU, NARROW, 1).name == "plain"
+    assert choose_engine("auto", GPU, NARROW, 1).name == "torch"
     with pytest.raises(ConfigError, match=message):
         choose_engine("triton", GPU, NARROW, 1)
 

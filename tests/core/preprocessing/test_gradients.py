@@ -16,7 +16,7 @@ import napari_siren as ns
 from napari_siren.core.preprocessing.gradients import Supervision
 from napari_siren.core.preprocessing.poisson import Derivatives
 
-SMALL = {"hidden_features": 8, "hidden_layers": 1, "engine": "plain"}
+SMALL = {"hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
 shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=2, max_side=9)
 
 
@@ -178,7 +178,7 @@ def test_a_field_is_fitted_to_what_was_found(kind: Any, smooth: npt.NDArray[np.f
     result = ns.fit(data, supervision=told, preset="fast", max_steps=100)
     assert result.metrics.psnr > 35
     assert np.abs(result.reconstruction - smooth).max() < 15
-    assert result.receipt["supervision"]["kind"] == kind
+    assert result.provenance["supervision"]["kind"] == kind
 
 
 def test_a_word_is_enough(smooth: npt.NDArray[np.float32]) -> None:
@@ -190,7 +190,7 @@ def test_a_word_is_enough(smooth: npt.NDArray[np.float32]) -> None:
 def test_the_receipt_is_saved(tmp_path: Any, smooth: npt.NDArray[np.float32]) -> None:
     result = ns.fit(laplace(smooth), supervision="laplacian", preset="fast", max_steps=2, **SMALL)
     loaded = ns.load(result.save(tmp_path / "model.safetensors"))
-    assert loaded.receipt["supervision"] == result.receipt["supervision"]
+    assert loaded.provenance["supervision"] == result.provenance["supervision"]
 
 
 def test_upscaling_takes_derivatives_too(smooth: npt.NDArray[np.float32]) -> None:

@@ -60,8 +60,8 @@ def test_the_scene_has_detail_that_no_frame_has() -> None:
         return psnr_of(float(np.square(image - truth).mean()), 1.0)
 
     assert psnr(found) > psnr(single) + 2
-    np.testing.assert_allclose(result.receipt["drifts"], DRIFTS, atol=0.1)
-    assert len(result.receipt["disagreement"]) == len(DRIFTS)
+    np.testing.assert_allclose(result.provenance["drifts"], DRIFTS, atol=0.1)
+    assert len(result.provenance["disagreement"]) == len(DRIFTS)
     assert result.field.format.axes == "YX"
     assert result.field.format.spacing == (0.5, 0.5)
     assert result.metrics.consistency is not None
@@ -75,7 +75,7 @@ def test_a_frame_of_another_scene_does_little_harm() -> None:
     alone, both = (ns.fit_burst(f, **options) for f in (frames, with_stranger))
     errors = [float(np.abs(result.render(scale=2) - truth).mean()) for result in (alone, both)]
     assert errors[1] < 1.3 * errors[0]
-    assert both.receipt["disagreement"][-1] > 2
+    assert both.provenance["disagreement"][-1] > 2
 
 
 def test_colours_and_any_order_of_axes() -> None:

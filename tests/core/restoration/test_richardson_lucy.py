@@ -49,7 +49,7 @@ def test_blur_is_taken_out_and_nothing_is_below_zero() -> None:
     # Seen through the blur again it is the image.
     assert result.metrics.consistency is not None
     assert result.metrics.consistency > 30
-    assert 0 < result.receipt["deconvolution_steps"] <= 150
+    assert 0 < result.provenance["deconvolution_steps"] <= 150
 
 
 def test_photon_noise_is_not_sharpened() -> None:
@@ -57,7 +57,7 @@ def test_photon_noise_is_not_sharpened() -> None:
     rng = np.random.default_rng(1)
     image = rng.poisson(gaussian_filter(truth, SIGMA) / 10 + 2).astype(np.uint16)
     result = deblurred(image, camera_gain=1.0)
-    assert result.receipt["deconvolution_steps"] < 60
+    assert result.provenance["deconvolution_steps"] < 60
     assert error(result.reconstruction, truth / 10 + 2) < error(image, truth / 10 + 2)
 
 

@@ -116,7 +116,7 @@ class Limited(PlainEngine):
 
 
 def test_memory_that_runs_out_shrinks_the_blocks_and_changes_nothing_else(photo: npt.NDArray[np.uint8]) -> None:
-    fields = {"tile": "whole", "engine": "plain"}
+    fields = {"tile": "whole", "engine": "torch"}
     run, calm = make_run(photo, **fields), make_run(photo, **fields)
     run.engine = Limited(CPU, 1 << 17)
     Limited.limit = 1 << 16
@@ -139,7 +139,7 @@ def test_memory_that_no_block_fits_ends_in_a_plain_word(photo: npt.NDArray[np.ui
 def test_other_errors_of_an_engine_are_not_hidden(
     photo: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = make_run(photo, engine="plain")
+    run = make_run(photo, engine="torch")
 
     def broken(*_: object) -> Tensor:
         raise RuntimeError("shapes cannot be multiplied")

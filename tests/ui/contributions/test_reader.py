@@ -181,7 +181,7 @@ def test_a_model_cut_short_is_told_of(model_file: Path) -> None:
 
 
 def test_a_model_of_a_line_is_refused_in_words(tmp_path: Path) -> None:
-    line = ns.fit(np.linspace(0, 1, 40, dtype=np.float32), axes="X", preset="fast", max_steps=1, engine="plain")
+    line = ns.fit(np.linspace(0, 1, 40, dtype=np.float32), axes="X", preset="fast", max_steps=1, engine="torch")
     path = line.save(tmp_path / "line.safetensors")
     with pytest.raises(InputError, match="model of a line"):
         ViewerModel().open(path, plugin="napari-siren")

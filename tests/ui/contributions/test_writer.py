@@ -46,7 +46,7 @@ def test_a_model_that_was_opened_can_be_saved_again(model: ViewerModel, model_fi
     [written] = model.layers.save(tmp_path / "copy.safetensors")
     opened, copied = ns.load(model_file), ns.load(written)
     assert np.array_equal(copied.reconstruction, opened.reconstruction)
-    assert (copied.receipt, copied.metrics, copied.config) == (opened.receipt, opened.metrics, opened.config)
+    assert (copied.provenance, copied.metrics, copied.config) == (opened.provenance, opened.metrics, opened.config)
 
 
 def test_a_layer_without_a_model_says_what_to_do(model: ViewerModel, tmp_path: Path) -> None:

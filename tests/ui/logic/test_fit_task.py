@@ -25,7 +25,7 @@ from napari_siren.ui.logic import fit_task
 from napari_siren.ui.logic.fit_task import Control, FitRequest, Outcome, Update, explain, load_torch, run_fit
 
 STEPS = 12
-TINY = {"hidden_features": 8, "hidden_layers": 1, "engine": "plain"}
+TINY = {"hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
 # More news than there are steps, so that each of these is told of.
 EVERY_STEP = 1e9
 
@@ -90,7 +90,7 @@ def test_it_is_the_fit_that_scripts_do() -> None:
         assert meta["translate"] == wanted_meta["translate"]
     # It knows its place, so that a saved model opens there.
     assert outcome.result is not None
-    assert outcome.result.receipt["layer"] == scripted.result.receipt["layer"]
+    assert outcome.result.provenance["layer"] == scripted.result.provenance["layer"]
 
 
 def test_the_pixels_are_read_in_the_task_only() -> None:

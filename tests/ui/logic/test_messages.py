@@ -107,7 +107,7 @@ def test_how_a_real_fit_ended(fitted: FitResult) -> None:
     ],
 )
 def test_what_a_fit_will_take(seconds: float | None, fits: bool, text: str) -> None:
-    found = Estimate(seconds, 320_000_000, 10, 1000, "plain", "cpu (2 threads)", fits, None)
+    found = Estimate(seconds, 320_000_000, 10, 1000, "torch", "cpu (2 threads)", fits, None)
     assert describe_estimate(found) == text
 
 

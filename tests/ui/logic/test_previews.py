@@ -16,7 +16,7 @@ from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.logic import previews
 from napari_siren.ui.logic.previews import Previewer, box_slices, coarse_preview
 
-TINY = {"preset": "fast", "hidden_features": 8, "hidden_layers": 1, "engine": "plain"}
+TINY = {"preset": "fast", "hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
 
 
 def spec_of(*shape: int, **options: Any) -> LayerSpec:

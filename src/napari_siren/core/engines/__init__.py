@@ -70,7 +70,7 @@ def choose_engine(
     Parameters
     ----------
     engine
-        ``"native"``, ``"triton"``, ``"plain"``, or ``"auto"``: native on a CPU with a compiler, for networks so narrow,
+        ``"native"``, ``"triton"``, ``"torch"``, or ``"auto"``: native on a CPU with a compiler, for networks so narrow,
         and tiles so many, that it pays; Triton on a CUDA GPU, for networks that its kernels are for.
     device
         Where the tensors are.
@@ -108,7 +108,7 @@ def choose_engine(
 
 
 def rough_engine(engine: Engine, shape: SirenShape) -> Engine | None:
-    """Give the kin of an engine whose gradients have two or three digits, or None where none would be faster."""
+    """Return the kin of an engine whose gradients have two or three digits, or None where none would be faster."""
     if isinstance(engine, TritonEngine):
         return None if verdict_on(engine.device).bfloat16 else engine.rough()
     if isinstance(engine, PlainEngine):

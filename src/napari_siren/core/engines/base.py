@@ -33,11 +33,11 @@ class Engine(Protocol):
         ...
 
     def losses(self, siren: Siren, x: Tensor, loss: Loss) -> Tensor:
-        """Give each tile's loss, (tiles,), without a gradient."""
+        """Return each tile's loss, (tiles,), without a gradient."""
         ...
 
     def orthogonalise(self, matrices: Tensor) -> Tensor:
-        """Give the nearest orthogonal matrices to (…, n, n) (approximately); may reuse the input's memory."""
+        """Return the nearest orthogonal matrices to (…, n, n) (approximately); may reuse the input's memory."""
         ...
 
     def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:

@@ -109,7 +109,7 @@ def problem(name: str, shape: SirenShape, sides: tuple[int, ...], subsamples: in
 
 
 def problems() -> Iterator[Problem]:
-    """Give problems of three shapes of fits: an image, an image whose pixels see areas, and a stack."""
+    """Return problems of three shapes of fits: an image, an image whose pixels see areas, and a stack."""
     yield problem("an image", SirenShape(2, 3, 3, 32), (26, 37))
     yield problem("an image seen by areas", SirenShape(2, 3, 4, 32), (11, 13), subsamples=2)
     yield problem("a stack", SirenShape(3, 1, 3, 32), (9, 10, 11))

@@ -36,7 +36,7 @@ class PlainEngine:
     cache_bytes = 16 << 20
 
     def __init__(self, device: torch.device, block_bytes: int | None = None, *, rough: bool = False) -> None:
-        self.name = "plain, bfloat16" if rough else "plain"
+        self.name = "torch, bfloat16" if rough else "torch"
         self.device = device
         self._rough = rough
         if block_bytes is None:
@@ -45,7 +45,7 @@ class PlainEngine:
         self.check: Callable[[], None] = lambda: None
 
     def rough(self) -> PlainEngine:
-        """Give the engine for gradients to two or three digits, which do as well in the first steps of a fit."""
+        """Return the engine for gradients to two or three digits, which do as well in the first steps of a fit."""
         rough = PlainEngine(self.device, self.block_bytes, rough=True)
         rough.check = self.check
         return rough
@@ -108,7 +108,7 @@ class PlainEngine:
 def _block_gradient(
     siren: Siren, x: Tensor, loss: Loss, tiles: slice, samples: slice, out: Tensor, *, rough: bool
 ) -> Tensor:
-    """Add the gradient of a block to `out`, and give each tile's share of the loss."""
+    """Add the gradient of a block to `out`, and return each tile's share of the loss."""
     omega_0, last = siren.omega_0, siren.shape.hidden_layers
     weights, biases = siren.shape.weights(siren.theta), siren.shape.biases(siren.theta)
     weight_gradients, bias_gradients = siren.shape.weights(out), siren.shape.biases(out)

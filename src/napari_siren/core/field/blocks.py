@@ -38,17 +38,17 @@ class Blocks:
         return math.prod(self.counts)
 
     def ranges(self, block: int) -> Ranges:
-        """Give (first, stop) of a block's tiles along each axis."""
+        """Return (first, stop) of a block's tiles along each axis."""
         place = np.unravel_index(block, self.counts)
         borders = (self._borders(axis) for axis in range(len(self.counts)))
         return tuple((along[i], along[i + 1]) for along, i in zip(borders, map(int, place), strict=True))
 
     def numbers(self, ranges: Ranges) -> npt.NDArray[np.int64]:
-        """Give the numbers of some tiles among all, in their order."""
+        """Return the numbers of some tiles among all, in their order."""
         return numbers_within(ranges, ((0, 0),) * len(ranges), self.tiling.counts)
 
     def touched(self, ranges: Ranges) -> Iterator[tuple[int, Ranges]]:
-        """Give the blocks that have any of some tiles, with those that each of them has."""
+        """Return the blocks that have any of some tiles, with those that each of them has."""
         places = []
         for axis, (first, stop) in enumerate(ranges):
             inner = self._borders(axis)[1:-1]
@@ -60,7 +60,7 @@ class Blocks:
             yield block, tuple((max(a, first), min(b, stop)) for (a, b), (first, stop) in both)
 
     def seen_from(self, low: Sequence[float], high: Sequence[float]) -> Ranges:
-        """Give the tiles that have a weight anywhere between two positions, in pixels of the tiling."""
+        """Return the tiles that have a weight anywhere between two positions, in pixels of the tiling."""
         found = []
         for axis, a, b in zip(self.tiling.axes, low, high, strict=True):
             inner = np.array(axis.borders[1:-1], dtype=np.float64)
@@ -83,7 +83,7 @@ class Blocks:
 
 
 def numbers_within(ranges: Ranges, start: Ranges, counts: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Give the flat indices of a box of tiles within another one, from its `start` on and of its `counts`."""
+    """Return the flat indices of a box of tiles within another one, from its `start` on and of its `counts`."""
     index = np.ix_(*(np.arange(a, b) - s for (a, b), (s, _) in zip(ranges, start, strict=True)))
     flat: npt.NDArray[np.int64] = np.ravel_multi_index(np.broadcast_arrays(*index), counts).ravel().astype(np.int64)
     return flat

@@ -143,11 +143,11 @@ class Field:
         return laplacian
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field:
-        """Give the same field on another device, or in another precision."""
+        """Return the same field on another device, or in another precision."""
         return replace(self, blend=self.blend.to(device, dtype))
 
     def reconstruct(self, of_rounded: bool = False) -> npt.NDArray[Any]:
-        """Give what the image's pixels see of the field: the image's shape and dtype, rounded and clipped.
+        """Return what the image's pixels see of the field: the image's shape and dtype, rounded and clipped.
 
         Parameters
         ----------
@@ -260,7 +260,7 @@ class Field:
         return block
 
     def _finish(self, values: npt.NDArray[Any], order: Order, derivative: Derivative | None) -> npt.NDArray[Any]:
-        """Give the image's units and order of axes to normalised values, (parts, *shape, channels)."""
+        """Return the image's units and order of axes to normalised values, (parts, *shape, channels)."""
         parts = self._to_units(values, order)
         if self.floor is not None and derivative is None:
             parts = np.maximum(parts, np.array(self.floor))
@@ -312,7 +312,7 @@ class Field:
         return values.reshape(len(values), *physical.shape[:-1], *ends)
 
     def _to_units(self, values: npt.NDArray[Any], order: Order) -> npt.NDArray[Any]:
-        """Give normalised (parts, …, channels) in the image's units, and per physical length."""
+        """Return normalised (parts, …, channels) in the image's units, and per physical length."""
         # Values of so many digits do not go into float32.
         wide = self.format.dtype in ("float64", "int32", "uint32", "int64", "uint64")
         values = values.astype(np.float64, copy=False) if wide else values

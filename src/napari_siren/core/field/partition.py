@@ -60,7 +60,7 @@ class Blend:
         return self.siren.shape.outputs
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Blend:
-        """Give the same on another device, or in another precision."""
+        """Return the same on another device, or in another precision."""
         offset, scale = (t.to(device=device, dtype=dtype) for t in (self.offset, self.scale))
         return Blend(self.siren.to(device, dtype), self.tiling, offset, scale, self.coordinate_scale)
 
@@ -125,7 +125,7 @@ class Blend:
                 engine.blend(self._normalised(self._numbers(axes, picks)), picks.astype(np.int32), grid, out)
 
     def _numbers(self, axes: Sequence[_AxisSamples], picks: npt.NDArray[np.int64]) -> Tensor:
-        """Give the numbers of tiles, int64, from their places (tiles, dimensions) among those that see samples."""
+        """Return the numbers of tiles, int64, from their places (tiles, dimensions) among those that see samples."""
         index = tuple(axis.tiles[picks[:, i]] for i, axis in enumerate(axes))
         return torch.from_numpy(np.ravel_multi_index(index, self.tiling.counts))
 
@@ -235,7 +235,7 @@ class Blend:
         return torch.stack(parts), value.new_ones(len(tiles), *(1 for _ in value.shape[1:]))
 
     def _normalised(self, tiles: Tensor) -> Siren:
-        """Give the networks of some tiles, whose last layer has the tiles' scale and offset in it."""
+        """Return the networks of some tiles, whose last layer has the tiles' scale and offset in it."""
         tiles = tiles.to(self.siren.theta.device)
         siren = self.siren.pick(tiles)  # a copy
         scale, offset = self.scale[tiles, :, None], self.offset[tiles, :, None]
@@ -244,7 +244,7 @@ class Blend:
         return siren
 
     def _coordinates(self, local: Sequence[Tensor]) -> Tensor:
-        """Give positions in the networks' own units, (n, dimensions, *samples)."""
+        """Return positions in the networks' own units, (n, dimensions, *samples)."""
         like = self.siren.theta
         n, _, *samples = np.broadcast_shapes(*(along.shape for along in local))
         x = torch.empty(n, len(local), *samples, dtype=like.dtype, device=like.device)

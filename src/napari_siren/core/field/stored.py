@@ -233,7 +233,7 @@ class StoredField:
         return max(1, round(self.samples_per_pixel / max(self.refinement)))
 
     def _constant(self, shape: Sequence[int], value: Tensor, dtype: npt.DTypeLike | None) -> npt.NDArray[Any]:
-        """Give what constant tiles that are all the same have everywhere."""
+        """Return what constant tiles that are all the same have everywhere."""
         units = value.numpy().astype(np.float64) * np.array(self.format.scale) + np.array(self.format.offset)
         whole = np.broadcast_to(self.format.cast(units, dtype).reshape(-1, *(1,) * len(shape)), (len(units), *shape))
         return self.format.from_channels_first(whole)

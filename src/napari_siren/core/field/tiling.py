@@ -42,7 +42,7 @@ class WindowJet:
     second: torch.Tensor
 
     def pick(self, rows: torch.Tensor, shape: Sequence[int], like: torch.Tensor) -> WindowJet:
-        """Give some rows in another shape, with the dtype and on the device of `like`."""
+        """Return some rows in another shape, with the dtype and on the device of `like`."""
         return WindowJet(*(t[rows].reshape(shape).to(like) for t in (self.value, self.first, self.second)))
 
 
@@ -81,7 +81,7 @@ class AxisTiling:
         return cls(size, borders, min(overlap, narrowest / 2))
 
     def part(self, first: int, stop: int) -> tuple[int, AxisTiling]:
-        """Give the tiles from `first` to before `stop` as they are, in the pixels that they see.
+        """Return the tiles from `first` to before `stop` as they are, in the pixels that they see.
 
         Returns
         -------
@@ -175,7 +175,7 @@ class Tiling:
         return cls(tuple(AxisTiling.cut(n, side, overlap) for n, side in zip(shape, sides, strict=True)))
 
     def part(self, ranges: Sequence[tuple[int, int]]) -> tuple[tuple[int, ...], Tiling]:
-        """Give the tiles of a (first, stop) for each axis as they are, in the pixels that they see.
+        """Return the tiles of a (first, stop) for each axis as they are, in the pixels that they see.
 
         Returns
         -------
@@ -283,7 +283,7 @@ class RenderGrid:
         return self.start[axis] + (np.arange(n, dtype=np.float64) + 0.5) * (self.step[axis] / subsamples)
 
     def block(self, slices: Sequence[slice]) -> RenderGrid:
-        """Give the part of the grid that the slices (of output pixels) pick."""
+        """Return the part of the grid that the slices (of output pixels) pick."""
         return RenderGrid(
             tuple(s.stop - s.start for s in slices),
             tuple(a + s.start * d for a, s, d in zip(self.start, slices, self.step, strict=True)),

@@ -100,7 +100,7 @@ class Integrated:
 
 
 def profile_weights(profile: Profile, fine: int, pixels: int) -> Tensor:
-    """Give the weights of the samples of an axis for its pixels.
+    """Return the weights of the samples of an axis for its pixels.
 
     Parameters
     ----------

@@ -128,7 +128,7 @@ class Observation:
         return len(self.terms[0])
 
     def kernel(self) -> Tensor:
-        """Give what a point is seen as, where samples are as far apart as pixels.
+        """Return what a point is seen as, where samples are as far apart as pixels.
 
         Returns
         -------
@@ -223,7 +223,7 @@ class Observation:
     def _matrices(
         self, fine_shape: Sequence[int], shape: Sequence[int], like: Tensor
     ) -> tuple[list[list[Tensor]], Tensor]:
-        """Give the weights of each term along each axis, and what every pixel sees in all, (*shape)."""
+        """Return the weights of each term along each axis, and what every pixel sees in all, (*shape)."""
         terms = [[profile_weights(*axis) for axis in zip(term, fine_shape, shape, strict=True)] for term in self.terms]
         seen = _sum(_outer([m.sum(dim=1) for m in matrices]) for matrices in terms)
         self._check_seen(seen)
@@ -243,7 +243,7 @@ class Observation:
 
 
 def pixel_model(config: FitConfig, spacing: Sequence[float]) -> Observation:
-    """Give the observation that the settings of a fit name, for an image of that spacing.
+    """Return the observation that the settings of a fit name, for an image of that spacing.
 
     "bicubic" is about pictures; the voxels of a stack are taken for "box". A `psf_width` of "auto" must have been
     replaced by `blur.with_known_blur`.
@@ -272,7 +272,7 @@ def _outer(vectors: Sequence[Tensor]) -> Tensor:
 
 
 def _gaussian(width: Any, area: bool | Sequence[bool], sizes: npt.NDArray[np.float64]) -> Iterator[Profile]:
-    """Give the profile of a Gaussian PSF along each axis."""
+    """Return the profile of a Gaussian PSF along each axis."""
     if width is None:
         raise ConfigError('observation "gaussian" needs psf_width, the full width of the PSF at half maximum.')
     sigmas = _lengths("psf_width", width, len(sizes), zero=True) / sizes / FWHM
@@ -286,7 +286,7 @@ def _gaussian(width: Any, area: bool | Sequence[bool], sizes: npt.NDArray[np.flo
 
 
 def _measured(psf: Any, spacing: npt.NDArray[np.float64]) -> Iterator[tuple[Profile, ...]]:
-    """Give the terms of a measured PSF, whose samples are `spacing` pixels apart."""
+    """Return the terms of a measured PSF, whose samples are `spacing` pixels apart."""
     if psf is None:
         raise ConfigError('observation "measured" needs psf, an array with an axis for each spatial one.')
     try:
@@ -312,7 +312,7 @@ def _separate(array: npt.NDArray[np.float64]) -> list[list[npt.NDArray[np.float6
 
 
 def _outer_products(array: npt.NDArray[np.float64]) -> Iterator[list[npt.NDArray[np.float64]]]:
-    """Give orthogonal outer products that sum to an array, by one singular value decomposition after the other."""
+    """Return orthogonal outer products that sum to an array, by one singular value decomposition after the other."""
     if array.ndim == 1:
         yield [array]
         return
@@ -340,7 +340,7 @@ def _counts(shape: Sequence[int], dimensions: int) -> tuple[int, ...]:
 
 
 def _lengths(name: str, value: Any, dimensions: int, zero: bool = False) -> npt.NDArray[np.float64]:
-    """Give one length for each axis, positive and finite (or zero, where that is allowed)."""
+    """Return one length for each axis, positive and finite (or zero, where that is allowed)."""
     try:
         lengths = np.atleast_1d(np.asarray(value, dtype=np.float64))
     except (TypeError, ValueError):

@@ -41,7 +41,7 @@ def guess_series_axes(shape: tuple[int, ...]) -> str:
 
 
 def check_axes(axes: str, shape: tuple[int, ...]) -> str:
-    """Check a string of axes against a shape, and give it in upper case.
+    """Check a string of axes against a shape, and return it in upper case.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def check_coordinates(axes: str, coordinates: str | None) -> None:
 
 
 def coordinate_spacing(spacing: float | Sequence[float] | None, axes: str) -> tuple[float, ...]:
-    """Give the spacing for each axis but the channels; time is counted in frames where it is that of space.
+    """Return the spacing for each axis but the channels; time is counted in frames where it is that of space.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def spacing_in_space(spacing: float | Sequence[float] | None, axes: str) -> floa
 
 
 def check_spacing(spacing: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
-    """Give the spacing as one positive number for each spatial axis.
+    """Return the spacing as one positive number for each spatial axis.
 
     Raises
     ------

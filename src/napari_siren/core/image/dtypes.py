@@ -35,7 +35,7 @@ def cast_values(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
 
 
 def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Give the dtype of a name, where values can be given as it.
+    """Return the dtype of a name, where values can be given as it.
 
     Raises
     ------

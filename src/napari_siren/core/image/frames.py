@@ -13,7 +13,7 @@ from napari_siren.errors import InputError
 
 
 def take_frames(image: npt.ArrayLike, axes: str | None) -> tuple[npt.NDArray[Any], str]:
-    """Give the frames of a series, and the axes of each.
+    """Return the frames of a series, and the axes of each.
 
     Parameters
     ----------

@@ -51,7 +51,7 @@ class Metrics:
     consistency: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Give plain numbers by name."""
+        """Return plain numbers by name."""
         return asdict(self)
 
 

@@ -82,7 +82,7 @@ def _channel_level(channel: npt.NDArray[np.float32], observed: npt.NDArray[np.bo
 
 
 def _freedom(sides: list[int]) -> float:
-    """Give the degrees of freedom of a block's mean square: fewer than it has samples, which are not independent."""
+    """Return the degrees of freedom of a block's mean square: fewer than it has samples, which are not independent."""
     sums = [1 + 2 * sum((1 - k / n) * r**2 for k, r in enumerate(_CORRELATIONS, 1) if k < n) for n in sides]
     return float(np.prod([n / total for n, total in zip(sides, sums, strict=True)]))
 
@@ -101,17 +101,17 @@ def _in_blocks(array: npt.NDArray[np.generic], axes: list[int]) -> npt.NDArray[n
 
 
 def image_noise(samples: Samples) -> float:
-    """Give what of the noise of an image that is estimated is more than texture may be, in normalised values."""
+    """Return what of the noise of an image that is estimated is more than texture may be, in normalised values."""
     return above_texture(noise_level(samples.values, samples.observed))
 
 
 def above_texture(noise: float) -> float:
-    """Give what of an estimated standard deviation of noise, in normalised values, is more than texture may be."""
+    """Return what of an estimated standard deviation of noise, in normalised values, is more than texture may be."""
     return math.sqrt(max(0.0, noise**2 - _TEXTURE**2))
 
 
 def _quantile_of_noise() -> float:
-    """Give which share of the variance of white noise the quantile of its scatter in patches is."""
+    """Return which share of the variance of white noise the quantile of its scatter in patches is."""
     freedom = _freedom([_PATCH, _PATCH])
     return float(chi2.ppf(_QUIET, freedom) / freedom)
 
@@ -161,7 +161,7 @@ class NoiseModel:
     def of_camera(
         cls, gain: float, dark: float, read_noise: float, offset: float = 0.0, scale: float = 1.0
     ) -> NoiseModel:
-        """Give that of a camera, for values that are normalised: value = offset + scale * normalised value.
+        """Return that of a camera, for values that are normalised: value = offset + scale * normalised value.
 
         Parameters
         ----------
@@ -177,12 +177,12 @@ class NoiseModel:
         return cls(gain * scale / square, gain * (offset - dark) / square + least, least)
 
     def variance(self, signal: Values) -> Values:
-        """Give the variance of the noise of pixels, of which the signal is known: an array, or a tensor."""
+        """Return the variance of the noise of pixels, of which the signal is known: an array, or a tensor."""
         return (self.gain * signal + self.offset).clip(self.least)
 
 
 def noise_models(samples: Samples, config: FitConfig) -> list[NoiseModel]:
-    """Give the noise of each channel's normalised values: the camera's, or else as it is estimated.
+    """Return the noise of each channel's normalised values: the camera's, or else as it is estimated.
 
     Parameters
     ----------

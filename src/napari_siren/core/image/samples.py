@@ -213,7 +213,7 @@ class Samples:
 
 
 def check_missing(missing: npt.ArrayLike | None, layout: ImageFormat) -> npt.NDArray[np.bool_]:
-    """Give the missing pixels as a boolean array of the spatial shape.
+    """Return the missing pixels as a boolean array of the spatial shape.
 
     A pixel of which any channel is missing is missing.
 
@@ -238,7 +238,7 @@ def check_missing(missing: npt.ArrayLike | None, layout: ImageFormat) -> npt.NDA
 
 
 def check_array(image: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Give an array of real numbers or booleans, with something in it; InputError where it is not one."""
+    """Return an array of real numbers or booleans, with something in it; InputError where it is not one."""
     try:
         array = np.asarray(image)
     except ValueError as error:

@@ -36,7 +36,7 @@ class LazyArray(Protocol):
         ...
 
     def __getitem__(self, block: tuple[slice, ...], /) -> Any:
-        """Give a block, or what numpy makes one of."""
+        """Return a block, or what numpy makes one of."""
         ...
 
 

@@ -18,7 +18,7 @@ class Loss(Protocol):
     """What an engine asks of a loss."""
 
     def value_and_gradient(self, values: Tensor, tiles: slice) -> tuple[Tensor, Tensor]:
-        """Give the loss of each tile, (tiles,), and the gradient, of the shape of `values`.
+        """Return the loss of each tile, (tiles,), and the gradient, of the shape of `values`.
 
         Parameters
         ----------

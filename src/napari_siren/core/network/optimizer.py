@@ -85,7 +85,7 @@ class Optimizer:
             tensor[tiles] = 0
 
     def state(self) -> dict[str, Tensor]:
-        """Give the tensors that another optimiser of the same kind needs to go on."""
+        """Return the tensors that another optimiser of the same kind needs to go on."""
         tensors = {"mean": self.mean, "square": self.square, "count": self.count}
         return tensors if self.momentum is None else {**tensors, "momentum": self.momentum}
 
@@ -140,7 +140,7 @@ class NetworkOptimizer:
             parameter.addcdiv_(mean, (square / (1 - _BETAS[1] ** count)).sqrt_().add_(_PAPER_EPSILON), value=-size)
 
     def state(self) -> dict[str, Tensor]:
-        """Give what it remembers, by name; shared."""
+        """Return what it remembers, by name; shared."""
         lists = {"momentum": self.momentum, "mean": self.mean, "square": self.square}
         return {f"{name}.{i}": tensor for name, tensors in lists.items() for i, tensor in enumerate(tensors)}
 

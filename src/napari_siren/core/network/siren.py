@@ -69,21 +69,21 @@ class SirenShape:
         return tuple(weights), tuple(biases)
 
     def weights(self, theta: Tensor) -> list[Tensor]:
-        """Give views of the layers' weights, (tiles, out, in) each, of parameters (tiles, parameters)."""
+        """Return views of the layers' weights, (tiles, out, in) each, of parameters (tiles, parameters)."""
         return [
             theta[:, start : start + out * into].view(-1, out, into)
             for start, (out, into) in zip(self.columns[0], self.layers, strict=True)
         ]
 
     def biases(self, theta: Tensor) -> list[Tensor]:
-        """Give views of the layers' biases, (tiles, out, 1) each, of parameters (tiles, parameters)."""
+        """Return views of the layers' biases, (tiles, out, 1) each, of parameters (tiles, parameters)."""
         return [
             theta[:, start : start + out].unsqueeze(2)
             for start, (out, _) in zip(self.columns[1], self.layers, strict=True)
         ]
 
     def hidden_matrices(self, theta: Tensor) -> Tensor:
-        """Give a view of the hidden matrices, (tiles, hidden layers - 1, width, width)."""
+        """Return a view of the hidden matrices, (tiles, hidden layers - 1, width, width)."""
         width = self.hidden_features
         return theta[:, self.hidden_start :].view(len(theta), self.hidden_layers - 1, width, width)
 
@@ -149,11 +149,11 @@ class Siren:
         return self.theta.shape[0]
 
     def pick(self, tiles: Tensor | slice) -> Siren:
-        """Give the networks of some tiles."""
+        """Return the networks of some tiles."""
         return Siren(self.shape, self.theta[tiles], self.omega_0)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Siren:
-        """Give the same networks on another device or in another precision."""
+        """Return the same networks on another device or in another precision."""
         return Siren(self.shape, self.theta.to(device=device, dtype=dtype), self.omega_0)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -215,5 +215,5 @@ class Siren:
 
 
 def _seed_of(seed: int, number: int) -> int:
-    """Give a seed for each pair of numbers, so that neighbours have nothing in common."""
+    """Return a seed for each pair of numbers, so that neighbours have nothing in common."""
     return int(np.random.SeedSequence((seed, number)).generate_state(1)[0])

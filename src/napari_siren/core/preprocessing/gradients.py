@@ -37,7 +37,7 @@ class Prepared:
     image, missing
         As `fit` takes them.
     told
-        What the receipt of the fit tells of it, plain values.
+        What the provenance of the fit tells of it, plain values.
     """
 
     image: npt.ArrayLike
@@ -55,7 +55,7 @@ class Preparation(Protocol):
         spacing: float | Sequence[float] | None = None,
         missing: npt.ArrayLike | None = None,
     ) -> Prepared:
-        """Give the image; the parameters are those of `fit`."""
+        """Return the image; the parameters are those of `fit`."""
         ...
 
 
@@ -157,7 +157,7 @@ class Supervision:
         return Prepared(layout.from_channels_first(image.astype(np.float32)), None, {"supervision": told})
 
     def _solve(self, array: Array, layout: ImageFormat, observed: Mask, known: Array) -> tuple[Stencil, Array, float]:
-        """Give the stencil, where it is to be told the one of the least misfit, with the image and what is left."""
+        """Return the stencil, where it is to be told the one of the least misfit, with the image and what is left."""
         choices = _STENCILS[self.kind] if self.stencil == "auto" else (self.stencil,)
         # Along a single axis any part of a gradient is explained by each of them.
         tells = self.kind == "gradient" and (len(array) > 1 or observed.all())
@@ -171,7 +171,7 @@ class Supervision:
 
 
 def preparation(supervision: str | Preparation) -> Preparation:
-    """Give what a word that `fit` takes stands for."""
+    """Return what a word that `fit` takes stands for."""
     if isinstance(supervision, str):
         return Supervision(cast(Kind, supervision))
     if not hasattr(supervision, "prepare"):
@@ -196,7 +196,7 @@ def _from_laplacian(operator: Derivatives, laplacian: Array, observed: Mask, kno
 
 
 def _mirrored(gradient: Array, stencil: Stencil) -> Array:
-    """Give a gradient that was taken in the usual way as that of an image which goes on as its mirror image."""
+    """Return a gradient that was taken in the usual way as that of an image which goes on as its mirror image."""
     if stencil == "exact":
         return gradient
     data = gradient.copy()
@@ -212,7 +212,7 @@ def _mirrored(gradient: Array, stencil: Stencil) -> Array:
 
 
 def _relative(rest: Array, data: Array, counted: Mask) -> float:
-    """Give the root mean square of what is left over that of the data, where it counts; 0 for no data."""
+    """Return the root mean square of what is left over that of the data, where it counts; 0 for no data."""
     weights = np.broadcast_to(counted, data.shape)
     size = float(np.mean(np.square(data), where=weights)) if weights.any() else 0.0
     return float(np.sqrt(np.mean(np.square(rest), where=weights) / size)) if size else 0.0
@@ -275,7 +275,7 @@ def _check_mean(mean: float | Sequence[float] | None, channels: int) -> Array:
 
 
 def _check_known(known: npt.ArrayLike | None, layout: ImageFormat) -> Array:
-    """Give the known pixels, (channels, *spatial), NaN where nothing is known."""
+    """Return the known pixels, (channels, *spatial), NaN where nothing is known."""
     if known is None:
         return np.full((layout.channels, *layout.spatial_shape), np.nan)
     if isinstance(known, np.ma.MaskedArray):

@@ -183,6 +183,6 @@ def _solve_channel(operator: Derivatives, right: Array, weight: Array | None, kn
 
 
 def _frequencies(n: int) -> Array:
-    """Give those of the cosine basis, in radians per pixel."""
+    """Return those of the cosine basis, in radians per pixel."""
     frequencies: Array = np.pi * np.arange(n) / n
     return frequencies

@@ -75,7 +75,7 @@ class AxialScale(Learner):
         super().__init__(len(values), values.device, seed, rough)
 
     def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Thin a part of a slice drawn at random, and give what the network adds to splines, and what it should add."""
+        """Return what the network adds to splines in a random part of a thinned slice, and what it should add."""
         plane = self.slices[:, rng.integers(self.slices.shape[1])]
         plane = plane.mT if rng.random() < 0.5 else plane
         plane = plane.flip([axis for axis in (1, 2) if rng.random() < 0.5])
@@ -124,7 +124,7 @@ class AxialScale(Learner):
 
     @torch.no_grad()
     def gain(self) -> float:
-        """Give by how much every second slice, left out, is told better than by splines.
+        """Return by how much every second slice, left out, is told better than by splines.
 
         Returns
         -------
@@ -147,7 +147,7 @@ class AxialScale(Learner):
         return torch.einsum("pz,czyx->cpyx", weights, slices)
 
     def _across(self, slices: Tensor, positions: Array, ratio: float, both_ways: bool) -> Tensor:
-        """Give what is to be added to splines: the mean of what planes across rows and across columns tell."""
+        """Return what is to be added to splines: the mean of what planes across rows and across columns tell."""
         added = self._planes(slices, positions, ratio)
         if both_ways:
             mirrored = (slices.shape[1] - 1 - positions)[::-1]
@@ -175,7 +175,7 @@ class AxialScale(Learner):
 
 
 def known_slices(observed: npt.NDArray[np.bool_]) -> slice | None:
-    """Give which slices of a stack are there, where others are missing as a whole and these are evenly spaced.
+    """Return which slices of a stack are there, where others are missing as a whole and these are evenly spaced.
 
     Parameters
     ----------

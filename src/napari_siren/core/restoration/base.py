@@ -39,7 +39,7 @@ class Teacher(Protocol):
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """Give a copy, on the CPU, of what is needed to go on."""
+        """Return a copy, on the CPU, of what is needed to go on."""
         ...
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -55,7 +55,7 @@ class Teacher(Protocol):
         ...
 
     def findings(self) -> dict[str, Any]:
-        """Say what else it found, for the result's receipt; plain values."""
+        """Say what else it found, for the result's provenance; plain values."""
         ...
 
 
@@ -84,7 +84,7 @@ class Lesson:
 
     @classmethod
     def of(cls, samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None = None) -> Lesson | None:
-        """Give what there is to learn with some settings; None where there is nothing, or too little."""
+        """Return what there is to learn with some settings; None where there is nothing, or too little."""
         sizes, whole = samples.format.spatial_shape, bool(samples.observed.all())
         time = "T" in samples.format.axes
         if config.learning_steps == 0 or samples.heldout.any() or min(sizes) < 1:
@@ -110,7 +110,7 @@ class Lesson:
         return cls("slices", (fine_shape(sizes[:1], config)[0], *sizes[1:]), known) if whole else None
 
     def teacher(self, samples: Samples, config: FitConfig, device: torch.device, seed: int) -> Teacher:
-        """Give the network that is to learn it."""
+        """Return the network that is to learn it."""
         values = torch.from_numpy(samples.values).to(device)
         rough = config.precision == "auto" and has_bfloat16(device)
         if self.frames is not None:
@@ -136,12 +136,12 @@ def wants_cross_scale(shape: Sequence[int], config: FitConfig) -> bool:
 
 
 def fine_shape(shape: Sequence[int], config: FitConfig) -> tuple[int, ...]:
-    """Give the number of samples along axes that are told more finely."""
+    """Return the number of samples along axes that are told more finely."""
     return tuple(max(n, round(config.detail * n)) for n in shape)
 
 
 def _ratio(samples: Samples, known: slice) -> float:
-    """Give the distance of known slices in pixels of these."""
+    """Return the distance of known slices in pixels of these."""
     along, *across = samples.format.spacing
     return float(along * known.step / np.mean(across))
 

@@ -66,7 +66,7 @@ class BlindSpot(Learner):
         super().__init__(len(values), values.device, seed, rough)
 
     def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Hide pixels of a part drawn at random, and give what the network adds to their neighbours' mean."""
+        """Hide pixels of a part drawn at random, and return what the network adds to their neighbours' mean."""
         part = self._part(rng)
         hidden = torch.from_numpy(rng.random(part.shape[2:]) < _HIDDEN).to(self.device)
         plain, added = self._guess(part, hidden)
@@ -109,7 +109,7 @@ class BlindSpot(Learner):
         return total / flips
 
     def _guess(self, part: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Give the neighbours' mean, and what the network adds to it: each (channels, rows, columns)."""
+        """Return the neighbours' mean, and what the network adds to it: each (channels, rows, columns)."""
         middle, seen = part[:, self._middle(part)], (~hidden).float()[None]
         means = [
             self._blurred(middle * seen, width) / self._blurred(seen, width).clamp_min(_LEAST_WEIGHT)
@@ -126,7 +126,7 @@ class BlindSpot(Learner):
             return plain, self.told(features, (places[0], places[1]), (1.0, 1.0))[0]
 
     def _trust(self, signal: Tensor) -> Tensor:
-        """Give one over the noise's standard deviation, over the mean of that, for (channels, rows, columns)."""
+        """Return one over the noise's standard deviation, over the mean of that, for (channels, rows, columns)."""
         variance = torch.stack([model.variance(values) for model, values in zip(self._noise, signal, strict=True)])
         trust = variance.clamp_min(_LEAST_VARIANCE).rsqrt()
         return trust / trust.mean()
@@ -142,7 +142,7 @@ class BlindSpot(Learner):
         return part.flip(1) if rng.random() < 0.5 else part
 
     def _around(self, number: int) -> Tensor:
-        """Give a slice and those before and after it; at the ends, the one that is there for both."""
+        """Return a slice and those before and after it; at the ends, the one that is there for both."""
         last = self._stack.shape[1] - 1
         if last == 0:
             return self._stack
@@ -154,7 +154,7 @@ class BlindSpot(Learner):
         return part.shape[1] // 2
 
     def _best_width(self, rng: np.random.Generator) -> int:
-        """Give which of the means tells hidden pixels best: what the network starts from."""
+        """Return which of the means tells hidden pixels best: what the network starts from."""
         values = self._stack[:, self._stack.shape[1] // 2]
         hidden = torch.from_numpy(rng.random(values.shape[1:]) < _HIDDEN).to(values.device)
         seen = (~hidden).float()[None]

@@ -93,7 +93,7 @@ class BlockTeacher:
             on_step(step + 1, steps)
 
     def state(self) -> dict[str, Tensor]:
-        """Give a copy, on the CPU, of what was learned."""
+        """Return a copy, on the CPU, of what was learned."""
         return self._network.state()
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
@@ -122,7 +122,7 @@ class BlockTeacher:
 
 
 def block_detail(config: FitConfig) -> int:
-    """Give the samples per pixel that are learned block by block: the next power of two.
+    """Return the samples per pixel that are learned block by block: the next power of two.
 
     It grows in stages of two, so that the samples of each stage lie at the same places whatever the block.
     """

@@ -92,11 +92,11 @@ class Burst:
         return self._scene.step(done)
 
     def predict(self, shape: Sequence[int], flips: int = 1) -> Tensor:
-        """Give the scene: (channels, *shape), normalised, of which the shape is `detail` times that of a frame."""
+        """Return the scene: (channels, *shape), normalised, of which the shape is `detail` times that of a frame."""
         return self._scene.inner()
 
     def state(self) -> dict[str, Tensor]:
-        """Give a copy, on the CPU, of what is needed to go on."""
+        """Return a copy, on the CPU, of what is needed to go on."""
         tensors = {**self._scene.tensors(), "step": torch.tensor(self.step_count)}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
 
@@ -110,7 +110,7 @@ class Burst:
         """Take nothing: what other frames showed is not this scene."""
 
     def findings(self) -> dict[str, Any]:
-        """Give the drift of each frame, in pixels, and what it misses by, over what all of them do."""
+        """Return the drift of each frame, in pixels, and what it misses by, over what all of them do."""
         return {"drifts": self.drifts.tolist(), "disagreement": self._scene.disagreement.tolist()}
 
     def _begun(self) -> _Scene:
@@ -194,17 +194,17 @@ class _Scene:
 
     @torch.no_grad()
     def error_of(self, pixels: Tensor) -> float:
-        """Give the mean squared error of some pixels, bool, (frames, *spatial)."""
+        """Return the mean squared error of some pixels, bool, (frames, *spatial)."""
         return float(self._missed().square().mean(dim=1)[pixels].mean())
 
     def inner(self) -> Tensor:
-        """Give what the first frame sees, (channels, *spatial times detail)."""
+        """Return what the first frame sees, (channels, *spatial times detail)."""
         start = self._margin * self._detail
         place = (slice(start, start + n * self._detail) for n in self._sizes)
         return self._samples.detach()[(slice(None), *place)].clone()
 
     def tensors(self) -> dict[str, Tensor]:
-        """Give what is needed to go on."""
+        """Return what is needed to go on."""
         own = {"samples": self._samples, "drifts": self._drifts, "home": self._home, "disagreement": self.disagreement}
         own["numbers"] = torch.tensor([self.step_count, self.weight], dtype=torch.float64)
         for name in ("samples", "drifts"):
@@ -224,7 +224,7 @@ class _Scene:
             kept |= {moment: tensors[f"{name}.{moment}"].to(parameter, copy=True) for moment in _MOMENTS}
 
     def _rough(self, drifts: np.ndarray) -> Tensor:
-        """Give the mean of the frames, each moved back by whole pixels: with it the scene begins."""
+        """Return the mean of the frames, each moved back by whole pixels: with it the scene begins."""
         moved = []
         for frame, drift in zip(self._frames, np.rint(drifts).astype(int).tolist(), strict=True):
             pads = [p for d in reversed(drift) for p in (self._margin + d, self._margin - d)]
@@ -234,7 +234,7 @@ class _Scene:
         return functional.interpolate(mean, scale_factor=self._detail, mode=modes[len(self._sizes)])[0].contiguous()
 
     def _missed(self) -> Tensor:
-        """Give what the frames see of the scene, less the frames."""
+        """Return what the frames see of the scene, less the frames."""
         return torch.stack([self._seen(drift) - frame for drift, frame in zip(self.drifts, self._frames, strict=True)])
 
     def _seen(self, drift: Tensor) -> Tensor:
@@ -244,7 +244,7 @@ class _Scene:
         return seen
 
     def _averaged(self, samples: Tensor, axis: int, pixels: int, drift: Tensor) -> Tensor:
-        """Give the means over a pixel's length along an axis, of a scene that is constant within its samples."""
+        """Return the means over a pixel's length along an axis, of a scene that is constant within its samples."""
         start = self._detail * (self._margin + drift)
         first = int(torch.floor(start.detach()))
         part = (start - first).to(samples)
@@ -260,7 +260,7 @@ class _Scene:
         )
 
     def _variation(self) -> Tensor:
-        """Give the total variation, isotropic and over the channels jointly."""
+        """Return the total variation, isotropic and over the channels jointly."""
         inner = (slice(None), *(slice(0, -1),) * len(self._sizes))
         squares = torch.full((), (_ROUNDING * self._spread) ** 2, device=self._samples.device)
         for axis in range(1, self._samples.ndim):
@@ -276,7 +276,7 @@ class _Scene:
 
 
 def working_set(shape: Sequence[int], detail: int) -> int:
-    """Give the bytes that a burst of (frames, channels, *spatial) needs, but for the margin of its drifts."""
+    """Return the bytes that a burst of (frames, channels, *spatial) needs, but for the margin of its drifts."""
     values, axes = math.prod(shape), len(shape) - 2
     # Along one axis after the other frames are seen, the first time with the samples of all others.
     seen = sum(detail**axis for axis in range(axes)) * (detail + 1)

@@ -75,7 +75,7 @@ class ConditionedSiren(nn.Module):
         return len(self.kernels)
 
     def encode(self, values: Tensor) -> Tensor:
-        """Give features: (1, channels, rows, columns) -> (1, features, rows, columns)."""
+        """Return features: (1, channels, rows, columns) -> (1, features, rows, columns)."""
         for kernel, bias in zip(self.kernels, self.kernel_biases, strict=True):
             padded = functional.pad(values, (1, 1, 1, 1), mode="replicate")
             values = functional.conv2d(padded, kernel.unflatten(1, (-1, 3, 3)), bias)

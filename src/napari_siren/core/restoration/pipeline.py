@@ -45,12 +45,12 @@ _NETWORK, _TILES = "cross_scale.", "tiles."
 
 
 def steps_before(field: Field, config: FitConfig) -> int:
-    """Give how many steps came before those that `max_steps` counts, in a fit that gave a field."""
+    """Return how many steps came before those that `max_steps` counts, in a fit that gave a field."""
     return 0 if field.observation is None else DRAFT_STEPS + config.learning_steps
 
 
 def tile_config(config: FitConfig, max_steps: int, max_seconds: float | None = None) -> FitConfig:
-    """Give the settings that tiles are fitted with."""
+    """Return the settings that tiles are fitted with."""
     return config.override(**_TO_SAMPLES, max_steps=max_steps, max_seconds=max_seconds)
 
 
@@ -134,18 +134,18 @@ class Upscaling:
         return self.step_count > self._fit_from and self.tiles.reached_target()
 
     def findings(self) -> dict[str, Any]:
-        """Say what was found beside the field, for the receipt."""
+        """Say what was found beside the field, for the provenance."""
         return self.teacher.findings()
 
     def seen_again(self, field: Field) -> npt.NDArray[Any]:
-        """Give what the image's pixels see of a field, blur included, once it is rounded."""
+        """Return what the image's pixels see of a field, blur included, once it is rounded."""
         if self.lesson.kind == "blur":
             layout = self.samples.format
             field = replace(field, observation=pixel_model(self.config, layout.spacing))
         return field.reconstruct(of_rounded=True)
 
     def best_field(self) -> Field:
-        """Give the best field so far."""
+        """Return the best field so far."""
         if self.step_count <= DRAFT_STEPS or self.step_count > self._fit_from:
             return self._seen(self.tiles.best_field())
         tiles = self._tiles(self.teacher.predict(self.lesson.shape, 1), DRAFT_STEPS)
@@ -155,11 +155,11 @@ class Upscaling:
         return self._seen(tiles.best_field())
 
     def field(self) -> Field:
-        """Give the field of the tiles as they are, whose memory it shares."""
+        """Return the field of the tiles as they are, whose memory it shares."""
         return self._seen(self.tiles.field())
 
     def state(self) -> State:
-        """Give a copy of what is needed to go on."""
+        """Return a copy of what is needed to go on."""
         tensors = {_NETWORK + name: tensor for name, tensor in self.teacher.state().items()}
         if self.step_count > self._fit_from:
             tensors |= {_TILES + name: tensor for name, tensor in self.tiles.state().tensors.items()}
@@ -235,12 +235,12 @@ def told_as(config: FitConfig, layout: ImageFormat, shape: Sequence[int]) -> Obs
 
 
 def learned_part(state: State) -> State:
-    """Give of a state only what a fit of an alike image begins with, which is a small part of it."""
+    """Return of a state only what a fit of an alike image begins with, which is a small part of it."""
     return replace(state, tensors={name: t for name, t in state.tensors.items() if name.startswith(_NETWORK)})
 
 
 def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state: State) -> Teacher:
-    """Give the network of a fit in a state as `Upscaling.state` gives it.
+    """Return the network of a fit in a state as `Upscaling.state` gives it.
 
     Raises
     ------
@@ -268,7 +268,7 @@ def _part(state: State, prefix: str) -> dict[str, Tensor]:
 
 
 def as_samples(layout: ImageFormat, values: np.ndarray) -> Samples:
-    """Give normalised values on a finer grid as an image of its own, of the same extent and units."""
+    """Return normalised values on a finer grid as an image of its own, of the same extent and units."""
     sizes = values.shape[1:]
     spacing = tuple(
         length * n / size for length, n, size in zip(layout.spacing, layout.spatial_shape, sizes, strict=True)

@@ -118,11 +118,11 @@ class Deconvolution:
             return missed * float(self._peak) ** 2
 
     def predict(self, shape: Sequence[int], flips: int = 1) -> Tensor:
-        """Give what was found: (channels, *shape), normalised as the image, of which this is the shape."""
+        """Return what was found: (channels, *shape), normalised as the image, of which this is the shape."""
         return self._inner(self._found) * self._peak + self._dark
 
     def state(self) -> dict[str, Tensor]:
-        """Give a copy, on the CPU, of what is needed to go on."""
+        """Return a copy, on the CPU, of what is needed to go on."""
         counts = (self.step_count, self._momentum, self._missed, self.finished)
         numbers = torch.tensor(counts, dtype=torch.float64)
         tensors = {"found": self._found, "previous": self._previous, "direction": self._direction, "numbers": numbers}
@@ -146,7 +146,7 @@ class Deconvolution:
         return {"deconvolution_steps": self.step_count}
 
     def _readout(self) -> Tensor:
-        """Give the variance of the reading noise in photons' worth of light; 0 where the noise is not known."""
+        """Return the variance of the reading noise in photons' worth of light; 0 where the noise is not known."""
         light = self._seen.mean()
         slope = (self._variance - self._variance.amin()).mean() / light.clamp_min(_LEAST)
         return self._variance.amin() / slope if float(slope) > _LEAST else torch.zeros_like(light)
@@ -179,7 +179,7 @@ class Deconvolution:
 
 
 def dark_level(samples: Samples, config: FitConfig) -> tuple[float, ...]:
-    """Give the value of no light for each channel, in the image's units: the camera's, or 0, or the least if below."""
+    """Return the value of no light for each channel, in the image's units: the camera's, 0, or the least if below."""
     least = [float(channel.min()) for channel in samples.format.to_channels_first(samples.image)]
     return tuple(config.camera_offset or min(0.0, value) for value in least)
 
@@ -194,7 +194,7 @@ def _kernel(config: FitConfig, spacing: Sequence[float]) -> Tensor:
 
 
 def working_set(spatial_shape: Sequence[int], kernel_shape: Sequence[int], channels: int) -> int:
-    """Give the bytes that a deconvolution needs."""
+    """Return the bytes that a deconvolution needs."""
     count = channels
     for n, k in zip(spatial_shape, kernel_shape, strict=True):
         count *= int(next_fast_len(n + 2 * (k // 2), real=True))

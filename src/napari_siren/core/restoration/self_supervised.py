@@ -49,7 +49,7 @@ class _Course:
     details: float = 0.0
 
     def after(self, missed: float, details: float) -> _Course:
-        """Give the course after a step more."""
+        """Return the course after a step more."""
         share = 1 / _MEMORY
         mean = [old + share * (new - old) for old, new in ((self.missed, missed), (self.details, details))]
         return replace(self, missed=mean[0], details=mean[1])
@@ -91,7 +91,7 @@ class Learner(ABC):
 
     @abstractmethod
     def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Give what the network adds to the plain estimate of pixels drawn at random, and what it should add."""
+        """Return what the network adds to the plain estimate of pixels drawn at random, and what it should add."""
 
     def step(self, done: float) -> float:
         """Take a step on a pair, when a share of the training is done; give the mean squared error on it."""
@@ -114,7 +114,7 @@ class Learner(ABC):
         return float(missed.detach().square().mean())
 
     def state(self) -> dict[str, Tensor]:
-        """Give a copy, on the CPU, of what is needed to go on."""
+        """Return a copy, on the CPU, of what is needed to go on."""
         course = torch.tensor(astuple(self._course), dtype=torch.float64)
         tensors = {**self._tensors(), "step": torch.tensor(self.step_count), "course": course}
         return {name: tensor.detach().to("cpu", copy=True) for name, tensor in tensors.items()}
@@ -143,7 +143,7 @@ class Learner(ABC):
         return _OUTPUT_SCALE * self.network.decode(features, positions, sizes)
 
     def precision(self) -> AbstractContextManager[object]:
-        """Give the context in which pairs are calculated."""
+        """Return the context in which pairs are calculated."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._rough)
 
     def _begin(self, course: _Course) -> None:

@@ -119,7 +119,7 @@ class CrossScale(Learner):
         return super().step(done)
 
     def state(self) -> dict[str, Tensor]:
-        """Give a copy, on the CPU, of what is needed to go on."""
+        """Return a copy, on the CPU, of what is needed to go on."""
         grown = self._grown.detach().to("cpu", copy=True)
         return {**super().state(), "stages": torch.tensor(self._grown_stages), "grown": grown}
 
@@ -156,7 +156,7 @@ class CrossScale(Learner):
 
     @torch.no_grad()
     def smaller_copy(self, shape: Sequence[int]) -> Tensor:
-        """Give what would be seen of the image with fewer pixels, as noisy as it is: (channels, *shape)."""
+        """Return what would be seen of the image with fewer pixels, as noisy as it is: (channels, *shape)."""
         copy = self.observation(self.values, shape)
         noise = np.random.default_rng(self._seed).standard_normal(copy.shape, dtype=np.float32)
         return copy + self._son_noise() * torch.from_numpy(noise).to(copy)
@@ -164,7 +164,7 @@ class CrossScale(Learner):
     # ---- training ------------------------------------------------------------------------------------
 
     def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Give what the network finds of a pair drawn at random, and what it should find."""
+        """Return what the network finds of a pair drawn at random, and what it should find."""
         copies = self._copies[0 if len(self._copies) == 1 else rng.integers(len(self._copies))]
         father = copies[0] if rng.random() < _ITSELF else copies[rng.integers(len(copies))]
         pixels, window = self._pair_sizes(father, rng)
@@ -231,7 +231,7 @@ class CrossScale(Learner):
         return make_consistent(fine, image, self.observation, self.noise)
 
     def _details(self, values: Tensor, shape: tuple[int, int]) -> Tensor:
-        """Give what is to be added to the interpolation of an image, strip by strip."""
+        """Return what is to be added to the interpolation of an image, strip by strip."""
         rows, columns = values.shape[1:]
         sizes = (rows / shape[0], columns / shape[1])
         across = (np.arange(shape[1], dtype=np.float64) + 0.5) * sizes[1] - 0.5
@@ -247,12 +247,12 @@ class CrossScale(Learner):
 
 
 def _stage_count(scale: float) -> int:
-    """Give the number of stages in which an image grows."""
+    """Return the number of stages in which an image grows."""
     return 1 if scale <= _SINGLE_STAGE else math.ceil(math.log(scale) / math.log(_LARGEST_STAGE))
 
 
 def _inner(pixels: int, window: int) -> tuple[tuple[slice, slice], npt.NDArray[np.float64]]:
-    """Cut off the margin of a son, and give the father's pixels within what is left, with their positions in it."""
+    """Cut off the margin of a son, and return the father's pixels within what is left, with their positions in it."""
     margin = _MARGIN if pixels >= _CROP else 0
     per_pixel = window / pixels
     inside = slice(math.ceil(margin * per_pixel), math.floor((pixels - margin) * per_pixel))

@@ -53,7 +53,7 @@ class Looks:
         return min(1.0, max(0.0, (last - first) / (self._target - first))) if first < self._target else 1.0
 
     def state(self) -> Tensor:
-        """Give what another needs to go on: float64, (looks + 1, 2)."""
+        """Return what another needs to go on: float64, (looks + 1, 2)."""
         return torch.tensor([(self._gap, 0.0), *self._seen], dtype=torch.float64)
 
     def load(self, state: Tensor) -> None:

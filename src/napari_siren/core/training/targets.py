@@ -107,7 +107,7 @@ class Targets:
         return torch.nonzero(missed.amax(dim=1) > _NOTHING)[:, 0]
 
     def pick(self, tiles: Tensor) -> Targets:
-        """Give those of some tiles."""
+        """Return those of some tiles."""
         values, weight, offset, scale = (t[tiles] for t in (self.values, self.weight, self.offset, self.scale))
         return replace(self, values=values, weight=weight, offset=offset, scale=scale)
 
@@ -126,7 +126,7 @@ class Targets:
         return (local * torch.tensor(self.coordinate_scale)[:, None])[None].contiguous()
 
     def batches(self, device: torch.device) -> tuple[Batch, ...]:
-        """Give what the steps see in turn: together, every pixel once."""
+        """Return what the steps see in turn: together, every pixel once."""
         if self.config.sees_area:
             return (self._batch(self._observed_loss(device), slice(None), device),)
         if self.config.pixels_per_step == "all" or self.values.shape[2] == 1:
@@ -208,7 +208,7 @@ def variation_for(noise: float) -> float:
 
 
 def filled(values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Give pixels that are not used the value of the nearest that is; they weigh nothing, but must be finite."""
+    """Return pixels that are not used the value of the nearest that is; they weigh nothing, but must be finite."""
     if used.all():
         return values
     nearest = distance_transform_edt(~used, return_distances=False, return_indices=True)

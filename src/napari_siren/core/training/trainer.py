@@ -210,7 +210,7 @@ class Run:
         return progress
 
     def losses(self, siren: Siren) -> Tensor:
-        """Give the loss of each tile over every pixel, (tiles,)."""
+        """Return the loss of each tile over every pixel, (tiles,)."""
         return torch.stack([self._losses_of(siren, batch) for batch in self.batches]).sum(dim=0)
 
     def findings(self) -> dict[str, Any]:
@@ -218,13 +218,13 @@ class Run:
         return {}
 
     def best_field(self) -> Field:
-        """Give the field of the best weights of each tile so far; the run is left as it is, and goes on."""
+        """Return the field of the best weights of each tile so far; the run is left as it is, and goes on."""
         losses = self.losses(self.mean)
         theta = torch.where((losses < self.best_loss)[:, None], self.mean.theta, self.best)
         return self.field(Siren(self.siren.shape, theta, self.siren.omega_0))
 
     def field(self, siren: Siren | None = None) -> Field:
-        """Give the field of some weights; of the mean weights, whose memory it may share, where none are given."""
+        """Return the field of some weights; of the mean weights, whose memory it may share, where none are given."""
         everywhere = self._everywhere(siren or self.mean)
         blend = Blend(everywhere, self.plan.tiling, self.offset, self.scale, self.targets.coordinate_scale)
         samples_per_pixel = self.config.subsamples if self.config.sees_area else 1
@@ -247,13 +247,13 @@ class Run:
         return exact >= self.config.target_psnr
 
     def state(self) -> State:
-        """Give a copy of what is needed to go on."""
+        """Return a copy of what is needed to go on."""
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in self._tensors().items()}
         tensors["looks"] = self.looks.state()
         return State(self.step_count, self.seconds, self.seed, self.expected_mse, self.fingerprint, tensors)
 
     def _everywhere(self, siren: Siren) -> Siren:
-        """Give the networks of all tiles, nothing for the constant ones, from those of the busy."""
+        """Return the networks of all tiles, nothing for the constant ones, from those of the busy."""
         if len(self.busy) == self.plan.tiling.count:
             return siren
         theta = torch.zeros(self.plan.tiling.count, siren.shape.parameters, device=self.device)
@@ -267,7 +267,7 @@ class Run:
         return min(left, PlainEngine.cache_bytes) if self.device.type == "cpu" else left
 
     def _engine(self, done: float) -> Engine:
-        """Give the engine for the gradient when a share of the fit is done."""
+        """Return the engine for the gradient when a share of the fit is done."""
         return self.engine if self.rough is None or done >= _ROUGH_SHARE else self.rough
 
     # ---- one step ------------------------------------------------------------------------------------
@@ -376,7 +376,7 @@ def _plan_of(layout: ImageFormat, config: FitConfig, part: Part | None) -> Plan:
 
 
 def fingerprint(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None = None) -> str:
-    """Give a hash of the image (and of other frames) and of the settings that a fit to go on with must share."""
+    """Return a hash of the image (and of other frames) and of the settings that a fit to go on with must share."""
     digest = hashlib.sha256(config.model_dump_json(exclude=_FREE_SETTINGS).encode())
     digest.update(repr(samples.format).encode())
     for array in (samples.image, samples.observed, samples.heldout, *(() if frames is None else (frames,))):

@@ -103,7 +103,7 @@ class ErrorModel:
 
     @torch.no_grad()
     def predict(self, render: Array, image: Array) -> Array:
-        """Give the expected absolute error of a render; the parameters are as in `learn`.
+        """Return the expected absolute error of a render; the parameters are as in `learn`.
 
         Returns
         -------
@@ -133,7 +133,7 @@ class ErrorModel:
         return values.clamp(-_LIMIT, _LIMIT)
 
     def _inputs(self, render: Array, image: Array) -> Tensor:
-        """Give what the network sees of a render: (channels, inputs, *shape)."""
+        """Return what the network sees of a render: (channels, inputs, *shape)."""
         shape = render.shape[1:]
         scales = [n / m for n, m in zip(shape, image.shape[1:], strict=True)]
         interpolated = Observation.of("point", self.dimensions)(torch.from_numpy(image), shape).numpy()

@@ -128,7 +128,7 @@ def _fitted(samples: Samples, config: FitConfig, device: torch.device, seed: int
 
 
 def _whole(samples: Samples, field: Field) -> Array:
-    """Give the image's normalised values, missing pixels as the field has them."""
+    """Return the image's normalised values, missing pixels as the field has them."""
     if samples.observed.all():
         return samples.values
     layout = samples.format

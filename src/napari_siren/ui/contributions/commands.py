@@ -39,7 +39,7 @@ _MIXED: dict[str, Any] = {
 
 
 def open_panel(viewer: napari.Viewer) -> SirenWidget:
-    """Give the panel of a viewer, opened and shown."""
+    """Return the panel of a viewer, opened and shown."""
     dock, panel = viewer.window.add_plugin_dock_widget("napari-siren", "SIREN")
     dock.show()
     dock.raise_()
@@ -115,7 +115,7 @@ def _choice(label: str, layers: list[Any], tooltip: str) -> dict[str, Any]:
 
 
 def _idle_panel(viewer: napari.Viewer) -> SirenWidget | None:
-    """Give the panel, unless it is at a fit already: then say so."""
+    """Return the panel, unless it is at a fit already: then say so."""
     panel = open_panel(viewer)
     if panel.session.state is State.IDLE:
         return panel

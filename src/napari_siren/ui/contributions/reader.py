@@ -88,7 +88,7 @@ def _scale(result: Any, name: str) -> float | None:
 
 
 def _window() -> Any:
-    """Give the window of napari, where there is one to be seen and it may be used from here."""
+    """Return the window of napari, where there is one to be seen and it may be used from here."""
     viewer = napari.current_viewer()
     if viewer is None or threading.current_thread() is not threading.main_thread():
         return None

@@ -15,12 +15,12 @@ _CONTRAST_PERCENTILES = (1, 99.9)
 
 
 def kodak23() -> list[LayerData]:
-    """Give the photo of two macaws that comes with the package: 768 x 512, uint8 RGB."""
+    """Return the photo of two macaws that comes with the package: 768 x 512, uint8 RGB."""
     return [_layer(read_image(sample_path()), "macaws")]
 
 
 def small_photo() -> list[LayerData]:
-    """Give the middle of that photo as 32 x 32 pixels, uint8 RGB: small enough to be learned in a few seconds."""
+    """Return the middle of that photo as 32 x 32 pixels, uint8 RGB: small enough to be learned in a few seconds."""
     from skimage import transform
 
     resize: Any = transform.resize
@@ -34,7 +34,7 @@ def small_photo() -> list[LayerData]:
 
 
 def confocal_stack() -> list[LayerData]:
-    """Give a confocal stack of a Golgi apparatus: 25 x 137 x 147, uint16, voxel 0.388 x 0.351 x 0.351 um."""
+    """Return a confocal stack of a Golgi apparatus: 25 x 137 x 147, uint16, voxel 0.388 x 0.351 x 0.351 um."""
     picture = read_image(sample_path().with_name("golgi.ome.tif"))
     low, high = np.percentile(picture.array, _CONTRAST_PERCENTILES)
     return [_layer(picture, "golgi", contrast_limits=[float(low), float(high)])]

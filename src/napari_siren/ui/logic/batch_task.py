@@ -60,7 +60,7 @@ class BatchRequest:
     options: Mapping[str, Any]
 
     def layer_of(self, entry: Entry) -> LayerSpec | None:
-        """Give the layer that an image of the batch is; None where it is a file."""
+        """Return the layer that an image of the batch is; None where it is a file."""
         return self.layers.get(Path(entry.input).name.removesuffix(_LAYER_SUFFIX))
 
 
@@ -108,7 +108,7 @@ def run_batch(request: BatchRequest, stop: threading.Event) -> Generator[list[Ba
 
 
 def whole_layer(layer: Any, each: bool) -> LayerSpec:
-    """Give what of a layer a batch takes: all of it, of a multiscale layer the finest level; no pixel is read.
+    """Return what of a layer a batch takes: all of it, of a multiscale layer the finest level; no pixel is read.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def whole_layer(layer: Any, each: bool) -> LayerSpec:
 
 
 def name_layers(layers: Iterable[LayerSpec]) -> dict[str, LayerSpec]:
-    """Give each layer a name for its file, of which no two are the same whatever a system makes of capitals."""
+    """Return each layer a name for its file, of which no two are the same whatever a system makes of capitals."""
     named: dict[str, LayerSpec] = {}
     taken: set[str] = set()
     for layer in layers:
@@ -189,7 +189,7 @@ def _run(request: BatchRequest, stop: threading.Event, tell: Callable[[BatchProg
     try:
         load_torch()
         from napari_siren.batch.manifest import kept
-        from napari_siren.batch.run import batch
+        from napari_siren.batch.run import fit_batch
         from napari_siren.core.atomic import prepare_folder
 
         with ExitStack() as ends:
@@ -197,7 +197,7 @@ def _run(request: BatchRequest, stop: threading.Event, tell: Callable[[BatchProg
             if request.layers:
                 place = ends.enter_context(TemporaryDirectory(prefix="layers-", dir=prepare_folder(kept(request.out))))
                 inputs += [_write_layer(Path(place), name, layer) for name, layer in request.layers.items()]
-            return BatchOutcome(batch(inputs, request.out, on_progress=tell, stop=stop, **request.options))
+            return BatchOutcome(fit_batch(inputs, request.out, on_progress=tell, stop=stop, **request.options))
     except Exception as error:
         return BatchOutcome(error=error)
 
@@ -247,7 +247,7 @@ def _in_order(array: npt.NDArray[Any], axes: str, wanted: str) -> npt.NDArray[An
 
 
 def _placement_of_file(letters: str, scale: float, picture: Picture) -> Placement:
-    """Give the place of the image that a result was made of, as napari opens it."""
+    """Return the place of the image that a result was made of, as napari opens it."""
     n, spacing = len(letters), iter(picture.spacing or ())
     unit = (picture.unit or "pixel").replace("µ", "u")
     in_space = [letter not in "TC" for letter in letters]

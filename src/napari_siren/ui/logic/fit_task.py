@@ -76,7 +76,7 @@ class FitRequest:
         # they count goes on to its end.
         most = done + more_steps if done >= 0 else self.config.max_steps
         config = self.config.override(max_steps=most, max_seconds=None, target_psnr=None, detail=result.config.detail)
-        return replace(self, config=config, seed=result.receipt["seed"], resume=result)
+        return replace(self, config=config, seed=result.provenance["seed"], resume=result)
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,7 +183,7 @@ class Control:
             steps.cancel()
 
     def take_turn(self) -> bool:
-        """Give whether a preview may be sent; if so, the next waits for `preview_shown`."""
+        """Return whether a preview may be sent; if so, the next waits for `preview_shown`."""
         free = self._shown.is_set()
         self._shown.clear()
         return free

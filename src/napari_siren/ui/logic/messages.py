@@ -22,7 +22,7 @@ _STOPPED = {
 
 
 def duration(seconds: float) -> str:
-    """Give a time as people say it: 8 s, 3 min 20 s, 2 h 5 min."""
+    """Return a time as people say it: 8 s, 3 min 20 s, 2 h 5 min."""
     whole = max(1, round(seconds))
     if whole < 100:
         return f"{whole} s"
@@ -33,12 +33,12 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """Give a size in memory: 12 MB, 3.4 GB."""
+    """Return a size in memory: 12 MB, 3.4 GB."""
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(1, round(n_bytes / 1e6))} MB"
 
 
 def decibels(psnr: float) -> str:
-    """Give a PSNR; that of an exact image has no end."""
+    """Return a PSNR; that of an exact image has no end."""
     return f"{psnr:.2f} dB" if math.isfinite(psnr) else ("exact" if psnr > 0 else "unknown yet")
 
 

@@ -94,7 +94,7 @@ def apply_cache(preferences: Preferences) -> None:
 
 
 def remembered() -> dict[str, Any]:
-    """Give what `remember` kept, in this session or an earlier one; empty where there is nothing, or nothing whole."""
+    """Return what `remember` kept, in this session or an earlier one; empty if there is nothing, or nothing whole."""
     try:
         values = json.loads(_memory().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -39,7 +39,7 @@ def shown_plane(viewer: Any, layer: Any, level: int = 0) -> tuple[int | None, ..
 
 
 def shown_slice(viewer: Any, layer: Any) -> tuple[int | None, ...]:
-    """Give the same with every channel: None along an axis of channels, too."""
+    """Return the same with every channel: None along an axis of channels, too."""
     kinds = [axis_kind(label) for label in layer.axis_labels]
     return tuple(None if kind == "C" else i for kind, i in zip(kinds, shown_plane(viewer, layer), strict=True))
 
@@ -64,7 +64,7 @@ def field_of_view(viewer: Any, layer: Any, level: int = 0) -> tuple[tuple[int, i
 
 
 def box_in_view(viewer: Any, layer: Any, spec: LayerSpec) -> Box | None:
-    """Give what is in view of a layer whose pixels are those of a spec: a box of its coordinates, None if of no use.
+    """Return what is in view of a layer whose pixels are those of a spec: a box of its coordinates, None if of no use.
 
     Parameters
     ----------

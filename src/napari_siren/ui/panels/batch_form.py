@@ -78,7 +78,7 @@ class BatchForm(QWidget):
     # ---- what is asked for ---------------------------------------------------------------------------------
 
     def request(self) -> BatchRequest:
-        """Give what a batch would be asked for now.
+        """Return what a batch would be asked for now.
 
         Raises
         ------
@@ -110,7 +110,7 @@ class BatchForm(QWidget):
         )
 
     def values(self) -> dict[str, Any]:
-        """Give what is to be shown again in the next session."""
+        """Return what is to be shown again in the next session."""
         return {
             "folder": self.folder.text,
             "pattern": self.pattern_edit.text(),

@@ -106,7 +106,7 @@ class SettingsForm(QWidget):
         self.set_config(self._preset)
 
     def config(self) -> FitConfig:
-        """Give the settings as they are shown.
+        """Return the settings as they are shown.
 
         Raises
         ------
@@ -136,7 +136,7 @@ class SettingsForm(QWidget):
         self.set_config(FitConfig.preset(name))
 
     def overrides(self) -> dict[str, Any]:
-        """Give the fields that differ from the preset's, possible together or not."""
+        """Return the fields that differ from the preset's, possible together or not."""
         return {name: value for name, value in self._values().items() if value != getattr(self._preset, name)}
 
     def _lay_out(self) -> None:

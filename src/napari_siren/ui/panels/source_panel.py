@@ -44,7 +44,7 @@ class Source:
         return LayerSpec.of(self.layer, None, self.region, self.plane, self.level, lazily=True)
 
     def arguments(self) -> dict[str, Any]:
-        """Give the arguments of `fit_layer`, layers by the code for them."""
+        """Return the arguments of `fit_layer`, layers by the code for them."""
         region = viewer_layer(self.region.name) if layer_kinds(self.region) else self.region
         return {"region": region, "plane": self.plane, "level": self.level}
 
@@ -114,7 +114,7 @@ class SourcePanel(QWidget):
         return self.layer_box.currentData()
 
     def source(self) -> Source:
-        """Give what is to be fitted, as the viewer shows it now.
+        """Return what is to be fitted, as the viewer shows it now.
 
         Raises
         ------

@@ -63,7 +63,7 @@ class Limits:
         return min(max(number, low), high)
 
     def number_near(self, wanted: float) -> float:
-        """Give a number that the bounds allow: the one wanted, or else one at a bound or between the two."""
+        """Return a number that the bounds allow: the one wanted, or else one at a bound or between the two."""
         low, high = self._ends()
         tries = (wanted, low, high, low + 1, high - 1, (low + high) / 2)
         return next(number for number in tries if math.isfinite(number) and self.allow(number))
@@ -129,7 +129,7 @@ class NumberBox(QAbstractSpinBox):
         self._show_number()
 
     def value(self) -> Any:
-        """Give the number as it stands in the box; where that is none, the last one."""
+        """Return the number as it stands in the box; where that is none, the last one."""
         typed = self._parse(self.lineEdit().text())
         return self._number if typed is None else typed
 
@@ -191,11 +191,11 @@ class NumberBox(QAbstractSpinBox):
             event.ignore()
 
     def sizeHint(self) -> QSize:
-        """Give room for the number."""
+        """Return room for the number."""
         return self._size_for(max(len(self.lineEdit().text()), 7))
 
     def minimumSizeHint(self) -> QSize:
-        """Give room for a short number."""
+        """Return room for a short number."""
         return self._size_for(4)
 
     # ---- the inside ----------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Editor(QWidget):
         self.setFocusProxy(inner[0])
 
     def value(self) -> Any:
-        """Give the value shown."""
+        """Return the value shown."""
         raise NotImplementedError
 
     def set_value(self, value: Any) -> None:
@@ -96,7 +96,7 @@ class NumberEditor(Editor):
         number.edited.connect(self.edited)
 
     def value(self) -> Any:
-        """Give the number."""
+        """Return the number."""
         return self.number.value()
 
     def set_value(self, value: float) -> None:
@@ -125,7 +125,7 @@ class OptionalEditor(Editor):
         self._switch()
 
     def value(self) -> Any:
-        """Give the number, or None."""
+        """Return the number, or None."""
         return self.number.value() if self.box.isChecked() else None
 
     def set_value(self, value: float | None) -> None:
@@ -167,7 +167,7 @@ class ChoiceEditor(Editor):
         self._choose()
 
     def value(self) -> Any:
-        """Give the word chosen, or the number."""
+        """Return the word chosen, or the number."""
         index = self.combo.currentIndex()
         if self.number is not None and index == len(self.words):
             return self.number.value()
@@ -204,7 +204,7 @@ class LengthsEditor(Editor):
         self.line.editingFinished.connect(self.edited)
 
     def value(self) -> Any:
-        """Give the word, the number, the tuple of numbers, or None; what is none of these as it is, to be refused."""
+        """Return the word, the number, the tuple of numbers, or None; what is none of these as it is, to be refused."""
         text = self.line.text().strip()
         if not text or text in self.words:
             return text or None
@@ -277,7 +277,7 @@ def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1)
 
 
 def _members(annotation: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Give each type of a union, with the metadata that go with it."""
+    """Return each type of a union, with the metadata that go with it."""
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
         for member in get_args(annotation):

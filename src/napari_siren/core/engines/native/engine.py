@@ -278,7 +278,7 @@ class RoughEngine(NativeEngine):
 
     @classmethod
     def of(cls, engine: Engine, shape: SirenShape) -> RoughEngine | None:
-        """Give the rough kin of an engine, or None where there is none for such networks on this machine."""
+        """Return the rough kin of an engine, or None where there is none for such networks on this machine."""
         suits = (
             shape.hidden_features <= _AMX_WIDTH
             and shape.hidden_layers <= _AMX_LAYERS

@@ -102,7 +102,7 @@ class TritonEngine:
         self._rate: Tensor | None = None
 
     def rough(self) -> TritonEngine:
-        """Give the engine for gradients to three digits, which do as well in the first steps of a fit."""
+        """Return the engine for gradients to three digits, which do as well in the first steps of a fit."""
         rough = TritonEngine(self.device, self.block_bytes, rough=True, graphs=self._records, tuning=self.tuning)
         rough.check = self.check
         return rough
@@ -209,7 +209,7 @@ class TritonEngine:
         return values
 
     def _squared(self, siren: Siren, x: Tensor, loss: SquaredLoss, out: Tensor | None) -> Tensor:
-        """Give the losses, and write the gradient where it is wanted."""
+        """Return the losses, and write the gradient where it is wanted."""
         parts, _ = self._parts(siren, x.shape[2], self._rough and out is not None)
         losses = torch.empty(parts, siren.tiles, device=x.device)
         self._gradient(siren, x, loss.target, loss.weight, loss.factor, out, losses)
@@ -298,7 +298,7 @@ def _updates() -> Any:
 
 
 def _padded(size: int) -> int:
-    """Give the power of 2 that a matrix is filled up to, at least what a tensor core takes."""
+    """Return the power of 2 that a matrix is filled up to, at least what a tensor core takes."""
     return int(max(16, 1 << (size - 1).bit_length()))
 
 

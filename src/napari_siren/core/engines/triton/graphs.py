@@ -43,7 +43,7 @@ class Graphs:
         self._entries: dict[Hashable, _Entry] = {}
 
     def run(self, key: Hashable, work: Work) -> Tensor:
-        """Do the work, and give its result, which the next time with this key overwrites.
+        """Do the work, and return its result, which the next time with this key overwrites.
 
         Parameters
         ----------

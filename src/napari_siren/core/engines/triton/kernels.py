@@ -25,7 +25,7 @@ _SIZES = ("samples", "x_stride", "share", "tiles")
 
 @triton.jit
 def sines(z, ROUGH: tl.constexpr):
-    """Give sin and cos of z, as siren.c and amx.c have them: to 2e-7, or to 1e-4 if rough."""
+    """Return sin and cos of z, as siren.c and amx.c have them: to 2e-7, or to 1e-4 if rough."""
     shifted = z * 0.318309886183790672 + 12582912.0  # rounds to a multiple of pi; its parity is the sign
     sign = shifted.to(tl.int32, bitcast=True) << 31
     k = shifted - 12582912.0
@@ -51,7 +51,7 @@ def sines(z, ROUGH: tl.constexpr):
 
 @triton.jit
 def factor_of(a, ROUGH: tl.constexpr):
-    """Give a factor of a hidden product."""
+    """Return a factor of a hidden product."""
     return a.to(tl.bfloat16 if ROUGH else tl.float32)
 
 
@@ -208,7 +208,7 @@ def _backward(
     BLOCK: tl.constexpr,
     ROUGH: tl.constexpr,
 ):
-    """Give the sums with a block added, whose gradient with respect to the values is dv."""
+    """Return the sums with a block added, whose gradient with respect to the values is dv."""
     first_sums, bias_sums, hidden_sums, last_sums, last_bias_sums = sums
     _values, factors, cosines, h = found
     tl.debug_barrier()  # as in _forward
