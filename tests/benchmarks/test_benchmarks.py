@@ -204,7 +204,7 @@ def test_the_benchmark_of_fits_tells_how_near_a_step_is_to_its_floor(
         (tmp_path / folder).mkdir()
         for name in ("a", "b"):
             Image.fromarray(picture).save(tmp_path / folder / f"{name}.png")
-    monkeypatch.setattr(fit, "Effort", lambda: QUICK)
+    monkeypatch.setattr(fit, "EFFORT", QUICK)
     monkeypatch.setattr(fit, "import_milliseconds", lambda: 1.0)
     out = tmp_path / "new" / "fit.json"
     fit.main(["--data", str(tmp_path), "--json", str(out), "--images", "1"])

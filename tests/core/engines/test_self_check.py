@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +12,6 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
-
-# Triton reads it when it is imported: before any test runs.
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 
 import napari_siren as ns
 from napari_siren.core import device

@@ -15,9 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 
-# Triton reads it when it is imported, and when a kernel is defined: before any test runs.
-if not torch.cuda.is_available():
-    os.environ["TRITON_INTERPRET"] = "1"
 pytest.importorskip("triton")
 
 from benchmarks.gpu.compiled import SHARED_BYTES
