@@ -15,7 +15,7 @@ from benchmarks.ceilings import DTYPES, QUICK, Effort, copy_rate, large_product,
 from benchmarks.gpu.parts import Found, Options, Save
 from benchmarks.peer import seconds_per_step
 from benchmarks.roofline import measure_preset
-from napari_siren.core.engines import TritonEngine
+from napari_siren.core.engines import PlainEngine, TritonEngine
 from napari_siren.core.engines.triton.engine import Tuning
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.training.trainer import Run
@@ -128,7 +128,7 @@ def sweep(options: Options, save: Save) -> Found:
         _warm_up(device)
         update = time_of(lambda: engine.update(run.optimizer, out, rate, run.mean.theta), device, effort)  # noqa: B023
         found["matrix_warps"][str(warps)] = update
-    plain = ns.core.accel.PlainEngine(device)  # type: ignore[attr-defined]
+    plain = PlainEngine(device)
     found["plain"] = time_of(lambda: plain.gradient(run.siren, batch.x, batch.loss, out), device, effort)
     return found
 

@@ -39,6 +39,7 @@ from benchmarks.study_tools import (
     spectrum,
     wrapped,
 )
+from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.progress import History
 
 ROOT = Path(__file__).parents[2]
@@ -109,7 +110,7 @@ def test_grids_differ_by_half_a_pixel_at_the_ends() -> None:
     small = smaller(EYE, 8)
     field = ns.fit(small, max_steps=2).field
     centres = to_bytes(field(grid_of(small, 4)))
-    assert (centres == field.render(ns.core.geometry.RenderGrid.of((16, 16), (1.0, 1.0), scale=4))).mean() > 0.99
+    assert (centres == field.render(RenderGrid.of((16, 16), (1.0, 1.0), scale=4))).mean() > 0.99
     corner = to_bytes(field([[0.5, 0.5], [15.5, 15.5]]))
     assert (at_ends(field, 4)[[0, -1], [0, -1]] == corner).all()
 

@@ -16,6 +16,7 @@ from napari import settings
 from npe2 import PluginManifest
 from waiting import LIMIT
 
+from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.ui.logic.preferences import Preferences, apply_cache, remember, remembered
 
 CHOSEN = {
@@ -93,7 +94,7 @@ def test_the_preferences_have_a_page_in_napari(viewer: Any, qtbot: Any) -> None:
     [item] = dialog._list.findItems("napari-siren", Qt.MatchFlag.MatchExactly)
     page = dialog._stack.widget(dialog._list.row(item))
     choices = [[box.itemText(i) for i in range(box.count())] for box in page.findChildren(QComboBox)]
-    assert choices == [["faithful", "upscale", "denoise", "fast", "paper"], ["ask", "1", "2", "4", "8"]]
+    assert choices == [list(PRESET_NAMES), ["ask", "1", "2", "4", "8"]]
     assert page.findChild(QDoubleSpinBox).value() == 3
     # A spin box has a line edit of its own.
     texts = [edit.text() for edit in page.findChildren(QLineEdit) if not isinstance(edit.parent(), QDoubleSpinBox)]
