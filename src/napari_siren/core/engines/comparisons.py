@@ -25,8 +25,8 @@ _CPU = torch.device("cpu")
 _TILES = 3
 # Bound of an element's error, as a share of the largest element: 256 roundings of float32 (24 bits) in a row.
 _FLOAT32_BOUND = 256 * 2.0**-24
-# bfloat16 keeps 8 bits, so that a rounding moves a factor by up to 2^-8 of it. Two factors of each hidden product are rounded
-# on the way to the values, and two on the way back.
+# bfloat16 keeps 8 bits, so that a rounding moves a factor by up to 2^-8 of it. Two factors of each hidden product are
+# rounded on the way to the values, and two on the way back.
 _BFLOAT16_ROUNDING, _ROUNDINGS_OF_LAYER = 2.0**-8, 4
 # Muon's iteration multiplies what is smallest by up to 54, and the errors with it.
 _UPDATE_BOUND = 54 * _FLOAT32_BOUND
