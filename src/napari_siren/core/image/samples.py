@@ -331,7 +331,8 @@ def _normalised(
     for channel, centre, divisor, out in zip(values, offset, np.where(scale > 0, scale, 1.0), normalised, strict=True):
         # What a missing pixel holds may be anything.
         filled = channel if whole else np.where(observed, channel, 0)
-        np.divide(filled - centre, divisor, out=out, casting="same_kind")
+        # Before NumPy 2 a float16 image would stay float16.
+        np.divide(np.subtract(filled, centre, dtype=np.float64), divisor, out=out, casting="same_kind")
         if not whole:
             out[~observed] = 0
     return normalised
