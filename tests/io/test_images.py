@@ -1,4 +1,4 @@
-"""Images from files and to files: axes, physical pixel size, and what is said of files that cannot be read."""
+"""Reading and writing of images: axes, physical pixel size, and errors for unreadable files."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ import tifffile
 from PIL import Image
 
 from napari_siren import InputError, StorageError
-from napari_siren.io.images import check_target, read_image, sample_path, suffix_for, write_image
+from napari_siren.io.images import check_target, read_image, sample_path, write_image
 from napari_siren.io.ome_zarr import write_ome_zarr
+from napari_siren.io.picture import suffix_for
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real images, ../shared/data, is not here")
@@ -29,7 +30,7 @@ def numbers(axes: str, dtype: str = "uint8", colours: int = 3) -> npt.NDArray[np
 
 
 def same_image(found: npt.NDArray[np.generic], axes: str, wanted: npt.NDArray[np.generic], wanted_axes: str) -> bool:
-    """Whether two arrays are the same image, their axes perhaps in another order."""
+    """Return whether two arrays are the same image, with their axes in any order."""
     return np.array_equal(found, wanted.transpose([wanted_axes.index(a) for a in axes]))
 
 
@@ -119,7 +120,7 @@ def test_npy_keeps_the_array_and_knows_no_axes(tmp_path: Path) -> None:
     assert read_image(tmp_path / "image.npy", "czyx").axes == "CZYX"
 
 
-# ---- axes and spacing of others' files ----------------------------------------------------------------
+# ---- axes and spacing in files of other programs -------------------------------------------------------
 
 
 def test_a_stack_whose_axis_has_no_name_is_taken_for_z(tmp_path: Path) -> None:
@@ -219,11 +220,11 @@ def test_a_photograph_is_turned_as_its_camera_says(tmp_path: Path) -> None:
     assert read_image(tmp_path / "photo.jpg").array.shape == (6, 5)
 
 
-# ---- what cannot be read ---------------------------------------------------------------------------------
+# ---- unreadable files ------------------------------------------------------------------------------------
 
 
 def spoil(path: Path, kind: str) -> Path:
-    """Make a file that is wrong in some way."""
+    """Return the path of an unreadable file of the given kind."""
     if kind == "folder":
         return path
     file = path / "image.tif"
@@ -239,7 +240,7 @@ def spoil(path: Path, kind: str) -> Path:
         frames[0].save(path / "film.gif", save_all=True, append_images=frames[1:])
         return path / "film.gif"
     elif kind == "deep colours":
-        # The start of a PNG of 4 x 4 pixels, 16 bits, RGB.
+        # First bytes of a PNG of 4 x 4 pixels, 16 bits, RGB.
         head = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x04\0\0\0\x04\x10\x02\0\0\0"
         file.write_bytes(head + bytes(20))
     elif kind in ("half a stack", "half a header"):
@@ -273,7 +274,7 @@ def test_what_cannot_be_read_is_said_clearly(tmp_path: Path, kind: str, message:
     assert str(path) in str(caught.value)
 
 
-# ---- what cannot be written --------------------------------------------------------------------------------
+# ---- images and paths that cannot be written ---------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -305,7 +306,7 @@ def test_places_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     (tmp_path / "folder.tif").mkdir()
     image = numbers("YX")
     for path, message in (
-        (tmp_path / "nowhere" / "image.tif", "is not there. Make it first"),
+        (tmp_path / "nowhere" / "image.tif", "does not exist. Create it first"),
         (tmp_path / "file" / "image.tif", "cannot write"),
         (tmp_path / "folder.tif", "it is a folder"),
     ):
@@ -315,7 +316,7 @@ def test_places_that_cannot_be_written_are_told(tmp_path: Path) -> None:
             check_target(path, image.dtype, "YX", image.shape)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="nothing is forbidden to this user")
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may write to every folder")
 def test_a_forbidden_folder_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(StorageError, match="Permission denied"):
@@ -366,7 +367,7 @@ def test_the_suffix_of_a_result(axes: str, shape: tuple[int, ...], dtype: str, s
 def test_ome_zarr_is_opened_lazily_and_written_as_others_are(tmp_path: Path) -> None:
     image = np.random.default_rng(0).integers(0, 999, (2, 30, 20), dtype=np.uint16)
     path = write_image(tmp_path / "a.ome.zarr", image, "CYX", (0.5, 0.25), "nm")
-    check_target(path, image.dtype, "CYX", image.shape)  # it may be replaced
+    check_target(path, image.dtype, "CYX", image.shape)  # an OME-Zarr image may be replaced
     found = read_image(path)
     assert hasattr(found.array, "compute")
     assert (found.axes, found.spacing, found.unit, found.path) == ("CYX", (0.5, 0.25), "nm", path)

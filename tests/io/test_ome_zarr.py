@@ -1,4 +1,4 @@
-"""OME-Zarr: what is written is what the specification says and comes back, and what others write is read."""
+"""OME-Zarr: images are written as specified and read back, and images of other libraries are read."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def random_image(shape: Sequence[int], dtype: str, seed: int = 0) -> npt.NDArray
 
 
 def in_order(axes: str) -> list[int]:
-    """Places of the file's axes among those of the array."""
+    """Return the positions of the file's axes among those of the array."""
     return [axes.index(a) for a in "TCZYX" if a in axes]
 
 
 def told_by_another(path: Path, version: str) -> Any:
-    """The image as another library reads it, held against the specification."""
+    """Return the image as another library reads it, validated against the specification."""
     return ngff_zarr.from_ngff_zarr(path, validate=True, version=version)
 
 
@@ -74,7 +74,7 @@ def test_another_library_finds_the_same_pixels_in_the_same_places(
     for level in levels:
         assert all(level.axes_units[a.lower()] == "nanometer" for a in sizes)
         for axis, size in sizes.items():
-            # The first pixel is the mean of the first few of the finest level: it lies in the middle of them.
+            # The first pixel is a mean of the first pixels of the finest level, and lies at their centre.
             factor = level.scale[axis.lower()] / size
             assert factor in (1, 2, 4, 8)
             assert level.translation[axis.lower()] == pytest.approx((factor - 1) / 2 * size)

@@ -1,4 +1,4 @@
-"""Time series frame by frame, and OME-TIFF as another library reads it."""
+"""Time series read frame by frame, and OME-TIFF files read by another library."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tifffile
 from ome_types.model import UnitsLength, UnitsTime
 
 from napari_siren.errors import InputError
-from napari_siren.io.images import outline_image, read_image, write_image
+from napari_siren.io.images import inspect_image, read_image, write_image
 
 
 def series(axes: str, **sizes: int) -> np.ndarray:
@@ -39,7 +39,7 @@ def test_each_frame_is_that_of_the_series(tmp_path: Path, written: str, options:
     path = tmp_path / "series.tif"
     array = series(written, T=4, Z=3, C=2, Y=5, X=6)
     tifffile.imwrite(path, array, metadata={"axes": written}, photometric="minisblack", **options)
-    outline = outline_image(path, each=True)
+    outline = inspect_image(path, each=True)
     assert (outline.frames, outline.axes) == (4, written.replace("T", ""))
     for frame in range(4):
         picture = read_image(path, frame=frame)
@@ -50,9 +50,9 @@ def test_each_frame_is_that_of_the_series(tmp_path: Path, written: str, options:
 def test_pages_without_a_name_are_frames_where_frames_are_wanted(tmp_path: Path) -> None:
     path, array = tmp_path / "pages.tif", series("TYX", T=3, Y=5, X=6)
     tifffile.imwrite(path, array, photometric="minisblack", metadata=None)
-    assert (outline_image(path, each=True).frames, outline_image(path, each=True).axes) == (3, "YX")
-    assert (outline_image(path).frames, outline_image(path).axes) == (None, "ZYX")
-    assert outline_image(path, "ZYX", each=True).frames is None
+    assert (inspect_image(path, each=True).frames, inspect_image(path, each=True).axes) == (3, "YX")
+    assert (inspect_image(path).frames, inspect_image(path).axes) == (None, "ZYX")
+    assert inspect_image(path, "ZYX", each=True).frames is None
     np.testing.assert_array_equal(read_image(path, frame=2).array, array[2])
 
 
@@ -60,22 +60,22 @@ def test_pages_without_a_name_are_frames_where_frames_are_wanted(tmp_path: Path)
 def test_axes_are_those_of_the_file_or_of_a_frame(tmp_path: Path, axes: str) -> None:
     path = tmp_path / "stack.tif"
     tifffile.imwrite(path, series("TYX", T=3, Y=5, X=6), imagej=True, metadata={"axes": "TYX"})
-    outline = outline_image(path, axes, each=True)
+    outline = inspect_image(path, axes, each=True)
     assert (outline.frames, outline.axes, outline.shape) == (3, "YX", (5, 6))
     with pytest.raises(InputError):
-        outline_image(path, "ZCYX", each=True)
+        inspect_image(path, "ZCYX", each=True)
 
 
 def test_a_file_without_time_has_no_frames(tmp_path: Path) -> None:
     path = write_image(tmp_path / "stack.tif", series("ZYX", Z=3, Y=5, X=6), "ZYX")
-    assert outline_image(path, each=True).frames is None
+    assert inspect_image(path, each=True).frames is None
     assert read_image(path, frame=0).array.shape == (3, 5, 6)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.npy", "a.tif"])
 def test_an_outline_is_what_the_image_is(tmp_path: Path, name: str) -> None:
     path = write_image(tmp_path / name, np.zeros((5, 6, 3), np.uint8), "YXC")
-    outline, picture = outline_image(path), read_image(path)
+    outline, picture = inspect_image(path), read_image(path)
     assert (outline.shape, outline.dtype, outline.axes) == (picture.array.shape, "uint8", "YXC")
 
 
@@ -92,7 +92,7 @@ def test_ome_tiff_tells_pixel_size_channels_and_time(tmp_path: Path) -> None:
     assert pixels.physical_size_x_unit == UnitsLength.NANOMETER
     assert [channel.name for channel in pixels.channels] == ["DAPI", "GFP ä"]
     assert (pixels.time_increment, pixels.time_increment_unit) == (5.0, UnitsTime.MINUTE)
-    outline, picture = outline_image(path, each=True), read_image(path, frame=1)
+    outline, picture = inspect_image(path, each=True), read_image(path, frame=1)
     assert (picture.spacing, picture.unit, picture.channel_names) == ((0.5, 0.2, 0.1), "nm", ("DAPI", "GFP ä"))
     assert outline.interval == (5.0, "min")
 
@@ -109,7 +109,7 @@ def test_ome_tiff_tells_programs_that_know_no_ome_the_pixel_size(tmp_path: Path)
 def test_the_time_between_frames_of_imagej(tmp_path: Path) -> None:
     array = series("TYX", T=3, Y=5, X=6)
     tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, metadata={"axes": "TYX", "finterval": 2.5})
-    assert outline_image(tmp_path / "a.tif", each=True).interval == (2.5, "s")
+    assert inspect_image(tmp_path / "a.tif", each=True).interval == (2.5, "s")
 
 
 def test_names_for_other_channels_than_there_are_do_not_count(tmp_path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Image files: reading and writing."""
+"""Reading and writing of image files."""

@@ -1,4 +1,4 @@
-"""The metadata of OME-Zarr: axes, pixel size and channels in its words, written and read. Nothing else.
+"""Metadata of OME-Zarr: reading and writing of axes, pixel size and channels, without any pixels.
 
 The specification, versions 0.4 and 0.5: https://ngff.openmicroscopy.org.
 """
@@ -12,16 +12,18 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image.axes import NOT_SPACE, SPATIAL_AXES
+from napari_siren.core.image.axes import SPATIAL_AXES, Axes
 from napari_siren.errors import InputError
 
 Version = Literal["0.4", "0.5"]
+# Versions of the specification for new images.
 VERSIONS: tuple[str, ...] = ("0.4", "0.5")
 
-# The specification's order of axes, and what each of them is.
+# Order of the axes in the specification.
 _ORDER = "TC" + SPATIAL_AXES
+# Type of each axis in the specification.
 _KINDS = {"T": "time", "C": "channel", **dict.fromkeys(SPATIAL_AXES, "space")}
-# Its names of lengths, by ours.
+# Names of length units in the specification, by our symbols.
 _UNITS = {
     "pm": "picometer",
     "Å": "angstrom",
@@ -32,12 +34,13 @@ _UNITS = {
     "m": "meter",
     "in": "inch",
 }
+# Colours of RGB channels as hexadecimal numbers, the form of the "omero" metadata.
 _COLOURS = {"red": "FF0000", "green": "00FF00", "blue": "0000FF", "alpha": "FFFFFF"}
 
 
-def file_axes(axes: str) -> str:
-    """Return the axes of the file: in the specification's order, and always with Y and X."""
-    return "".join(a for a in _ORDER if a in axes or a in "YX")
+def file_axes(axes: str) -> Axes:
+    """Return the axes of the file in the order of the specification, always including Y and X."""
+    return Axes("".join(a for a in _ORDER if a in axes or a in "YX"))
 
 
 def check_image(
@@ -47,31 +50,35 @@ def check_image(
     spacing: Sequence[float] | None,
     channel_names: Sequence[str] | None,
     version: str,
-) -> str:
-    """Check that OME-Zarr can hold an image, and return its axes in upper case.
+) -> Axes:
+    """Check whether OME-Zarr can hold an image, and return its axes in upper case.
 
     Raises
     ------
     InputError
-        It cannot, or what was given does not go together.
+        OME-Zarr cannot hold the image, or the arguments contradict each other.
     """
-    axes = axes.upper()
-    if len(axes) != len(shape) or len(set(axes)) != len(axes) or set(axes) - set(_ORDER) or 0 in shape:
+    names = Axes(axes.upper())
+    if len(names) != len(shape) or len(set(names)) != len(names) or set(names) - set(_ORDER) or 0 in shape:
         raise InputError(
-            f"axes={axes!r} and shape {tuple(shape)}: OME-Zarr needs one letter of {', '.join(_ORDER)} for each axis, "
-            "and an entry along each."
+            f"axes={names!r} and shape {tuple(shape)} do not fit OME-Zarr. Give one letter of {', '.join(_ORDER)} for "
+            "each axis, and at least one entry along each."
         )
     if dtype.kind not in "buif":
-        raise InputError(f"an OME-Zarr image holds real numbers or booleans, not {dtype}.")
+        raise InputError(f"an OME-Zarr image cannot hold {dtype}. Convert it to real numbers or booleans.")
     if version not in VERSIONS:
-        raise InputError(f"there is no version {version!r} of OME-Zarr here; there are: {', '.join(VERSIONS)}.")
-    space = axes.translate(NOT_SPACE)
+        raise InputError(f"there is no version {version!r} of OME-Zarr here. Use one of {', '.join(VERSIONS)}.")
+    space = names.spatial
     if spacing is not None and len(spacing) != len(space):
-        raise InputError(f"spacing={spacing!r}: {len(space)} numbers are needed, one for each of {space}.")
-    channels = shape[axes.index("C")] if "C" in axes else 1
+        raise InputError(
+            f"spacing={spacing!r} has the wrong length. {len(space)} numbers are needed, one for each of {space}."
+        )
+    channels = 1 if names.channel is None else shape[names.channel]
     if channel_names is not None and len(channel_names) != channels:
-        raise InputError(f"there are {len(channel_names)} channel names for {channels} channels.")
-    return axes
+        raise InputError(
+            f"there are {len(channel_names)} channel names for {channels} channels. Give one name for each channel."
+        )
+    return names
 
 
 def describe(
@@ -82,7 +89,11 @@ def describe(
     channel_names: Sequence[str] | None,
     version: str,
 ) -> dict[str, Any]:
-    """Return the metadata of the group; where pixels are averaged, the first one's centre is not the image's."""
+    """Return the metadata of the group.
+
+    A pixel of a coarser level is a mean of several pixels. Each level therefore has a translation: the centre of its
+    first pixel.
+    """
     axes: list[dict[str, str]] = [{"name": a.lower(), "type": _KINDS[a]} for a in letters]
     for axis, letter in zip(axes, letters, strict=True):
         if unit and letter in spacing:
@@ -100,22 +111,25 @@ def describe(
     multiscale: dict[str, Any] = {"axes": axes, "datasets": datasets, "type": "mean"}
     if version == "0.4":
         multiscale = {"version": version, **multiscale}
-    described: dict[str, Any] = {"multiscales": [multiscale]}
+    metadata: dict[str, Any] = {"multiscales": [multiscale]}
     if version != "0.4":
-        described = {"version": version, **described}
+        metadata = {"version": version, **metadata}
     if channel_names is not None:
-        # The rest of what a viewer needs is known once the pixels are there.
-        described["omero"] = {"channels": [{"label": str(name)} for name in channel_names]}
-    return described
+        # Colours and value ranges are added once the pixels are known; see `describe_channels`.
+        metadata["omero"] = {"channels": [{"label": str(name)} for name in channel_names]}
+    return metadata
 
 
-def describe_channels(top: npt.NDArray[Any], letters: str, names: Sequence[str]) -> dict[str, Any]:
-    """Say how viewers may show each channel: its name, colour, and the range of the coarsest level's values."""
-    channels = np.moveaxis(top, letters.index("C"), 0) if "C" in letters else top[np.newaxis]
+def describe_channels(top: npt.NDArray[Any], letters: Axes, names: Sequence[str]) -> dict[str, Any]:
+    """Return the display settings of each channel for viewers: name, colour and range of values.
+
+    The range is that of the coarsest level, `top`.
+    """
+    channels = letters.to_channels_first(top)
     rgb = top.dtype == np.uint8 and len(channels) in (3, 4) and not names
     if not names:
         names = list(_COLOURS)[: len(channels)] if rgb else [f"channel {i}" for i in range(len(channels))]
-    shown = []
+    descriptions = []
     for i, values in enumerate(channels):
         finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
         low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
@@ -123,7 +137,7 @@ def describe_channels(top: npt.NDArray[Any], letters: str, names: Sequence[str])
         if values.dtype.kind in "iu":
             limits = (float(np.iinfo(values.dtype).min), float(np.iinfo(values.dtype).max))
         start, end = limits if rgb else (low, high)
-        shown.append(
+        descriptions.append(
             {
                 "label": names[i],
                 "color": _COLOURS[names[i]] if rgb else "FFFFFF",
@@ -131,20 +145,20 @@ def describe_channels(top: npt.NDArray[Any], letters: str, names: Sequence[str])
                 "window": {"min": limits[0], "max": limits[1], "start": start, "end": end},
             }
         )
-    return {"channels": shown}
+    return {"channels": descriptions}
 
 
 def letter_of(axis: Any) -> str:
-    """Return our letter for an axis of a file; those of version 0.3 are plain names."""
+    """Return our letter for an axis of a file. The axes of version 0.3 are plain names."""
     name = axis if isinstance(axis, str) else axis["name"]
     letter = str(name).upper()[:1]
     if letter not in _ORDER:
-        raise ValueError(f"the axis {name!r}")
+        raise ValueError(f"unknown axis {name!r}")
     return letter
 
 
 def total_scale(multiscales: Mapping[str, Any], dataset: Mapping[str, Any], count: int) -> list[float]:
-    """Multiply the scales of a level and of the whole image."""
+    """Return the scale of a level times that of the whole image, for each axis."""
     total = [1.0] * count
     for owner in (dataset, multiscales):
         for transformation in owner.get("coordinateTransformations") or ():
@@ -156,10 +170,13 @@ def total_scale(multiscales: Mapping[str, Any], dataset: Mapping[str, Any], coun
 def read_spacing(
     scale: Mapping[str, float], units: Mapping[str, str | None]
 ) -> tuple[tuple[float, ...] | None, str | None]:
-    """Return the spacing and its unit, or None where the file knows of neither."""
+    """Return the spacing and its unit. Both are None if the file has no valid spacing.
+
+    A spacing of 1 without a unit is the default of the format, and counts as none.
+    """
     space = [a for a in scale if a in SPATIAL_AXES]
-    found = {units[a] for a in space}
-    unit = next(iter(found)) if len(found) == 1 else None
+    names = {units[a] for a in space}
+    unit = next(iter(names)) if len(names) == 1 else None
     values = tuple(abs(scale[a]) for a in space)
     if not space or not all(0 < v < math.inf for v in values) or (unit is None and set(values) == {1.0}):
         return None, None
@@ -167,6 +184,9 @@ def read_spacing(
 
 
 def unit_symbol(name: str | None) -> str | None:
-    """Return our name of a length, by that of the specification, which is napari's too; None of pixels."""
+    """Return our symbol for a unit of length in the specification; None for pixels.
+
+    napari uses the same names. An unknown name is returned as it is.
+    """
     names = {long: short for short, long in _UNITS.items()}
     return None if name in (None, "pixel") else names.get(name or "", name)

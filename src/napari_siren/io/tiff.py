@@ -1,4 +1,4 @@
-"""TIFF, OME-TIFF and ImageJ TIFF: pixels with their axes and physical pixel size, read and written."""
+"""TIFF, OME-TIFF and ImageJ TIFF: reading and writing of pixels with their axes and physical pixel size."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from napari_siren.core.image.axes import NOT_SPACE, SPATIAL_AXES, check_axes
+from napari_siren.core.image.axes import SPATIAL_AXES, Axes, check_axes
 from napari_siren.errors import InputError
 
+# First bytes of TIFF and BigTIFF files in both byte orders.
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
-# Lengths in µm, by the names that OME knows them by.
+# Units of length in µm, by their symbols in OME.
 _LENGTHS = {"pm": 1e-6, "Å": 1e-4, "nm": 1e-3, "µm": 1.0, "mm": 1e3, "cm": 1e4, "m": 1e6, "in": 2.54e4}
+# Symbols of units by their other names in files, in lower case.
 _OTHER_NAMES = {
     **dict.fromkeys(("um", "μm", "micron", "microns", "micrometer", "micrometre"), "µm"),
     **dict.fromkeys(("nanometer", "nanometre"), "nm"),
@@ -27,36 +29,40 @@ _OTHER_NAMES = {
     **dict.fromkeys(("angstrom", "a"), "Å"),
     "inch": "in",
 }
+# Names that stand for a pixel size without a unit of length.
 _NO_UNIT = ("", "pixel", "pixels", "reference frame")
+# Letters of tifffile for axes without a name: other axes (Q) and sequences of images (I).
 _UNNAMED_AXES = "QI"
+# Dtypes of pixels in OME-TIFF: those of OME without complex numbers.
 _OME_TYPES = ("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32", "float32", "float64")
-# The first also for colours.
+# Dtypes of ImageJ. Colours need the first.
 _IMAGEJ_TYPES = ("uint8", "uint16", "float32")
-# ImageJ's own TIFF has offsets of 32 bits.
+# Largest image in bytes for ImageJ's own TIFF, which has offsets of 32 bits.
 _IMAGEJ_BYTES = 4_000_000_000
 
+# Pixel size and its unit, by the letter of the axis.
 Sizes = Mapping[str, tuple[float, str | None]]
 
 
 @dataclass(frozen=True)
-class TiffOutline:
-    """What the first image of a TIFF file is, without its pixels.
+class TiffInfo:
+    """Properties of the first image of a TIFF file, without its pixels.
 
     Parameters
     ----------
     shape, dtype, axes
-        Of the image, or of each of its frames; axes of one entry are left out.
+        Shape, dtype and axes of the image, or of each of its frames. Axes of one entry are left out.
     spacing, unit, channel_names
-        None where the file does not tell them.
+        Distance between pixel centres, its unit, and the names of the channels. None if the file does not give them.
     frames
-        Number of frames; None where it was not to be taken frame by frame, or has no time.
+        Number of frames. None if frames were not requested, or if the file has no time axis.
     interval
-        Time between frames and its unit, where the file tells it.
+        Time between frames and its unit. None if the file does not give it.
     """
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    axes: str
+    axes: Axes
     spacing: tuple[float, ...] | None
     unit: str | None
     channel_names: tuple[str, ...] | None
@@ -64,22 +70,22 @@ class TiffOutline:
     interval: tuple[float, str] | None = None
 
 
-def read_tiff(path: Path, axes: str | None = None, frame: int | None = None) -> tuple[npt.NDArray[Any], TiffOutline]:
+def read_tiff(path: Path, axes: str | None = None, frame: int | None = None) -> tuple[npt.NDArray[Any], TiffInfo]:
     """Read the first image of a TIFF file.
 
     Parameters
     ----------
     path
-        The file.
+        Path of the file.
     axes
-        What to call the axes that have more than one entry, or all of them; None takes the file's word for it.
+        Letters for the axes with more than one entry, or for all axes. None uses the axes of the file.
     frame
-        Which frame of a time series to read, and no other; None reads all there is, which must have no time.
+        Index of the only frame to read from a time series. None reads the whole image, including time.
 
     Raises
     ------
     InputError
-        The file is cut short, or has an axis that is neither space nor channels.
+        The file is cut short, or has an axis other than space, channels and time.
     """
     with tifffile.TiffFile(path) as file:
         outline, time = _outline(path, file, axes, each=frame is not None)
@@ -88,8 +94,11 @@ def read_tiff(path: Path, axes: str | None = None, frame: int | None = None) -> 
     return array.reshape(outline.shape), outline
 
 
-def outline_tiff(path: Path, axes: str | None = None, *, each: bool = False) -> TiffOutline:
-    """Tell what the first image of a TIFF file is, or each of its frames; parameters and errors as of `read_tiff`."""
+def inspect_tiff(path: Path, axes: str | None = None, *, each: bool = False) -> TiffInfo:
+    """Return the properties of the first image of a TIFF file, or of each of its frames if `each` is True.
+
+    The other parameters and the errors are those of `read_tiff`.
+    """
     with tifffile.TiffFile(path) as file:
         return _outline(path, file, axes, each)[0]
 
@@ -105,26 +114,30 @@ def write_tiff(
     channel_names: Sequence[str] | None = None,
     interval: tuple[float, str] | None = None,
 ) -> None:
-    """Write a TIFF that ImageJ opens as it is, or an OME-TIFF where that cannot hold the data.
+    """Write an ImageJ TIFF, or an OME-TIFF if ImageJ's format cannot hold the data.
+
+    An image of a dtype unknown to OME becomes a plain TIFF, with axes and pixel size in tifffile's own metadata.
 
     Parameters
     ----------
     path
-        Where to.
+        Path of the file.
     array, axes, spacing, unit
-        The image; the file's axes are in the order TZCYX, or TZYXC where the last are 3 or 4 colours.
+        Pixels, axes, distance between pixel centres and its unit. The axes of the file have the order TZCYX, or TZYXC
+        if the last axis holds 3 or 4 colours.
     ome
-        Whether it is to be an OME-TIFF in any case.
+        Whether to write an OME-TIFF even if ImageJ's format can hold the data.
     channel_names, interval
-        As in `TiffOutline`; only OME-TIFF holds them, names of channels that are not colours.
+        Names of the channels, and time between frames, as in `TiffInfo`. Only OME-TIFF stores them. Names of
+        colours are not stored.
     """
-    sizes = {} if spacing is None else dict(zip(axes.translate(NOT_SPACE), spacing, strict=True))
+    sizes = {} if spacing is None else dict(zip(Axes(axes).spatial, spacing, strict=True))
     array, names = _in_order(_as_stored(array), axes)
     colours = names.endswith("S")
     options: dict[str, Any] = {"photometric": "rgb" if colours else "minisblack"}
     name = array.dtype.name
     fits = name in (_IMAGEJ_TYPES[:1] if colours else _IMAGEJ_TYPES) and array.nbytes < _IMAGEJ_BYTES
-    # ImageJ's resolution is a fraction of two integers of 32 bits.
+    # ImageJ stores the resolution as a fraction of two 32-bit integers.
     fits = fits and "X" in axes and all(1e-6 < size < 1e6 for size in sizes.values())
     if fits and not ome:
         metadata: dict[str, Any] = {"axes": names} | ({"unit": _escape(unit)} if unit and sizes else {})
@@ -144,45 +157,47 @@ def write_tiff(
         tifffile.imwrite(path, array, metadata=metadata, **options)
 
 
-def _outline(path: Path, file: tifffile.TiffFile, axes: str | None, each: bool) -> tuple[TiffOutline, int | None]:
-    """Tell what the first image is, and which axis of the file is its time."""
+def _outline(path: Path, file: tifffile.TiffFile, axes: str | None, each: bool) -> tuple[TiffInfo, int | None]:
+    """Return the properties of the first image, and the position of the time axis in the file."""
     if not len(file.series):
-        raise InputError(f"{path} is a TIFF file without an image. Was it written to the end?")
+        raise InputError(f"{path} is a TIFF file without an image. Copy or write it again.")
     series = file.series[0]
     _check_whole(path, file, series)
-    shape, found = series.shape, series.axes
-    kept = [i for i, n in enumerate(shape) if n > 1 or (axes is not None and len(axes) == len(shape))]
-    letters = "".join(found[i] for i in kept) if axes is None or len(axes) != len(kept) else axes.upper()
-    time = kept[_time_axis(letters)] if each and _time_axis(letters) >= 0 else None
-    inner = [i for i in kept if i != time]
-    size = tuple(shape[i] for i in inner)
-    # Axes are those of the file, or of a frame.
-    given = (
-        axes if axes is None or len(axes) != len(kept) else axes.upper().replace("T", "" if time is not None else "T")
+    shape, file_axes = series.shape, series.axes
+    kept_axes = [i for i, n in enumerate(shape) if n > 1 or (axes is not None and len(axes) == len(shape))]
+    letters = "".join(file_axes[i] for i in kept_axes) if axes is None or len(axes) != len(kept_axes) else axes.upper()
+    time = kept_axes[_time_axis(letters)] if each and _time_axis(letters) >= 0 else None
+    frame_axes = [i for i in kept_axes if i != time]
+    size = tuple(shape[i] for i in frame_axes)
+    # The axes of the caller are those of the file or of a frame.
+    frame_letters = (
+        axes
+        if axes is None or len(axes) != len(kept_axes)
+        else axes.upper().replace("T", "" if time is not None else "T")
     )
-    own = "".join(a for i, a in zip(kept, letters, strict=True) if i != time)
-    names = _name_axes(path, own, size) if given is None else check_axes(given, size)
-    described = _ome_pixels(file.ome_metadata or "") if file.is_ome else {}
+    own_letters = "".join(a for i, a in zip(kept_axes, letters, strict=True) if i != time)
+    names = _name_axes(path, own_letters, size) if frame_letters is None else check_axes(frame_letters, size)
+    ome_pixels = _ome_pixels(file.ome_metadata or "") if file.is_ome else {}
     channels = dict(zip(names, size, strict=True)).get("C", 1)
-    return TiffOutline(
+    return TiffInfo(
         size,
         series.dtype,
         names,
         *_spacing(names, _pixel_sizes(file)),
-        _channel_names(described, channels),
+        _channel_names(ome_pixels, channels),
         None if time is None else shape[time],
-        _interval(described, file.imagej_metadata or {}),
+        _interval(ome_pixels, file.imagej_metadata or {}),
     ), time
 
 
 def _time_axis(letters: str) -> int:
-    """Find the axis of time: T, or the only one without a name; -1 where there is none."""
+    """Return the position of the time axis: T, or the only axis without a name; -1 if there is none."""
     unnamed = [a for a in letters if a in _UNNAMED_AXES]
     return letters.find("T") if "T" in letters or len(unnamed) != 1 else letters.index(unnamed[0])
 
 
 def _one_frame(file: tifffile.TiffFile, series: Any, time: int, frame: int) -> npt.NDArray[Any]:
-    """Read one frame, and as little else as the file's layout allows."""
+    """Read one frame, and as little else as the layout of the file allows."""
     pages, frames = len(series.pages), series.shape[time]
     if series.dataoffset is None and math.prod(series.shape[:time]) == 1 and pages % frames == 0:
         count = pages // frames
@@ -192,40 +207,40 @@ def _one_frame(file: tifffile.TiffFile, series: Any, time: int, frame: int) -> n
 
 
 def _check_whole(path: Path, file: tifffile.TiffFile, series: Any) -> None:
-    """Refuse a file that lost planes; tifffile would give those that are left, or zeros."""
-    promised = (file.imagej_metadata or {}).get("images", 1) if file.is_imagej else 1
+    """Raise an InputError if planes of the file are missing. tifffile would return the other planes, or zeros."""
+    image_count = (file.imagej_metadata or {}).get("images", 1) if file.is_imagej else 1
     planes = math.prod(series.shape) // max(1, math.prod(series.keyframe.shape))
-    if planes < promised or any(page is None for page in series.pages):
-        raise InputError(f"{path} is cut short: planes are missing that it should have. Copy it anew.")
+    if planes < image_count or any(page is None for page in series.pages):
+        raise InputError(f"{path} is cut short: planes are missing. Copy or write it again.")
 
 
-def _name_axes(path: Path, found: str, shape: tuple[int, ...]) -> str:
-    """Return the file's axes in our letters: samples are channels, and one axis without a name is Z."""
-    names = found if "C" in found else found.replace("S", "C")
+def _name_axes(path: Path, file_axes: str, shape: tuple[int, ...]) -> Axes:
+    """Return the axes of the file in our letters. Samples become C, and a single axis without a name becomes Z."""
+    names = file_axes if "C" in file_axes else file_axes.replace("S", "C")
     unnamed = [a for a in names if a in _UNNAMED_AXES]
     if len(unnamed) == 1 and "Z" not in names:
         names = names.replace(unnamed[0], "Z")
-    strange = [f"{a} ({n} entries)" for a, n in zip(names, shape, strict=True) if a not in SPATIAL_AXES + "CT"]
-    if strange:
+    unknown = [f"{a} ({n} entries)" for a, n in zip(names, shape, strict=True) if a not in SPATIAL_AXES + "CT"]
+    if unknown:
         raise InputError(
-            f"{path} has the axes {found}, of which {' and '.join(strange)} is neither space (Z, Y, X), channels (C), "
-            f"nor time (T). Save parts of it, or say with axes what to take its axes for: a letter for each of {shape}."
+            f"{path} has the axes {file_axes}, but {' and '.join(unknown)} is neither space (Z, Y, X), channels (C), "
+            f"nor time (T). Save parts of it, or name its axes with `axes`: one letter for each of {shape}."
         )
-    return names
+    return Axes(names)
 
 
 # ---- physical pixel size ---------------------------------------------------------------------------------
 
 
 def _pixel_sizes(file: tifffile.TiffFile) -> Sizes:
-    """Size of a pixel along each axis that the file tells one for, with its unit."""
+    """Return the pixel size and its unit along the axes, as far as the file gives them."""
     if file.is_ome:
         return _ome_sizes(file.ome_metadata or "")
     if file.is_imagej:
         return _imagej_sizes(file.imagej_metadata or {}, file.pages.first.tags)
-    own = (file.shaped_metadata or ({},))[0]
-    sizes = own.get("pixel_size") or {}
-    return {a: (float(size), own.get("unit")) for a, size in sizes.items()}
+    metadata = (file.shaped_metadata or ({},))[0]
+    sizes = metadata.get("pixel_size") or {}
+    return {a: (float(size), metadata.get("unit")) for a, size in sizes.items()}
 
 
 def _ome_pixels(xml: str) -> Mapping[str, Any]:
@@ -244,8 +259,9 @@ def _ome_sizes(xml: str) -> Sizes:
 
 
 def _imagej_sizes(metadata: Mapping[str, Any], tags: Any) -> Sizes:
-    """As ImageJ reads them: resolution in pixels per unit, 1 where nothing is said."""
+    """Return the pixel sizes as ImageJ reads them: from the resolution in pixels per unit, 1 by default."""
     unit = _unit(str(metadata.get("unit", "")))
+    # Without a unit of ImageJ, a resolution in inches or centimetres is one for printing, and is ignored.
     in_print = "unit" not in metadata and tags.get("ResolutionUnit") and tags["ResolutionUnit"].value in (2, 3)
     sizes = {"Z": (float(metadata.get("spacing", 1.0)), unit)}
     for axis, name in (("Y", "YResolution"), ("X", "XResolution")):
@@ -261,17 +277,17 @@ def _ome_metadata(sizes: Mapping[str, float], unit: str | None) -> dict[str, Any
 
 
 def _resolution(sizes: Mapping[str, float], unit: str | None) -> dict[str, Any]:
-    """Return the pixel size in the words of plain TIFF too, which programs read that know no OME."""
+    """Return the pixel size as tags of plain TIFF, for programs without support for OME."""
     if unit not in _LENGTHS or not {"X", "Y"} <= set(sizes):
         return {}
     per_cm = tuple(_LENGTHS["cm"] / (_LENGTHS[unit] * sizes[a]) for a in "XY")
-    # A fraction of two integers of 32 bits.
+    # The tag stores a fraction of two 32-bit integers.
     return {"resolution": per_cm, "resolutionunit": "CENTIMETER"} if all(1e-6 < n < 1e9 for n in per_cm) else {}
 
 
 def _channel_names(pixels: Mapping[str, Any], channels: int) -> tuple[str, ...] | None:
-    found = pixels.get("Channel", ())
-    names = [channel.get("Name") for channel in (found if isinstance(found, list | tuple) else [found])]
+    channel = pixels.get("Channel", ())
+    names = [entry.get("Name") for entry in (channel if isinstance(channel, list | tuple) else [channel])]
     return tuple(map(str, names)) if len(names) == channels > 1 and all(names) else None
 
 
@@ -283,14 +299,14 @@ def _interval(pixels: Mapping[str, Any], imagej: Mapping[str, Any]) -> tuple[flo
 
 
 def _spacing(axes: str, sizes: Sizes) -> tuple[tuple[float, ...] | None, str | None]:
-    """Return the sizes along the spatial axes in one unit, or None where one of them is missing or makes no sense."""
+    """Return the sizes along the spatial axes in one unit, or None if one of them is missing or invalid."""
     known = [sizes[a] for a in axes if a in sizes]
     if len(known) < sum(a in SPATIAL_AXES for a in axes) or not known:
         return None, None
     values, units = [abs(value) for value, _ in known], [unit for _, unit in known]
     unit = units[-1]
     if len(set(units)) > 1:
-        # Lengths that cannot be compared say nothing of the shape of a voxel.
+        # Units without a known length become NaN: the shape of the voxel is then unknown.
         values = [
             v * _LENGTHS.get(u or "", math.nan) / _LENGTHS.get(unit or "", math.nan)
             for v, u in zip(values, units, strict=True)
@@ -301,7 +317,7 @@ def _spacing(axes: str, sizes: Sizes) -> tuple[tuple[float, ...] | None, str | N
 
 
 def _unit(text: str) -> str | None:
-    """Return the usual name of a unit; ImageJ writes µ as an escape."""
+    """Return the usual symbol of a unit; None for pixels. ImageJ writes µ as an escape sequence."""
     plain = re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text).strip()
     return None if plain.lower() in _NO_UNIT else _OTHER_NAMES.get(plain.lower(), plain)
 
@@ -310,25 +326,25 @@ def _escape(unit: str) -> str:
     return "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in unit)
 
 
-# ---- what is stored --------------------------------------------------------------------------------------
+# ---- pixels to store -------------------------------------------------------------------------------------
 
 
 def _as_stored(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Floats of other widths as the next that TIFF readers know."""
+    """Convert floats of other widths to the nearest width of TIFF readers: float32 or float64."""
     if array.dtype.kind != "f" or array.dtype.itemsize in (4, 8):
         return array
     return array.astype(np.float32 if array.dtype.itemsize < 4 else np.float64)
 
 
 def _in_order(array: npt.NDArray[Any], axes: str) -> tuple[npt.NDArray[Any], str]:
-    """Bring the axes into the order of TIFF, Y and X always among them; colours are called S."""
+    """Return the array and its axes in the order of TIFF, always including Y and X. Colours are named S."""
     colours = axes.endswith("C") and array.shape[-1] in (3, 4) and array.ndim > 2 and array.dtype != np.bool_
     order = [a for a in ("TZYXC" if colours else "TZCYX") if a in axes]
     array = array.transpose([axes.index(a) for a in order])
     for axis in "XY":
         if axis not in order:
-            place = len(order) if axis == "X" else order.index("X")
-            place -= colours and axis == "X"
-            order.insert(place, axis)
-            array = np.expand_dims(array, place)
+            position = len(order) if axis == "X" else order.index("X")
+            position -= colours and axis == "X"
+            order.insert(position, axis)
+            array = np.expand_dims(array, position)
     return np.ascontiguousarray(array), "".join(order).replace("C", "S" if colours else "C")
