@@ -14,7 +14,7 @@ from napari_siren.core.clock import Cancelled
 from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import kernel
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.training.trainer import Run
+from napari_siren.core.training.trainer import TileTrainer
 
 IMAGE = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)
 
@@ -122,7 +122,7 @@ def test_a_step_under_way_is_given_up(engine: str) -> None:
     if engine == "native" and kernel().library is None:
         pytest.skip("no kernel")
     samples = Samples.from_array(IMAGE)
-    run = Run(samples, FitConfig(engine=engine), torch.device("cpu"), seed=0)
-    run.clock.cancel()
+    run = TileTrainer(samples, FitConfig(engine=engine), torch.device("cpu"), seed=0)
+    run.cancellation.request()
     with pytest.raises(Cancelled):
         run.step()

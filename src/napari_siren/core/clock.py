@@ -1,4 +1,4 @@
-"""`Stopwatch`: the time that a fit has taken, which may be held and may be called off from another thread."""
+"""`Stopwatch`: the elapsed time of a fit. `Cancellation`: its end from another thread."""
 
 from __future__ import annotations
 
@@ -9,47 +9,53 @@ from contextlib import contextmanager
 
 
 class Cancelled(Exception):
-    """A fit was called off from another thread."""
+    """The cancellation of a fit from another thread."""
 
 
 class Stopwatch:
-    """Seconds since it was made, without those for which it was held.
+    """The seconds since its creation, without those for which it was held.
 
     Parameters
     ----------
     seconds
-        Where to begin.
+        Time to start from, in seconds.
     """
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self._began = time.perf_counter() - seconds
+        self._start = time.perf_counter() - seconds
         self._held_since: float | None = None
-        self._cancelled = threading.Event()
 
     @property
     def seconds(self) -> float:
-        """Time so far."""
+        """Time so far, in seconds."""
         now = time.perf_counter() if self._held_since is None else self._held_since
-        return now - self._began
+        return now - self._start
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Stand still for as long as the context lasts."""
-        if self._held_since is not None:  # held already
+        """Hold the time for the duration of the context."""
+        if self._held_since is not None:  # the outer context holds the time
             yield
             return
         self._held_since = time.perf_counter()
         try:
             yield
         finally:
-            self._began += time.perf_counter() - self._held_since
+            self._start += time.perf_counter() - self._held_since
             self._held_since = None
 
-    def cancel(self) -> None:
-        """Call off, from any thread."""
-        self._cancelled.set()
+
+class Cancellation:
+    """A request to end a fit without a result, from any thread."""
+
+    def __init__(self) -> None:
+        self._requested = threading.Event()
+
+    def request(self) -> None:
+        """Request the cancellation."""
+        self._requested.set()
 
     def check(self) -> None:
-        """Raise `Cancelled` where it was called off."""
-        if self._cancelled.is_set():
+        """Raise `Cancelled` if the cancellation was requested."""
+        if self._requested.is_set():
             raise Cancelled

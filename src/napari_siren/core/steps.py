@@ -1,4 +1,4 @@
-"""`FitSteps`: the generator that `fit_iter` gives back."""
+"""`FitSteps`: the generator returned by `fit_iter`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,28 @@ from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import Any
 
-from napari_siren.core.clock import Cancelled, Stopwatch
+from napari_siren.core.clock import Cancellation, Cancelled, Stopwatch
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
 from napari_siren.errors import InputError
 
+# Value to send to the generator to end the fit.
 STOP = "stop"
 
 
 class FitSteps(Generator[Progress, str | None, FitResult]):
-    """The steps of a fit: a generator of `Progress` that also holds the result once it has ended.
+    """The steps of a fit: a generator of `Progress`, with the result after its end.
 
     Parameters
     ----------
     steps
-        Yields the progress and returns the result.
+        Generator that yields the progress and returns the result.
     look
-        Gives the result as it would be now.
+        Function that returns the best result so far.
     clock
-        That of the fit.
+        Stopwatch of the fit.
+    cancellation
+        Request to end the fit without a result.
 
     Examples
     --------
@@ -38,13 +41,18 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
     """
 
     def __init__(
-        self, steps: Generator[Progress, str | None, FitResult], look: Callable[[], FitResult], clock: Stopwatch
+        self,
+        steps: Generator[Progress, str | None, FitResult],
+        look: Callable[[], FitResult],
+        clock: Stopwatch,
+        cancellation: Cancellation,
     ) -> None:
         self._steps = steps
         self._look = look
         self._clock = clock
+        self._cancellation = cancellation
         self._result: FitResult | None = None
-        self._begun = False
+        self._started = False
 
     @property
     def result(self) -> FitResult:
@@ -53,39 +61,42 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
         Raises
         ------
         InputError
-            The fit has not ended yet, or was closed.
+            The fit has not ended yet, was closed, or was cancelled.
         """
         if self._result is None:
-            raise InputError("the fit has no result yet: take its steps to their end, or end it by stop().")
+            raise InputError("the fit has no result yet. Run it to its end, or end it by stop().")
         return self._result
 
     def snapshot(self) -> FitResult:
-        """Return the best so far as a result; the fit goes on as if it had not been asked.
+        """Return the best result so far; the fit itself is not affected.
 
-        Saved with ``resumable=True`` it is a checkpoint, from which `fit` goes on to the same bits.
+        Saved with ``resumable=True``, it is a checkpoint. A fit continued from it ends with the same bits.
         """
         return self._look()
 
     def stop(self) -> FitResult:
-        """End the fit, keep the best so far, and return the result; a fit that has ended stays as it is."""
+        """End the fit, keep the best so far, and return the result; an ended fit stays as it is."""
         try:
             while self._result is None:
-                self.send(STOP if self._begun else None)
+                self.send(STOP if self._started else None)
         except StopIteration:
             pass
         return self.result
 
     def held(self) -> AbstractContextManager[None]:
-        """Return a context in which the clock of the fit stands still: a pause does not count for `max_seconds`."""
+        """Return a context with the stopwatch of the fit held: a pause does not count for `max_seconds`."""
         return self._clock.held()
 
     def cancel(self) -> None:
-        """Call the fit off; may be called from any thread. The step under way is given up, and there is no result."""
-        self._clock.cancel()
+        """Cancel the fit; may be called from any thread.
+
+        The current step is abandoned, and there is no result.
+        """
+        self._cancellation.request()
 
     def send(self, value: str | None) -> Progress:
-        """Take a step; with ``"stop"`` end the fit instead (StopIteration, whose value is the result)."""
-        self._begun = True
+        """Run a step; with ``"stop"``, end the fit instead (StopIteration with the result as its value)."""
+        self._started = True
         try:
             return self._steps.send(value)
         except StopIteration as end:
@@ -95,5 +106,5 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
             raise StopIteration from None
 
     def throw(self, *error: Any) -> Progress:
-        """Raise an exception where the fit stands."""
+        """Raise an exception in the generator at its current step."""
         return self._steps.throw(*error)

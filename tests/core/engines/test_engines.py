@@ -1,4 +1,4 @@
-"""Every engine gives the same numbers; which one is chosen, and what is said where the native one cannot be had."""
+"""Tests of the engines: equal numbers, choice of an engine, messages if the native engine is not available."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from roundings import Roundings
 from torch import Tensor, nn
 
 import napari_siren as ns
-from napari_siren.core import engines as accel
+from napari_siren.core import engines
 from napari_siren.core.config import FitConfig
-from napari_siren.core.engines import NativeEngine, PlainEngine, RoughEngine, choose_engine, forward, kernel
+from napari_siren.core.engines import LowPrecisionEngine, NativeEngine, TorchEngine, choose_engine, forward, kernel
 from napari_siren.core.engines.native import library
 from napari_siren.core.engines.native.engine import amx_ready
 from napari_siren.core.field import partition as blend_module
 from napari_siren.core.field.field import Field
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.network.optimizer import Optimizer
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.errors import ConfigError
 
 CPU = torch.device("cpu")
-PLAIN = PlainEngine(CPU)
+PLAIN = TorchEngine(CPU)
 
-# Instruction sets that other machines stop at: the width of a vector is 16, 8 and 4 floats.
+# Compiler flags for the instruction sets of older machines, too. A vector has 16, 8 or 4 floats.
 MACHINES = {
     "this machine": (),
     "AVX2": ("-mavx2", "-mfma", "-mno-avx512f"),
@@ -49,7 +49,7 @@ MACHINES = {
 
 @pytest.fixture(scope="module", params=MACHINES)
 def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> NativeEngine:
-    """The native engine, for this machine and for lesser ones."""
+    """Return the native engine, compiled for this machine and for older ones."""
     if request.param == "this machine":
         built = kernel()
         if built.library is None:
@@ -82,25 +82,25 @@ def processor() -> str:
 
 
 def cpu_info(field: str) -> list[str]:
-    """What Linux says of the processor; nothing elsewhere."""
+    """Return a field of /proc/cpuinfo, once for each processor; nothing on systems other than Linux."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     return [line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == field]
 
 
-def make_siren(shape: SirenShape, tiles: int = 3, omega_0: float = 1.0, seed: int = 0) -> Siren:
+def make_siren(shape: NetworkSpec, tiles: int = 3, omega_0: float = 1.0, seed: int = 0) -> Siren:
     config = FitConfig(standardise=False, omega_0=omega_0, weight_scale=1.0, band=0.7)
     return Siren.initialise(shape, tiles, config, seed)
 
 
-def make_coordinates(shape: SirenShape, samples: int, tiles: int) -> Tensor:
+def make_coordinates(shape: NetworkSpec, samples: int, tiles: int) -> Tensor:
     generator = torch.Generator().manual_seed(1)
     return 8 * torch.rand(tiles, shape.inputs, samples, generator=generator) - 4
 
 
 def make_squared(siren: Siren, samples: int) -> SquaredLoss:
     generator = torch.Generator().manual_seed(2)
-    target = torch.randn(siren.tiles, siren.shape.outputs, samples, generator=generator)
+    target = torch.randn(siren.tiles, siren.spec.outputs, samples, generator=generator)
     weight = torch.rand(siren.tiles, samples, generator=generator)
     return SquaredLoss(target, weight * (weight > 0.2))
 
@@ -111,34 +111,34 @@ def gradient_of(engine: object, siren: Siren, x: Tensor, loss: Loss) -> tuple[Te
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
-    """Equal to rounding, as seen from the largest."""
+    """Assert equality up to roundings of the largest element."""
     assert found.shape == expected.shape
     assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
-# inputs, outputs, layers, width; samples; tiles have coordinates of their own
+# Inputs, outputs, layers, width; samples; whether tiles have coordinates of their own.
 CASES = [
-    pytest.param(SirenShape(2, 1, 1, 5), 1, False, id="one layer, one sample"),
-    pytest.param(SirenShape(1, 1, 2, 5), 7, False, id="1-D"),
-    pytest.param(SirenShape(2, 3, 2, 27), 37, False, id="width 27"),
-    pytest.param(SirenShape(2, 3, 3, 32), 256, False, id="a whole chunk"),
-    pytest.param(SirenShape(2, 5, 3, 28), 257, True, id="a chunk and one"),
-    pytest.param(SirenShape(3, 1, 4, 16), 343, True, id="3-D"),
-    pytest.param(SirenShape(3, 5, 2, 33), 530, False, id="3-D, width 33"),
-    pytest.param(SirenShape(2, 1, 2, 1), 40, True, id="width 1"),
+    pytest.param(NetworkSpec(2, 1, 1, 5), 1, False, id="one layer, one sample"),
+    pytest.param(NetworkSpec(1, 1, 2, 5), 7, False, id="1-D"),
+    pytest.param(NetworkSpec(2, 3, 2, 27), 37, False, id="width 27"),
+    pytest.param(NetworkSpec(2, 3, 3, 32), 256, False, id="a whole chunk"),
+    pytest.param(NetworkSpec(2, 5, 3, 28), 257, True, id="a chunk and one"),
+    pytest.param(NetworkSpec(3, 1, 4, 16), 343, True, id="3-D"),
+    pytest.param(NetworkSpec(3, 5, 2, 33), 530, False, id="3-D, width 33"),
+    pytest.param(NetworkSpec(2, 1, 2, 1), 40, True, id="width 1"),
 ]
 
 
 @pytest.mark.parametrize("omega_0", [1.0, 30.0])
 @pytest.mark.parametrize(("shape", "samples", "own"), CASES)
 class TestNativeIsPlain:
-    def test_values(self, engine: NativeEngine, shape: SirenShape, samples: int, own: bool, omega_0: float) -> None:
+    def test_values(self, engine: NativeEngine, shape: NetworkSpec, samples: int, own: bool, omega_0: float) -> None:
         siren = make_siren(shape, omega_0=omega_0)
         x = make_coordinates(shape, samples, siren.tiles if own else 1) / omega_0
         assert_close(engine.forward(siren, x), PLAIN.forward(siren, x))
 
     def test_gradients_of_the_squared_loss(
-        self, engine: NativeEngine, shape: SirenShape, samples: int, own: bool, omega_0: float
+        self, engine: NativeEngine, shape: NetworkSpec, samples: int, own: bool, omega_0: float
     ) -> None:
         siren = make_siren(shape, omega_0=omega_0)
         x = make_coordinates(shape, samples, siren.tiles if own else 1) / omega_0
@@ -155,8 +155,8 @@ class TestNativeIsPlain:
 def test_native_is_plain_for_a_loss_in_which_samples_see_each_other(
     engine: NativeEngine, own: bool, blocks: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    siren = make_siren(SirenShape(2, 3, 3, 21), tiles=5)
-    x = make_coordinates(siren.shape, 6 * 7 * 4, 5 if own else 1)
+    siren = make_siren(NetworkSpec(2, 3, 3, 21), tiles=5)
+    x = make_coordinates(siren.spec, 6 * 7 * 4, 5 if own else 1)
     loss = ObservedLoss(make_squared(siren, 42), (6, 7), 2, torch.linspace(0, 0.2, 5))
     if blocks == "small blocks":
         monkeypatch.setattr(engine, "block_bytes", 2 * 4 * 3 * 168)
@@ -167,8 +167,8 @@ def test_native_is_plain_for_a_loss_in_which_samples_see_each_other(
 
 
 def test_large_phases_keep_their_sines(engine: NativeEngine) -> None:
-    """sin(z) for |z| up to thousands, as frequencies grow in a fit."""
-    shape = SirenShape(1, 1, 1, 3)
+    """Check sin(z) for |z| up to 5000, since frequencies grow in a fit."""
+    shape = NetworkSpec(1, 1, 1, 3)
     siren = make_siren(shape, tiles=1)
     for view, values in zip(
         (*shape.weights(siren.theta), *shape.biases(siren.theta)),
@@ -184,21 +184,21 @@ def test_large_phases_keep_their_sines(engine: NativeEngine) -> None:
 @pytest.mark.parametrize("threads", [1, 3, 7])
 @pytest.mark.parametrize("tiles", [1, 2, 5, 40])
 def test_threads_do_not_change_a_bit(engine: NativeEngine, threads: int, tiles: int) -> None:
-    siren = make_siren(SirenShape(2, 1, 2, 8), tiles=tiles)
-    x, loss = make_coordinates(siren.shape, 50, 1), make_squared(siren, 50)
+    siren = make_siren(NetworkSpec(2, 1, 2, 8), tiles=tiles)
+    x, loss = make_coordinates(siren.spec, 50, 1), make_squared(siren, 50)
     other = NativeEngine(engine.library, threads)
     for found, expected in zip(gradient_of(other, siren, x, loss), gradient_of(engine, siren, x, loss), strict=True):
         assert torch.equal(found, expected)
 
 
 def test_the_native_engine_refuses_what_it_would_misread(engine: NativeEngine) -> None:
-    siren = make_siren(SirenShape(2, 1, 2, 8)).to(dtype=torch.float64)
-    x = make_coordinates(siren.shape, 5, 1)
+    siren = make_siren(NetworkSpec(2, 1, 2, 8)).to(dtype=torch.float64)
+    x = make_coordinates(siren.spec, 5, 1)
     with pytest.raises(TypeError, match="float32"):
         engine.forward(siren, x)
 
 
-# Shape, channels, positions a pixel: tiles with more samples than a chunk and with fewer, and tiles without any.
+# Shape, channels, positions per pixel. Tiles have more samples than a chunk, fewer samples, or none.
 FIELDS = [
     pytest.param((17,), 1, 61.0, id="1-D"),
     pytest.param((23, 19), 3, 5.3, id="2-D"),
@@ -209,7 +209,7 @@ FIELDS = [
 
 
 def positions_of(shape: tuple[int, ...], density: float) -> list[npt.NDArray[np.float64]]:
-    """Ascending positions, unevenly spaced, some outside."""
+    """Return ascending positions along each axis, unevenly spaced, some of them outside the image."""
     rng = np.random.default_rng(0)
     return [np.sort(rng.uniform(-1, n + 1, max(1, round(density * n)))) for n in shape]
 
@@ -265,7 +265,7 @@ def test_native_orthogonalisation_is_the_plain_one(engine: NativeEngine) -> None
 def test_orthogonalised_matrices_have_singular_values_near_one_and_turn_nowhere_else(size: int, scale: float) -> None:
     u, _, v = torch.linalg.svd(torch.randn(3, size, size, generator=torch.Generator().manual_seed(0)))
     spectrum = torch.logspace(0, -1, size)
-    spectrum[-1] = 0.0005 * spectrum.norm()  # too small to be brought to one, and made larger all the same
+    spectrum[-1] = 0.0005 * spectrum.norm()  # It is too small to reach one, but is enlarged.
     found = PLAIN.orthogonalise(scale * (u * spectrum) @ v)
     aligned = u.mT @ found @ v.mT
     values = aligned.diagonal(dim1=1, dim2=2)
@@ -288,12 +288,12 @@ def test_orthogonalising_nothing_gives_nothing(engine: NativeEngine) -> None:
 def test_the_plain_gradient_is_that_of_autograd_in_any_blocks(
     block_bytes: int, omega_0: float, layers: int, paper_network: Callable[[Siren, int], nn.Module]
 ) -> None:
-    siren = make_siren(SirenShape(2, 3, layers, 12), tiles=4, omega_0=omega_0).to(dtype=torch.float64)
-    x = make_coordinates(siren.shape, 700, 1).double() / omega_0
-    rough = make_squared(siren, 700)
-    loss = SquaredLoss(rough.target.double(), rough.weight.double())
-    losses, gradient = gradient_of(PlainEngine(CPU, block_bytes), siren, x, loss)
-    weight_views, bias_views = siren.shape.weights(gradient), siren.shape.biases(gradient)
+    siren = make_siren(NetworkSpec(2, 3, layers, 12), tiles=4, omega_0=omega_0).to(dtype=torch.float64)
+    x = make_coordinates(siren.spec, 700, 1).double() / omega_0
+    low_precision = make_squared(siren, 700)
+    loss = SquaredLoss(low_precision.target.double(), low_precision.weight.double())
+    losses, gradient = gradient_of(TorchEngine(CPU, block_bytes), siren, x, loss)
+    weight_views, bias_views = siren.spec.weights(gradient), siren.spec.biases(gradient)
     for tile in range(siren.tiles):
         network = paper_network(siren, tile)
         squares = (network(x[0].T).T - loss.target[tile]).square().sum(dim=0)
@@ -308,15 +308,15 @@ def test_the_plain_gradient_is_that_of_autograd_in_any_blocks(
 
 @pytest.mark.parametrize("block_bytes", [1, 30_000, 1 << 30])
 def test_plain_values_and_losses_do_not_depend_on_the_blocks(block_bytes: int) -> None:
-    siren = make_siren(SirenShape(2, 3, 2, 12), tiles=4)
-    x, loss = make_coordinates(siren.shape, 700, 4), make_squared(siren, 700)
-    engine = PlainEngine(CPU, block_bytes)
+    siren = make_siren(NetworkSpec(2, 3, 2, 12), tiles=4)
+    x, loss = make_coordinates(siren.spec, 700, 4), make_squared(siren, 700)
+    engine = TorchEngine(CPU, block_bytes)
     torch.testing.assert_close(engine.forward(siren, x), siren.forward(x))
     torch.testing.assert_close(engine.losses(siren, x, loss), loss.value_and_gradient(siren.forward(x), slice(None))[0])
 
 
 def test_shrinking_halves_blocks_until_there_is_no_smaller() -> None:
-    engine = PlainEngine(CPU, 1 << 20)
+    engine = TorchEngine(CPU, 1 << 20)
     sizes = []
     while engine.shrink():
         sizes.append(engine.block_bytes)
@@ -325,12 +325,12 @@ def test_shrinking_halves_blocks_until_there_is_no_smaller() -> None:
 
 # ---- which engine --------------------------------------------------------------------------------------
 
-NARROW, WIDE = SirenShape(2, 1, 3, 28), SirenShape(2, 1, 3, 256)
+NARROW, WIDE = NetworkSpec(2, 1, 3, 28), NetworkSpec(2, 1, 3, 256)
 
 
 @pytest.fixture
 def fresh_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], library.Kernel]]:
-    """The kernel, built anew into an empty cache."""
+    """Return the function that builds the kernel, with an empty cache."""
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
     monkeypatch.delenv("NAPARI_SIREN_NATIVE", raising=False)
     monkeypatch.delenv("NAPARI_SIREN_CACHE", raising=False)
@@ -390,7 +390,7 @@ def test_a_broken_compiler_is_told_of_and_the_plain_engine_steps_in(
     monkeypatch.setenv("CC", fake_compiler(tmp_path, script))
     built = fresh_kernel()
     assert built.library is None
-    assert "could not compile it" in built.message
+    assert "could not compile the kernel" in built.message
     assert message in built.message
     assert choose_engine("auto", CPU, NARROW, 100).name == "torch"
 
@@ -464,7 +464,7 @@ def test_forward_takes_any_dtype() -> None:
 @pytest.mark.parametrize("width", [1, 16, 33])
 def test_native_steps_are_plain_steps(engine: NativeEngine, fields: dict[str, Any], width: int) -> None:
     config = FitConfig(averaging=0.7, **fields)
-    shape = SirenShape(2, 3, config.hidden_layers, width)
+    shape = NetworkSpec(2, 3, config.hidden_layers, width)
     generator = torch.Generator().manual_seed(0)
     theta = torch.randn(5, shape.parameters, generator=generator)
     gradients = torch.randn(4, *theta.shape, generator=generator)
@@ -481,27 +481,28 @@ def test_native_steps_are_plain_steps(engine: NativeEngine, fields: dict[str, An
     assert not torch.equal(ends[0][0], theta)
 
 
-# ---- rough gradients -------------------------------------------------------------------------------------
+# ---- gradients in low precision --------------------------------------------------------------------------
 
 
-def rough_engine(shape: SirenShape) -> RoughEngine:
+def low_precision_engine(shape: NetworkSpec) -> LowPrecisionEngine:
     built = kernel()
     if built.library is None:
         pytest.skip(built.message)
     if not all(name in " ".join(cpu_info("flags")).split() for name in ("amx_tile", "amx_bf16", "avx512_bf16")):
         pytest.skip(f"needs AMX (amx_tile, amx_bf16) and avx512_bf16, this is a {processor()}")
     assert amx_ready(built.library)
-    rough = RoughEngine.of(NativeEngine(built.library, threads=2), shape)
-    assert rough is not None
-    return rough
+    low_precision = LowPrecisionEngine.from_engine(NativeEngine(built.library, threads=2), shape)
+    assert low_precision is not None
+    return low_precision
 
 
 def assert_rounded(
     found: Iterable[Tensor], siren: Siren, x: Tensor, loss: Loss, where: Roundings, *, tight: bool = True
 ) -> None:
-    """Losses and gradient, and perhaps values, are those of float64 with roundings, which are as large as they may be.
+    """Compare losses, gradient and perhaps values with float64, with emulated roundings and without.
 
-    Without `tight`, only the latter is asked.
+    The error without roundings must be within the expected size of the roundings. Without `tight`, the comparison with
+    emulated roundings is omitted.
     """
     rounded = roundings.gradient(siren, x, loss, where)
     exact = roundings.gradient(siren, x, loss, roundings.EXACT)
@@ -516,51 +517,51 @@ def assert_rounded(
 @pytest.mark.parametrize(
     ("shape", "samples", "own"),
     [
-        pytest.param(SirenShape(2, 1, 1, 5), 1, False, id="one layer, one sample"),
-        pytest.param(SirenShape(1, 1, 2, 7), 33, False, id="1-D"),
-        pytest.param(SirenShape(2, 3, 3, 28), 676, False, id="faithful"),
-        pytest.param(SirenShape(2, 16, 4, 32), 65, True, id="full width"),
-        pytest.param(SirenShape(3, 2, 8, 16), 343, True, id="3-D, deep"),
+        pytest.param(NetworkSpec(2, 1, 1, 5), 1, False, id="one layer, one sample"),
+        pytest.param(NetworkSpec(1, 1, 2, 7), 33, False, id="1-D"),
+        pytest.param(NetworkSpec(2, 3, 3, 28), 676, False, id="faithful"),
+        pytest.param(NetworkSpec(2, 16, 4, 32), 65, True, id="full width"),
+        pytest.param(NetworkSpec(3, 2, 8, 16), 343, True, id="3-D, deep"),
     ],
 )
-def test_rough_is_exact_but_for_the_roundings_of_bfloat16(shape: SirenShape, samples: int, own: bool) -> None:
-    rough, siren = rough_engine(shape), make_siren(shape, omega_0=1.5)
+def test_rough_is_exact_but_for_the_roundings_of_bfloat16(shape: NetworkSpec, samples: int, own: bool) -> None:
+    low_precision, siren = low_precision_engine(shape), make_siren(shape, omega_0=1.5)
     x = make_coordinates(shape, samples, siren.tiles if own else 1)
     loss = make_squared(siren, samples)
-    found = (*gradient_of(rough, siren, x, loss), rough.forward(siren, x))
+    found = (*gradient_of(low_precision, siren, x, loss), low_precision.forward(siren, x))
     assert_rounded(found, siren, x, loss, roundings.AMX)
-    # What is compared with others is exact.
-    assert_close(rough.losses(siren, x, loss), PLAIN.losses(siren, x, loss))
+    # Losses must be exact, since they are compared with those of other engines.
+    assert_close(low_precision.losses(siren, x, loss), PLAIN.losses(siren, x, loss))
 
 
 def test_rough_is_exact_but_for_roundings_where_samples_see_each_other() -> None:
-    siren = make_siren(SirenShape(2, 3, 3, 21), tiles=5)
-    rough, x = rough_engine(siren.shape), make_coordinates(siren.shape, 6 * 7 * 4, 1)
+    siren = make_siren(NetworkSpec(2, 3, 3, 21), tiles=5)
+    low_precision, x = low_precision_engine(siren.spec), make_coordinates(siren.spec, 6 * 7 * 4, 1)
     loss = ObservedLoss(make_squared(siren, 42), (6, 7), 2, torch.linspace(0, 0.2, 5))
-    found = (*gradient_of(rough, siren, x, loss), rough.forward(siren, x))
+    found = (*gradient_of(low_precision, siren, x, loss), low_precision.forward(siren, x))
     assert_rounded(found, siren, x, loss, roundings.AMX)
 
 
-@pytest.mark.parametrize("shape", [SirenShape(2, 3, 2, 33), SirenShape(2, 17, 2, 8), SirenShape(2, 3, 9, 8)])
-def test_there_is_no_rough_engine_for_larger_networks(shape: SirenShape) -> None:
-    rough_engine(SirenShape(2, 1, 1, 5))
-    assert RoughEngine.of(NativeEngine(kernel().library, threads=1), shape) is None
-    assert RoughEngine.of(PLAIN, SirenShape(2, 1, 1, 5)) is None
+@pytest.mark.parametrize("shape", [NetworkSpec(2, 3, 2, 33), NetworkSpec(2, 17, 2, 8), NetworkSpec(2, 3, 9, 8)])
+def test_there_is_no_rough_engine_for_larger_networks(shape: NetworkSpec) -> None:
+    low_precision_engine(NetworkSpec(2, 1, 1, 5))
+    assert LowPrecisionEngine.from_engine(NativeEngine(kernel().library, threads=1), shape) is None
+    assert LowPrecisionEngine.from_engine(PLAIN, NetworkSpec(2, 1, 1, 5)) is None
 
 
 @pytest.mark.parametrize("block_bytes", [None, 1 << 20])
 def test_rough_gradients_of_a_wide_network_are_exact_but_for_the_roundings_of_bfloat16(block_bytes: int | None) -> None:
-    rough = PlainEngine(CPU, block_bytes).rough()
-    siren = make_siren(SirenShape(2, 3, 4, 128), tiles=2, omega_0=1.5)
-    x = make_coordinates(siren.shape, 300, 1)
+    low_precision = TorchEngine(CPU, block_bytes).low_precision()
+    siren = make_siren(NetworkSpec(2, 3, 4, 128), tiles=2, omega_0=1.5)
+    x = make_coordinates(siren.spec, 300, 1)
     loss = make_squared(siren, 300)
-    found = gradient_of(rough, siren, x, loss)
+    found = gradient_of(low_precision, siren, x, loss)
     assert not torch.equal(found[0], gradient_of(PLAIN, siren, x, loss)[0])
-    # In blocks, each block's share of the gradient is rounded by itself.
+    # With blocks, the gradient of each block is rounded separately.
     assert_rounded(found, siren, x, loss, roundings.WIDE, tight=block_bytes is None)
-    # What is compared with others is exact.
-    assert_close(rough.losses(siren, x, loss), PLAIN.losses(siren, x, loss))
-    assert_close(rough.forward(siren, x), PLAIN.forward(siren, x))
+    # Losses and values must be exact, since they are compared with those of other engines.
+    assert_close(low_precision.losses(siren, x, loss), PLAIN.losses(siren, x, loss))
+    assert_close(low_precision.forward(siren, x), PLAIN.forward(siren, x))
 
 
 @pytest.mark.parametrize("there", [True, False])
@@ -569,22 +570,22 @@ def test_wide_networks_have_rough_gradients_where_the_processor_has_them(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: there)
-    assert (accel.rough_engine(PLAIN, SirenShape(2, 3, 5, 256)) is not None) == there
-    assert accel.rough_engine(PLAIN, SirenShape(2, 3, 5, 64)) is None
+    assert (engines.low_precision_engine(PLAIN, NetworkSpec(2, 3, 5, 256)) is not None) == there
+    assert engines.low_precision_engine(PLAIN, NetworkSpec(2, 3, 5, 64)) is None
     image = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)
     assert ns.fit(image, preset="paper", max_steps=10).metrics.psnr > 5
 
 
 def test_only_the_first_steps_of_a_fit_are_rough(monkeypatch: pytest.MonkeyPatch) -> None:
-    rough_engine(SirenShape(2, 1, 1, 5))
+    low_precision_engine(NetworkSpec(2, 1, 1, 5))
     rough_steps: list[int] = []
-    gradient = RoughEngine.gradient
+    gradient = LowPrecisionEngine.gradient
 
-    def counted(self: RoughEngine, *arguments: Any) -> Tensor:
+    def counted(self: LowPrecisionEngine, *arguments: Any) -> Tensor:
         rough_steps.append(1)
         return gradient(self, *arguments)
 
-    monkeypatch.setattr(RoughEngine, "gradient", counted)
+    monkeypatch.setattr(LowPrecisionEngine, "gradient", counted)
     image = np.hypot(*np.mgrid[-12:12, -12:12]).astype(np.float32)
     options = {"max_steps": 20, "engine": "native", "tile": 8}
     ns.fit(image, **options)

@@ -1,4 +1,4 @@
-"""A device is compared with float64 on the CPU before it is trusted; what fails is not used, and the log says why."""
+"""Tests of the self-check: a device is compared with float64 on the CPU; failed parts are logged and not used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import napari_siren as ns
 from napari_siren.core import device
 from napari_siren.core import engines as accel
 from napari_siren.core import fit as fit_module
-from napari_siren.core.engines import NativeEngine, PlainEngine, Verdict, choose_device, kernel, self_check
+from napari_siren.core.engines import NativeEngine, TorchEngine, Verdict, choose_device, kernel, self_check
 from napari_siren.core.engines.comparisons import (
     Problem,
     bfloat16_error,
@@ -28,16 +28,16 @@ from napari_siren.core.engines.comparisons import (
     update_error,
 )
 from napari_siren.core.engines.self_check import check_cuda, check_plain, verdict_on
-from napari_siren.core.network.siren import SirenShape
+from napari_siren.core.network.siren import NetworkSpec
 
 CPU = torch.device("cpu")
-# Stands in for a GPU: the functions that look at it are replaced.
+# A substitute for a GPU. The functions that inspect it are replaced.
 GPU = torch.device("cuda", 0)
 
 
 @pytest.fixture
 def small() -> Problem:
-    return problem("a small image", SirenShape(2, 1, 2, 8), (5, 7))
+    return problem("a small image", NetworkSpec(2, 1, 2, 8), (5, 7))
 
 
 # ---- comparisons -----------------------------------------------------------------------------------------
@@ -45,25 +45,25 @@ def small() -> Problem:
 
 @pytest.mark.parametrize("case", list(problems()), ids=lambda case: case.name)
 def test_right_engines_pass(case: Problem) -> None:
-    engines: list[Any] = [PlainEngine(CPU)]
+    engines: list[Any] = [TorchEngine(CPU)]
     library = kernel().library
     engines += [] if library is None else [NativeEngine(library, threads=1)]
     assert [float32_error(engine, case, CPU) for engine in engines] == [""] * len(engines)
-    assert bfloat16_error(PlainEngine(CPU).rough(), case, CPU) == ""
+    assert bfloat16_error(TorchEngine(CPU).low_precision(), case, CPU) == ""
     assert [update_error(engine, CPU) for engine in engines] == [""] * len(engines)
 
 
 def spoil(monkeypatch: pytest.MonkeyPatch, name: str, change: Callable[[Tensor], object]) -> None:
-    """Change what a method of the plain engine in float32 gives, or writes to its last argument."""
-    method = getattr(PlainEngine, name)
+    """Change the result of a method of the plain engine in float32, or its output in the last argument."""
+    method = getattr(TorchEngine, name)
 
-    def spoiled(self: PlainEngine, *arguments: Any) -> Tensor:
+    def spoiled(self: TorchEngine, *arguments: Any) -> Tensor:
         found: Tensor = method(self, *arguments)
         if self.device != CPU or arguments[0].theta.dtype == torch.float32:
             change(arguments[-1] if name == "gradient" else found)
         return found
 
-    monkeypatch.setattr(PlainEngine, name, spoiled)
+    monkeypatch.setattr(TorchEngine, name, spoiled)
 
 
 @pytest.mark.parametrize(
@@ -82,27 +82,27 @@ def test_one_wrong_element_is_found(
 ) -> None:
     assert small.expected
     spoil(monkeypatch, name, change)
-    assert float32_error(PlainEngine(CPU), small, CPU).startswith(message)
+    assert float32_error(TorchEngine(CPU), small, CPU).startswith(message)
 
 
 def test_bfloat16_is_too_rough_for_float32_and_noise_for_bfloat16(small: Problem) -> None:
     assert small.expected
-    rough = PlainEngine(CPU).rough()
-    assert "the gradient" in float32_error(rough, small, CPU)
+    low_precision = TorchEngine(CPU).low_precision()
+    assert "the gradient" in float32_error(low_precision, small, CPU)
     wrong = replace(small, siren=replace(small.siren, theta=small.siren.theta * 1.05))
     wrong.__dict__["expected"] = small.expected
-    assert "the gradient" in bfloat16_error(rough, wrong, CPU)
+    assert "the gradient" in bfloat16_error(low_precision, wrong, CPU)
 
 
 def test_a_wrong_step_of_the_optimiser_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    engine = PlainEngine(CPU)
+    engine = TorchEngine(CPU)
     monkeypatch.setattr(engine, "update", lambda optimizer, *_: optimizer.theta.add_(1e-3))
     assert "weights after 4 updates" in update_error(engine, CPU)
 
 
 def test_a_replay_that_gives_other_bits_is_found(small: Problem) -> None:
-    assert replay_error(PlainEngine(CPU), PlainEngine(CPU), small, CPU) == ""
-    assert "other bits" in replay_error(PlainEngine(CPU).rough(), PlainEngine(CPU), small, CPU)
+    assert replay_error(TorchEngine(CPU), TorchEngine(CPU), small, CPU) == ""
+    assert "other bits" in replay_error(TorchEngine(CPU).low_precision(), TorchEngine(CPU), small, CPU)
 
 
 # ---- the verdict -----------------------------------------------------------------------------------------
@@ -110,15 +110,15 @@ def test_a_replay_that_gives_other_bits_is_found(small: Problem) -> None:
 
 def test_plain_pytorch_is_checked_where_there_are_no_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check_plain(CPU).values == ""
-    monkeypatch.setattr(self_check, "_seconds", lambda engine, _: 2.0 if isinstance(engine, PlainEngine) else 1.0)
+    monkeypatch.setattr(self_check, "_seconds", lambda engine, _: 2.0 if isinstance(engine, TorchEngine) else 1.0)
     if kernel().library is not None:
-        assert check_plain(CPU).slower == "a step takes 2000.0 ms there and 1000.0 ms on the CPU"
+        assert check_plain(CPU).slower == "a step takes 2000.0 ms on this device and 1000.0 ms on the CPU"
     spoil(monkeypatch, "forward", lambda out: out.add_(1))
     assert "the values of an image are off" in check_plain(CPU).values
 
 
 class TestKernels:
-    """By Triton's interpreter, on a small problem."""
+    """Tests of the kernels in Triton's interpreter, on a small problem."""
 
     @pytest.fixture(autouse=True)
     def small_problems(self, monkeypatch: pytest.MonkeyPatch, small: Problem) -> None:
@@ -126,7 +126,8 @@ class TestKernels:
         monkeypatch.setattr(self_check, "problems", lambda: [small])
 
     def test_right_kernels_pass(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(self_check, "bfloat16_error", lambda *_: "")  # not in every version of the interpreter
+        # Not every version of the interpreter multiplies bfloat16 correctly.
+        monkeypatch.setattr(self_check, "bfloat16_error", lambda *_: "")
         assert check_cuda(CPU) == Verdict()
 
     def test_wrong_kernels_are_not_used(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +146,7 @@ class TestKernels:
 
 @pytest.fixture
 def checks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[torch.device]:
-    """A GPU with a verdict; the devices that were checked."""
+    """Replace the check of a GPU by a fixed verdict; return the checked devices."""
     checked: list[torch.device] = []
 
     def check(where: torch.device) -> Verdict:
@@ -199,7 +200,7 @@ def test_the_system_has_a_driver_or_a_name() -> None:
     assert self_check.driver_version()
 
 
-# ---- what follows from it --------------------------------------------------------------------------------
+# ---- consequences of a verdict ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The Triton engine gives the plain engine's numbers: on a GPU if there is one, else by Triton's interpreter."""
+"""Tests of the Triton engine against the plain engine, on a GPU if there is one, else in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -18,28 +18,27 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from benchmarks.gpu.compiled import SHARED_BYTES
-from napari_siren.core import engines as accel
 from napari_siren.core.config import FitConfig
-from napari_siren.core.engines import PlainEngine, TritonEngine, Verdict, choose_engine, rough_engine
+from napari_siren.core.engines import TorchEngine, TritonEngine, Verdict, choose_engine, low_precision_engine, registry
 from napari_siren.core.engines.triton import engine as triton_engine
 from napari_siren.core.engines.triton import support as triton_there
 from napari_siren.core.engines.triton.graphs import Graphs
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.network.optimizer import Optimizer
-from napari_siren.core.network.siren import Siren, SirenShape
-from napari_siren.core.training.trainer import Run
+from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import ConfigError
 
-# One command runs all that a GPU is needed for: pytest -m gpu.
+# One command runs all tests that need a GPU: pytest -m gpu.
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-PLAIN = PlainEngine(DEVICE)
+PLAIN = TorchEngine(DEVICE)
 
 
 @pytest.fixture(autouse=True)
 def bfloat16_products(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Triton 3.9's interpreter multiplies the bits of bfloat16 factors as integers."""
+    """Convert bfloat16 factors to float32: the interpreter of Triton 3.9 multiplies their bits as integers."""
     if DEVICE.type == "cuda":
         return
     import triton.language as tl
@@ -60,25 +59,25 @@ def make_engine(programs: int = 1, **options: Any) -> TritonEngine:
     return engine
 
 
-def make_siren(shape: SirenShape, tiles: int = 2, omega_0: float = 1.0) -> Siren:
+def make_siren(shape: NetworkSpec, tiles: int = 2, omega_0: float = 1.0) -> Siren:
     config = FitConfig(standardise=False, omega_0=omega_0, weight_scale=1.0, band=0.7)
     return Siren.initialise(shape, tiles, config, 0).to(DEVICE)
 
 
-def make_coordinates(shape: SirenShape, samples: int, tiles: int = 1) -> Tensor:
+def make_coordinates(shape: NetworkSpec, samples: int, tiles: int = 1) -> Tensor:
     x = 8 * torch.rand(tiles, shape.inputs, samples, generator=torch.Generator().manual_seed(1)) - 4
     return x.to(DEVICE)
 
 
 def make_squared(siren: Siren, samples: int) -> SquaredLoss:
     generator = torch.Generator().manual_seed(2)
-    target = torch.randn(siren.tiles, siren.shape.outputs, samples, generator=generator)
+    target = torch.randn(siren.tiles, siren.spec.outputs, samples, generator=generator)
     weight = torch.rand(siren.tiles, samples, generator=generator)
     return SquaredLoss(target.to(DEVICE), (weight * (weight > 0.2)).to(DEVICE))
 
 
 def make_observed(siren: Siren) -> ObservedLoss:
-    """On 5 x 7 pixels of 2 x 2 samples: 140."""
+    """Return a loss on 5 x 7 pixels of 2 x 2 samples each: 140 samples."""
     return ObservedLoss(make_squared(siren, 35), (5, 7), 2, torch.linspace(0, 0.2, siren.tiles, device=DEVICE))
 
 
@@ -88,32 +87,35 @@ def gradient_of(engine: Any, siren: Siren, x: Tensor, loss: Loss) -> tuple[Tenso
 
 
 def assert_close(found: Tensor, expected: Tensor) -> None:
-    """Equal to rounding, as seen from the largest."""
+    """Assert equality up to roundings of the largest element."""
     assert found.shape == expected.shape
     assert (found - expected).abs().max() <= 2e-5 * expected.abs().max()
 
 
 def assert_about(found: Tensor, expected: Tensor) -> None:
-    """Equal to about three digits in the norm (the interpreter cuts bfloat16 off, unrounded), and not to seven."""
+    """Assert equality in the norm to about three digits, but not to seven.
+
+    The interpreter truncates bfloat16 instead of rounding it.
+    """
     error = (found - expected).norm() / expected.norm()
     assert 1e-5 < error <= 2e-2
 
 
-# inputs, outputs, layers, width; samples; tiles have coordinates of their own
+# Inputs, outputs, layers, width; samples; whether tiles have coordinates of their own.
 CASES = [
-    pytest.param(SirenShape(2, 1, 1, 5), 1, False, id="one layer, one sample"),
-    pytest.param(SirenShape(1, 1, 2, 5), 64, False, id="1-D, a whole block"),
-    pytest.param(SirenShape(2, 3, 3, 28), 65, False, id="a block and one"),
-    pytest.param(SirenShape(3, 4, 4, 16), 100, True, id="3-D, 4 layers"),
-    pytest.param(SirenShape(2, 2, 2, 33), 150, True, id="width 33"),
-    pytest.param(SirenShape(4, 16, 2, 8), 20, False, id="4-D, 16 channels"),
+    pytest.param(NetworkSpec(2, 1, 1, 5), 1, False, id="one layer, one sample"),
+    pytest.param(NetworkSpec(1, 1, 2, 5), 64, False, id="1-D, a whole block"),
+    pytest.param(NetworkSpec(2, 3, 3, 28), 65, False, id="a block and one"),
+    pytest.param(NetworkSpec(3, 4, 4, 16), 100, True, id="3-D, 4 layers"),
+    pytest.param(NetworkSpec(2, 2, 2, 33), 150, True, id="width 33"),
+    pytest.param(NetworkSpec(4, 16, 2, 8), 20, False, id="4-D, 16 channels"),
 ]
 
 
 @pytest.mark.parametrize("omega_0", [1.0, 30.0])
 @pytest.mark.parametrize(("shape", "samples", "own"), CASES)
 def test_values_losses_and_gradients_are_the_plain_ones(
-    shape: SirenShape, samples: int, own: bool, omega_0: float
+    shape: NetworkSpec, samples: int, own: bool, omega_0: float
 ) -> None:
     siren = make_siren(shape, omega_0=omega_0)
     x = make_coordinates(shape, samples, siren.tiles if own else 1) / omega_0
@@ -128,8 +130,8 @@ def test_values_losses_and_gradients_are_the_plain_ones(
 @pytest.mark.parametrize("own", [False, True], ids=["shared coordinates", "own coordinates"])
 @pytest.mark.parametrize("block_bytes", [None, 2 * 4 * 3 * 140], ids=["whole", "small blocks"])
 def test_samples_may_see_each_other(own: bool, block_bytes: int | None) -> None:
-    siren = make_siren(SirenShape(2, 3, 3, 21), tiles=3)
-    x = make_coordinates(siren.shape, 140, 3 if own else 1)
+    siren = make_siren(NetworkSpec(2, 3, 3, 21), tiles=3)
+    x = make_coordinates(siren.spec, 140, 3 if own else 1)
     loss, engine = make_observed(siren), make_engine(block_bytes=block_bytes)
     expected = gradient_of(PLAIN, siren, x, loss)
     for found, wanted in zip(gradient_of(engine, siren, x, loss), expected, strict=True):
@@ -139,8 +141,8 @@ def test_samples_may_see_each_other(own: bool, block_bytes: int | None) -> None:
 
 @pytest.mark.parametrize("programs", [4, 6, 1000])
 def test_programs_that_share_a_tile_add_up(programs: int) -> None:
-    siren = make_siren(SirenShape(2, 1, 2, 8))
-    x, loss = make_coordinates(siren.shape, 200), make_squared(siren, 200)
+    siren = make_siren(NetworkSpec(2, 1, 2, 8))
+    x, loss = make_coordinates(siren.spec, 200), make_squared(siren, 200)
     engine = make_engine(programs)
     for found, expected in zip(gradient_of(engine, siren, x, loss), gradient_of(PLAIN, siren, x, loss), strict=True):
         assert_close(found, expected)
@@ -151,15 +153,15 @@ def test_programs_that_share_a_tile_add_up(programs: int) -> None:
 
 
 def test_partial_gradients_keep_to_the_bound() -> None:
-    siren = make_siren(SirenShape(2, 1, 2, 8))
+    siren = make_siren(NetworkSpec(2, 1, 2, 8))
     bound = 3 * 4 * siren.theta.numel()
-    assert make_engine(1000)._parts(siren, 6400, rough=False) == (200, 32)
-    assert make_engine(1000, block_bytes=bound)._parts(siren, 6400, rough=False) == (3, 67 * 32)
+    assert make_engine(1000)._parts(siren, 6400, low_precision=False) == (200, 32)
+    assert make_engine(1000, block_bytes=bound)._parts(siren, 6400, low_precision=False) == (3, 67 * 32)
 
 
 def test_large_phases_keep_their_sines() -> None:
-    """sin(z) for |z| up to thousands, as frequencies grow in a fit."""
-    shape = SirenShape(1, 1, 1, 3)
+    """Check sin(z) for |z| up to 5000, since frequencies grow in a fit."""
+    shape = NetworkSpec(1, 1, 1, 3)
     siren = make_siren(shape, tiles=1)
     values = ([[1.0], [1], [1]], [[1.0, 0, 0]], [[0.0], [1], [2]], [[0.0]])
     for view, value in zip((*shape.weights(siren.theta), *shape.biases(siren.theta)), values, strict=True):
@@ -169,9 +171,9 @@ def test_large_phases_keep_their_sines() -> None:
 
 
 def test_it_refuses_what_it_would_misread() -> None:
-    siren = make_siren(SirenShape(2, 1, 2, 8)).to(dtype=torch.float64)
+    siren = make_siren(NetworkSpec(2, 1, 2, 8)).to(dtype=torch.float64)
     with pytest.raises(TypeError, match="float32"):
-        make_engine().forward(siren, make_coordinates(siren.shape, 5))
+        make_engine().forward(siren, make_coordinates(siren.spec, 5))
 
 
 def test_shrinking_ends() -> None:
@@ -179,29 +181,31 @@ def test_shrinking_ends() -> None:
     assert [engine.shrink() for _ in range(3)] == [True, True, False]
 
 
-# ---- rough gradients -------------------------------------------------------------------------------------
+# ---- gradients in low precision --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [SirenShape(2, 3, 3, 28), SirenShape(3, 1, 2, 33)])
-def test_rough_is_plain_to_three_digits(shape: SirenShape) -> None:
+@pytest.mark.parametrize("shape", [NetworkSpec(2, 3, 3, 28), NetworkSpec(3, 1, 2, 33)])
+def test_rough_is_plain_to_three_digits(shape: NetworkSpec) -> None:
     siren = make_siren(shape, omega_0=1.5)
     x, loss = make_coordinates(shape, 140), make_squared(siren, 140)
-    rough = make_engine().rough()
-    assert_about(rough.forward(siren, x), PLAIN.forward(siren, x))
-    for found, expected in zip(gradient_of(rough, siren, x, loss), gradient_of(PLAIN, siren, x, loss), strict=True):
+    low_precision = make_engine().low_precision()
+    assert_about(low_precision.forward(siren, x), PLAIN.forward(siren, x))
+    for found, expected in zip(
+        gradient_of(low_precision, siren, x, loss), gradient_of(PLAIN, siren, x, loss), strict=True
+    ):
         assert_about(found, expected)
-    # What is compared with others is exact.
-    assert_close(rough.losses(siren, x, loss), PLAIN.losses(siren, x, loss))
+    # Losses must be exact, since they are compared with those of other engines.
+    assert_close(low_precision.losses(siren, x, loss), PLAIN.losses(siren, x, loss))
 
 
 def test_rough_is_plain_where_samples_see_each_other() -> None:
-    siren = make_siren(SirenShape(2, 3, 3, 21))
-    x, loss = make_coordinates(siren.shape, 140), make_observed(siren)
-    rough, (losses, expected) = make_engine(rough=True), gradient_of(PLAIN, siren, x, loss)
-    found = gradient_of(rough, siren, x, loss)[1]
-    # Signs of the prior turn over where neighbours are nearly equal.
+    siren = make_siren(NetworkSpec(2, 3, 3, 21))
+    x, loss = make_coordinates(siren.spec, 140), make_observed(siren)
+    low_precision, (losses, expected) = make_engine(low_precision=True), gradient_of(PLAIN, siren, x, loss)
+    found = gradient_of(low_precision, siren, x, loss)[1]
+    # Signs in the gradient of the prior change if neighbours are nearly equal.
     assert 1e-5 < (found - expected).norm() / expected.norm() <= 3e-2
-    assert_close(rough.losses(siren, x, loss), losses)
+    assert_close(low_precision.losses(siren, x, loss), losses)
 
 
 # ---- the optimiser's step --------------------------------------------------------------------------------
@@ -226,7 +230,7 @@ def test_orthogonalising_nothing_gives_nothing() -> None:
 @pytest.mark.parametrize("width", [5, 33])
 def test_steps_are_plain_steps(fields: dict[str, Any], width: int) -> None:
     config = FitConfig(averaging=0.7, **fields)
-    shape = SirenShape(2, 3, config.hidden_layers, width)
+    shape = NetworkSpec(2, 3, config.hidden_layers, width)
     generator = torch.Generator().manual_seed(0)
     theta = torch.randn(3, shape.parameters, generator=generator).to(DEVICE)
     gradients = torch.randn(3, *theta.shape, generator=generator).to(DEVICE)
@@ -246,7 +250,7 @@ def test_steps_are_plain_steps(fields: dict[str, Any], width: int) -> None:
 def test_a_short_fit_goes_as_the_plain_one() -> None:
     image = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)
     config = FitConfig(engine="torch", precision="float32", tile=8, hidden_features=10, max_steps=20)
-    runs = [Run(Samples.from_array(image), config, DEVICE, seed=0) for _ in range(2)]
+    runs = [TileTrainer(Samples.from_array(image), config, DEVICE, seed=0) for _ in range(2)]
     runs[1].engine = make_engine()
     start = runs[0].exact_psnr()
     for run in runs:
@@ -262,7 +266,7 @@ def test_a_short_fit_goes_as_the_plain_one() -> None:
 
 
 class Recorder:
-    """Stands in for CUDA graphs: recording does nothing, a replay does the work and writes to the same result."""
+    """A substitute for CUDA graphs. Recording does nothing; a replay does the work and writes to the same result."""
 
     def __init__(self, fails: bool = False) -> None:
         self.fails, self.recorded, self.replayed = fails, 0, 0
@@ -323,7 +327,7 @@ def test_graphs_do_not_pile_up() -> None:
 
 
 def test_replayed_steps_are_direct_steps() -> None:
-    config, shape = FitConfig(hidden_layers=2), SirenShape(2, 1, 2, 6)
+    config, shape = FitConfig(hidden_layers=2), NetworkSpec(2, 1, 2, 6)
     ends = []
     recorder = Recorder()
     for graphs in (Graphs(None), Graphs(recorder)):
@@ -347,8 +351,8 @@ def test_replayed_steps_are_direct_steps() -> None:
 def test_a_smaller_block_is_another_graph() -> None:
     engine, recorder = make_engine(1000), Recorder()
     engine._graphs = Graphs(recorder)
-    siren = make_siren(SirenShape(2, 1, 2, 8))
-    x, loss, out = make_coordinates(siren.shape, 200), make_squared(siren, 200), torch.empty_like(siren.theta)
+    siren = make_siren(NetworkSpec(2, 1, 2, 8))
+    x, loss, out = make_coordinates(siren.spec, 200), make_squared(siren, 200), torch.empty_like(siren.theta)
     for _ in range(2):
         engine.gradient(siren, x, loss, out)
     engine.shrink()
@@ -358,7 +362,7 @@ def test_a_smaller_block_is_another_graph() -> None:
 
 # ---- which engine ----------------------------------------------------------------------------------------
 
-NARROW = SirenShape(2, 1, 3, 28)
+NARROW = NetworkSpec(2, 1, 3, 28)
 GPU = torch.device("cuda", 0)
 
 
@@ -368,7 +372,7 @@ def a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Old Card")
     monkeypatch.setattr(triton_engine, "_multiprocessors", lambda _: 100)
     monkeypatch.setattr(triton_there, "verdict_on", lambda _: Verdict())
-    monkeypatch.setattr(accel, "verdict_on", lambda _: Verdict())
+    monkeypatch.setattr(registry, "verdict_on", lambda _: Verdict())
 
 
 @pytest.mark.usefixtures("a_gpu")
@@ -376,14 +380,14 @@ def test_auto_takes_triton_on_a_gpu() -> None:
     assert choose_engine("auto", GPU, NARROW, 1).name == "triton"
     assert choose_engine("triton", GPU, NARROW, 1, block_bytes=1 << 20).block_bytes == 1 << 20
     assert choose_engine("torch", GPU, NARROW, 1).name == "torch"
-    assert rough_engine(choose_engine("auto", GPU, NARROW, 1), NARROW).name == "triton, bfloat16"
+    assert low_precision_engine(choose_engine("auto", GPU, NARROW, 1), NARROW).name == "triton, bfloat16"
 
 
 REASONS = {
     "double": ({"dtype": torch.float64}, "float64 on cuda"),
-    "wide": ({"shape": SirenShape(2, 1, 3, 65)}, "64 features"),
-    "deep": ({"shape": SirenShape(2, 1, 9, 8)}, "8 sine layers"),
-    "channels": ({"shape": SirenShape(2, 17, 3, 8)}, "16 channels"),
+    "wide": ({"shape": NetworkSpec(2, 1, 3, 65)}, "64 features"),
+    "deep": ({"shape": NetworkSpec(2, 1, 9, 8)}, "8 sine layers"),
+    "channels": ({"shape": NetworkSpec(2, 17, 3, 8)}, "16 channels"),
 }
 
 
@@ -430,7 +434,7 @@ def test_the_package_does_without_triton() -> None:
 
 
 def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
-    """The compiler refuses things that the interpreter does; it needs no GPU."""
+    """Compile the kernels, since the compiler rejects some code of the interpreter. It needs no GPU."""
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     environment["TRITON_CACHE_DIR"] = str(tmp_path / "cache")
     command = [sys.executable, "-m", "benchmarks.gpu.compiled", "--capability", "80", "--json", tmp_path / "rows.json"]
@@ -440,5 +444,5 @@ def test_the_kernels_compile_for_gpus(tmp_path: Path) -> None:
     rows = json.loads((tmp_path / "rows.json").read_text())["sm_80"]
     assert len(rows) == 12
     assert max(row["shared_bytes"] for row in rows.values()) <= SHARED_BYTES
-    # What carries most of the steps keeps to the registers.
+    # The kernel of most steps must fit the registers.
     assert rows["gradient, faithful, bfloat16"]["stack_bytes"] == 0

@@ -1,51 +1,54 @@
-"""How a step is carried out: chosen by the device, by what is installed, and by whether it pays."""
+"""Engines: implementations of a fitting step, chosen by device, installed software and expected speed."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from napari_siren.core.device import resolve_device
-from napari_siren.core.engines.base import Engine
-from napari_siren.core.engines.native.engine import NativeEngine, RoughEngine
+from napari_siren.core.engines.base import Engine, no_check
+from napari_siren.core.engines.native.engine import LowPrecisionEngine, NativeEngine
 from napari_siren.core.engines.native.library import Kernel, kernel
-from napari_siren.core.engines.pytorch import PlainEngine
+from napari_siren.core.engines.pytorch import TorchEngine
+from napari_siren.core.engines.registry import ENGINES, EngineKind, Workload, has_bfloat16
 from napari_siren.core.engines.self_check import Verdict, verdict_on
 from napari_siren.core.engines.triton.engine import TritonEngine
-from napari_siren.core.engines.triton.support import why_not
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.errors import ConfigError
 
 __all__ = [
+    "ENGINES",
     "Engine",
+    "EngineKind",
     "Kernel",
+    "LowPrecisionEngine",
     "NativeEngine",
-    "PlainEngine",
-    "RoughEngine",
+    "TorchEngine",
     "TritonEngine",
     "Verdict",
+    "Workload",
     "choose_device",
     "choose_engine",
     "forward",
     "has_bfloat16",
     "kernel",
-    "rough_engine",
+    "low_precision_engine",
     "verdict_on",
 ]
 
-# Wider networks are large products, at which PyTorch's libraries are the better.
-_NATIVE_WIDTH = 96
-
 
 def choose_device(device: str | torch.device) -> torch.device:
-    """Return the device of a name, as `resolve_device`; "auto" leaves out a GPU of Apple's that the CPU outruns.
+    """Return the device with a given name, as `resolve_device` does.
 
-    Which is the faster is measured at the first use, and kept.
+    "auto" leaves out an Apple GPU if it is slower than the CPU, or computes wrong values. Both are checked at the first
+    use, and the verdict is cached.
 
     Raises
     ------
     DeviceError
-        The name means nothing, or the device is not there.
+        The name is unknown, or the device is not available.
     """
     chosen = resolve_device(device)
     if str(device) == "auto" and chosen.type == "mps":
@@ -58,74 +61,58 @@ def choose_device(device: str | torch.device) -> torch.device:
 def choose_engine(
     engine: str,
     device: torch.device,
-    shape: SirenShape,
+    spec: NetworkSpec,
     tiles: int,
     *,
     dtype: torch.dtype = torch.float32,
     threads: int | None = None,
     block_bytes: int | None = None,
+    check: Callable[[], None] = no_check,
 ) -> Engine:
-    """Choose how to carry out the steps of a fit.
+    """Return an engine for the steps of a fit.
 
     Parameters
     ----------
     engine
-        ``"native"``, ``"triton"``, ``"torch"``, or ``"auto"``: native on a CPU with a compiler, for networks so narrow,
-        and tiles so many, that it pays; Triton on a CUDA GPU, for networks that its kernels are for.
+        ``"native"``, ``"triton"``, ``"torch"``, or ``"auto"``. "auto" takes the native engine on a CPU with a compiler,
+        if the networks are narrow enough and the tiles numerous enough for it to pay. It takes Triton on a CUDA GPU, if
+        its kernels support the networks. Otherwise it takes PyTorch.
     device
-        Where the tensors are.
-    shape, tiles
+        Device of the tensors.
+    spec, tiles
         Size of the networks, and their number.
     dtype
-        Of the parameters.
+        Dtype of the parameters.
     threads
-        On the CPU; None takes as many as PyTorch does.
+        Number of threads on the CPU; None takes as many as PyTorch does.
     block_bytes
-        Bound for what is worked on at once; None lets the engine choose.
+        Bound for the data of one block, in bytes; None lets the engine choose.
+    check
+        Function that the engine calls between blocks. An exception from it ends the work.
 
     Raises
     ------
     ConfigError
-        "native" or "triton" was asked for and cannot be had; the message says why.
+        "native" or "triton" was requested and is not available. The message gives the reason.
     """
-    fits = device.type == "cpu" and dtype == torch.float32
-    threads = threads or torch.get_num_threads()
-    # Threads take tiles: with few of them most would be idle.
-    pays = shape.hidden_features <= _NATIVE_WIDTH and 4 * tiles >= threads
-    if engine == "native" or (engine == "auto" and fits and pays):
-        built = kernel() if fits else Kernel(None, f"it computes in float32 on the CPU, not in {dtype} on {device}")
-        if built.library is not None:
-            return NativeEngine(built.library, threads, block_bytes)
-        if engine == "native":
-            raise ConfigError(f'engine="native" is not to be had: {built.message}. Use engine="auto".')
-    if engine == "triton" or (engine == "auto" and device.type == "cuda"):
-        reason = why_not(device, dtype, shape)
-        if reason is None:
-            return TritonEngine(device, block_bytes, graphs=not verdict_on(device).graphs)
-        if engine == "triton":
-            raise ConfigError(f'engine="triton" is not to be had: {reason}. Use engine="auto".')
-    return PlainEngine(device, block_bytes)
+    work = Workload(device, dtype, spec, tiles, threads or torch.get_num_threads(), block_bytes, check)
+    for kind in ENGINES:
+        if engine == kind.name or (engine == "auto" and kind.pays(work)):
+            reason = kind.unsupported_reason(work)
+            if reason is None:
+                return kind.create(work)
+            if engine != "auto":
+                raise ConfigError(f'engine="{engine}" is not available: {reason}. Use engine="auto".')
+    raise ConfigError(f"engine={engine!r} is unknown. Choose auto, {', '.join(kind.name for kind in ENGINES)}.")
 
 
-def rough_engine(engine: Engine, shape: SirenShape) -> Engine | None:
-    """Return the kin of an engine whose gradients have two or three digits, or None where none would be faster."""
-    if isinstance(engine, TritonEngine):
-        return None if verdict_on(engine.device).bfloat16 else engine.rough()
-    if isinstance(engine, PlainEngine):
-        pays = shape.hidden_features > _NATIVE_WIDTH and has_bfloat16(engine.device)
-        return engine.rough() if pays else None
-    return RoughEngine.of(engine, shape)
-
-
-def has_bfloat16(device: torch.device) -> bool:
-    """Whether matrix products of bfloat16 are faster there than those of float32."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False) and not verdict_on(device).bfloat16
-    # What oneDNN uses: the tiles of Intel's AMX, or the dot products of AVX-512 (Intel's, AMD's from Zen 4 on).
-    return device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
+def low_precision_engine(engine: Engine, spec: NetworkSpec) -> Engine | None:
+    """Return the variant of an engine with gradients of two or three digits, or None if none would be faster."""
+    kind = next(kind for kind in ENGINES if engine.name.split(",")[0] == kind.name)
+    return kind.low_precision(engine, spec)
 
 
 def forward(siren: Siren, x: Tensor) -> Tensor:
-    """Evaluate networks by the best engine there is: x (tiles or 1, inputs, samples) -> (tiles, outputs, samples)."""
-    engine = choose_engine("auto", siren.theta.device, siren.shape, siren.tiles, dtype=siren.theta.dtype)
+    """Evaluate networks by the best available engine: x (tiles or 1, inputs, samples) -> (tiles, outputs, samples)."""
+    engine = choose_engine("auto", siren.theta.device, siren.spec, siren.tiles, dtype=siren.theta.dtype)
     return engine.forward(siren, x)

@@ -1,4 +1,4 @@
-"""What every way to carry out a step can do."""
+"""`Engine`: the interface of every implementation of a fitting step."""
 
 from __future__ import annotations
 
@@ -14,22 +14,26 @@ if TYPE_CHECKING:
     from napari_siren.core.network.optimizer import Optimizer
 
 
-class Engine(Protocol):
-    """One way to evaluate networks, to differentiate a loss, and to orthogonalise matrices.
+def no_check() -> None:
+    """Do nothing: the default for `Engine.check`."""
 
-    Every engine gives the same numbers to rounding.
+
+class Engine(Protocol):
+    """An implementation of a fitting step: networks, gradients of a loss, and orthogonalised matrices.
+
+    All engines compute the same numbers, up to rounding.
     """
 
     name: str
     check: Callable[[], None]
-    """Called between blocks; what it raises ends the work."""
+    """Function called between blocks. An exception from it ends the work."""
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:
-        """Evaluate: x (tiles or 1, inputs, samples) -> (tiles, outputs, samples)."""
+        """Evaluate the networks: x (tiles or 1, inputs, samples) -> (tiles, outputs, samples)."""
         ...
 
     def gradient(self, siren: Siren, x: Tensor, loss: Loss, out: Tensor) -> Tensor:
-        """Write the gradient of the mean loss with respect to `siren.theta` to `out`; give each tile's loss."""
+        """Write the gradient of the mean loss with respect to `siren.theta` to `out`; return each tile's loss."""
         ...
 
     def losses(self, siren: Siren, x: Tensor, loss: Loss) -> Tensor:
@@ -37,13 +41,13 @@ class Engine(Protocol):
         ...
 
     def orthogonalise(self, matrices: Tensor) -> Tensor:
-        """Return the nearest orthogonal matrices to (…, n, n) (approximately); may reuse the input's memory."""
+        """Return the nearest orthogonal matrices to (…, n, n), approximately; the input may be overwritten."""
         ...
 
     def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
-        """Take a step of the optimiser, at a share `rate` (tiles,) of its step sizes, and move the mean weights."""
+        """Do one optimiser step, with step sizes multiplied by `rate` (tiles,), and update the mean weights."""
         ...
 
     def shrink(self) -> bool:
-        """Work in smaller blocks from now on, after memory ran out; False where there is no smaller."""
+        """Use smaller blocks from now on, after memory ran out; return False if they cannot be smaller."""
         ...

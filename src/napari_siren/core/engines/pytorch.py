@@ -1,7 +1,7 @@
-"""The plain engine: PyTorch on any device, with a hand-derived backward pass.
+"""`TorchEngine`: the plain engine, in PyTorch on any device, with a hand-derived backward pass.
 
-Tiles and samples go by blocks. On a CPU a block is small enough for its activations to stay in cache (one thread-pool
-product after the other finds them there); on a GPU it is as large as the memory bound allows.
+Tiles and samples are processed in blocks. On a CPU, a block is small enough for its activations to stay in cache, where
+the next product of the thread pool finds them. On a GPU, a block is as large as the memory bound allows.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from napari_siren.core.engines.base import no_check
 from napari_siren.core.network.losses import Loss, SquaredLoss
 from napari_siren.core.network.orthogonalise import orthogonalise
 from napari_siren.core.network.siren import Siren
@@ -20,39 +21,51 @@ if TYPE_CHECKING:
     from napari_siren.core.network.optimizer import Optimizer
 
 
-class PlainEngine:
-    """Steps in PyTorch.
+class TorchEngine:
+    """Fitting steps in PyTorch.
 
     Parameters
     ----------
     device
-        Where the tensors are.
+        Device of the tensors.
     block_bytes
-        Bound for the activations of a block; None takes what fits the cache on a CPU, 1 GiB elsewhere.
-    rough
-        Take gradients with hidden products of bfloat16, to two or three digits. Losses and values stay exact.
+        Bound for the activations of a block, in bytes. None is 16 MiB on a CPU, to fit the cache, and 1 GiB elsewhere.
+    low_precision
+        Whether the hidden products of gradients are in bfloat16, with two or three correct digits. Losses and values
+        stay exact.
+    check
+        Function called between blocks. An exception from it ends the work.
     """
 
+    # Default of `block_bytes` on a CPU, for activations to stay in cache.
     cache_bytes = 16 << 20
 
-    def __init__(self, device: torch.device, block_bytes: int | None = None, *, rough: bool = False) -> None:
-        self.name = "torch, bfloat16" if rough else "torch"
+    def __init__(
+        self,
+        device: torch.device,
+        block_bytes: int | None = None,
+        *,
+        low_precision: bool = False,
+        check: Callable[[], None] = no_check,
+    ) -> None:
+        self.name = "torch, bfloat16" if low_precision else "torch"
         self.device = device
-        self._rough = rough
+        self._low_precision = low_precision
         if block_bytes is None:
             block_bytes = self.cache_bytes if device.type == "cpu" else 1 << 30
         self.block_bytes = block_bytes
-        self.check: Callable[[], None] = lambda: None
+        self.check = check
 
-    def rough(self) -> PlainEngine:
-        """Return the engine for gradients to two or three digits, which do as well in the first steps of a fit."""
-        rough = PlainEngine(self.device, self.block_bytes, rough=True)
-        rough.check = self.check
-        return rough
+    def low_precision(self) -> TorchEngine:
+        """Return the engine with gradients of two or three correct digits.
+
+        In the first steps of a fit they do as well as exact ones.
+        """
+        return TorchEngine(self.device, self.block_bytes, low_precision=True, check=self.check)
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:
         """See `Engine`."""
-        values = torch.empty(siren.tiles, siren.shape.outputs, x.shape[2], dtype=x.dtype, device=x.device)
+        values = torch.empty(siren.tiles, siren.spec.outputs, x.shape[2], dtype=x.dtype, device=x.device)
         for tiles, samples in self._blocks(siren, x.shape[2], splits_samples=True):
             block = x[tiles] if len(x) > 1 else x
             values[tiles, :, samples] = siren.pick(tiles).forward(block[:, :, samples])
@@ -65,7 +78,9 @@ class PlainEngine:
         for tiles, samples in self._blocks(siren, x.shape[2], splits_samples=isinstance(loss, SquaredLoss)):
             block = x[tiles] if len(x) > 1 else x
             picked, coords = siren.pick(tiles), block[:, :, samples]
-            losses[tiles] += _block_gradient(picked, coords, loss, tiles, samples, out[tiles], rough=self._rough)
+            losses[tiles] += _block_gradient(
+                picked, coords, loss, tiles, samples, out[tiles], low_precision=self._low_precision
+            )
         return losses
 
     def losses(self, siren: Siren, x: Tensor, loss: Loss) -> Tensor:
@@ -92,10 +107,8 @@ class PlainEngine:
         return self.block_bytes >= 1 << 16
 
     def _blocks(self, siren: Siren, samples: int, *, splits_samples: bool) -> Iterator[tuple[slice, slice]]:
-        # Sines, cosines and two gradients of a layer's width, for each sample.
-        bytes_per_sample = (
-            (2 * siren.shape.hidden_layers + 2) * siren.shape.hidden_features * siren.theta.element_size()
-        )
+        # Each sample has the sines and cosines of every hidden layer, and two gradients of a layer's width.
+        bytes_per_sample = (2 * siren.spec.hidden_layers + 2) * siren.spec.hidden_features * siren.theta.element_size()
         affordable = max(1, self.block_bytes // bytes_per_sample)
         tiles = max(1, affordable // samples)
         chunk = samples if tiles > 1 or not splits_samples else min(samples, max(256, affordable))
@@ -106,14 +119,14 @@ class PlainEngine:
 
 
 def _block_gradient(
-    siren: Siren, x: Tensor, loss: Loss, tiles: slice, samples: slice, out: Tensor, *, rough: bool
+    siren: Siren, x: Tensor, loss: Loss, tiles: slice, samples: slice, out: Tensor, *, low_precision: bool
 ) -> Tensor:
     """Add the gradient of a block to `out`, and return each tile's share of the loss."""
-    omega_0, last = siren.omega_0, siren.shape.hidden_layers
-    weights, biases = siren.shape.weights(siren.theta), siren.shape.biases(siren.theta)
-    weight_gradients, bias_gradients = siren.shape.weights(out), siren.shape.biases(out)
-    # omega_0 times the weights, of which there are few, in place of omega_0 times the phases.
-    dtypes = [torch.bfloat16 if rough and 0 < layer < last else x.dtype for layer in range(last + 1)]
+    omega_0, last = siren.omega_0, siren.spec.hidden_layers
+    weights, biases = siren.spec.weights(siren.theta), siren.spec.biases(siren.theta)
+    weight_gradients, bias_gradients = siren.spec.weights(out), siren.spec.biases(out)
+    # Multiply omega_0 by the weights instead of the phases, since there are fewer weights.
+    dtypes = [torch.bfloat16 if low_precision and 0 < layer < last else x.dtype for layer in range(last + 1)]
     slopes = [(omega_0 * weight).to(dtype) for weight, dtype in zip(weights[:-1], dtypes, strict=False)]
     inputs, cosines = [x.expand(siren.tiles, -1, -1)], []
     for layer in range(last):
@@ -139,7 +152,7 @@ def _product(a: Tensor, b: Tensor) -> Tensor:
 
 
 def _affine(bias: Tensor, weight: Tensor, h: Tensor) -> Tensor:
-    # The bias is a phase, which three digits would shift: it is added in float32.
+    # The bias is a phase. Three digits would shift it, so it is added in float32.
     return torch.baddbmm(bias, weight, h) if h.dtype == bias.dtype else bias + _product(weight, h)
 
 

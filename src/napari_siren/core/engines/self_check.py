@@ -1,6 +1,6 @@
 """Self-checks of an accelerator, before a fit trusts it: once for each device, driver and version of the software.
 
-A verdict is kept in the user's cache. What fails is logged, with the reason, and not used.
+A verdict is kept in the user's cache folder. A part with an error is logged, with the reason, and not used.
 """
 
 from __future__ import annotations
@@ -31,41 +31,41 @@ from napari_siren.core.engines.comparisons import (
 )
 from napari_siren.core.engines.native.engine import NativeEngine
 from napari_siren.core.engines.native.library import cache_folder, kernel
-from napari_siren.core.engines.pytorch import PlainEngine
+from napari_siren.core.engines.pytorch import TorchEngine
 from napari_siren.core.engines.triton.engine import TritonEngine
-from napari_siren.core.network.siren import SirenShape
+from napari_siren.core.network.siren import NetworkSpec
 from napari_siren.core.versions import version_of
 from napari_siren.errors import StorageError
 
 _LOG = logging.getLogger(__name__)
 _FOLDER = Path(__file__).parent
-# What decides the numbers: the kernels, and this check of them.
+# Files that decide the numbers: the kernels, and this check of them. If one changes, the check is repeated.
 _SOURCES = (
     *("triton/engine.py", "triton/kernels.py", "triton/update.py", "triton/graphs.py"),
     *("comparisons.py", "self_check.py"),
 )
-# Networks wider than the kernels are for, which PyTorch's own products serve.
-_WIDE = SirenShape(2, 3, 5, 256)
-# Of a race between two engines: steps, of which the fastest counts, and tiles.
+# Networks too wide for the kernels; PyTorch's own products compute them.
+_WIDE = NetworkSpec(2, 3, 5, 256)
+# A race between two engines: number of steps (the fastest counts) and of tiles.
 _RACE_STEPS, _RACE_TILES = 5, 64
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What may be used on a device: "" where it may, else the reason why not.
+    """The reasons against the use of a device and its features; "" allows the use.
 
     Parameters
     ----------
     kernels
-        Triton's kernels.
+        Reason against Triton's kernels.
     graphs
-        CUDA graphs of them.
+        Reason against CUDA graphs of the kernels.
     bfloat16
-        Gradients with products of bfloat16.
+        Reason against gradients with bfloat16 products.
     values
-        Plain PyTorch, on devices that have no kernels.
+        Reason against plain PyTorch. Only devices without kernels are checked.
     slower
-        Whether it is slower than the CPU, and by how much; asked of devices that have no kernels.
+        Times of a step on the device and on the CPU, if the device is slower. Only devices without kernels are checked.
     """
 
     kernels: str = ""
@@ -75,12 +75,12 @@ class Verdict:
     slower: str = ""
 
     def events(self) -> list[str]:
-        """Return a sentence for each thing that is not used, or should not be."""
+        """Return a sentence for each feature or device to avoid."""
         sentences = {
             "Triton's kernels are not used": self.kernels,
             "CUDA graphs are not used": self.graphs,
             "bfloat16 is not used": self.bfloat16,
-            'this device computes wrongly, use device="cpu"': self.values,
+            'this device computes wrong values, use device="cpu"': self.values,
             'this device is slower than the CPU, use device="cpu"': self.slower,
         }
         return [f"{sentence}: {reason}" for sentence, reason in sentences.items() if reason]
@@ -88,28 +88,28 @@ class Verdict:
 
 @cache
 def verdict_on(device: torch.device) -> Verdict:
-    """Return what may be used on a CUDA GPU or one of Apple's; from the cache where it was found before.
+    """Return the verdict on a CUDA GPU or an Apple GPU, from the cache if the device was checked before.
 
     Parameters
     ----------
     device
-        "cuda:0", "mps" or alike.
+        The GPU, such as "cuda:0" or "mps".
     """
     path = cache_folder() / "checks" / f"{_key(device)}.json"
-    known = _read(path)
-    if known is None:
+    verdict = _read(path)
+    if verdict is None:
         check = check_cuda if device.type == "cuda" else check_plain
         begin = time.perf_counter()
-        known = check(device)
+        verdict = check(device)
         _LOG.info("self-check of %s: %.1f s", device, time.perf_counter() - begin)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            write_json(path, {"device": _name(device), **asdict(known)})
+            write_json(path, {"device": _name(device), **asdict(verdict)})
         except (OSError, StorageError) as error:
-            _LOG.info("the verdict on %s is not kept: %s", device, error)
-    for sentence in known.events():
+            _LOG.info("the verdict on %s could not be cached: %s", device, error)
+    for sentence in verdict.events():
         _LOG.warning("%s: %s", device, sentence)
-    return known
+    return verdict
 
 
 def check_cuda(device: torch.device) -> Verdict:
@@ -123,64 +123,67 @@ def check_cuda(device: torch.device) -> Verdict:
     return Verdict(
         "",
         _guarded(lambda: replay_error(TritonEngine(device), TritonEngine(device, graphs=False), cases[0], device)),
-        _first_error(lambda case: bfloat16_error(TritonEngine(device, graphs=False).rough(), case, device), cases[::2])
+        _first_error(
+            lambda case: bfloat16_error(TritonEngine(device, graphs=False).low_precision(), case, device), cases[::2]
+        )
         or _plain_bfloat16(device),
     )
 
 
 def check_plain(device: torch.device) -> Verdict:
-    """Compare plain PyTorch on a device with float64 on the CPU, and its speed with that of the kernel there."""
-    wrong = _first_error(lambda case: float32_error(PlainEngine(device), case, device), list(problems()))
-    return Verdict(values=wrong, slower="" if wrong else _race(device))
+    """Compare plain PyTorch on a device with float64 on the CPU, and its speed with the CPU's engine."""
+    error = _first_error(lambda case: float32_error(TorchEngine(device), case, device), list(problems()))
+    return Verdict(values=error, slower="" if error else _race(device))
 
 
 def _kernel_errors(device: torch.device, case: Problem) -> str:
-    """Compare with programs that have a tile each, and with some that share one."""
+    """Return the first error of programs with a tile each, or of several programs for each tile."""
     for shared in (False, True):
         engine = TritonEngine(device, graphs=False)
         engine.programs = engine.programs if shared else 1
-        if wrong := float32_error(engine, case, device):
-            return wrong
+        if error := float32_error(engine, case, device):
+            return error
     return ""
 
 
 def _plain_bfloat16(device: torch.device) -> str:
     wide = problem("a wide network", _WIDE, (16, 16))
-    return _guarded(lambda: bfloat16_error(PlainEngine(device).rough(), wide, device))
+    return _guarded(lambda: bfloat16_error(TorchEngine(device).low_precision(), wide, device))
 
 
 def _first_error(find: Callable[[Problem], str], cases: list[Problem]) -> str:
-    return next((wrong for case in cases if (wrong := _guarded(partial(find, case)))), "")
+    return next((error for case in cases if (error := _guarded(partial(find, case)))), "")
 
 
 def _guarded(find: Callable[[], str]) -> str:
     try:
         return find()
-    except Exception as error:  # of Triton, of compilers and of drivers: of any kind
+    except Exception as error:  # Triton, compilers and drivers raise exceptions of any kind.
         lines = str(error).strip().splitlines() or [type(error).__name__]
         return f"it does not run here ({lines[0]})"
 
 
 def _race(device: torch.device) -> str:
-    """Compare the time of a step of a photograph's fit with that on the CPU; "" where the device is faster."""
+    """Return the times of a step of a photograph's fit on the device and on the CPU; "" if the device is faster."""
     library = kernel().library
     cpu = torch.device("cpu")
-    rival = PlainEngine(cpu) if library is None else NativeEngine(library, torch.get_num_threads())
-    here, there = _seconds(PlainEngine(device), device), _seconds(rival, cpu)
-    return f"a step takes {1000 * here:.1f} ms there and {1000 * there:.1f} ms on the CPU" if here > there else ""
+    rival = TorchEngine(cpu) if library is None else NativeEngine(library, torch.get_num_threads())
+    own, other = _seconds(TorchEngine(device), device), _seconds(rival, cpu)
+    times = f"a step takes {1000 * own:.1f} ms on this device and {1000 * other:.1f} ms on the CPU"
+    return times if own > other else ""
 
 
-def _seconds(engine: PlainEngine | NativeEngine, device: torch.device) -> float:
-    case = problem("a race", SirenShape(2, 3, 3, 32), (26, 37), tiles=_RACE_TILES).on(device)
+def _seconds(engine: TorchEngine | NativeEngine, device: torch.device) -> float:
+    case = problem("a race", NetworkSpec(2, 3, 3, 32), (26, 37), tiles=_RACE_TILES).on(device)
     gradient, times = torch.empty_like(case.siren.theta), []
     for _ in range(_RACE_STEPS):
         begin = time.perf_counter()
-        float(engine.gradient(case.siren, case.x, case.loss, gradient).sum())  # waits for the device
+        float(engine.gradient(case.siren, case.x, case.loss, gradient).sum())  # Wait for the device.
         times.append(time.perf_counter() - begin)
     return min(times)
 
 
-# ---- what a verdict holds for ------------------------------------------------------------------------------
+# ---- the key of a verdict: device, driver, versions ----------------------------------------------------------
 
 
 def _key(device: torch.device) -> str:
@@ -199,7 +202,7 @@ def _name(device: torch.device) -> str:
 
 
 def driver_version() -> str:
-    """Return the version of NVIDIA's driver, or what the system says of itself where there is none."""
+    """Return the version of NVIDIA's driver, or the name and version of the system if there is no driver."""
     text = Path("/proc/driver/nvidia/version")
     if text.is_file():
         return text.read_text().splitlines()[0]
@@ -214,8 +217,8 @@ def driver_version() -> str:
 
 def _read(path: Path) -> Verdict | None:
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        kept.pop("device")
-        return Verdict(**kept)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # not there, or damaged
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored.pop("device")
+        return Verdict(**stored)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # The file is missing or damaged.
         return None

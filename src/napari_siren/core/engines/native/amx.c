@@ -1,8 +1,8 @@
-/* The same step with bfloat16 products and float32 sums, on processors that multiply matrices of 16 x 32 in one
- * instruction (Intel AMX). Positions, first layer, sines, losses and parameters stay in float32; the last layer's weights
- * go in two parts. The sines and cosines, not the products, are then what takes the time.
+/* The step of siren.c with bfloat16 products and float32 sums, on processors that multiply matrices of 16 x 32 in one
+ * instruction (Intel AMX). Positions, first layer, sines, losses and parameters stay in float32. The last layer's
+ * weights are split into two bfloat16 parts. The sines and cosines then take most of the time, not the products.
  *
- * Layout: sample-major. An activation is [sample][32 features], the features filled up with zeros: a left factor.
+ * Layout: sample-major. An activation is [sample][32 features], padded with zeros. It is a left factor.
  */
 #include "amx.h"
 
@@ -12,26 +12,26 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#define CHUNK 32 /* samples at a time: what one instruction sums over, and few enough for the first-level cache */
+#define CHUNK 32 /* samples at a time: one instruction sums over them, and they fit the first-level cache */
 #define MOST_LAYERS 8
 #define MOST_INPUTS 4
 #define MOST_OUTPUTS 16
 
 int siren_amx_ready(void) {
-    /* Linux gives the registers (18) to processes that ask for them. */
+    /* Linux gives the tile registers (18) only to processes that request them. */
     return syscall(SYS_arch_prctl, 0x1023 /* ARCH_REQ_XCOMP_PERM */, 18) == 0;
 }
 
-/* ---- a tile's parameters, as the products take them ---------------------------------------------------------------- */
+/* ---- a tile's parameters, in the layout of the products ---------------------------------------------------------- */
 
 typedef struct {
-    WideRow first[MOST_INPUTS], bias[MOST_LAYERS], last[MOST_OUTPUTS]; /* times omega, but for the last */
+    WideRow first[MOST_INPUTS], bias[MOST_LAYERS], last[MOST_OUTPUTS]; /* times omega, except for the last */
     Pairs forward[MOST_LAYERS], backward[MOST_LAYERS];
     Row last_high[16], last_low[16]; /* transposed, in pairs */
     float last_bias[MOST_OUTPUTS];
 } __attribute__((aligned(64))) Parameters;
 
-/* Fill in what a network has; the rest must be zero. */
+/* Write the parameters of a network. All other elements must be zero. */
 static void prepare(const Network *net, const float *theta, Parameters *p) {
     const int W = net->width, L = net->layers;
     const __m512 omega = _mm512_set1_ps(net->omega);
@@ -62,7 +62,7 @@ static void prepare(const Network *net, const float *theta, Parameters *p) {
     transpose(low.row, 64, p->last_low, 64);
 }
 
-/* ---- forward ------------------------------------------------------------------------------------------------------ */
+/* ---- forward ----------------------------------------------------------------------------------------------------- */
 
 typedef struct {
     Row h[MOST_LAYERS][CHUNK];          /* sines */
@@ -70,13 +70,13 @@ typedef struct {
     WideRow z[CHUNK];                   /* before the sine, or its gradient */
     Row dz[CHUNK];
     Pairs pairs;
-    Row turned[FEATURES];               /* dz */
-    Row given[16];                      /* d */
+    Row turned[FEATURES];               /* dz, transposed */
+    Row given[16];                      /* d, as a left factor */
     float values[CHUNK][16], x[MOST_INPUTS][CHUNK], d[MOST_OUTPUTS][CHUNK];
-    int count;                          /* samples; the gradient of the rows after them is zero */
+    int count;                          /* number of samples; the gradient of the rows after them is zero */
 } __attribute__((aligned(64))) Scratch;
 
-/* sin and cos of z to 6e-04, less than bfloat16 tells apart; see siren.c. */
+/* sin and cos of z, by the method of siren.c. The error is up to 6e-04, below the resolution of bfloat16. */
 INLINE void sincos_row(__m512 z, __m512 *s, __m512 *c) {
     const __m512 round_to_even = _mm512_set1_ps(12582912.0f);
     __m512 k = _mm512_fmadd_ps(z, _mm512_set1_ps(0.318309886183790672f), round_to_even);
@@ -154,14 +154,14 @@ INLINE __m512 output(const Scratch *s, int n, int c) {
     return _mm512_i32gather_ps(rows, s->values[n] + c, 4);
 }
 
-/* ---- backward ------------------------------------------------------------------------------------------------------ */
+/* ---- backward ---------------------------------------------------------------------------------------------------- */
 
-/* Last and hidden: [output][input], the inputs shuffled; of hidden layers the outputs too. */
+/* Last and hidden are [output][input], with shuffled inputs. The outputs of hidden layers are shuffled, too. */
 typedef struct {
     WideRow first[MOST_INPUTS], bias[MOST_LAYERS], last[MOST_OUTPUTS], hidden[MOST_LAYERS][FEATURES];
 } __attribute__((aligned(64))) Sums;
 
-/* The last layer's weights: sums over the samples of gradient times sine. */
+/* Gradient of the last layer's weights: sums over the samples of gradient times sine. */
 static void add_last(const Network *net, Scratch *s, Sums *sums) {
     for (int c = 0; c < net->outputs; c++)
         _mm512_store_si512(s->given[c], pack(_mm512_load_ps(s->d[c]), _mm512_load_ps(s->d[c] + 16)));
@@ -176,11 +176,11 @@ static void add_last(const Network *net, Scratch *s, Sums *sums) {
     _tile_stored(1, sums->last[0] + 16, 128);
 }
 
-/* The first layer's weights: sums over the samples of position times gradient. */
+/* Gradient of the first layer's weights: sums over the samples of position times gradient. */
 static void add_first(const Network *net, const Scratch *s, Sums *sums) {
     __m512 lo[MOST_INPUTS], hi[MOST_INPUTS];
     for (int d = 0; d < MOST_INPUTS; d++) lo[d] = hi[d] = _mm512_setzero_ps();
-    /* All inputs at once, be they there or not: an addition waits for the one before it of the same sum only. */
+    /* Process all inputs at once, used or not: an addition waits only for the previous one of the same sum. */
     for (int n = 0; n < s->count; n++)
         for (int d = 0; d < MOST_INPUTS; d++) {
             __m512 x = _mm512_set1_ps(s->x[d][n]);
@@ -193,7 +193,7 @@ static void add_first(const Network *net, const Scratch *s, Sums *sums) {
     }
 }
 
-/* Gradient before a sine, from that after it; the first layer's is kept wide. */
+/* Gradient before a sine, from the gradient after it. For the first layer it stays in float32. */
 INLINE void pass_sine(Scratch *s, int l, int n, __m512 a0, __m512 a1, __m512 *b0, __m512 *b1) {
     a0 = _mm512_mul_ps(a0, _mm512_load_ps(s->cosine[l][n]));
     a1 = _mm512_mul_ps(a1, _mm512_load_ps(s->cosine[l][n] + 16));
@@ -232,7 +232,7 @@ static void backward(const Network *net, const Parameters *p, Scratch *s, Sums *
         if (!l) break;
         turn(s->dz, s->turned);
         pair_rows_shuffled(s->h[l - 1], &s->pairs);
-        /* Both products together: each change between these registers and the vectors' costs some 50 cycles. */
+        /* Compute both products together: each change between tile and vector registers costs about 50 cycles. */
         apply_back(s->dz, &p->backward[l], s->z);
         load_sums(sums->hidden[l]);
         load_left(s->turned[0], s->turned[16]);
@@ -243,14 +243,14 @@ static void backward(const Network *net, const Parameters *p, Scratch *s, Sums *
     add_first(net, s, sums);
 }
 
-/* Write n values times a factor. */
+/* Write n values, times a factor. */
 INLINE void write_row(float *to, __m512 a, __m512 b, float factor, int n) {
     __m512 f = _mm512_set1_ps(factor);
     _mm512_mask_storeu_ps(to, lanes(n), _mm512_mul_ps(a, f));
     _mm512_mask_storeu_ps(to + 16, lanes(n - 16), _mm512_mul_ps(b, f));
 }
 
-/* The same of a row whose columns are shuffled. */
+/* The same for a row with shuffled columns. */
 INLINE void write_shuffled(float *to, const float *from, float factor, int n) {
     const __m512i low = _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 4, 5, 6, 7, 20, 21, 22, 23);
     const __m512i high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
@@ -271,7 +271,7 @@ static void write_gradient(const Network *net, const Sums *sums, float *g) {
     for (int c = 0; c < net->outputs; c++) write_shuffled(g + net->weights[L] + c * W, sums->last[c], 1, W);
 }
 
-/* ---- whole tiles ---------------------------------------------------------------------------------------------------- */
+/* ---- whole tiles ------------------------------------------------------------------------------------------------- */
 
 typedef struct { Parameters parameters; Scratch scratch; Sums sums; } Work;
 
@@ -289,7 +289,7 @@ static int end(Work *work) {
     return 0;
 }
 
-/* Positions of n samples from p on, filled up with zeros. */
+/* Load the positions of n samples, from p on, padded with zeros. */
 static void load_positions(const Network *net, const float *coords, int p, int n, Scratch *s) {
     s->count = n;
     for (int d = 0; d < net->inputs; d++)
@@ -297,7 +297,7 @@ static void load_positions(const Network *net, const float *coords, int p, int n
             _mm512_store_ps(s->x[d] + j, _mm512_maskz_loadu_ps(lanes(n - j), coords + (size_t)d * net->samples + p + j));
 }
 
-/* As siren_forward. */
+/* The same as siren_forward. */
 int siren_amx_forward(const Network *net, int t0, int t1, const float *theta, const float *coords, float *values) {
     const int P = net->samples;
     Work *work = start();
@@ -318,7 +318,7 @@ int siren_amx_forward(const Network *net, int t0, int t1, const float *theta, co
     return end(work);
 }
 
-/* As siren_gradient, with grad. */
+/* The same as siren_gradient, but grad must not be null. */
 int siren_amx_gradient(const Network *net, int t0, int t1, const float *theta, const float *coords, const float *target,
                        const float *weight, const float *factor, float *grad, float *loss) {
     const int P = net->samples, C = net->outputs;

@@ -1,6 +1,6 @@
-/* siren_orthogonalise by Intel's AMX, for matrices of up to 32 x 32. Each factor goes in two parts of bfloat16, and three
- * products of the four are added: a gradient has few large directions, and the small ones, which the iteration blows
- * up a thousandfold, would drown in the rounding of single parts. */
+/* siren_orthogonalise by Intel's AMX, for matrices of up to 32 x 32. Each factor is split into two bfloat16 parts, and
+ * three of the four products are added. The reason: a gradient has few large singular values. The iteration amplifies
+ * the small ones up to 54 times, and with single parts they would be lost in the rounding. */
 #include "amx.h"
 
 #ifdef AMX
@@ -52,7 +52,7 @@ static void improve(Work *w, const float *abc) {
         _mm512_store_ps(x + i, _mm512_fmadd_ps(a, _mm512_load_ps(x + i), _mm512_load_ps(square + i)));
 }
 
-/* As siren_orthogonalise. */
+/* The same as siren_orthogonalise. */
 int siren_amx_orthogonalise(int t0, int t1, int size, int steps, const float *coefficients, float *matrices) {
     Work *w;
     if (posix_memalign((void **)&w, 64, sizeof *w)) return 1;

@@ -1,7 +1,7 @@
-"""The native engine: the steps of a fit by the compiled library, on the CPU.
+"""`NativeEngine`: the steps of a fit by the compiled library, on the CPU.
 
-Without a C compiler the plain engine does the same, slower. Threads take tiles in turn. The arithmetic of a tile does
-not depend on which thread took it, so that results are reproducible.
+Without a C compiler, the plain engine does the same, but more slowly. Threads take tiles in turn. The arithmetic of a
+tile does not depend on its thread, so results are reproducible.
 """
 
 from __future__ import annotations
@@ -18,16 +18,17 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.engines.base import Engine
+from napari_siren.core.engines.base import Engine, no_check
 from napari_siren.core.network.losses import Loss, SquaredLoss
 from napari_siren.core.network.orthogonalise import ORTHOGONALISATION
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.network.siren import NetworkSpec, Siren
 
 if TYPE_CHECKING:
     from napari_siren.core.network.optimizer import Optimizer
 
+# Default bound for the values of the tiles in one call of a loss, in bytes.
 _BLOCK_BYTES = 64 << 20
-# As amx.c has them.
+# Largest networks of the AMX kernels, the same as in amx.c: hidden features, sine layers, inputs and outputs.
 _AMX_WIDTH, _AMX_LAYERS, _AMX_INPUTS, _AMX_OUTPUTS = 32, 8, 4, 16
 
 
@@ -70,14 +71,15 @@ class _Rule(ctypes.Structure):
 
 @dataclass(frozen=True)
 class GridAxis:
-    """An axis of a grid, sorted by the cells of that axis that have any of its samples.
+    """An axis of a grid, sorted by the cells with at least one sample.
 
     Parameters
     ----------
     starts, counts
-        (cells,): the first sample of each cell, and how many it has.
+        First sample of each cell and its number of samples, int64, (cells,).
     positions, windows
-        float32, (cells, most samples of a cell): where they are for the networks of the cell, and how much these count.
+        Positions of the samples in the coordinates of the cell's networks, and weights of these networks there,
+        float32, (cells, largest number of samples of a cell).
     """
 
     starts: npt.NDArray[np.int64]
@@ -87,32 +89,41 @@ class GridAxis:
 
 
 class NativeEngine:
-    """Steps by the compiled kernel, float32 on the CPU.
+    """Fitting steps by the compiled kernel, in float32 on the CPU.
 
     Parameters
     ----------
     library
         The compiled kernel.
     threads
-        How many.
+        Number of threads.
     block_bytes
-        Bound for the values of the tiles that a loss sees at once; None is 64 MiB.
+        Bound for the values of the tiles in one call of a loss, in bytes; None is 64 MiB.
+    check
+        Function called between blocks. An exception from it ends the work.
     """
 
     name = "native"
 
-    def __init__(self, library: ctypes.CDLL, threads: int, block_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        library: ctypes.CDLL,
+        threads: int,
+        block_bytes: int | None = None,
+        *,
+        check: Callable[[], None] = no_check,
+    ) -> None:
         self.library = library
         self.threads = threads
         self.block_bytes = block_bytes or _BLOCK_BYTES
-        self.check: Callable[[], None] = lambda: None
+        self.check = check
         self._coefficients = np.array(ORTHOGONALISATION, dtype=np.float32)
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:
         """See `Engine`."""
         x = x.contiguous()
         theta = siren.theta.contiguous()
-        values = torch.empty(siren.tiles, siren.shape.outputs, x.shape[2])
+        values = torch.empty(siren.tiles, siren.spec.outputs, x.shape[2])
         network = _network(siren, x)
         arguments = (_pointer(theta), _pointer(x), _pointer(values))
         forward = self._forward()
@@ -120,18 +131,18 @@ class NativeEngine:
         return values
 
     def blend(self, siren: Siren, cells: npt.NDArray[np.int32], axes: Sequence[GridAxis], out: Tensor) -> None:
-        """Add networks on a grid, times their windows: no more than the output is kept in memory.
+        """Add networks on a grid, times their windows, to `out`. Only the output is kept in memory.
 
         Parameters
         ----------
         siren
-            The networks, of which no two may have a sample in common.
+            The networks. No two of them may share a sample.
         cells
-            (networks, dimensions): the cell of each network along each axis.
+            Cell of each network along each axis, int32, (networks, dimensions).
         axes
-            One for each dimension.
+            One axis for each dimension.
         out
-            (channels, *samples along each axis).
+            The output, float32, (channels, *samples along each axis).
         """
         mirrors = [
             _Axis(
@@ -144,7 +155,7 @@ class NativeEngine:
             )
             for axis, stride in zip(axes, out.stride()[1:], strict=True)
         ]
-        network = _network(siren, torch.empty(1, len(axes), 0))  # the positions are those of the axes
+        network = _network(siren, torch.empty(1, len(axes), 0))  # The positions are in `axes`.
         arguments = (
             _pointer(siren.theta),
             (_Axis * len(axes))(*mirrors),
@@ -192,7 +203,7 @@ class NativeEngine:
 
     def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
         """See `Engine`."""
-        config, shape, momentum = optimizer.config, optimizer.shape, optimizer.momentum
+        config, shape, momentum = optimizer.config, optimizer.spec, optimizer.momentum
         rule = _Rule(
             shape.parameters,
             optimizer.adam_columns,
@@ -228,8 +239,8 @@ class NativeEngine:
         return self.block_bytes >= 1 << 16
 
     def _blocks(self, siren: Siren, x: Tensor) -> Iterator[slice]:
-        """Ranges of tiles whose values fit the bound."""
-        block = max(1, self.block_bytes // (4 * siren.shape.outputs * x.shape[2]))
+        """Yield ranges of tiles with values within the bound."""
+        block = max(1, self.block_bytes // (4 * siren.spec.outputs * x.shape[2]))
         for first in range(0, siren.tiles, block):
             yield slice(first, min(first + block, siren.tiles))
 
@@ -259,37 +270,39 @@ class NativeEngine:
         return self.library.siren_gradient
 
     def _run(self, count: int, call: Callable[[int, int], int]) -> None:
-        """Call for ranges of `count` items, a few for each thread, so that a slow core does not keep the others."""
-        # Not between the pieces: those under way write to memory that must not be freed before they end.
+        """Call for ranges of `count` items, in parallel.
+
+        Each thread gets several ranges, so that a slow core does not delay the others.
+        """
+        # There is no check between the pieces: memory must not be freed before the running pieces have written to it.
         self.check()
         pieces = min(count, 1 if self.threads == 1 else 8 * self.threads)
         cuts = [count * i // pieces for i in range(pieces + 1)]
         if any(_pool(self.threads).map(call, cuts[:-1], cuts[1:])):
-            raise MemoryError("the native engine could not allocate its scratch memory")
+            raise MemoryError("the native engine could not allocate its scratch memory. Free some memory.")
 
 
-class RoughEngine(NativeEngine):
-    """Gradients with bfloat16 products and float32 sums, by Intel's AMX, to three digits; all else as ever.
+class LowPrecisionEngine(NativeEngine):
+    """The native engine with bfloat16 products and float32 sums in networks and gradients, by Intel's AMX.
 
-    In the first steps, which are far from the end, three digits do as well as seven, in half the time.
+    Values and gradients have three correct digits; squared losses and updates are those of `NativeEngine`. In the first
+    steps of a fit, far from the end, three digits do as well as seven, in half the time.
     """
 
     name = "native, bfloat16"
 
     @classmethod
-    def of(cls, engine: Engine, shape: SirenShape) -> RoughEngine | None:
-        """Return the rough kin of an engine, or None where there is none for such networks on this machine."""
+    def from_engine(cls, engine: Engine, spec: NetworkSpec) -> LowPrecisionEngine | None:
+        """Return the bfloat16 variant of an engine, or None if networks or machine do not support it."""
         suits = (
-            shape.hidden_features <= _AMX_WIDTH
-            and shape.hidden_layers <= _AMX_LAYERS
-            and shape.inputs <= _AMX_INPUTS
-            and shape.outputs <= _AMX_OUTPUTS
+            spec.hidden_features <= _AMX_WIDTH
+            and spec.hidden_layers <= _AMX_LAYERS
+            and spec.inputs <= _AMX_INPUTS
+            and spec.outputs <= _AMX_OUTPUTS
         )
         if not (suits and isinstance(engine, NativeEngine) and amx_ready(engine.library)):
             return None
-        rough = cls(engine.library, engine.threads, engine.block_bytes)
-        rough.check = engine.check
-        return rough
+        return cls(engine.library, engine.threads, engine.block_bytes, check=engine.check)
 
     def _forward(self) -> Any:
         return self.library.siren_amx_forward
@@ -300,7 +313,7 @@ class RoughEngine(NativeEngine):
 
 @cache
 def amx_ready(library: ctypes.CDLL) -> bool:
-    """Whether the kernel has AMX, and this process may use it."""
+    """Return whether the kernel has AMX and this process may use it."""
     return bool(library.siren_amx_ready())
 
 
@@ -310,7 +323,7 @@ def _pool(threads: int) -> ThreadPoolExecutor:
 
 
 def _network(siren: Siren, x: Tensor) -> _Network:
-    shape = siren.shape
+    shape = siren.spec
     weights, biases = ((ctypes.c_int64 * len(c))(*c) for c in shape.columns)
     return _Network(
         shape.inputs,
@@ -328,5 +341,8 @@ def _network(siren: Siren, x: Tensor) -> _Network:
 
 def _pointer(tensor: Tensor) -> ctypes.c_void_p:
     if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or not tensor.is_contiguous():
-        raise TypeError(f"the native engine needs contiguous float32 on the CPU, not {tensor.dtype} {tensor.stride()}")
+        raise TypeError(
+            f"a tensor is {tensor.dtype} on {tensor.device} with strides {tensor.stride()}. "
+            "The native engine needs contiguous float32 on the CPU."
+        )
     return ctypes.c_void_p(tensor.data_ptr())

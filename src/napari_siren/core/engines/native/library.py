@@ -1,7 +1,7 @@
-"""The compiled library of the native engine: built on this machine when it is first wanted, and cached.
+"""The compiled library of the native engine: built on this machine at the first use, and cached.
 
-It needs a C compiler: gcc 12 or later, or clang. What was compiled is kept in the user's cache folder, or in the folder
-that NAPARI_SIREN_CACHE names.
+It needs a C compiler: gcc 12 or later, or clang. The library is kept in the user's cache folder, or in the folder named
+by NAPARI_SIREN_CACHE.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ import platformdirs
 _FOLDER = Path(__file__).parent
 _SOURCES = tuple(_FOLDER / name for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c"))
 _HEADERS = tuple(_FOLDER / name for name in ("siren.h", "amx.h"))
+# Flags for speed: the kernels need neither errno nor floating-point traps.
 _OPTIMISE = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+# Flags for the instructions of this machine, in order of preference. The first ones that compile are used.
 _MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """The compiled kernel, or why there is none.
+    """The compiled kernel, or the reason for its absence.
 
     Parameters
     ----------
     library
-        None where it could not be built.
+        The loaded library, or None if it could not be built.
     message
-        One sentence for people.
+        One sentence for users: the origin of the library, or the reason for its absence.
     """
 
     library: ctypes.CDLL | None
@@ -45,11 +47,11 @@ class Kernel:
 
 @cache
 def kernel() -> Kernel:
-    """Build the kernel, or load it from the cache; never raises."""
+    """Build the kernel, or load it from the cache. It never raises an exception."""
     if os.environ.get("NAPARI_SIREN_NATIVE", "1") == "0":
         return Kernel(None, "switched off by NAPARI_SIREN_NATIVE=0")
     if sys.byteorder != "little" or os.name == "nt":
-        return Kernel(None, "not for this system; PyTorch is used")
+        return Kernel(None, "this system is not supported; PyTorch is used")
     compiler = _compiler()
     if compiler is None:
         return Kernel(None, "no C compiler found (gcc or clang); PyTorch is used, which is slower")
@@ -58,7 +60,7 @@ def kernel() -> Kernel:
         try:
             path, fresh = _build(compiler, machine)
             library = _load(path)
-            if library is None:  # damaged in the cache
+            if library is None:  # The file in the cache is damaged.
                 path.unlink(missing_ok=True)
                 path, fresh = _build(compiler, machine)
                 library = ctypes.CDLL(str(path))
@@ -66,7 +68,7 @@ def kernel() -> Kernel:
             errors.append(_reason(error))
             continue
         return Kernel(library, f"{'compiled' if fresh else 'from the cache'}: {path} ({compiler} {' '.join(machine)})")
-    return Kernel(None, f"{compiler} could not compile it ({errors[0]}); PyTorch is used, which is slower")
+    return Kernel(None, f"{compiler} could not compile the kernel ({errors[0]}); PyTorch is used, which is slower")
 
 
 def _compiler() -> str | None:
@@ -77,9 +79,9 @@ def _compiler() -> str | None:
 
 
 def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
-    """Compile unless the cache has it: (path of the library, whether it was compiled now)."""
-    # What the compiler predefines names its version and this CPU's instructions: a cache in a home that machines of
-    # different kinds share must not give one the other's.
+    """Compile, unless the library is cached: (path of the library, whether it was compiled now)."""
+    # The predefined macros contain the compiler's version and this CPU's instructions. Different machines may share a
+    # home folder, and with it the cache, but must not load each other's libraries.
     predefined = _run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
     text = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
     key = hashlib.sha256(text + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
@@ -96,7 +98,7 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
 
 
 def cache_folder() -> Path:
-    """Return the folder for what is computed once for a machine: NAPARI_SIREN_CACHE, or the user's cache."""
+    """Return the folder for data computed once on a machine: NAPARI_SIREN_CACHE, or the user's cache folder."""
     chosen = os.environ.get("NAPARI_SIREN_CACHE")
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("napari-siren")
 

@@ -1,12 +1,11 @@
-/* One step of many small sine networks, a tile at a time, kept in cache from the first layer to the gradient.
+/* One step of many small sine networks, a tile at a time, with all data in cache from the first layer to the gradient.
  *
- * Compiled on the user's machine by library.py (gcc >= 12 or clang, any SIMD width); pytorch.py does the same in PyTorch,
- * and the tests compare the two.
+ * library.py compiles it on the user's machine (gcc >= 12 or clang, any SIMD width). pytorch.py does the same in
+ * PyTorch, and the tests compare the two.
  *
- * Layout: feature-major. An activation is [feature][sample], so that a vector holds neighbouring samples, every
- * product is a sum of broadcast weights times vectors, and any width of network will do. Samples go by chunks of
- * CHUNK, few enough that all activations of a chunk stay in the second-level cache, and sines and cosines come from
- * one evaluation.
+ * Layout: feature-major. An activation is [feature][sample], so a vector holds neighbouring samples. Every product is a
+ * sum of broadcast weights times vectors, so a network may have any width. Samples are processed in chunks of CHUNK, so
+ * that all activations of a chunk stay in the second-level cache. One evaluation computes both the sine and the cosine.
  */
 #include "siren.h"
 
@@ -15,10 +14,10 @@
 
 #if defined(__AVX512F__)
 #define VL 16
-#define BLOCK 4 /* 4 x 4 accumulators, of 32 registers */
+#define BLOCK 4 /* 4 x 4 accumulators, out of 32 registers */
 #elif defined(__AVX__)
 #define VL 8
-#define BLOCK 2 /* 4 x 2 accumulators, of 16 registers */
+#define BLOCK 2 /* 4 x 2 accumulators, out of 16 registers */
 #else
 #define VL 4
 #define BLOCK 4
@@ -32,8 +31,8 @@ typedef uint32_t uvec __attribute__((vector_size(VL * 4), may_alias));
 #define AT(p) (*(vec *)(p))
 #define AT_CONST(p) (*(const vec *)(p))
 
-/* sin and cos of z: reduce by multiples of pi in three parts (Cody and Waite), then two even polynomials on
- * [-pi/2, pi/2] (close to minimax, absolute error below 2e-7); the parity of the multiple is the sign. */
+/* sin and cos of z. First subtract a multiple of pi in three parts (Cody and Waite). Then evaluate two even polynomials
+ * on [-pi/2, pi/2], close to minimax, with absolute error below 2e-7. The parity of the multiple gives the sign. */
 INLINE void sincos_vec(vec z, vec *s, vec *c) {
     const float round_to_even = 12582912.0f; /* 1.5 * 2^23 */
     vec k = z * 0.318309886183790672f + round_to_even;
@@ -107,7 +106,7 @@ static void product(int M, int K, int N, const float *A, int ra, int ca, const f
 /* ---- G[m][k] += sum_n D[m][n] H[k][n] -------------------------------------------------------------------------- */
 
 #if VL == 16
-/* The sums of 16 vectors as one vector: 4 rounds of halving instead of 16 reductions. */
+/* The sums of 16 vectors, as one vector. It takes 4 rounds of halving instead of 16 reductions. */
 INLINE vec sum_each(const vec *t) {
     vec a[8], b[4], c[2];
     for (int i = 0; i < 8; i++)
@@ -159,7 +158,7 @@ static void outer(int M, int K, int N, const float *D, const float *H, int ld, f
 
 /* ---- the networks ---------------------------------------------------------------------------------------------- */
 
-/* Copy n floats and fill up to a whole vector with zeros. */
+/* Copy n floats, and pad them with zeros to whole vectors. Returns the padded number. */
 INLINE int load_padded(float *to, const float *from, int n) {
     int padded = (n + VL - 1) / VL * VL;
     memcpy(to, from, sizeof(float) * n);
@@ -167,13 +166,14 @@ INLINE int load_padded(float *to, const float *from, int n) {
     return padded;
 }
 
-/* Fill S (and Co, if not null) with the sines (and omega times cosines) of all layers at N positions, F with outputs. */
+/* Write the sines of all layers at N positions to S, omega times their cosines to Co unless it is null, and the outputs
+ * to F. */
 static void forward_chunk(const Network *net, const float *theta, int N, const float *X, float *S, float *Co, float *F) {
     const int W = net->width;
     const float *h = X;
     int into = net->inputs;
     for (int l = 0; l < net->layers; l++) {
-        /* Without cosines nothing is kept for the way back, and two activations take turns. */
+        /* Without cosines there is no backward pass, so two buffers for activations are enough. */
         float *s = S + (size_t)W * CHUNK * (Co ? l : l & 1), *c = Co ? Co + (size_t)W * CHUNK * l : 0;
         product(W, into, N, theta + net->weights[l], into, 1, h, CHUNK, theta + net->biases[l], s, CHUNK);
         for (int o = 0; o < W; o++)
@@ -190,7 +190,7 @@ static void forward_chunk(const Network *net, const float *theta, int N, const f
             CHUNK);
 }
 
-/* Fill X with n positions from p on; returns n, filled up to whole vectors. */
+/* Write n positions, from p on, to X. Returns n, padded to whole vectors. */
 static int load_positions(const Network *net, const float *coords, int p, int n, float *X) {
     int N = 0;
     for (int i = 0; i < net->inputs; i++) N = load_padded(X + i * CHUNK, coords + (size_t)i * net->samples + p, n);
@@ -220,7 +220,7 @@ static void backward_chunk(const Network *net, const float *theta, int N, const 
     }
 }
 
-/* values[t][c][p] of tiles t0 to t1. Returns 0, or 1 where there is no memory. */
+/* Write values[t][c][p] of tiles t0 to t1 - 1. Returns 0, or 1 if memory runs out. */
 int siren_forward(const Network *net, int t0, int t1, const float *theta, const float *coords, float *values) {
     const size_t act = (size_t)net->width * CHUNK;
     float *S;
@@ -238,17 +238,17 @@ int siren_forward(const Network *net, int t0, int t1, const float *theta, const 
     return 0;
 }
 
-/* An axis of a grid, sorted by the cells of that axis that have any of its samples. */
+/* An axis of a grid, sorted by the cells with at least one sample. */
 typedef struct {
-    const int64_t *starts, *counts;     /* of each cell: its first sample, and how many */
-    const float *positions, *windows;   /* [cell][width]: where they are for the cell's networks, and their weights */
-    int64_t width, stride;              /* stride: of a sample in the output */
+    const int64_t *starts, *counts;     /* first sample of each cell, and its number of samples */
+    const float *positions, *windows;   /* [cell][width]: positions for the cell's networks, and weights there */
+    int64_t width, stride;              /* largest number of samples of a cell; stride of a sample in the output */
 } Axis;
 
-/* Samples of a tile in a row along the last axis: how many, and where they go to. */
+/* Samples of a tile in one row along the last axis: their number, and their offset in the output. */
 typedef struct { int length; int64_t to; } Stretch;
 
-/* Fill in n samples of a tile from the first on, row by row; returns how many stretches they are. */
+/* Write positions and weights of n samples of a tile, from `first` on, row by row. Returns the number of stretches. */
 static int load_samples(const Network *net, const Axis *axes, const int32_t *cells, int64_t first, int n, float *X,
                         float *weights, Stretch *stretches) {
     const int inner = net->inputs - 1;
@@ -275,8 +275,9 @@ static int load_samples(const Network *net, const Axis *axes, const int32_t *cel
     return count;
 }
 
-/* out[c][grid] += weight times value of tiles t0 to t1, of which no two may have a sample in common. Tile t is that of
- * cells[t][axis]; the channels of the output are so many values apart. Returns 0, or 1 where there is no memory. */
+/* out[c][grid] += weight times value, for tiles t0 to t1 - 1. No two tiles may share a sample. Tile t belongs to cell
+ * cells[t][axis] of each axis. channel_stride is the number of values from one channel of the output to the next.
+ * Returns 0, or 1 if memory runs out. */
 int siren_blend(const Network *net, int t0, int t1, const float *theta, const Axis *axes, const int32_t *cells,
                 int64_t channel_stride, float *out) {
     const size_t act = (size_t)net->width * CHUNK;
@@ -304,11 +305,11 @@ int siren_blend(const Network *net, int t0, int t1, const float *theta, const Ax
     return 0;
 }
 
-/* Gradient of tiles t0 to t1 with respect to their parameters, grad[t][parameters].
+/* Gradient of tiles t0 to t1 - 1 with respect to their parameters, grad[t][parameters].
  *
- * With weight: the loss is sum_p weight[t][p] sum_c (f - target)^2, written to loss[t], and the gradient that of
- * factor[t] / 2 times it; with a null grad, the loss is all. Without weight: target[t][c][p] is the gradient with respect
- * to the values, from whatever loss. Returns 0, or 1 where there is no memory. */
+ * With weight, the loss is sum_p weight[t][p] sum_c (f - target)^2, written to loss[t]. The gradient is that of
+ * factor[t] / 2 times the loss. With a null grad, only the loss is computed. Without weight, target[t][c][p] is the
+ * gradient of any loss with respect to the values. Returns 0, or 1 if memory runs out. */
 int siren_gradient(const Network *net, int t0, int t1, const float *theta, const float *coords, const float *target,
                    const float *weight, const float *factor, float *grad, float *loss) {
     const int P = net->samples, C = net->outputs;
@@ -350,8 +351,8 @@ int siren_gradient(const Network *net, int t0, int t1, const float *theta, const
     return 0;
 }
 
-/* Orthogonalise matrices t0 to t1 of [size][size] in place: X <- a X + (b A + c A^2) X, A = X X^T, with coefficients
- * (a, b, c) for each of the steps. Returns 0, or 1 where there is no memory. */
+/* Orthogonalise matrices t0 to t1 - 1, [size][size], in place: X <- a X + (b A + c A^2) X, A = X X^T, with coefficients
+ * (a, b, c) for each of the steps. Returns 0, or 1 if memory runs out. */
 int siren_orthogonalise(int t0, int t1, int size, int steps, const float *coefficients, float *matrices) {
     const int ld = (size + VL - 1) / VL * VL;
     const size_t area = (size_t)size * ld;

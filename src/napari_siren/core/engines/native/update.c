@@ -1,13 +1,13 @@
-/* One step of the optimiser (optim.py): Adam, Muon and the running mean of the weights, some tiles at a time, so that what
- * one part leaves in the cache the next finds there. */
+/* One step of the optimiser (core/network/optimizer.py): Adam, Muon and the running mean of the weights. It processes
+ * some tiles at a time, so that each part finds the data of the previous one in the cache. */
 #include "siren.h"
 
 #include <stdlib.h>
 
 typedef struct {
-    int32_t parameters, adam; /* of a tile: all, and the first ones, which move by Adam */
-    int32_t matrices, size;   /* the rest: so many of so many rows */
-    int32_t steps, amx;       /* of the orthogonalisation, and whether by AMX */
+    int32_t parameters, adam; /* number of parameters of a tile: all, and the first ones, updated by Adam */
+    int32_t matrices, size;   /* the other parameters: number of square matrices, and their rows */
+    int32_t steps, amx;       /* steps of the orthogonalisation, and whether it uses AMX */
     float learning_rate, beta1, beta2, epsilon;
     float muon_learning_rate, momentum, averaging;
     const float *coefficients;
@@ -28,7 +28,7 @@ static void adam(const Rule *r, float rate, float count, float *theta, const flo
     }
 }
 
-/* Tiles t0 to t1. Returns 0, or 1 where there is no memory. */
+/* Update tiles t0 to t1 - 1. Returns 0, or 1 if memory runs out. */
 int siren_update(const Rule *r, int t0, int t1, float *theta, const float *gradient, const float *rate, float *average,
                  float *mean, float *square, float *count, float *momentum) {
     const int hidden = r->matrices * r->size * r->size;

@@ -1,8 +1,9 @@
-"""The Triton engine: a step as a few fused kernels on a CUDA GPU, replayed as CUDA graphs.
+"""`TritonEngine`: a step as a few fused kernels on a CUDA GPU, replayed as CUDA graphs.
 
-The hidden products go to the tensor cores with float32 sums, their float32 factors as three tf32 products. A squared
-loss is part of the gradient's kernel; any other sits in PyTorch between two kernels, one that gives the values, and one
-that evaluates the networks again and takes the gradient with respect to the values back to the parameters.
+Tensor cores compute the hidden products with float32 sums. A product of float32 factors is computed as three tf32
+products. A squared loss is part of the gradient's kernel. Any other loss is computed in PyTorch, between two kernels.
+The first kernel computes the values. The second one evaluates the networks again, and propagates the gradient from the
+values back to the parameters.
 """
 
 from __future__ import annotations
@@ -17,67 +18,76 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from napari_siren.core.engines.base import no_check
 from napari_siren.core.engines.triton.graphs import Graphs, record_cuda
 from napari_siren.core.network.losses import Loss, SquaredLoss
 from napari_siren.core.network.orthogonalise import ORTHOGONALISATION
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.network.siren import NetworkSpec, Siren
 
 if TYPE_CHECKING:
     from napari_siren.core.network.optimizer import Optimizer
 
+# Default bound for the values of the tiles in one call of a loss, and for partial gradients, in bytes.
 _BLOCK_BYTES = 1 << 30
+# Parameters of one program of Adam's kernel.
 _ADAM_BLOCK = 1024
+# Compute capability of NVIDIA's Hopper GPUs, such as the H100.
 _HOPPER = (9, 0)
-# Programs that a multiprocessor holds at once, by their registers; and multiprocessors where they cannot be counted.
+# Number of programs that a multiprocessor holds at once, limited by their registers (docs/benchmarks/gpu.md). Number of
+# multiprocessors of an H100, used if the device is not a GPU.
 _RESIDENT, _MULTIPROCESSORS = 2, 132
+# Largest number of sine layers with `Tuning.low_precision_block` samples; with more, the registers overflow.
 _MOST_LAYERS_AT_ONCE = 3
-# From Triton 3.10 on a product and a sum would otherwise be rounded twice.
+# From Triton 3.10 on, a product and a sum would be rounded twice without fusion.
 _OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}
 
 
 @dataclass(frozen=True)
 class Tuning:
-    """How the kernels are laid out on a GPU; the numbers they give do not depend on it, but for rounding.
+    """The layout of the kernels on a GPU. It does not affect the results, except for rounding.
 
     Parameters
     ----------
-    block, rough_block
-        Samples at once of a program of the networks' kernels, in float32 and with products of bfloat16: so many that
-        the activations of all layers fit the registers. Networks wider than 32 take half.
+    block, low_precision_block
+        Number of samples that a program of the networks' kernels processes at once, in float32 and with bfloat16
+        products. The activations of all layers must fit the registers. Networks wider than 32 take half.
     warps
-        Of such a program.
+        Number of warps of such a program.
     matrix_warps
-        Of a program that orthogonalises a matrix of up to 32 x 32.
+        Number of warps of a program that orthogonalises a matrix of up to 32 x 32.
     """
 
     block: int = 32
-    rough_block: int = 32
+    low_precision_block: int = 32
     warps: int = 4
     matrix_warps: int = 2
 
     @classmethod
-    def of(cls, device: torch.device) -> Tuning:
-        """Return the layout that was the fastest on such a device, of those tried (docs/benchmarks/gpu.md)."""
+    def for_device(cls, device: torch.device) -> Tuning:
+        """Return the fastest layout for a device, among those measured (docs/benchmarks/gpu.md)."""
         hopper = device.type == "cuda" and torch.cuda.get_device_capability(device) >= _HOPPER
-        # Its matrix instructions take 64 rows.
-        return cls(rough_block=64 if hopper else cls.rough_block)
+        # Hopper's matrix instructions take 64 rows.
+        return cls(low_precision_block=64 if hopper else cls.low_precision_block)
 
 
 class TritonEngine:
-    """Steps by Triton's kernels, float32 on a CUDA GPU.
+    """Fitting steps by Triton's kernels, in float32 on a CUDA GPU.
 
     Parameters
     ----------
     device
-        Where the tensors are.
+        Device of the tensors.
     block_bytes
-        Bound for the values of the tiles that a loss sees at once, and for partial gradients; None is 1 GiB.
-    rough
-        Take gradients with bfloat16 products, float32 sums, and sines to 1e-4: to three digits. Losses stay exact.
+        Bound for the values of the tiles in one call of a loss, and for partial gradients, in bytes; None is 1 GiB.
+    low_precision
+        Whether gradients have bfloat16 products, float32 sums, and sines to 1e-4, with three correct digits. Losses
+        stay exact.
     graphs
-        Record what comes back on the same memory as CUDA graphs.
+        Whether repeated work on the same memory is recorded as CUDA graphs.
     tuning
-        The layout of the kernels.
+        Layout of the kernels; None is the fastest one measured for the device.
+    check
+        Function called between blocks. An exception from it ends the work.
     """
 
     def __init__(
@@ -85,31 +95,40 @@ class TritonEngine:
         device: torch.device,
         block_bytes: int | None = None,
         *,
-        rough: bool = False,
+        low_precision: bool = False,
         graphs: bool = True,
         tuning: Tuning | None = None,
+        check: Callable[[], None] = no_check,
     ) -> None:
-        self.name = "triton, bfloat16" if rough else "triton"
+        self.name = "triton, bfloat16" if low_precision else "triton"
         self.device = device
         self.block_bytes = block_bytes or _BLOCK_BYTES
-        self.check: Callable[[], None] = lambda: None
-        self.tuning = tuning or Tuning.of(device)
-        # With fewer tiles than so many programs, which keep the GPU busy, several programs share a tile.
+        self.check = check
+        self.tuning = tuning or Tuning.for_device(device)
+        # This number of programs keeps the GPU busy. If there are fewer tiles, several programs share a tile.
         self.programs = _RESIDENT * _multiprocessors(device)
-        self._rough = rough
+        self._low_precision = low_precision
         self._records = graphs and device.type == "cuda"
         self._graphs = Graphs(record_cuda if self._records else None)
         self._rate: Tensor | None = None
 
-    def rough(self) -> TritonEngine:
-        """Return the engine for gradients to three digits, which do as well in the first steps of a fit."""
-        rough = TritonEngine(self.device, self.block_bytes, rough=True, graphs=self._records, tuning=self.tuning)
-        rough.check = self.check
-        return rough
+    def low_precision(self) -> TritonEngine:
+        """Return the engine with gradients of three correct digits.
+
+        In the first steps of a fit they do as well as exact ones.
+        """
+        return TritonEngine(
+            self.device,
+            self.block_bytes,
+            low_precision=True,
+            graphs=self._records,
+            tuning=self.tuning,
+            check=self.check,
+        )
 
     def forward(self, siren: Siren, x: Tensor) -> Tensor:
         """See `Engine`."""
-        return self._values(siren, x.contiguous(), rough=self._rough)
+        return self._values(siren, x.contiguous(), low_precision=self._low_precision)
 
     def gradient(self, siren: Siren, x: Tensor, loss: Loss, out: Tensor) -> Tensor:
         """See `Engine`."""
@@ -117,13 +136,13 @@ class TritonEngine:
         if isinstance(loss, SquaredLoss):
             self.check()
             tensors = (siren.theta, x, loss.target, loss.weight, loss.factor, out)
-            key = ("gradient", siren.shape, siren.omega_0, x.shape, _addresses(*tensors))
+            key = ("gradient", siren.spec, siren.omega_0, x.shape, _addresses(*tensors))
             return self._replayed(key, lambda: self._squared(siren, x, loss, out)).clone()
         losses = torch.empty(siren.tiles, device=x.device)
         for tiles, picked, coords in self._blocks(siren, x):
-            values = self._values(picked, coords, rough=self._rough)
-            losses[tiles], given = loss.value_and_gradient(values, tiles)
-            self._gradient(picked, coords, given.contiguous(), None, None, out[tiles], None)
+            values = self._values(picked, coords, low_precision=self._low_precision)
+            losses[tiles], gradient = loss.value_and_gradient(values, tiles)
+            self._gradient(picked, coords, gradient.contiguous(), None, None, out[tiles], None)
         return losses
 
     def losses(self, siren: Siren, x: Tensor, loss: Loss) -> Tensor:
@@ -134,7 +153,7 @@ class TritonEngine:
             return self._squared(siren, x, loss, None)
         losses = torch.empty(siren.tiles, device=x.device)
         for tiles, picked, coords in self._blocks(siren, x):
-            losses[tiles] = loss.value_and_gradient(self._values(picked, coords, rough=False), tiles)[0]
+            losses[tiles] = loss.value_and_gradient(self._values(picked, coords, low_precision=False), tiles)[0]
         return losses
 
     def orthogonalise(self, matrices: Tensor) -> Tensor:
@@ -148,14 +167,14 @@ class TritonEngine:
 
     def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
         """See `Engine`."""
-        # A graph reads the rates where it has always read them.
+        # A graph always reads the rates from the same memory.
         if self._rate is None or self._rate.shape != rate.shape:
             self._rate = torch.empty_like(rate)
-        kept = self._rate.copy_(rate)
-        tensors = (optimizer.theta, gradient, average, kept, *optimizer.state().values())
-        # An entry keeps its work, and that the optimiser, whose number is therefore no other's.
+        fixed_rate = self._rate.copy_(rate)
+        tensors = (optimizer.theta, gradient, average, fixed_rate, *optimizer.state().values())
+        # An entry keeps its work alive, and the work keeps the optimiser alive, so no other optimiser gets this id.
         key = ("update", id(optimizer), _addresses(*tensors))
-        self._replayed(key, lambda: self._update(optimizer, gradient, kept, average))
+        self._replayed(key, lambda: self._update(optimizer, gradient, fixed_rate, average))
 
     def shrink(self) -> bool:
         """See `Engine`."""
@@ -168,7 +187,7 @@ class TritonEngine:
             return self._graphs.run(key, work)
 
     def _on_device(self) -> AbstractContextManager[object]:
-        # Triton launches on the current device, which need not be the tensors'.
+        # Triton launches on the current device, which may differ from the tensors' device.
         return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def _launch(self, kernel: Any, grid: tuple[int, ...], *arguments: object, **sizes: object) -> None:
@@ -182,35 +201,38 @@ class TritonEngine:
     # ---- networks ------------------------------------------------------------------------------------
 
     def _blocks(self, siren: Siren, x: Tensor) -> Iterator[tuple[slice, Siren, Tensor]]:
-        """Ranges of tiles whose values fit the bound, with their networks and positions."""
-        block = max(1, self.block_bytes // (4 * siren.shape.outputs * x.shape[2]))
+        """Yield ranges of tiles with values within the bound, with their networks and positions."""
+        block = max(1, self.block_bytes // (4 * siren.spec.outputs * x.shape[2]))
         for first in range(0, siren.tiles, block):
             tiles = slice(first, min(first + block, siren.tiles))
             yield tiles, siren.pick(tiles), x[tiles] if len(x) > 1 else x
 
-    def _parts(self, siren: Siren, samples: int, rough: bool) -> tuple[int, int]:
-        """How many programs a tile has, and how many samples each of them."""
-        block = _block(siren.shape, self.tuning, rough)
+    def _parts(self, siren: Siren, samples: int, low_precision: bool) -> tuple[int, int]:
+        """Return the number of programs of a tile, and the number of samples of each program."""
+        block = _block(siren.spec, self.tuning, low_precision)
         blocks = -(-samples // block)
         affordable = self.block_bytes // (4 * siren.theta.numel())
         parts = max(1, min(blocks, self.programs // siren.tiles, affordable))
         share = -(-blocks // parts) * block
         return -(-samples // share), share
 
-    def _values(self, siren: Siren, x: Tensor, *, rough: bool) -> Tensor:
+    def _values(self, siren: Siren, x: Tensor, *, low_precision: bool) -> Tensor:
         self.check()
         samples = x.shape[2]
-        values = torch.empty(siren.tiles, siren.shape.outputs, samples, device=x.device)
-        parts, share = self._parts(siren, samples, rough)
+        values = torch.empty(siren.tiles, siren.spec.outputs, samples, device=x.device)
+        parts, share = self._parts(siren, samples, low_precision)
         arguments = (*_checked(siren.theta, x, values), samples, _stride(x), share, siren.omega_0)
         self._launch(
-            _networks().forward_kernel, (siren.tiles, parts), *arguments, **_sizes(siren.shape, self.tuning, rough)
+            _networks().forward_kernel,
+            (siren.tiles, parts),
+            *arguments,
+            **_sizes(siren.spec, self.tuning, low_precision),
         )
         return values
 
     def _squared(self, siren: Siren, x: Tensor, loss: SquaredLoss, out: Tensor | None) -> Tensor:
-        """Return the losses, and write the gradient where it is wanted."""
-        parts, _ = self._parts(siren, x.shape[2], self._rough and out is not None)
+        """Return the losses, and write the gradient to `out` unless it is None."""
+        parts, _ = self._parts(siren, x.shape[2], self._low_precision and out is not None)
         losses = torch.empty(parts, siren.tiles, device=x.device)
         self._gradient(siren, x, loss.target, loss.weight, loss.factor, out, losses)
         return losses.sum(dim=0)
@@ -225,9 +247,12 @@ class TritonEngine:
         out: Tensor | None,
         losses: Tensor | None,
     ) -> None:
-        """See `gradient_kernel`; the programs that share a tile write apart, and are added in order."""
-        rough = self._rough and out is not None
-        parts, share = self._parts(siren, x.shape[2], rough)
+        """Launch `gradient_kernel`.
+
+        If programs share a tile, each writes its own partial gradient. The partial gradients are added in order.
+        """
+        low_precision = self._low_precision and out is not None
+        parts, share = self._parts(siren, x.shape[2], low_precision)
         partial = out
         if out is not None and parts > 1:
             partial = torch.empty(parts, *siren.theta.shape, device=x.device)
@@ -240,7 +265,7 @@ class TritonEngine:
             share,
             siren.tiles,
             siren.omega_0,
-            **_sizes(siren.shape, self.tuning, rough),
+            **_sizes(siren.spec, self.tuning, low_precision),
             SQUARED=weight is not None,
             BACKWARD=out is not None,
         )
@@ -250,7 +275,7 @@ class TritonEngine:
     # ---- the optimiser -------------------------------------------------------------------------------
 
     def _update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> Tensor:
-        config, shape, columns = optimizer.config, optimizer.shape, optimizer.adam_columns
+        config, shape, columns = optimizer.config, optimizer.spec, optimizer.adam_columns
         tiles = len(gradient)
         optimizer.count.add_(1)
         self._launch(
@@ -298,7 +323,7 @@ def _updates() -> Any:
 
 
 def _padded(size: int) -> int:
-    """Return the power of 2 that a matrix is filled up to, at least what a tensor core takes."""
+    """Return the size of a matrix with padding: a power of 2, and at least 16 for the tensor cores."""
     return int(max(16, 1 << (size - 1).bit_length()))
 
 
@@ -308,31 +333,31 @@ def _multiprocessors(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).multi_processor_count)
 
 
-def _block(shape: SirenShape, tuning: Tuning, rough: bool) -> int:
-    # More layers have more activations than the registers hold with the larger block.
-    block = tuning.rough_block if rough and shape.hidden_layers <= _MOST_LAYERS_AT_ONCE else tuning.block
-    return block if _padded(shape.hidden_features) < 64 else max(16, block // 2)
+def _block(spec: NetworkSpec, tuning: Tuning, low_precision: bool) -> int:
+    # With more layers, the activations of the larger block do not fit the registers.
+    block = tuning.low_precision_block if low_precision and spec.hidden_layers <= _MOST_LAYERS_AT_ONCE else tuning.block
+    return block if _padded(spec.hidden_features) < 64 else max(16, block // 2)
 
 
-def _sizes(shape: SirenShape, tuning: Tuning, rough: bool) -> dict[str, int | bool]:
-    """Return what the networks' kernels are compiled for."""
+def _sizes(spec: NetworkSpec, tuning: Tuning, low_precision: bool) -> dict[str, int | bool]:
+    """Return the compile-time constants of the networks' kernels."""
     return {
-        "INPUTS": shape.inputs,
-        "OUTPUTS": shape.outputs,
-        "LAYERS": shape.hidden_layers,
-        "WIDTH": shape.hidden_features,
-        "PADDED": _padded(shape.hidden_features),
-        "PARAMETERS": shape.parameters,
-        "BLOCK": _block(shape, tuning, rough),
-        "ROUGH": rough,
+        "INPUTS": spec.inputs,
+        "OUTPUTS": spec.outputs,
+        "LAYERS": spec.hidden_layers,
+        "WIDTH": spec.hidden_features,
+        "PADDED": _padded(spec.hidden_features),
+        "PARAMETERS": spec.parameters,
+        "BLOCK": _block(spec, tuning, low_precision),
+        "LOW_PRECISION": low_precision,
         "num_warps": tuning.warps,
     }
 
 
 def _matrix_sizes(size: int, tuning: Tuning) -> dict[str, int]:
-    """Return what the kernels that orthogonalise are compiled for."""
+    """Return the compile-time constants of the orthogonalisation kernels."""
     padded = _padded(size)
-    # On Hopper the compiler takes minutes for the largest with fewer warps.
+    # On Hopper, compilation for the largest matrices takes minutes with fewer warps.
     warps = 8 if padded == 64 else tuning.matrix_warps
     return {"SIZE": size, "PADDED": padded, "STEPS": len(ORTHOGONALISATION), "num_warps": warps}
 
@@ -348,5 +373,8 @@ def _addresses(*tensors: Tensor) -> tuple[tuple[int, ...], ...]:
 def _checked(*tensors: Tensor | None) -> tuple[Tensor | None, ...]:
     for tensor in tensors:
         if tensor is not None and (tensor.dtype != torch.float32 or not tensor.is_contiguous()):
-            raise TypeError(f"the Triton engine needs contiguous float32, not {tensor.dtype} {tensor.stride()}")
+            raise TypeError(
+                f"a tensor is {tensor.dtype} with strides {tensor.stride()}. "
+                "The Triton engine needs contiguous float32."
+            )
     return tensors

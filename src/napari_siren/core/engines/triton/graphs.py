@@ -1,4 +1,4 @@
-"""CUDA graphs: work that comes back on the same memory is recorded, and from then on sent to the GPU as one."""
+"""CUDA graphs: repeated work on the same memory is recorded, and then launched on the GPU as one unit."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from torch import Tensor
 Work = Callable[[], Tensor]
 Recorder = Callable[[Work], tuple[Callable[[], object], Tensor]]
 
-# More than a fit has; a fit that hands out new memory at each step would fill it, and gains nothing from graphs.
+# Largest number of recorded pieces of work: more than a fit needs. A fit with new memory at each step would fill any
+# number, and gains nothing from graphs.
 _MOST = 16
 
 
 @dataclass
 class _Entry:
-    """What is known of a piece of work: the work, whether it is worth recording, and its record."""
+    """A piece of work, whether it can be recorded, and its record."""
 
     work: Work
     records: bool = True
@@ -26,16 +27,16 @@ class _Entry:
 
 
 class Graphs:
-    """Replays work by its key.
+    """A cache of recorded work, replayed by its key.
 
-    The first time it is done directly, so that what is compiled and loaded on first use is; the second time it is
-    recorded; then it is replayed. What cannot be recorded is done directly for ever.
+    The first time, work is done directly, so that everything is compiled and loaded. The second time, it is recorded
+    and replayed. From then on, it is only replayed. Work that cannot be recorded is always done directly.
 
     Parameters
     ----------
     record
-        Records work without doing it, and gives what replays it, with the tensor that a replay writes its result to;
-        raises RuntimeError where it cannot. None never records.
+        Function that records work without doing it. It returns a function that replays the work, and the tensor for the
+        result of a replay. It raises RuntimeError if the work cannot be recorded. None never records.
     """
 
     def __init__(self, record: Recorder | None) -> None:
@@ -43,14 +44,14 @@ class Graphs:
         self._entries: dict[Hashable, _Entry] = {}
 
     def run(self, key: Hashable, work: Work) -> Tensor:
-        """Do the work, and return its result, which the next time with this key overwrites.
+        """Do the work, and return its result. The next call with this key overwrites the result.
 
         Parameters
         ----------
         key
-            All that the work depends on but the contents of memory: addresses, sizes, settings.
+            Everything that the work depends on, except the contents of memory: addresses, sizes, settings.
         work
-            Reads and writes the same memory each time, beside what it allocates itself.
+            Function that reads and writes the same memory each time, apart from its own allocations.
         """
         if self._record is None:
             return work()
@@ -72,14 +73,14 @@ class Graphs:
         return entry.result
 
     def clear(self) -> None:
-        """Forget all, and free the memory of the graphs."""
+        """Delete all records, and free the memory of the graphs."""
         self._entries.clear()
 
 
 def record_cuda(work: Work) -> tuple[Callable[[], object], Tensor]:
     """Record work as a CUDA graph; see `Graphs`."""
     graph = torch.cuda.CUDAGraph()
-    # The outer context brings the stream back where a recording fails. Other threads may use the GPU meanwhile.
+    # The outer context restores the stream if the recording fails. Other threads may use the GPU in the meantime.
     with torch.cuda.stream(torch.cuda.current_stream()), torch.cuda.graph(graph, capture_error_mode="thread_local"):
         result = work()
     return graph.replay, result
