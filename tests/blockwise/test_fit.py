@@ -1,4 +1,4 @@
-"""Images that are never in memory as a whole: the same as in memory, block by block, and gone on with after a kill."""
+"""Fits block by block: the same results as in memory, continued after a kill, with bounded memory."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from skimage.metrics import peak_signal_noise_ratio
 from waiting import LIMIT
 
 import napari_siren as ns
-from napari_siren.core.restoration import blockwise as block_teacher
+from napari_siren.core.restoration import blockwise
 from napari_siren.core.training import plan
-from napari_siren.core.training.trainer import Run
+from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import ConfigError, InputError, StorageError
 from napari_siren.io.images import sample_path
 from napari_siren.io.ome_zarr import open_ome_zarr, write_ome_zarr
@@ -39,12 +39,12 @@ def photo() -> npt.NDArray[np.uint8]:
 
 @pytest.fixture
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """From its call on, blocks have no more than so many values."""
+    """Return a function to set the largest number of values in a block."""
     return lambda most: monkeypatch.setattr(plan, "_MOST_VALUES", most)
 
 
 def pixels(path: Path, axes: str) -> npt.NDArray[Any]:
-    """Of an OME-Zarr image, in an order of axes."""
+    """Return the pixels of an OME-Zarr image, with the axes in a given order."""
     found = open_ome_zarr(path)
     return np.asarray(found.array).transpose([found.axes.index(a) for a in axes])
 
@@ -84,7 +84,7 @@ def case_image(photo: npt.NDArray[np.uint8], axes: str, dtype: str) -> npt.NDArr
 def test_blocks_give_what_a_fit_in_memory_gives(
     tmp_path: Path, photo: npt.NDArray[np.uint8], name: str, small_blocks: Callable[[int], None]
 ) -> None:
-    """To the bit: the same tiles, the same start, the same arithmetic; only rendering may differ, in rounding."""
+    """The networks are equal to the bit: same tiles, same start, same arithmetic. Renders may differ by rounding."""
     axes, dtype, scale, fields = CASES[name]
     image = case_image(photo, axes, dtype)
     settings = {**QUICK, **fields}
@@ -127,7 +127,7 @@ def test_neither_memory_nor_chunks_change_the_result(
 
 
 def test_there_is_no_seam(tmp_path: Path, small_blocks: Callable[[int], None]) -> None:
-    """Where blocks meet, a plane goes on as a plane: its second differences are no larger there than elsewhere."""
+    """At the borders of blocks, second differences are no larger than at other borders of tiles."""
     y, x = np.mgrid[:80, :90]
     image = (3 * y + 2 * x + 20 * np.sin(x / 9) * np.cos(y / 7)).astype(np.float32)
     small_blocks(1500)
@@ -151,10 +151,10 @@ def test_the_upscaling_preset_learns_once_for_all_blocks(
     small_blocks: Callable[[int], None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(block_teacher, "_MARGIN", 12)
+    monkeypatch.setattr(blockwise, "_MARGIN", 12)
     truth = photo[:88, :108]
     image = np.rint(truth.reshape(44, 2, 54, 2, 3).mean(axis=(1, 3))).astype(np.uint8)
-    settings = {"preset": "upscale", "observation": "box", "cross_scale_steps": 60, "max_steps": 40}
+    settings = {"preset": "upscale", "observation": "box", "task_steps": 60, "max_steps": 40}
     in_memory = ns.upscale(image, 2, "YXC", **settings)
     small_blocks(7000)
     phases: dict[str, int] = {}
@@ -166,7 +166,7 @@ def test_the_upscaling_preset_learns_once_for_all_blocks(
     assert phases["learn"] == 60
     assert done.blocks > 3
     found = pixels(done.path, "YXC")
-    # All of this image is one window, so that the network is the same; what it tells near a block's edge may differ.
+    # This whole image is one window, so that the network is the same. Predictions near a block's edge may differ.
     assert peak_signal_noise_ratio(in_memory, found) > 45
     gain = peak_signal_noise_ratio(truth, found) - peak_signal_noise_ratio(truth, in_memory)
     # Measured: -0.07 to 0.11 dB, by the release of PyTorch and the number of threads.
@@ -181,7 +181,7 @@ def test_prior_of_variation_comes_from_windows_of_the_image(tmp_path: Path, phot
     assert done.shape == (8, 40, 40)
 
 
-# ---- nothing in it --------------------------------------------------------------------------------------
+# ---- constant tiles -------------------------------------------------------------------------------------
 
 
 def test_empty_tiles_are_not_fitted(
@@ -191,13 +191,13 @@ def test_empty_tiles_are_not_fitted(
     image[150:200, 180:250] = photo[:50, :70, 0]
     small_blocks(8000)
     steps: list[int] = []
-    step = Run.step
+    step = TileTrainer.step
 
-    def counted(run: Run) -> Any:
+    def counted(run: TileTrainer) -> Any:
         steps.append(run.siren.tiles)
         return step(run)
 
-    monkeypatch.setattr(Run, "step", counted)
+    monkeypatch.setattr(TileTrainer, "step", counted)
     done = ns.fit_blocks(image, tmp_path / "x.ome.zarr", 2, "YX", field=tmp_path / "field", **QUICK)
     field = ns.StoredField.open(tmp_path / "field")
     busy_blocks = len(steps) / QUICK["max_steps"]
@@ -220,9 +220,9 @@ def test_an_image_of_nothing_comes_back(tmp_path: Path) -> None:
     assert again == ns.BlocksResult(**{**done.__dict__, "fitted": 0})
 
 
-# ---- going on -------------------------------------------------------------------------------------------
+# ---- resumption -----------------------------------------------------------------------------------------
 
-# A process is killed by itself when it has come so far, as another one may see that late.
+# The process kills itself at a given progress, because another process could be too late.
 KILLED = """
 import os
 import signal
@@ -231,15 +231,15 @@ import napari_siren as ns
 from napari_siren.core.training import plan
 plan._MOST_VALUES = 3000
 source, out, phase, done = sys.argv[1:]
-def tell(progress):
+def stop(progress):
     if progress.phase == phase and progress.done >= float(done):
         os.kill(os.getpid(), signal.SIGKILL)
-ns.fit_blocks(source, out, 2, on_progress=tell, hidden_features=12, hidden_layers=2, max_steps=25)
+ns.fit_blocks(source, out, 2, on_progress=stop, hidden_features=12, hidden_layers=2, max_steps=25)
 """
 
 
 def killed_at(source: Path, out: Path, phase: str, done: float) -> None:
-    """Start a process that gets a SIGKILL once it has come so far."""
+    """Start a process, and check its SIGKILL at a given progress."""
     command = [sys.executable, "-c", KILLED, str(source), str(out), phase, str(done)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     assert subprocess.run(command, env=environment, timeout=LIMIT).returncode == -signal.SIGKILL
@@ -271,15 +271,15 @@ def test_after_kills_it_goes_on_and_nothing_is_done_twice(
 
 
 class Broken(Exception):
-    """What stops the work."""
+    """An interruption of the work."""
 
 
 def break_at(phase: str, done: float) -> Callable[[ns.BlockProgress], None]:
-    def tell(progress: ns.BlockProgress) -> None:
+    def interrupt(progress: ns.BlockProgress) -> None:
         if progress.phase == phase and progress.done >= done:
             raise Broken
 
-    return tell
+    return interrupt
 
 
 @pytest.mark.parametrize("phase", ["fit", "render", "pyramid"])
@@ -300,7 +300,7 @@ def test_what_was_learned_is_not_learned_again(
     tmp_path: Path, photo: npt.NDArray[np.uint8], small_blocks: Callable[[int], None]
 ) -> None:
     small_blocks(7000)
-    photo, settings = photo[:40, :50], {"preset": "upscale", "cross_scale_steps": 8, "max_steps": 4}
+    photo, settings = photo[:40, :50], {"preset": "upscale", "task_steps": 8, "max_steps": 4}
     found = []
     for name, at in (("x", ("fit", 1)), ("y", ("learn", 99))):
         told: list[str] = []
@@ -338,14 +338,14 @@ def test_a_block_that_was_cut_short_is_said(tmp_path: Path, photo: npt.NDArray[n
     ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, "YXC", field=tmp_path / "field", **QUICK)
     block = tmp_path / "field" / "000000.safetensors"
     block.write_bytes(block.read_bytes()[:1000])
-    with pytest.raises(StorageError, match="safetensors is not a whole block"):
+    with pytest.raises(StorageError, match="safetensors is missing or damaged"):
         ns.StoredField.open(tmp_path / "field").render()
     shutil.rmtree(tmp_path / "field")
-    with pytest.raises(StorageError, match="not a folder of a stored field"):
+    with pytest.raises(StorageError, match="not a readable stored field"):
         ns.StoredField.open(tmp_path / "field")
 
 
-# ---- what goes in and comes out -------------------------------------------------------------------------
+# ---- input and output -----------------------------------------------------------------------------------
 
 
 def test_a_stored_field_renders_as_one_in_memory(
@@ -418,7 +418,7 @@ def test_progress_goes_from_nothing_to_all(
         ({"observation": "gaussian", "psf_width": "auto"}, ConfigError, "psf_width"),
         ({"hidden_layer": 3}, ConfigError, "hidden_layers"),
         ({"scale": -1}, InputError, "positive"),
-        ({"axes": "TX"}, InputError, "has time, T"),
+        ({"axes": "TX"}, InputError, "has a time axis, T"),
         ({"source": np.full((9, 9), np.nan)}, InputError, "NaN"),
         ({"source": "nothing.tif"}, InputError, "no file"),
     ],

@@ -1,4 +1,4 @@
-"""Settings: presets, checks, and messages that say what to write instead."""
+"""Settings: presets, checks, and error messages with the remedy."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_a_value_out_of_range_is_refused_by_name(fields: dict[str, object]) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("fathful", "did you mean 'faithful'"), ("zzz", "There are: faithful"), (None, "faithful")]
+    ("name", "hint"), [("fathful", "did you mean 'faithful'"), ("zzz", "Use one of: faithful"), (None, "faithful")]
 )
 def test_an_unknown_preset_is_refused_with_those_there_are(name: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=hint):

@@ -1,4 +1,4 @@
-"""What a fit will take is known before it starts; what a trial measures is scaled, and remembered."""
+"""Estimates of time and memory: their parts, the trials, and the memory of their results."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from waiting import LIMIT
 
 from napari_siren.core import cost as module
 from napari_siren.core.config import FitConfig
-from napari_siren.core.cost import Estimate, estimate, learn
+from napari_siren.core.cost import Estimate, estimate, record_timing
 from napari_siren.core.engines import Kernel
 from napari_siren.core.fit import fit
 from napari_siren.core.training.plan import plan_fit
@@ -29,12 +29,12 @@ BEFORE, STEP, AFTER = 1e-7, 1e-6, 3e-7
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_KNOWN", {})
-    monkeypatch.setattr(module, "_LEARNING", {})
+    monkeypatch.setattr(module, "_RESTORATIONS", {})
 
 
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """Trials that were asked for; they take no time, and always find the same."""
+    """Return the list of requested trials. They take no time, and always have the same result."""
     asked: list[Any] = []
 
     def measure(trial: Any) -> Any:
@@ -60,7 +60,7 @@ def test_twice_the_pixels_take_twice_the_time(trials: list[Any]) -> None:
 
 def test_a_fit_is_its_steps_and_what_comes_before_and_after(trials: list[Any]) -> None:
     found = ask((40, 24), max_steps=7)
-    samples = 15 * 10 * 10  # tiles of 8 pixels, which see one more on each side
+    samples = 15 * 10 * 10  # tiles of 8 pixels, with an overlap of one on each side
     assert found.tiles == 15
     assert found.seconds_per_step == pytest.approx(STEP * samples)
     assert found.seconds == pytest.approx((BEFORE + 7 * STEP + AFTER) * samples)
@@ -81,7 +81,7 @@ def test_sizes_are_those_of_the_fit(trials: list[Any], tile: int | str, observat
     config = FitConfig(**{**TINY, "tile": tile, "observation": observation})
     found, plan = estimate((50, 30, 20), 2, config), plan_fit((50, 30, 20), 2, config)
     assert (found.memory, found.tiles) == (plan.total, plan.tiling.count)
-    assert found.parameters == plan.tiling.count * plan.shape.parameters
+    assert found.parameters == plan.tiling.count * plan.network.parameters
 
 
 def test_engine_and_device_are_those_of_the_fit(trials: list[Any]) -> None:
@@ -140,7 +140,7 @@ def test_what_areas_take_depends_on_samples_and_prior(trials: list[Any], fields:
 
 
 def test_the_engine_asks_for_a_trial_of_its_own(trials: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_siren.core.engines.kernel", lambda: Kernel(SimpleNamespace(), "at hand"))
+    monkeypatch.setattr("napari_siren.core.engines.registry.kernel", lambda: Kernel(SimpleNamespace(), "at hand"))
     assert ask().engine == "native"
     assert ask(engine="torch", trial=False).seconds is None
     assert ask(engine="native", trial=False).seconds is not None
@@ -177,7 +177,7 @@ def test_threads_that_ask_at_once_share_a_trial(monkeypatch: pytest.MonkeyPatch)
         first = pool.submit(ask)
         assert begun.wait(LIMIT)
         second = pool.submit(ask)
-        assert ask(trial=False).seconds is None  # which waits for no trial
+        assert ask(trial=False).seconds is None  # does not wait for the trial
         go_on.set()
         assert first.result(LIMIT) == second.result(LIMIT)
     assert len(asked) == 1
@@ -185,11 +185,11 @@ def test_threads_that_ask_at_once_share_a_trial(monkeypatch: pytest.MonkeyPatch)
 
 def test_a_fit_corrects_what_is_known_of_others_like_it(trials: list[Any], smooth: npt.NDArray[np.float32]) -> None:
     result = fit(smooth, device="cpu", max_steps=15, **TINY)
-    learn(result, "cpu")
+    record_timing(result, "cpu")
     assert ask(smooth.shape, trial=False).seconds is None
     ask(smooth.shape)
     result.history.seconds[:] = [9 + 0.25 * step for step in range(15)]
-    learn(result, "cpu")
+    record_timing(result, "cpu")
     found = ask(smooth.shape, max_steps=400)
     assert found.seconds_per_step == pytest.approx(0.25)
     assert found.seconds == pytest.approx(100, rel=0.01)
@@ -198,7 +198,7 @@ def test_a_fit_corrects_what_is_known_of_others_like_it(trials: list[Any], smoot
 
 def test_a_fit_of_few_steps_corrects_nothing(trials: list[Any], smooth: npt.NDArray[np.float32]) -> None:
     before = ask(smooth.shape)
-    learn(fit(smooth, device="cpu", max_steps=5, **TINY), "cpu")
+    record_timing(fit(smooth, device="cpu", max_steps=5, **TINY), "cpu")
     assert ask(smooth.shape) == before
 
 
@@ -231,16 +231,16 @@ def test_a_trial_is_small_and_of_the_same_kind(
     (trial,) = trials
     plan = trial.plan
     evaluations = trial.samples * (2 ** len(shape) if observation == "box" else 1)
-    # Twice for rounding, and tiles can be made only so small.
+    # A factor of two for rounding, and for the smallest possible tiles.
     least = 4 * threads * 6 ** len(shape)
     assert trial.samples <= max(2 * module._MOST_SAMPLES, least)
-    assert evaluations * plan.shape.parameters <= 4 * module._THREAD_WORK * threads or trial.samples <= least
-    assert plan.shape == plan_fit(shape, channels, config).shape
+    assert evaluations * plan.network.parameters <= 4 * module._THREAD_WORK * threads or trial.samples <= least
+    assert plan.network == plan_fit(shape, channels, config).network
     assert plan.tiling.count <= found.tiles
     assert plan.tiling.count >= min(found.tiles, threads)
     assert (trial.engine, trial.config.engine) == (found.engine, found.engine)
     for axis, size in zip(plan.tiling.axes, shape, strict=True):
-        # Sides of tiles are rounded up to whole pixels.
+        # The sides of tiles are rounded up to whole pixels.
         assert axis.size <= max(size + axis.count, 2 * max(plan.tiling.tile_shape))
 
 
@@ -274,7 +274,7 @@ def test_a_trial_is_run_for_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Clock:
-    """A clock that goes on only when it is told, and the steps of a fit, each of which takes so long."""
+    """A controlled clock, with the steps of a fit and the seconds of each step."""
 
     def __init__(self, begin: float, steps: list[float], end: float) -> None:
         self.now, self.begin, self.steps, self.end = 100.0, begin, steps, end
@@ -304,7 +304,7 @@ def timed(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Estimate:
 def test_a_trial_leaves_out_the_first_step_and_what_came_between(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(0.5, [0.1, *[0.01] * 5, 0.05, *[0.01] * 3, 0.04], 2.0)
     found = timed(monkeypatch, clock)
-    # A tenth of the look at the fit, which takes 0.03.
+    # A tenth of the evaluation, which takes 0.03 s, is added.
     assert found.seconds_per_step == pytest.approx(0.013)
     assert found.seconds == pytest.approx(0.5 + 1.3 + 2.0)
 
@@ -338,7 +338,7 @@ def test_no_channels_are_told() -> None:
 
 
 def test_an_engine_that_is_not_to_be_had_is_told(trials: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_siren.core.engines.kernel", lambda: Kernel(None, "no compiler"))
+    monkeypatch.setattr("napari_siren.core.engines.registry.kernel", lambda: Kernel(None, "no compiler"))
     assert ask().engine == "torch"
     with pytest.raises(ConfigError, match="no compiler"):
         ask(engine="native")
@@ -347,9 +347,9 @@ def test_an_engine_that_is_not_to_be_had_is_told(trials: list[Any], monkeypatch:
 @pytest.mark.parametrize(
     ("shape", "fields", "spacing"),
     [
-        ((64, 80), {"name": "denoise", "blind_spot_steps": 100}, None),
-        ((64, 80), {"name": "deblur", "deconvolution_steps": 100_000}, (0.1, 0.1)),
-        ((9, 40, 40), {"name": "upscale", "cross_scale_steps": 100}, (4.0, 1.0, 1.0)),
+        ((64, 80), {"name": "denoise", "task_steps": 100}, None),
+        ((64, 80), {"name": "deblur", "task_steps": 100_000}, (0.1, 0.1)),
+        ((9, 40, 40), {"name": "upscale", "task_steps": 100}, (4.0, 1.0, 1.0)),
     ],
 )
 def test_what_is_learned_takes_its_time(
@@ -359,13 +359,13 @@ def test_what_is_learned_takes_its_time(
     learning = estimate(shape, 1, config, "cpu", spacing=spacing)
     assert learning.seconds is not None
     assert learning.seconds_per_step is not None
-    # Beside that of the tiles.
-    assert learning.seconds > config.learning_steps * learning.seconds_per_step > 0
-    # It is remembered.
+    # In addition to the time of the tiles.
+    assert learning.seconds > config.task_steps * learning.seconds_per_step > 0
+    # The result is remembered.
     assert estimate(shape, 1, config, "cpu", trial=False, spacing=spacing) == learning
 
 
 def test_a_stack_of_cubes_has_nothing_to_learn() -> None:
     config = FitConfig.preset("upscale", max_steps=10)
     cubes = estimate((9, 40, 40), 1, config, "cpu")
-    assert cubes.seconds == estimate((9, 40, 40), 1, config.override(cross_scale_steps=0), "cpu").seconds
+    assert cubes.seconds == estimate((9, 40, 40), 1, config.override(task_steps=0), "cpu").seconds

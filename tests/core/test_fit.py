@@ -23,7 +23,7 @@ from napari_siren.core.image.axes import guess_axes
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.siren import Siren
 from napari_siren.core.result import FitResult
-from napari_siren.core.training.trainer import Run
+from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import ConfigError, DeviceError, InputError, SirenError, StorageError
 
 QUICK: dict[str, Any] = {"tile": 8, "hidden_features": 12, "hidden_layers": 2, "max_steps": 60}
@@ -34,7 +34,7 @@ def theta(result: FitResult) -> torch.Tensor:
 
 
 def run_until(image: npt.ArrayLike, step: int, **options: Any) -> FitResult:
-    """Ask a fit to stop at a step."""
+    """Stop a fit at a step, and return its result."""
     steps = ns.fit_iter(image, **options)
     for progress in steps:
         if progress.step == step:
@@ -120,7 +120,7 @@ def test_hot_pixels_are_reproduced_and_spoil_nothing_around_them(smooth: npt.NDA
 
 
 def test_flat_regions_beside_a_hot_pixel_are_learned_as_without_it(smooth: npt.NDArray[np.float32]) -> None:
-    """Tiles that the hot pixel is not in do not know of it."""
+    """Tiles without the hot pixel do not depend on it."""
     image = (5 * smooth).astype(np.uint16)
     spoilt = image.copy()
     spoilt[2, 3] = 65535
@@ -185,7 +185,7 @@ def test_steps_of_the_paper_preset_are_those_of_plain_pytorch(
     photo: npt.NDArray[np.uint8], paper_network: Callable[[Siren], nn.Module]
 ) -> None:
     config = FitConfig.preset("paper", hidden_features=24, precision="float32")
-    run = Run(Samples.from_array(photo, value_range=config.value_range), config, torch.device("cpu"), seed=0)
+    run = TileTrainer(Samples.from_array(photo, value_range=config.value_range), config, torch.device("cpu"), seed=0)
     network = paper_network(run.siren)
     adam = torch.optim.Adam(network.parameters(), lr=1e-4, betas=(0.9, 0.999))
     sides = [torch.linspace(-1, 1, n) for n in photo.shape]
@@ -198,7 +198,7 @@ def test_steps_of_the_paper_preset_are_those_of_plain_pytorch(
         adam.step()
         assert run.step().loss == pytest.approx(loss.item(), rel=1e-4)
     moved = torch.cat([p.detach().flatten() for p in network.weights])
-    ours = torch.cat([w[0].flatten() for w in run.siren.shape.weights(run.siren.theta)])
+    ours = torch.cat([w[0].flatten() for w in run.siren.spec.weights(run.siren.theta)])
     torch.testing.assert_close(ours, moved, rtol=0, atol=3e-5)
     np.testing.assert_allclose(
         run.field().render(run.targets.grid), 255 * network(x).detach().numpy().reshape(photo.shape), atol=0.6
@@ -270,13 +270,13 @@ def test_a_target_out_of_reach_goes_on_to_the_end(photo: npt.NDArray[np.uint8]) 
 def test_a_target_that_is_only_near_is_looked_at_again(
     photo: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    exact, found = Run.exact_psnr, []
+    exact, found = TileTrainer.exact_psnr, []
 
-    def look(run: Run) -> float:
+    def look(run: TileTrainer) -> float:
         found.append(exact(run) if found else 19.9)
         return found[-1]
 
-    monkeypatch.setattr(Run, "exact_psnr", look)
+    monkeypatch.setattr(TileTrainer, "exact_psnr", look)
     result = ns.fit(photo, target_psnr=20, **QUICK)
     assert result.history.stopped == "target_psnr"
     assert len(found) == 2
@@ -315,7 +315,7 @@ def test_looking_does_not_change_the_fit(photo: npt.NDArray[np.uint8]) -> None:
     assert torch.equal(theta(looked), theta(ns.fit(photo, **QUICK)))
 
 
-# ---- the same again ------------------------------------------------------------------------------------
+# ---- reproducibility and resumption --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("engine", ["torch", "auto"])
@@ -376,7 +376,7 @@ def test_resuming_what_is_done_asks_for_more_steps(photo: npt.NDArray[np.uint8])
 )
 def test_resuming_with_another_image_is_refused(photo: npt.NDArray[np.uint8], change: Callable[[Any], Any]) -> None:
     stopped = run_until(photo, 5, **QUICK)
-    with pytest.raises(InputError, match="of another image or of other settings"):
+    with pytest.raises(InputError, match="to another image or to other settings"):
         ns.fit(change(photo), resume=stopped, **QUICK)
 
 
@@ -436,7 +436,7 @@ def test_a_region_without_pixels_is_filled_with_something_finite_within_reason(s
 
 
 def held_out(photo: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
-    """Which pixels a share of 0.2 holds out."""
+    """Return the mask of the held-out pixels, for a share of 0.2."""
     return Samples.from_array(photo, heldout=0.2).heldout
 
 
@@ -475,17 +475,17 @@ def test_a_prior_without_weight_to_speak_of_changes_little(photo: npt.NDArray[np
 def test_total_variation_flattens() -> None:
     noisy = 100 + np.random.default_rng(0).normal(0, 10, (24, 24))
     options = {**QUICK, "observation": "box"}
-    rough, flat = (ns.fit(noisy, total_variation=v, **options).reconstruction for v in (0.0, 0.5))
-    assert flat.std() < 0.5 * rough.std()
+    low_precision, flat = (ns.fit(noisy, total_variation=v, **options).reconstruction for v in (0.0, 0.5))
+    assert flat.std() < 0.5 * low_precision.std()
 
 
 def test_upscale_is_the_preset_and_a_render(photo: npt.NDArray[np.uint8]) -> None:
-    options = {"hidden_features": 8, "hidden_layers": 2, "max_steps": 10, "cross_scale_steps": 5}
+    options = {"hidden_features": 8, "hidden_layers": 2, "max_steps": 10, "task_steps": 5}
     expected = ns.fit(photo, preset="upscale", detail=3, **options).render(scale=(2, 3))
     np.testing.assert_array_equal(ns.upscale(photo, (2, 3), **options), expected)
 
 
-# ---- what is refused -----------------------------------------------------------------------------------
+# ---- errors --------------------------------------------------------------------------------------------
 
 EYE = np.eye(8, dtype=np.float32)
 NAN = np.where(np.eye(8) > 0, np.nan, 0)
@@ -501,7 +501,7 @@ NAN = np.where(np.eye(8) > 0, np.nan, 0)
         ([[1.0, 2.0], [3.0]], {}, InputError, "not an array"),
         ("picture.png", {}, InputError, "string"),
         (None, {}, InputError, "object"),
-        (EYE, {"axes": "TX"}, InputError, "has time, T"),
+        (EYE, {"axes": "TX"}, InputError, "has a time axis, T"),
         (EYE, {"spacing": 0}, InputError, "spacing"),
         (EYE, {"missing": EYE}, InputError, "boolean"),
         (EYE, {"missing": EYE >= 0}, InputError, "every pixel"),
@@ -550,12 +550,12 @@ def test_a_coarse_look_at_a_part_takes_values_at_points(photo: npt.NDArray[np.ui
         part = progress.preview(region=[(2, 10), (4, 20)])
         np.testing.assert_array_equal(part, whole[2:10, 4:20])
         coarse = progress.preview(1 / 3, antialias=False)
-        # A third of the size: the middle of each output pixel is the middle of a pixel.
+        # At a third of the size, the centre of each output pixel is the centre of a pixel.
         np.testing.assert_array_equal(coarse[:-1, :-1], whole[1:-1:3, 1:-1:3][: len(coarse) - 1, : coarse.shape[1] - 1])
         break
 
 
-# ---- beginning with what an alike image taught ----------------------------------------------------------------
+# ---- warm starts --------------------------------------------------------------------------------------------
 
 
 def alike_images() -> tuple[np.ndarray, np.ndarray]:
@@ -569,7 +569,7 @@ def test_a_fit_that_begins_with_an_alike_image_is_ahead(tmp_path: Path) -> None:
     earlier = ns.fit(first, max_steps=120)
     cold, warm = ns.fit(second, max_steps=20), ns.fit(second, max_steps=20, start=earlier)
     assert warm.metrics.psnr > cold.metrics.psnr + 3
-    # A file says the same.
+    # A file has the same effect.
     again = ns.fit(second, max_steps=20, start=earlier.save(tmp_path / "first.safetensors"))
     np.testing.assert_array_equal(again.reconstruction, warm.reconstruction)
 
@@ -591,9 +591,9 @@ def test_nothing_is_taken_of_a_fit_of_another_shape() -> None:
 def test_an_upscaling_begins_with_what_was_learned() -> None:
     first, second = alike_images()
     options = {"preset": "upscale", "max_steps": 5, "hidden_features": 8}
-    earlier = ns.fit(first, cross_scale_steps=60, **options)
-    cold, warm = (ns.fit(second, cross_scale_steps=5, start=start, **options) for start in (None, earlier))
-    # The loss while learning, not of the tiles before and after.
+    earlier = ns.fit(first, task_steps=60, **options)
+    cold, warm = (ns.fit(second, task_steps=5, start=start, **options) for start in (None, earlier))
+    # The losses of the task, without those of the tiles before and after it.
     assert warm.history.loss[41:45] < cold.history.loss[41:45]
 
 
@@ -619,4 +619,4 @@ def test_a_guess_at_the_axes_is_stated(axes: str | None) -> None:
 def test_where_nothing_could_be_learned_it_is_noted() -> None:
     image, options = np.eye(12), {"device": "cpu", "max_steps": 2, "preset": "upscale"}
     assert "by tiles alone" in ns.fit(image, **options).history.events[0][1]
-    assert ns.fit(image, cross_scale_steps=0, **options).history.events == []
+    assert ns.fit(image, task_steps=0, **options).history.events == []

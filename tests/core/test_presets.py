@@ -1,4 +1,4 @@
-"""The list of presets is the only one: what else names them agrees with it."""
+"""The list of presets is the only one: help texts, manifest and docstrings agree with it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_preset_names_settings_and_is_described(preset: object) -> None:
 
 
 def test_the_default_comes_first_in_help() -> None:
-    assert preset_help("upscale", without=["paper"]).startswith("upscale finds")
+    assert preset_help("upscale", without=["paper"]).startswith("upscale sharpens")
     assert "paper" not in preset_help("upscale", without=["paper"])
 
 

@@ -1,1 +1,1 @@
-"""Images larger than memory, block by block."""
+"""The fit of images larger than memory, block by block."""

@@ -1,7 +1,8 @@
-"""`fit_blocks`: upscale an image that is never in memory as a whole, from zarr to OME-Zarr, a block of tiles at a time.
+"""`fit_blocks`: the fit of an image larger than memory, from zarr to OME-Zarr, block by block.
 
-The work goes by steps, of which each may be broken off and gone on with: a look at every pixel; a network's learning,
-where the settings want one; a fit of each block of tiles; a render of each box of the output; the pyramid.
+The work has these parts: a pass over every pixel, the training of a network if the settings need one, a fit of each
+block of tiles, a render of each box of the output, and the pyramid. The work can be interrupted at any time, and
+continued later.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from typing import Any, Literal
 
 from napari_siren.blockwise.job import BlockJob
 from napari_siren.core.atomic import check_folder_free
-from napari_siren.core.config import LEARNING, FitConfig, detail_for
+from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.engines import choose_device
 from napari_siren.core.field.tiling import RenderGrid
-from napari_siren.core.image.statistics import LazyArray, Scan, outline
+from napari_siren.core.image.statistics import ImageStatistics, LazyArray, outline
 from napari_siren.errors import ConfigError
 from napari_siren.io.images import read_image
 from napari_siren.io.ngff import Version
@@ -29,18 +30,19 @@ Phase = Literal["scan", "learn", "fit", "render", "pyramid"]
 
 @dataclass(frozen=True)
 class BlockProgress:
-    """Where the work stands.
+    """The state of the work.
 
     Parameters
     ----------
     phase
-        "scan" (values looked at), "learn" (steps), "fit" (blocks of tiles), "render" (boxes of the output), "pyramid".
+        Current part of the work, with the unit of `done` and `total`: "scan" (values), "learn" (steps), "fit" (blocks
+        of tiles), "render" (boxes of the output), "pyramid".
     done, total
-        Of this phase; `done` may have a fraction of the block under way.
+        Finished amount of this phase, and total amount. `done` may include a fraction of the current block.
     seconds
-        Since the phase began, in this session.
+        Seconds since the beginning of the phase in this session.
     began_at
-        What of it an earlier session had done.
+        Amount of this phase from an earlier session.
     """
 
     phase: Phase
@@ -51,29 +53,30 @@ class BlockProgress:
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated for this phase; None while there is nothing to estimate from."""
-        did = self.done - self.began_at
-        return self.seconds * (self.total - self.done) / did if did > 0 and self.seconds > 0 else None
+        """Estimated remaining seconds of this phase; None if there is no basis for an estimate yet."""
+        amount = self.done - self.began_at
+        return self.seconds * (self.total - self.done) / amount if amount > 0 and self.seconds > 0 else None
 
 
 @dataclass(frozen=True)
 class BlocksResult:
-    """What `fit_blocks` gives back.
+    """The result of `fit_blocks`.
 
     Parameters
     ----------
     path
-        The OME-Zarr image.
+        Path of the OME-Zarr image.
     shape, axes
-        Of its finest level.
+        Shape and axes of its finest level.
     psnr, rmse, max_abs
-        Of the field, rounded at the image's own pixels, against the image: dB, and in the image's units.
+        Errors of the rounded reconstruction of the image's pixels: PSNR in dB, root mean square error and largest
+        absolute error in the image's units.
     blocks
-        How many there are.
+        Number of blocks.
     fitted
-        How many of them were fitted in this session; the others were there.
+        Number of blocks that were fitted in this session. The others were fitted earlier.
     field
-        Folder of the field, or None where it was not kept.
+        Folder of the field, or None if it was not kept.
     """
 
     path: Path
@@ -106,51 +109,54 @@ def fit_blocks(
     on_progress: Callable[[BlockProgress], object] | None = None,
     **overrides: Any,
 ) -> BlocksResult:
-    """Fit an image that may be larger than memory, block by block, and write it at a higher resolution as OME-Zarr.
+    """Fit an image of any size block by block, and write it at another resolution as OME-Zarr.
 
-    The field is that of `fit`: the same tiles, with the same random start, fitted to the same values. So there are no
-    seams, and neither `max_memory` nor a break changes the result. Tiles in which nothing is to be seen are not fitted.
+    The image may be larger than memory. The field is the same as that of `fit`: the same tiles, with the same random
+    initialisation, fitted to the same values. Therefore there are no seams. Neither `max_memory` nor an interruption
+    changes the result. Tiles of constant value are not fitted.
 
     Parameters
     ----------
     source
-        Path of an OME-Zarr image, or of another image, which is read into memory; or an array of dask, zarr or numpy.
+        Path of an OME-Zarr image, or of another image, which is read into memory. Or an array of dask, zarr or numpy.
     out
-        The OME-Zarr image to write. What is done is kept beside it, in the folder ``.NAME.work``, until all is.
+        Path of the OME-Zarr image to write. Unfinished work is kept in the folder ``.NAME.work`` next to it.
     scale
-        Output pixels per pixel: a number, or one for each spatial axis.
+        Number of output pixels per pixel: a number, or one for each spatial axis.
     axes, spacing
-        As in `fit`; None takes what the file says.
+        Axes and distance between pixel centres, as in `fit`. None uses those of the file.
     level
-        Of an OME-Zarr image: 0 is the finest.
+        Resolution level of an OME-Zarr image; 0 is the finest.
     preset, config
-        As in `fit`.
+        Preset, or settings to use instead, as in `fit`.
     device, seed
-        As in `fit`.
+        Device, and seed of the random initialisation, as in `fit`.
     max_memory
-        Bound in bytes of what a block's fit takes; None takes half of the memory that is free. PyTorch and the
-        program itself need about 0.4 GB beside it.
+        Largest memory for the fit of a block, in bytes. None is half of the free memory. PyTorch and the program itself
+        need about 0.4 GB in addition.
     field
-        A folder to keep the field in, four bytes for each parameter. None keeps it until the image is written.
+        Folder to keep the field in; it needs four bytes for each parameter. None keeps the field only until the image
+        is written.
     resume
-        Go on with what an earlier call with the same image and settings has done. False begins anew.
+        Whether to continue the work of an earlier call with the same image and settings. False starts again.
     version
-        Of OME-Zarr: "0.4" or "0.5".
+        Version of OME-Zarr, "0.4" or "0.5".
     on_progress
-        Called with a `BlockProgress` now and then.
+        Function to call with a `BlockProgress` during the work.
     **overrides
-        Any field of `FitConfig`, but for those that a block cannot know: max_seconds, target_psnr, heldout.
+        Values of any fields of `FitConfig`, except those that need the whole image: max_seconds, target_psnr, heldout.
 
     Returns
     -------
     BlocksResult
+        Path, shape and errors of the image, and number of blocks.
 
     Raises
     ------
     InputError, ConfigError, DeviceError
-        As `fit` does.
+        The same errors as those of `fit`.
     StorageError
-        Something cannot be written, or what is there is of another image or of other settings.
+        A file cannot be written, or existing work belongs to another image or to other settings.
 
     Examples
     --------
@@ -162,54 +168,60 @@ def fit_blocks(
     """
     chosen = config or FitConfig.preset(preset, detail=detail_for(scale))
     settings = _settings(chosen, overrides if max_memory is None else {**overrides, "max_memory": max_memory})
-    image, where, tell = Source.of(source, axes, spacing, level), choose_device(device), _Teller(on_progress)
-    place, kept = Path(out), None if field is None else Path(field)
-    # What can be wrong should not come to light only after a look at every pixel.
+    image, target, report = (
+        Source.from_input(source, axes, spacing, level),
+        choose_device(device),
+        _ProgressReporter(on_progress),
+    )
+    path, keep = Path(out), None if field is None else Path(field)
+    # Invalid input must raise an error before the pass over every pixel, not after it.
     layout = outline(image.array, image.axes, image.spacing)
-    grid = RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
-    check_folder_free(place, is_zarr)
-    scan = Scan.of(image.array, layout.axes, layout.spacing, settings.value_range, lambda *done: tell("scan", *done))
-    spaced = None if image.spacing is None else scan.format.spacing
-    described = (spaced, image.unit, image.channel_names)
-    job = BlockJob(image.array, scan, *described, settings, where, seed, grid, place, kept, version)
+    grid = RenderGrid.from_layout(layout, scale=scale)
+    check_folder_free(path, is_zarr)
+    scan = ImageStatistics.from_image(
+        image.array, layout.axes, layout.spacing, settings.value_range, lambda *done: report("scan", *done)
+    )
+    pixel_spacing = None if image.spacing is None else scan.layout.spacing
+    description = (pixel_spacing, image.unit, image.channel_names)
+    job = BlockJob(image.array, scan, *description, settings, target, seed, grid, path, keep, version)
     fitted, about = 0, job.finished() if resume else None
     if about is None:
-        fitted, about = _work(job, resume, tell)
+        fitted, about = _work(job, resume, report)
     psnr, rmse, largest = (float(about[name]) for name in ("psnr", "rmse", "max_abs"))
-    return BlocksResult(place, job.out_shape, scan.format.axes, psnr, rmse, largest, about["blocks"], fitted, kept)
+    return BlocksResult(path, job.out_shape, scan.layout.axes, psnr, rmse, largest, about["blocks"], fitted, keep)
 
 
-def _work(job: BlockJob, resume: bool, tell: _Teller) -> tuple[int, dict[str, Any]]:
-    """Do what is left to do; give how many blocks that were, and what is noted of the whole."""
+def _work(job: BlockJob, resume: bool, report: _ProgressReporter) -> tuple[int, dict[str, Any]]:
+    """Do the remaining work. Return the number of fitted blocks, and the metadata of the output."""
     stored = job.prepare(resume)
     count = len(stored.blocks)
     missing = [block for block in range(count) if not stored.has(block)]
-    teacher = job.learn(lambda *done: tell("learn", *done)) if missing else None
-    tell("fit", count - len(missing), count)
-    for place, block in enumerate(missing, count - len(missing)):
-        job.fit(stored, block, teacher, partial(tell.within, "fit", place, count))
-        tell("fit", place + 1, count)
+    restorer = job.train(lambda *done: report("learn", *done)) if missing else None
+    report("fit", count - len(missing), count)
+    for done, block in enumerate(missing, count - len(missing)):
+        job.fit(stored, block, restorer, partial(report.within, "fit", done, count))
+        report("fit", done + 1, count)
     pyramid = job.pyramid()
-    boxes, missed = list(pyramid.blocks()), []
+    boxes, errors = list(pyramid.blocks()), []
     for number, box in enumerate(boxes):
-        missed.append(job.render(stored, pyramid, number, box))
-        tell("render", number + 1, len(boxes))
-    tell("pyramid", 0, 1)
-    about = job.finish(pyramid, missed, count)
-    tell("pyramid", 1, 1)
+        errors.append(job.render(stored, pyramid, number, box))
+        report("render", number + 1, len(boxes))
+    report("pyramid", 0, 1)
+    about = job.finish(pyramid, errors, count)
+    report("pyramid", 1, 1)
     return len(missing), about
 
 
 @dataclass(frozen=True)
 class Source:
-    """An image that need not be in memory.
+    """An image in memory or on the disk.
 
     Parameters
     ----------
     array
-        Gives its pixels by slices.
+        Pixels, readable by slices.
     axes, spacing, unit, channel_names
-        As in `ZarrImage`.
+        Axes, distance between pixel centres and its unit, and names of the channels, as in `ZarrImage`.
     """
 
     array: LazyArray
@@ -219,32 +231,34 @@ class Source:
     channel_names: tuple[str, ...] | None = None
 
     @classmethod
-    def of(
+    def from_input(
         cls, source: Any, axes: str | None = None, spacing: float | Sequence[float] | None = None, level: int = 0
     ) -> Source:
-        """Open what a person may give: a path, or an array of numpy, dask or zarr."""
+        """Open an image from a path, or from an array of numpy, dask or zarr."""
         if not isinstance(source, str | Path):
             return cls(source, axes, spacing)
         if not is_zarr(source):
             picture = read_image(source, axes)
-            spaced = picture.spacing if spacing is None else spacing
-            return cls(picture.array, picture.axes, spaced, picture.unit)
+            pixel_spacing = picture.spacing if spacing is None else spacing
+            return cls(picture.array, picture.axes, pixel_spacing, picture.unit)
         image = open_ome_zarr(source, level)
-        spaced = image.spacing if spacing is None else spacing
-        return cls(image.array, axes or image.axes, spaced, image.unit, image.channel_names)
+        pixel_spacing = image.spacing if spacing is None else spacing
+        return cls(image.array, axes or image.axes, pixel_spacing, image.unit, image.channel_names)
 
 
-class _Teller:
-    """Tells of the work as it goes on."""
+class _ProgressReporter:
+    """A reporter of the progress of the work."""
 
     def __init__(self, on_progress: Callable[[BlockProgress], object] | None) -> None:
         self._on_progress = on_progress
         self._phase, self._began, self._began_at = "", 0.0, 0.0
 
     def within(self, phase: Phase, done: int, total: int, share: float) -> None:
+        """Report a share of the current block."""
         self(phase, done + share, total)
 
     def __call__(self, phase: Phase, done: float, total: int) -> None:
+        """Report the finished amount of a phase."""
         if phase != self._phase:
             self._phase, self._began, self._began_at = phase, time.perf_counter(), done
         if self._on_progress is not None:
@@ -252,16 +266,23 @@ class _Teller:
 
 
 def _settings(config: FitConfig, overrides: Mapping[str, Any]) -> FitConfig:
-    """Return the settings, unless there are some among them that a block on its own cannot follow."""
+    """Return the settings, or raise an error if they are not possible block by block."""
     settings = config.override(**overrides)
-    for name in LEARNING:
-        if name != "cross_scale_steps" and getattr(settings, name):
-            raise ConfigError(f"{name} need an image as a whole. Cut it into parts, and take them one by one.")
+    if settings.restoration is not None and not settings.restoration.blockwise:
+        raise ConfigError(
+            f"the task {settings.task!r} needs the whole image at once. Crop the image into parts, and fit each part."
+        )
     if settings.tile == "whole":
-        raise ConfigError('tile="whole" is one network for the image, which cannot be fitted block by block.')
+        raise ConfigError(
+            'tile="whole" is one network for the image, and cannot be fitted block by block. Use tile="auto".'
+        )
     for name, off in (("max_seconds", None), ("target_psnr", None), ("heldout", 0.0)):
         if getattr(settings, name) != off:
-            raise ConfigError(f"{name} is about the image as a whole; block by block, choose max_steps instead.")
+            raise ConfigError(
+                f"{name} needs the whole image, and is not possible block by block. Set max_steps instead."
+            )
     if settings.psf_width == "auto":
-        raise ConfigError('psf_width="auto" needs the whole image: estimate it from a part, and give the number.')
+        raise ConfigError(
+            'psf_width="auto" needs the whole image. Estimate the width from a part of it, and set the number.'
+        )
     return settings

@@ -1,47 +1,55 @@
-"""`FitConfig`: every knob of a fit, with units, ranges and presets."""
+"""`FitConfig`: all settings of a fit, with units, ranges and presets."""
 
 from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_siren.core.presets import PRESET_NAMES, PresetName, preset_of
+from napari_siren.core.tasks import TASKS, ObservationName, Task, TaskName
 from napari_siren.errors import ConfigError
 
-# Steps before tiles are fitted: one of them at most is not 0.
-LEARNING: tuple[str, ...] = ("cross_scale_steps", "blind_spot_steps", "deconvolution_steps", "burst_steps")
-
-
-# Of `FitConfig.detail` for a render: between more samples than these the field is smooth, and they are many.
+# Settings of versions before 0.1, in their order. `task` and `task_steps` replace them.
+_EARLIER_STEPS: dict[str, TaskName] = {
+    "cross_scale_steps": "super-resolution",
+    "blind_spot_steps": "denoise",
+    "deconvolution_steps": "deconvolution",
+    "burst_steps": "burst",
+}
+# Bounds of `detail_for`, in samples per pixel. The field is smooth between its samples, so that more than four are not
+# needed, and they cost memory.
 _LEAST_DETAIL, _MOST_DETAIL = 2.0, 4.0
 
 
 def detail_for(scale: float | Sequence[float]) -> float:
-    """Return the `FitConfig.detail` that suits a render at a scale (a number, or one for each axis)."""
+    """Return the suitable `FitConfig.detail` for a render at a scale (a number, or one for each axis)."""
     largest = max(scale) if isinstance(scale, Sequence) else scale
     return min(_MOST_DETAIL, max(_LEAST_DETAIL, largest))
 
 
+# Roles of settings. A resource does not change the result. A limit may change when a fit is continued.
+_RESOURCE: dict[str, Any] = {"role": "resource"}
+_LIMIT: dict[str, Any] = {"role": "limit"}
 _Width = Annotated[float, Field(gt=0, le=1e6)]
 
 
 class FitConfig(BaseModel):
-    """Every setting of a fit. Immutable; start from a preset and override what you need.
+    """The settings of a fit. They are immutable: start from a preset, and override single fields.
 
     Parameters
     ----------
     **fields
-        Any of the fields below; those not given have the values of the preset ``"faithful"``.
+        Values of the fields below. Fields that are not given have the values of the preset ``"faithful"``.
 
     Raises
     ------
     ConfigError
-        An unknown field (the message gives the nearest right name), or a value out of its range.
+        A field is unknown (the message names the closest valid one), or a value is out of its range.
 
     Examples
     --------
@@ -52,130 +60,135 @@ class FitConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    name: PresetName = "faithful"
-    """The preset that these settings started from."""
+    name: PresetName = Field("faithful", json_schema_extra=_LIMIT)
+    """Preset that these settings started from."""
 
     # ---- the field -------------------------------------------------------------------------------
     tile: int | Literal["auto", "whole"] = "auto"
-    """Side of a tile in pixels, the same along every axis. "auto" takes the size at which the field has
-    `parameters_per_value` parameters for each value of the image; "whole" is one network for the image."""
+    """Side of a tile in pixels, the same along every axis. "auto" chooses the side so that the field has
+    `parameters_per_value` parameters for each value of the image. "whole" is one network for the whole image."""
     parameters_per_value: float = Field(1.0, gt=0, le=16)
-    """Budget of the field: parameters for each value (pixel times channel) of the image."""
+    """Largest number of parameters of the field per value of the image, if `tile` is "auto". The number of values is
+    the number of pixels times the number of channels."""
     overlap: float = Field(1.0, ge=0.5, le=16)
-    """Half width, in pixels, of the zone in which neighbouring tiles are cross-faded."""
+    """Half the width, in pixels, of the zone in which neighbouring tiles are cross-faded."""
     hidden_layers: int = Field(3, ge=1, le=16)
-    """Number of sine layers, the first one included."""
+    """Number of sine layers of each network, including the first."""
     hidden_features: int = Field(32, ge=1, le=1024)
-    """Width of the sine layers."""
+    """Width of each sine layer: its number of features."""
     coordinates: Literal["pixel", "unit"] = "pixel"
-    """What the networks see: "pixel", positions in pixels from the tile's centre; "unit", positions scaled
-    so that the centres of the first and last pixel of each axis are at -1 and 1, as in the SIREN paper."""
+    """Input coordinates of the networks. "pixel": positions in pixels from the tile's centre. "unit": positions scaled
+    so that the centres of the first and the last pixel along each axis are at -1 and 1, as in the SIREN paper; this
+    needs `tile` "whole"."""
     band: float = Field(0.6, gt=0, le=3.2)
-    """Band of the first layer in radians per pixel (with "pixel" coordinates): its frequencies are drawn
-    from U(-band, band). Above about 1 the field is free to do anything between the pixels."""
+    """Largest initial frequency of the first layer, in radians per pixel (with `coordinates` "pixel"). The frequencies
+    are drawn from U(-band, band). Above about 1, the pixels do not constrain the field between them."""
     omega_0: float = Field(1.0, gt=0, le=1000)
-    """Factor inside every sine, sin(omega_0 (W x + b)); 30 in the SIREN paper, with "unit" coordinates."""
+    """Factor inside every sine, sin(omega_0 (W x + b)). It is 30 in the SIREN paper, with `coordinates` "unit"."""
     weight_scale: float = Field(0.5, gt=0, le=10)
-    """Initial scale of the hidden weights, in units of the paper's bound sqrt(6 / n) / omega_0."""
+    """Initial scale of the hidden weights, in units of the SIREN paper's bound sqrt(6 / n) / omega_0. n is the number
+    of inputs of a layer."""
     standardise: bool = True
-    """Return every tile its own mean and standard deviation, so that flat and busy tiles, and those with a hot
-    pixel, learn alike; the last layer starts at zero, each tile as the mean of its pixels."""
+    """Whether every tile is normalised by its own mean and standard deviation. Flat tiles, tiles with much structure
+    and tiles with a hot pixel then train equally well. The last layer starts at zero, so that each tile starts as the
+    mean of its pixels."""
 
-    # ---- what a pixel sees -----------------------------------------------------------------------
-    observation: Literal["point", "box", "bicubic", "gaussian", "measured"] = "point"
-    """How a pixel sees the field: "point", its value at the pixel's centre; "box", its mean over the pixel's area, as a
-    camera; "bicubic", as photo software makes a smaller picture; "gaussian", blurred by a point spread function of
-    `psf_width`, and then as "box"; "measured", as the array `psf` says. Tiles on their own take the last three for
-    "box"."""
+    # ---- observation and restoration -------------------------------------------------------------
+    observation: ObservationName = "point"
+    """Observation model: the value of a pixel, computed from the field. "point": the field at the pixel's centre.
+    "box": its mean over the pixel's area, as in a camera. "bicubic": a weighted mean, as in photo software that reduces
+    a picture. "gaussian": the field blurred by a point spread function of width `psf_width`, and then as "box".
+    "measured": the field weighted by the point spread function `psf`. Tiles without a task use "box" instead of the
+    last three."""
     psf_width: _Width | tuple[_Width, ...] | Literal["auto"] | None = None
-    """Full width at half maximum of the point spread function, in the unit of the spacing (pixels where there is none):
-    a number, or one for each axis in space; "auto" estimates it from the image. For the observation "gaussian"."""
+    """Full width at half maximum of the point spread function, in the unit of the spacing (in pixels if there is no
+    spacing): a number, or one for each spatial axis. "auto" estimates it from the image. It is needed for
+    `observation` "gaussian", and must be None otherwise."""
     psf: tuple[Any, ...] | None = None
-    """Measured point spread function, for the observation "measured": an array with an axis for each of the image's in
-    space, its samples as far apart as pixels, the point at index n // 2 of each axis. It is divided by its sum."""
+    """Measured point spread function, for `observation` "measured": an array with an axis for each spatial axis of the
+    image. Its samples are as far apart as the image's pixels. The point is at index n // 2 of each axis. The array is
+    divided by its sum."""
     subsamples: int = Field(2, ge=2, le=8)
-    """Samples along each axis of a pixel, where it sees an area."""
+    """Number of samples of a pixel along each axis, for every `observation` except "point"."""
     total_variation: float | Literal["auto"] = 0.0
-    """Weight of the prior of total variation (isotropic, over the channels jointly), for pixels that see an area;
-    "auto" derives it from the image's noise."""
-    cross_scale_steps: int = Field(0, ge=0)
-    """Steps in which a network learns from the image itself what lies between its samples; tiles are then fitted to
-    what it tells. From smaller copies of pictures, of two axes with 1,500 pixels or more, 16 along each axis, of which
-    none is missing; from the slices of stacks, of three axes, what lies between these, where they are further apart
-    than pixels, 3 of them or more, evenly spaced. Others are fitted as with 0, which leaves it out."""
-    blind_spot_steps: int = Field(0, ge=0)
-    """Steps in which a network learns to tell pixels from those around them, and so what the image is without noise;
-    tiles are then fitted to that. For images and stacks of 16 pixels or more along rows and columns, of which none is
-    missing or held out; others are fitted as with 0, which leaves it out."""
-    deconvolution_steps: int = Field(0, ge=0)
-    """Steps, at most, in which the blur is taken out of the image that its observation, "gaussian" or "measured", says
-    that it has; values are kept non-negative, and tiles are then fitted to what was found. It ends where the image is
-    met to within its noise. For images of which no pixel is missing or held out; others are fitted as with 0, which
-    leaves it out."""
-    burst_steps: int = Field(0, ge=0)
-    """Steps in which one scene, and the drift of each frame, are found from several frames, along the axis T; tiles are
-    then fitted to the scene, as the first frame sees it. 0 leaves it out."""
+    """Weight of the total variation prior (isotropic, joint over the channels), for every `observation` except "point".
+    "auto" derives it from the noise of the image. 0 is no prior."""
+    task: TaskName | None = None
+    """Restoration of the whole image before the fit. The tiles are then fitted to its result; None fits them to the
+    pixels. "super-resolution" trains a network on smaller copies of a picture, or on the slices of a stack. A picture
+    needs at least 16 pixels along each axis, at least 1,500 in total, and no missing pixels. A stack needs at least 3
+    slices, evenly spaced and further apart than its pixels. "denoise" trains a network to predict pixels from their
+    neighbours. It needs at least 16 rows and 16 columns, and no missing or held-out pixels. "deconvolution" removes the
+    blur that `observation` describes. The result is not negative, and the task ends when only noise is left in the
+    residual. "burst" estimates one scene, and the drift of each frame, from the frames along the axis T. If an image
+    does not allow super-resolution or denoising, it is fitted by tiles alone, and the history notes this."""
+    task_steps: int = Field(0, ge=0)
+    """Number of steps of the task; for "deconvolution", the largest number. 0 omits the task."""
     camera_gain: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
-    """How much a photon (or photoelectron) adds to a pixel's value, for what has to know the noise: `blind_spot_steps`
-    and `deconvolution_steps`. "auto" estimates how the noise grows with the signal from the image, and disregards the
-    two below."""
+    """Increase of a pixel's value for each photon (or photoelectron), for the noise model of the tasks "denoise" and
+    "deconvolution". "auto" estimates from the image how the noise grows with the signal; the noise model then ignores
+    `camera_offset` and `read_noise`."""
     camera_offset: float = 0.0
-    """Value of a pixel that no light has fallen on."""
+    """Value of a pixel without light, in the units of the image."""
     read_noise: float = Field(0.0, ge=0)
-    """Standard deviation of such a pixel's value."""
+    """Standard deviation of the value of a pixel without light, in the units of the image."""
     detail: float = Field(2.0, ge=1, le=16)
-    """Samples per pixel along each axis that are so learned: the scale up to which a render gains detail."""
+    """Number of samples per pixel along each axis in the result of "super-resolution" or "burst". A render gains detail
+    up to this scale."""
 
-    # ---- the fitting -----------------------------------------------------------------------------
+    # ---- optimisation ----------------------------------------------------------------------------
     optimizer: Literal["muon", "adam"] = "muon"
-    """"muon": orthogonalised momentum for the hidden matrices and Adam for the rest; "adam": Adam for all."""
+    """Optimiser. "muon": orthogonalised momentum for the hidden matrices, and Adam for all other parameters. "adam":
+    Adam for all parameters."""
     learning_rate: float = Field(0.02, gt=0, le=1)
     """Adam's step size."""
     muon_learning_rate: float = Field(0.12, gt=0, le=2)
-    """Muon's step size: the spectral norm of a step on a hidden matrix."""
+    """Muon's step size: the spectral norm of a step of a hidden matrix."""
     momentum: float = Field(0.95, ge=0, lt=1)
     """Muon's momentum (Nesterov)."""
     beta1: float = Field(0.9, ge=0, lt=1)
-    """Adam's decay of the mean gradient."""
+    """Adam's decay rate of the mean gradient."""
     beta2: float = Field(0.95, ge=0, lt=1)
-    """Adam's decay of the mean squared gradient."""
+    """Adam's decay rate of the mean squared gradient."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """How the step sizes go down from 1 to `final_rate` of themselves, by the steps done, or by the time or the PSNR
-    reached, where there is a limit or a target for these."""
+    """Schedule of the step sizes. "cosine": they decrease to `final_rate` of their values, along a cosine. "constant":
+    they stay the same. The schedule follows the number of steps. If there is a time limit or a target PSNR, it follows
+    the time or the PSNR as well, whichever is closest to its end."""
     final_rate: float = Field(0.01, ge=0, le=1)
-    """Share of the step size that is left at the end."""
+    """Share of the step sizes at the end of the schedule."""
     averaging: float = Field(0.8, ge=0, lt=1)
-    """Decay of the running mean of the weights, which is what is kept: it has at any time about the quality that
-    the weights themselves reach only once the step sizes have gone down. 0 keeps the weights themselves."""
+    """Decay of the running mean of the weights. The result has these mean weights. At any time they have about the
+    quality that the weights themselves reach only after the step sizes have decreased. 0 keeps the weights
+    themselves."""
     pixels_per_step: Literal["half", "all"] = "half"
-    """How many pixels a step sees: "half", those of either colour of a chessboard in turn, which costs half as much and
-    learns as fast; "all". Where a pixel sees an area it is always all."""
-    max_steps: int = Field(400, ge=1)
-    """Number of steps."""
-    max_seconds: float | None = Field(None, gt=0)
-    """Time limit in seconds, or None. With a limit the schedule follows the clock, and a fit is no longer
-    reproducible to the bit."""
-    target_psnr: float | None = Field(None, gt=0)
-    """Stop as soon as the rounded reconstruction reaches this PSNR in dB; None goes on to the end."""
+    """Pixels of a step. "half": alternately the two colours of a chessboard, which costs half as much and trains as
+    fast. "all": every pixel. Every `observation` except "point" uses all pixels."""
+    max_steps: int = Field(400, ge=1, json_schema_extra=_LIMIT)
+    """Maximum number of steps. With a task, only the steps after it count."""
+    max_seconds: float | None = Field(None, gt=0, json_schema_extra=_LIMIT)
+    """Time limit in seconds, or None. With a limit the schedule follows the clock, and the fit is not reproducible to
+    the bit."""
+    target_psnr: float | None = Field(None, gt=0, json_schema_extra=_LIMIT)
+    """PSNR in dB at which the fit stops, measured on the rounded reconstruction. None continues to the end."""
     heldout: float = Field(0.0, ge=0, le=0.5)
-    """Share of the pixels kept out of the fit, for `psnr_heldout`."""
+    """Share of the pixels that are excluded from the fit, to measure `psnr_heldout` on them."""
     value_range: Literal["robust", "full"] = "robust"
-    """What the networks' outputs stand for: "robust" takes the range between the 0.1 and 99.9 percentiles to
-    [-1, 1] (what lies beyond is kept); "full" takes that of the dtype (of floats, the image's own) to [0, 1]."""
+    """Normalisation of the image's values. "robust": the range between the percentiles 0.1 and 99.9 becomes [-1, 1];
+    values beyond it are kept. "full": the range of the dtype (for floats, of the image) becomes [0, 1]."""
 
     # ---- resources -------------------------------------------------------------------------------
-    engine: Literal["auto", "native", "triton", "torch"] = "auto"
-    """How a step is carried out: "native", the compiled kernel (needs a C compiler, CPU only); "triton", fused kernels
-    for NVIDIA's GPUs; "torch", PyTorch; "auto", the kernels where they are there and pay."""
-    precision: Literal["auto", "float32"] = "auto"
-    """How exact the products of a step are: "auto" takes bfloat16 with float32 sums for the first steps, where there
-    are kernels and a processor for it (Intel AMX, NVIDIA's GPUs); "float32" keeps to it throughout."""
-    threads: int | None = Field(None, ge=1, le=1024)
-    """Threads of the native engine; None takes as many as PyTorch does."""
-    max_memory: int | None = Field(None, ge=1)
-    """Bound of the working set in bytes; None takes `memory_fraction` of what is free."""
-    memory_fraction: float = Field(0.5, gt=0, le=0.95)
-    """Share of the free memory that a fit may use, where `max_memory` is None."""
+    engine: Literal["auto", "native", "triton", "torch"] = Field("auto", json_schema_extra=_RESOURCE)
+    """Implementation of a step. "native": the compiled kernel (CPU only, needs a C compiler). "triton": fused kernels
+    for NVIDIA GPUs. "torch": PyTorch. "auto": the kernels if they are available and faster, otherwise PyTorch."""
+    precision: Literal["auto", "float32"] = Field("auto", json_schema_extra=_LIMIT)
+    """Precision of the matrix products of a step. "auto": bfloat16 with float32 sums in the first steps, if there are
+    kernels and a processor for it (Intel AMX, NVIDIA GPUs). "float32": float32 in all steps."""
+    threads: int | None = Field(None, ge=1, le=1024, json_schema_extra=_RESOURCE)
+    """Number of threads of the native engine. None uses as many as PyTorch."""
+    max_memory: int | None = Field(None, ge=1, json_schema_extra=_RESOURCE)
+    """Largest working set in bytes. None allows `memory_fraction` of the free memory."""
+    memory_fraction: float = Field(0.5, gt=0, le=0.95, json_schema_extra=_RESOURCE)
+    """Share of the free memory that a fit may use, if `max_memory` is None."""
 
     def __init__(self, **fields: Any) -> None:
         try:
@@ -186,45 +199,50 @@ class FitConfig(BaseModel):
     @field_validator("psf", mode="before")
     @classmethod
     def _take_array(cls, value: Any) -> Any:
-        # Plain tuples, which can be compared and written as JSON.
+        # Plain tuples can be compared and written as JSON.
         return None if value is None else _tuples(value.tolist() if hasattr(value, "tolist") else value)
 
     @field_validator("engine", mode="before")
     @classmethod
     def _take_old_name(cls, value: Any) -> Any:
-        # Of models and settings that earlier versions wrote.
+        # Models and settings of earlier versions have the old name.
         return "torch" if value == "plain" else value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
         if isinstance(self.tile, int) and self.tile < 4:
-            raise ValueError('tile: 4 pixels or more, or "auto" or "whole"')
+            raise ValueError(f'tile={self.tile} is too small. Use 4 pixels or more, "auto" or "whole"')
         if isinstance(self.total_variation, float) and not 0 <= self.total_variation <= 10:
-            raise ValueError("total_variation: between 0 and 10")
+            raise ValueError(f'total_variation={self.total_variation} is out of range. Use 0 to 10, or "auto"')
         if self.total_variation != 0 and not self.sees_area:
-            raise ValueError('total_variation is laid on the samples within a pixel: it goes with observation="box"')
+            raise ValueError('total_variation needs samples within a pixel. Use observation="box", or set it to 0')
         if (self.observation == "gaussian") != (self.psf_width is not None):
-            raise ValueError('psf_width: the observation "gaussian" needs it, and no other has it')
+            raise ValueError('psf_width belongs to observation="gaussian", which needs it. Set both, or neither')
         if (self.observation == "measured") != (self.psf is not None):
-            raise ValueError('psf: the observation "measured" needs it, and no other has it')
-        if self.cross_scale_steps and not self.sees_area:
-            raise ValueError('cross_scale_steps: smaller copies need pixels that see an area, as observation="box"')
-        if len(used := [name for name in LEARNING if getattr(self, name)]) > 1:
-            raise ValueError(f"{used[1]}: they do not go with {used[0]}; set one of them to 0")
-        if self.deconvolution_steps and self.observation not in ("gaussian", "measured"):
-            raise ValueError('deconvolution_steps: a blur is needed, observation="gaussian" or "measured"')
+            raise ValueError('psf belongs to observation="measured", which needs it. Set both, or neither')
+        if self.task_steps and self.task is None:
+            raise ValueError(f"task_steps={self.task_steps} needs a task. Choose a task, or set task_steps to 0")
+        if (task := self.restoration) is not None and self.observation not in task.observations:
+            raise ValueError(
+                f"the task {task.name!r} is not possible with observation={self.observation!r}. {task.requirement}"
+            )
         if self.coordinates == "unit" and self.tile != "whole":
-            raise ValueError('coordinates="unit" goes with tile="whole"')
+            raise ValueError('coordinates="unit" needs tile="whole". Set it, or use coordinates="pixel"')
         return self
 
     @property
-    def learning_steps(self) -> int:
-        """Steps in which a network learns from the image, before tiles are fitted to what it tells."""
-        return max(int(getattr(self, name)) for name in LEARNING)
+    def restoration(self) -> Task | None:
+        """The task, or None if there is none or it has no steps."""
+        return None if self.task is None or self.task_steps == 0 else TASKS[self.task]
+
+    @property
+    def joins_frames(self) -> bool:
+        """Whether all frames of a series are fitted as one scene."""
+        return self.restoration is not None and self.restoration.joins_frames
 
     @property
     def sees_area(self) -> bool:
-        """Whether a pixel sees more of the field than a point."""
+        """Whether a pixel is an average over an area of the field, not its value at a point."""
         return self.observation != "point"
 
     @classmethod
@@ -234,54 +252,110 @@ class FitConfig(BaseModel):
         Parameters
         ----------
         name
-            ``"faithful"`` memorises the image as closely as it can; ``"upscale"`` fits what the image is a
-            blurred sample of; ``"denoise"`` fits what it is without its noise; ``"deblur"`` what it is without its
-            blur, which it estimates unless told; ``"burst"`` the scene of several frames; ``"fast"`` is for a preview;
-            ``"paper"`` is the network and the optimiser of Sitzmann et al. 2020 (arXiv 2006.09661): one network,
-            5 hidden layers of 256, omega_0 30, Adam, every pixel at each of 15,000 steps.
+            Name of the preset. ``"faithful"`` memorises the image as closely as possible. ``"upscale"`` estimates the
+            scene that the image is a blurred sample of. ``"denoise"`` removes the noise. ``"deblur"`` removes the blur,
+            and estimates it if it is not given. ``"burst"`` combines several frames of one scene. ``"fast"`` is for a
+            preview. ``"paper"`` is the network and the optimiser of Sitzmann et al. 2020 (arXiv 2006.09661): one
+            network with 5 hidden layers of 256, omega_0 30, Adam, and every pixel in each of 15,000 steps.
         **overrides
-            Fields of `FitConfig`. With a `psf` the observation is "measured", unless another is given.
+            Values of fields of `FitConfig`. With a `psf` the observation is "measured", unless another one is given.
 
         Raises
         ------
         ConfigError
-            An unknown preset or field, or a value out of range.
+            The preset or a field is unknown, or a value is out of range.
         """
         if name not in PRESET_NAMES:
             raise ConfigError(
-                f"there is no preset {name!r}{_nearest(str(name), PRESET_NAMES)} There are: {', '.join(PRESET_NAMES)}."
+                f"there is no preset {name!r}{_nearest(str(name), PRESET_NAMES)} Use one of: {', '.join(PRESET_NAMES)}."
             )
         measured = {"observation": "measured", "psf_width": None} if overrides.get("psf") is not None else {}
         return cls(**{"name": name, **preset_of(name).fields, **measured, **overrides})
 
     @classmethod
     def from_file(cls, path: str | Path) -> FitConfig:
-        """Read settings from a JSON file (as ``model_dump_json`` writes them).
+        """Read settings from a JSON file, as written by ``model_dump_json``.
 
         Raises
         ------
         ConfigError
-            The file is not there, is not JSON, or has a field that is unknown or out of range.
+            The file cannot be read, is not JSON, or has a field that is unknown or out of range.
         """
         try:
             fields = json.loads(Path(path).read_text(encoding="utf-8"))
         except OSError as error:
-            raise ConfigError(f"cannot read settings from {path}: {error.strerror}.") from None
+            raise ConfigError(f"cannot read settings from {path}: {error.strerror}. Check the path.") from None
         except ValueError as error:
-            raise ConfigError(f"{path} is not a JSON file of settings: {error}.") from None
+            raise ConfigError(f"{path} is not a JSON file of settings: {error}. Check its syntax.") from None
         if not isinstance(fields, dict):
-            raise ConfigError(f"{path} should hold a JSON object of settings, not a {type(fields).__name__}.")
-        return cls.preset(**{"name": "faithful", **fields})
+            raise ConfigError(
+                f"{path} holds a JSON {type(fields).__name__}, not an object. Write the settings as an object."
+            )
+        return cls.preset(**{"name": "faithful", **_translated(fields)})
+
+    @classmethod
+    def from_saved(cls, fields: Mapping[str, Any]) -> FitConfig:
+        """Return the settings of a model file of this or an earlier version.
+
+        Parameters
+        ----------
+        fields
+            Settings as returned by `described` or ``model_dump``.
+        """
+        return cls(**_translated(fields))
+
+    @classmethod
+    def limits(cls) -> list[str]:
+        """Return the sorted names of the limits and resources: a continued fit may have other values of these."""
+        return sorted(_fields_of(cls, "resource", "limit"))
+
+    def described(self, *, limits: bool = True) -> dict[str, Any]:
+        """Return the settings with an influence on the result, as plain values for JSON.
+
+        Parameters
+        ----------
+        limits
+            Whether to include settings that may change when a fit is continued, such as `max_steps`.
+        """
+        excluded = _fields_of(type(self), *(("resource",) if limits else ("resource", "limit")))
+        return self.model_dump(mode="json", exclude=excluded)
+
+    def earlier_settings(self) -> dict[str, Any]:
+        """Return ``described(limits=False)`` with the names and the order of versions before 0.1."""
+        earlier: dict[str, Any] = {}
+        for name, value in self.described(limits=False).items():
+            if name == "task":
+                earlier |= {old: self.task_steps if task == self.task else 0 for old, task in _EARLIER_STEPS.items()}
+            elif name != "task_steps":
+                earlier[name] = value
+        return earlier
 
     def override(self, **fields: Any) -> FitConfig:
-        """Return the same settings with some fields changed (checked anew).
+        """Return the same settings with some fields changed, and check them again.
 
         Raises
         ------
         ConfigError
-            An unknown field, or a value out of range.
+            A field is unknown, or a value is out of range.
         """
         return type(self)(**{**self.model_dump(), **fields}) if fields else self
+
+
+def _translated(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the settings of earlier versions by those of this one."""
+    current = {name: value for name, value in fields.items() if name not in _EARLIER_STEPS}
+    earlier = {task: fields[name] for name, task in _EARLIER_STEPS.items() if name in fields}
+    for task, steps in earlier.items():
+        if steps:
+            current |= {"task": task, "task_steps": steps}
+    if len(earlier) == len(_EARLIER_STEPS) and not any(earlier.values()):
+        current["task_steps"] = 0
+    return current
+
+
+def _fields_of(cls: type[FitConfig], *roles: str) -> set[str]:
+    extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+    return {name for name, extra in extras.items() if isinstance(extra, dict) and extra["role"] in roles}
 
 
 def _tuples(value: Any) -> Any:

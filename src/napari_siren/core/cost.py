@@ -1,4 +1,4 @@
-"""`estimate`: how long a fit will take and how large it is, known before it starts."""
+"""`estimate`: the expected time and memory of a fit, before it starts."""
 
 from __future__ import annotations
 
@@ -20,48 +20,49 @@ from napari_siren.core.field.tiling import Tiling
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.image.axes import SPATIAL_AXES
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.restoration.base import Lesson
+from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import DRAFT_STEPS, tile_config
-from napari_siren.core.restoration.super_resolution import FLIPS
+from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.result import FitResult
 from napari_siren.core.training.plan import LEAST_TILE, Plan, memory_bound, plan_fit
 from napari_siren.errors import InputError
 
-# Bounds of a step of a trial: multiply-adds of the forward pass for each thread of a CPU, about 50 ms of work, and on a
-# GPU, which needs far more to be busy; and samples, which take time to make.
+# Bounds of a step of a trial. Multiply-adds of the forward pass for each thread of a CPU (about 50 ms of work), and for
+# a GPU, which needs far more to be busy. Number of samples, because making them takes time.
 _THREAD_WORK = 500_000_000
 _GPU_WORK = 50_000_000_000
 _MOST_SAMPLES = 500_000
-# With fewer samples the optimiser, whose work does not depend on them, would weigh too much.
+# Smallest number of samples of a trial. The optimiser's work does not depend on them, and would dominate with fewer.
 _LEAST_SAMPLES = 256
-# Threads take tiles: with fewer of them a trial would be slower than the fit it stands for.
+# Smallest number of tiles for each thread. Threads share the tiles: with fewer, a trial would be slower than its fit.
 _TILES_PER_THREAD = 4
-# The first step warms up, and the last takes a look at the fit, as every tenth does. Where steps are slow, a trial ends
-# after so many seconds.
-_LOOK_EVERY = 10
+# Number of steps between two evaluations of a fit (see `training.evaluation`). The first step of a trial is for warming
+# up, and its last step has an evaluation.
+_EVALUATION_EVERY = 10
+# Seconds after which a trial with slow steps ends.
 _TRIAL_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a fit will take.
+    """The expected time and memory of a fit.
 
     Parameters
     ----------
     seconds
-        For the whole fit: all steps and what comes before and after them. None while it is not known.
+        Seconds of the whole fit: all steps, and the work before and after them. None if it is not known.
     memory
-        Bytes of the working set.
+        Working set in bytes.
     tiles, parameters
-        Number of tiles, and of the parameters of all their networks together.
+        Number of tiles, and total number of parameters of their networks.
     engine
-        "native" or "torch".
+        Name of the engine, such as "native" or "torch".
     device
-        As people know it, such as ``"cpu (8 threads)"``.
+        Description of the device, such as ``"cpu (8 threads)"``.
     fits
-        Whether `memory` is within what the settings allow, and the device has free now.
+        Whether `memory` is within the bound of the settings, which may depend on the free memory of the device.
     seconds_per_step
-        None while it is not known.
+        Seconds of a step. None if they are not known.
     """
 
     seconds: float | None
@@ -82,44 +83,46 @@ def estimate(
     trial: bool = True,
     spacing: Sequence[float] | None = None,
 ) -> Estimate:
-    """Estimate what a fit will take.
+    """Estimate the time and the memory of a fit.
 
-    The time is scaled from a trial, a fit of a few steps to a small synthetic image by the same networks, which takes
-    about half a second. Trials are remembered as long as the process lives. What else goes on in the machine during a
-    trial makes it slower. May be called from any thread; only one trial runs at a time.
+    The time is scaled from a trial: a fit of a few steps, with the same networks, to a small synthetic image. It takes
+    about half a second. The results of trials are kept as long as the process runs. Other programs that run during a
+    trial make it slower. The function may be called from any thread. Only one trial runs at a time.
 
     Parameters
     ----------
     spatial_shape, channels
-        Of the image: pixels along each of 1 to 3 axes.
+        Number of pixels along each of the 1 to 3 spatial axes, and number of channels of the image.
     config
-        The settings.
+        Settings of the fit.
     device
-        As in `fit`.
+        Device of the fit, as in `fit`.
     trial
-        Whether to run a trial where there was none yet; without it the time may be None, and the answer comes at once
-        (but for the compilation of the kernel, the first time on a machine).
+        Whether to run a trial if there is no result of one. With False the time may be None, and the function returns
+        immediately (except for the compilation of the kernel, the first time on a machine).
+    spacing
+        Distance between pixel centres along each spatial axis. Super-resolution of stacks depends on it. None is 1.
 
     Raises
     ------
     InputError
-        There is no image of such a size.
+        An image cannot have this size.
     DeviceError
-        The device is not there.
+        The device does not exist.
     ConfigError
-        The engine asked for is not to be had.
+        The engine of the settings is not available.
 
     Examples
     --------
     >>> from napari_siren import FitConfig
-    >>> found = estimate((512, 768), 3, FitConfig.preset("faithful"), device="cpu", trial=False)
-    >>> found.tiles, found.parameters
+    >>> expected = estimate((512, 768), 3, FitConfig.preset("faithful"), device="cpu", trial=False)
+    >>> expected.tiles, expected.parameters
     (486, 1121202)
     """
-    pupil = _pupil(spatial_shape, channels, config, spacing)
-    if pupil is not None:
-        return _with_learning(pupil, spatial_shape, channels, config, device, trial)
-    job = _Job.of(spatial_shape, channels, config, device)
+    probe = _probe(spatial_shape, channels, config, spacing)
+    if probe is not None:
+        return _with_restoration(probe, spatial_shape, channels, config, device, trial)
+    job = _Job.from_config(spatial_shape, channels, config, device)
     rates = job.rates(measure=trial)
     step = seconds = None
     if rates is not None:
@@ -131,7 +134,7 @@ def estimate(
         seconds,
         memory,
         tiles,
-        tiles * job.plan.shape.parameters,
+        tiles * job.plan.network.parameters,
         job.engine,
         describe_device(job.device),
         memory <= memory_bound(config, job.device),
@@ -139,126 +142,130 @@ def estimate(
     )
 
 
-def _pupil(
+def _probe(
     spatial_shape: Sequence[int], channels: int, config: FitConfig, spacing: Sequence[float] | None
-) -> _Pupil | None:
-    """Return a small synthetic image and what it can learn of itself; None where such an image would learn nothing."""
-    if config.learning_steps == 0 or not 1 <= len(spatial_shape) <= len(SPATIAL_AXES):
+) -> _Probe | None:
+    """Return a small synthetic image with its restoration, or None if such images are fitted by tiles alone."""
+    if config.restoration is None or not 1 <= len(spatial_shape) <= len(SPATIAL_AXES):
         return None
-    sides = [min(int(side), _LEARNING_SIDE) for side in spatial_shape]
+    sides = [min(int(side), _PROBE_SIDE) for side in spatial_shape]
     if len(sides) == len(SPATIAL_AXES):
-        sides[0] = min(sides[0], _LEARNING_SLICES)
+        sides[0] = min(sides[0], _PROBE_SLICES)
     axes = ("C" if channels > 1 else "") + SPATIAL_AXES[-len(sides) :]
     image = np.random.default_rng(0).random((channels, *sides) if channels > 1 else sides, dtype=np.float32)
     samples = Samples.from_array(image, axes, spacing)
     if config.psf_width == "auto":
-        config = config.override(psf_width=_BLUR * min(samples.format.spacing))
-    lesson = Lesson.of(samples, config)
-    return None if lesson is None else _Pupil(samples, lesson, config)
+        config = config.override(psf_width=_BLUR * min(samples.layout.spacing))
+    try:
+        restoration = plan_restoration(samples, config)
+    except InputError:  # the fit will raise it too
+        return None
+    return None if restoration is None else _Probe(samples, restoration, config)
 
 
-def _with_learning(
-    pupil: _Pupil,
+def _with_restoration(
+    probe: _Probe,
     spatial_shape: Sequence[int],
     channels: int,
     config: FitConfig,
     device: str,
     trial: bool,
 ) -> Estimate:
-    """Estimate a fit that first learns something from the image."""
-    layout, lesson = pupil.samples.format, pupil.lesson
-    growth = [n / m for n, m in zip(lesson.shape, layout.spatial_shape, strict=True)]
-    told = [round(n * factor) for n, factor in zip(spatial_shape, growth, strict=True)]
-    tiles = estimate(told, channels, tile_config(config, DRAFT_STEPS + config.max_steps), device, trial)
-    where = choose_device(device)
-    key = (describe_device(where), lesson.kind, channels, *lesson.shape, layout.spacing, config.precision)
-    if trial and key not in _LEARNING:
+    """Estimate a fit with a restoration of the whole image."""
+    layout, restoration = probe.samples.layout, probe.restoration
+    growth = [n / m for n, m in zip(restoration.shape, layout.spatial_shape, strict=True)]
+    fine = [round(n * factor) for n, factor in zip(spatial_shape, growth, strict=True)]
+    tiles = estimate(fine, channels, tile_config(config, DRAFT_STEPS + config.max_steps), device, trial)
+    target, method = choose_device(device), restoration.restorer_class
+    key = (describe_device(target), method, channels, *restoration.shape, layout.spacing, config.precision)
+    if trial and key not in _RESTORATIONS:
         with _TRIAL_LOCK:
-            _LEARNING[key] = _time_learning(pupil, where)
-    if tiles.seconds is None or key not in _LEARNING:
+            _RESTORATIONS[key] = _time_restoration(probe, target)
+    if tiles.seconds is None or key not in _RESTORATIONS:
         return tiles
-    step, sample = _LEARNING[key]
-    if lesson.kind == "blur":  # each step sees the whole image
+    step, sample = _RESTORATIONS[key]
+    if method.whole_image:
         step *= math.prod(spatial_shape) / math.prod(layout.spatial_shape)
-    learning = step * config.learning_steps + sample * math.prod(told)
-    seconds = min(learning + tiles.seconds, config.max_seconds or math.inf)
+    restoring = step * config.task_steps + sample * math.prod(fine)
+    seconds = min(restoring + tiles.seconds, config.max_seconds or math.inf)
     return replace(tiles, seconds=seconds, seconds_per_step=step)
 
 
-def _time_learning(pupil: _Pupil, device: torch.device) -> tuple[float, float]:
-    """Seconds of a step of the learning, and of telling a sample."""
-    lesson = pupil.lesson
-    teacher = lesson.teacher(pupil.samples, pupil.config, device, 0)
+def _time_restoration(probe: _Probe, device: torch.device) -> tuple[float, float]:
+    """Return the seconds for a step of the restorer, and for the prediction of one sample."""
+    restoration = probe.restoration
+    restorer = restoration.create(device, 0)
     ends = [time.perf_counter()]
-    for _ in range(_LEARNING_STEPS):
-        teacher.step(0.0)
+    for _ in range(_PROBE_STEPS):
+        restorer.step(0.0)
         ends.append(time.perf_counter())
-    teacher.predict(lesson.shape, flips=1)
-    telling = (time.perf_counter() - ends[-1]) * _FLIPS.get(lesson.kind, 1) / math.prod(lesson.shape)
-    return float(np.median(np.diff(ends)[1:])), telling
+    restorer.predict(restoration.shape, passes=1)
+    seconds = time.perf_counter() - ends[-1]
+    per_sample = seconds * restoration.restorer_class.default_passes / math.prod(restoration.shape)
+    return float(np.median(np.diff(ends)[1:])), per_sample
 
 
-def learn(result: FitResult, device: str = "auto") -> None:
-    """Let a fit that has just ended correct what is estimated for others like it.
+def record_timing(result: FitResult, device: str = "auto") -> None:
+    """Correct later estimates of similar fits by the measured time of a finished fit.
 
-    Nothing happens where nothing had been estimated, or the fit had too few steps to tell.
+    Nothing happens if there was no estimate for such a fit, or if the fit had too few steps.
 
     Parameters
     ----------
     result
-        Of a fit in this process.
+        Result of a fit in this process.
     device
-        What was given to `fit`.
+        Device that was passed to `fit`.
     """
     seconds = result.history.seconds
-    job = _Job.of(result.field.format.spatial_shape, result.field.format.channels, result.config, device)
+    job = _Job.from_config(result.field.layout.spatial_shape, result.field.layout.channels, result.config, device)
     rates = _KNOWN.get(job.key)
-    if rates is not None and len(seconds) > _LOOK_EVERY:
+    if rates is not None and len(seconds) > _EVALUATION_EVERY:
         step = (seconds[-1] - seconds[0]) / (len(seconds) - 1)
         _KNOWN[job.key] = replace(rates, step=step / job.samples)
 
 
 @dataclass(frozen=True)
 class _Rates:
-    """Seconds for each sample of a tile: in a step, and before and after all steps."""
+    """Seconds for each sample of a tile: before all steps, in a step, and after all steps."""
 
     before: float
     step: float
     after: float
 
 
+# Measured rates of fits, by `_Job.key`.
 _KNOWN: dict[tuple[Any, ...], _Rates] = {}
 _TRIAL_LOCK = threading.Lock()
-# Seconds of a step of learning, and of telling a sample.
-_LEARNING: dict[tuple[Any, ...], tuple[float, float]] = {}
-_LEARNING_STEPS = 6
-# A step sees no more of an image than so many pixels along a side; slices are asked about one by one.
-_LEARNING_SIDE, _LEARNING_SLICES = 128, 8
-# Width of a PSF, in pixels, in place of one that is to be estimated.
+# Seconds for a step of a restorer, and for the prediction of one sample.
+_RESTORATIONS: dict[tuple[Any, ...], tuple[float, float]] = {}
+# Number of steps of a probe; the first one is not counted.
+_PROBE_STEPS = 6
+# Largest side of a probe in pixels (a step uses a smaller crop), and its largest number of slices (predicted singly).
+_PROBE_SIDE, _PROBE_SLICES = 128, 8
+# Width of the PSF of a probe in pixels, if it is to be estimated from the image.
 _BLUR = 3.0
-# How often the image is told, in turns and flips, of which the mean is taken.
-_FLIPS = {"copies": len(FLIPS), "slices": 2, "noise": 4}
 
 
 @dataclass(frozen=True)
-class _Pupil:
-    """A small image, what it learns of itself, and how."""
+class _Probe:
+    """A small synthetic image and its restoration."""
 
     samples: Samples
-    lesson: Lesson
+    restoration: Restoration
     config: FitConfig
 
 
 @dataclass(frozen=True)
 class _Job:
-    """A fit that is asked about.
+    """A fit to estimate.
 
     Parameters
     ----------
     spatial_shape, channels, config, device, plan
-        Of the fit.
+        Shape of the image, number of its channels, and settings, device and plan of the fit.
     engine, threads
-        That it will have.
+        Name of the engine, and number of its threads.
     """
 
     spatial_shape: tuple[int, ...]
@@ -270,30 +277,30 @@ class _Job:
     threads: int
 
     @classmethod
-    def of(cls, spatial_shape: Sequence[int], channels: int, config: FitConfig, device: str) -> _Job:
-        whole = min((*spatial_shape, channels)) >= 1 and math.prod(spatial_shape) > 1
-        if not (whole and len(spatial_shape) <= len(SPATIAL_AXES)):
+    def from_config(cls, spatial_shape: Sequence[int], channels: int, config: FitConfig, device: str) -> _Job:
+        valid = min((*spatial_shape, channels)) >= 1 and math.prod(spatial_shape) > 1
+        if not (valid and len(spatial_shape) <= len(SPATIAL_AXES)):
             raise InputError(
-                f"there is no image of shape {tuple(spatial_shape)} with {channels} channels to fit; "
-                "give 1 to 3 axes, 2 pixels or more, and 1 channel or more."
+                f"an image of shape {tuple(spatial_shape)} with {channels} channels cannot be fitted. "
+                "Give 1 to 3 axes, 2 pixels or more, and 1 channel or more."
             )
-        where = choose_device(device)
+        target = choose_device(device)
         plan = plan_fit(spatial_shape, channels, config)
         threads = config.threads or torch.get_num_threads()
-        engine = choose_engine(config.engine, where, plan.shape, plan.tiling.count, threads=threads)
-        return cls(tuple(spatial_shape), channels, config, where, plan, engine.name, threads)
+        engine = choose_engine(config.engine, target, plan.network, plan.tiling.count, threads=threads)
+        return cls(tuple(spatial_shape), channels, config, target, plan, engine.name, threads)
 
     @property
     def samples(self) -> int:
-        """Samples of all tiles: what time is in proportion to."""
+        """Number of samples of all tiles. The time is in proportion to it."""
         return self.plan.tiling.count * math.prod(self.plan.tiling.tile_shape)
 
     @cached_property
     def key(self) -> tuple[Any, ...]:
-        """Everything that the rates depend on.
+        """Everything with an influence on the rates.
 
-        The size of the trial is part of it, coarsely: a tile takes some time apart from its samples, and a step apart
-        from its tiles.
+        This includes the size of the trial, coarsely: a tile takes some time in addition to its samples, and a step in
+        addition to its tiles.
         """
         config, tiling = self.config, self.trial.plan.tiling
         sizes = (tiling.count, math.prod(tiling.tile_shape))
@@ -301,7 +308,7 @@ class _Job:
             describe_device(self.device),
             self.engine,
             self.threads,
-            self.plan.shape,
+            self.plan.network,
             self._evaluations,
             config.total_variation != 0,
             config.optimizer,
@@ -309,19 +316,19 @@ class _Job:
         )
 
     def rates(self, *, measure: bool) -> _Rates | None:
-        """Return the rates; those not known come from a trial, where it may be run."""
+        """Return the rates. If they are not known, measure them in a trial, or return None without `measure`."""
         key = self.key
         if key in _KNOWN or not measure:
             return _KNOWN.get(key)
         with _TRIAL_LOCK:
-            # Another thread may have found them while this one waited.
+            # Another thread may have measured them while this one waited.
             if key not in _KNOWN:
                 _KNOWN[key] = _measure(self.trial)
             return _KNOWN[key]
 
     @cached_property
     def trial(self) -> _Job:
-        """A short fit like this one, of as many of its tiles as do; they are cut smaller where they are large."""
+        """A short fit of the same kind, with as many tiles as necessary. Large tiles are made smaller."""
         tiling = self.plan.tiling
         most, samples = self._most_samples, math.prod(tiling.tile_shape)
         tiles = min(tiling.count, max(most // samples, _TILES_PER_THREAD * self.threads))
@@ -331,8 +338,8 @@ class _Job:
             shape, tile = _corner(tiling, tiles, shrink)
         config = self.config.override(
             tile=tile,
-            engine=self.engine,  # which the smaller size might change
-            max_steps=_LOOK_EVERY + 1,
+            engine=self.engine,  # the choice might be different for the smaller size
+            max_steps=_EVALUATION_EVERY + 1,
             max_seconds=None,
             target_psnr=None,
             heldout=0.0,
@@ -344,24 +351,24 @@ class _Job:
 
     @property
     def _evaluations(self) -> int:
-        """Evaluations of a network for each sample."""
+        """Number of evaluations of a network for each sample."""
         return self.config.subsamples ** len(self.spatial_shape) if self.config.sees_area else 1
 
     @property
     def _most_samples(self) -> int:
-        """Bound for the samples of a trial."""
+        """Largest number of samples of a trial."""
         work = _THREAD_WORK * self.threads if self.device.type == "cpu" else _GPU_WORK
-        return max(_LEAST_SAMPLES, min(_MOST_SAMPLES, work // (self.plan.shape.parameters * self._evaluations)))
+        return max(_LEAST_SAMPLES, min(_MOST_SAMPLES, work // (self.plan.network.parameters * self._evaluations)))
 
 
 def _corner(tiling: Tiling, tiles: int, shrink: float) -> tuple[tuple[int, ...], int | Literal["whole"]]:
-    """Shape of an image, and its side of a tile, that has at most so many of the tiles, their sides shrunk."""
+    """Return shape and tile side of an image with at most `tiles` of the tiles, their sides multiplied by `shrink`."""
     counts = list(tiling.counts)
     while math.prod(counts) > tiles:
         longest = counts.index(max(counts))
         counts[longest] = -(-counts[longest] // 2)
     sides = [shrink * axis.size / axis.count for axis in tiling.axes]
-    # An axis that is not cut stays so.
+    # An axis that is not cut stays uncut.
     uncut = [min(axis.size, max(2, round(side))) for axis, side in zip(tiling.axes, sides, strict=True)]
     if tiling.count == 1:
         return tuple(uncut), "whole"
@@ -371,11 +378,11 @@ def _corner(tiling: Tiling, tiles: int, shrink: float) -> tuple[tuple[int, ...],
 
 
 def _measure(trial: _Job) -> _Rates:
-    """Run a trial."""
+    """Run a trial, and return its rates."""
     axes = SPATIAL_AXES[-len(trial.spatial_shape) :] + "C"
-    # What is in the image does not matter to the time.
+    # The time does not depend on the values of the image.
     image = np.random.default_rng(0).integers(0, 256, (*trial.spatial_shape, trial.channels), dtype=np.uint8)
-    began = time.perf_counter()
+    start = time.perf_counter()
     steps = fit_iter(image, axes, config=trial.config, device=str(trial.device))
     ready = time.perf_counter()
     ends = [ready]
@@ -384,9 +391,9 @@ def _measure(trial: _Job) -> _Rates:
         ends.append(time.perf_counter())
     steps.stop()
     after = time.perf_counter() - ends[-1]
-    taken = np.diff(ends)[1:].tolist()
-    # The lower quartile, since what else goes on for a moment only makes steps slower.
-    step = sorted(taken)[len(taken) // 4]
-    if len(taken) == _LOOK_EVERY:
-        step += max(0.0, taken[-1] - step) / _LOOK_EVERY
-    return _Rates((ready - began) / trial.samples, step / trial.samples, after / trial.samples)
+    durations = np.diff(ends)[1:].tolist()
+    # The lower quartile, because other programs can only make steps slower.
+    step = sorted(durations)[len(durations) // 4]
+    if len(durations) == _EVALUATION_EVERY:
+        step += max(0.0, durations[-1] - step) / _EVALUATION_EVERY
+    return _Rates((ready - start) / trial.samples, step / trial.samples, after / trial.samples)

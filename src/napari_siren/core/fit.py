@@ -1,4 +1,4 @@
-"""`fit_iter`: a generator that yields `Progress`; `fit`: the same, run to its end."""
+"""`fit_iter`: a fit as a generator of `Progress`. `fit`: the same, run to its end. `upscale`: a fit and a render."""
 
 from __future__ import annotations
 
@@ -20,17 +20,19 @@ from napari_siren.core.image.blur import with_known_blur
 from napari_siren.core.image.frames import burst_values, take_frames
 from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.preprocessing.gradients import Preparation, preparation
+from napari_siren.core.preprocessing.gradients import Preprocessor, preparation
 from napari_siren.core.progress import Progress
-from napari_siren.core.restoration.base import Lesson
-from napari_siren.core.restoration.pipeline import Upscaling
+from napari_siren.core.restoration.pipeline import RestorationFit
+from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.result import FitResult, load, make_provenance
 from napari_siren.core.steps import STOP, FitSteps
-from napari_siren.core.training.trainer import Run, State
+from napari_siren.core.training.base import FitInProgress
+from napari_siren.core.training.checkpoint import Checkpoint
+from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import ConfigError, InputError
 
-# Said of a fit whose settings ask for more than its image can teach.
-_NOTHING_LEARNED = "nothing could be learned from this image, which was fitted by tiles alone (see `FitConfig`)"
+# Event in the history of a fit if the image does not allow the task of the settings.
+_NOT_RESTORED = "the image does not allow the task; it was fitted by tiles alone (see `FitConfig.task`)"
 
 
 def fit_iter(
@@ -43,20 +45,20 @@ def fit_iter(
     device: str = "auto",
     seed: int = 0,
     resume: FitResult | str | Path | None = None,
-    supervision: str | Preparation = "value",
+    supervision: str | Preprocessor = "value",
     start: FitResult | str | Path | None = None,
     axes_as_coordinates: str | None = None,
     **overrides: Any,
 ) -> FitSteps:
-    """Fit a field to an image, step by step. Parameters and errors are those of `fit`.
+    """Fit a field to an image, step by step.
 
-    Bad input raises at once, not at the first step.
+    Parameters and errors are those of `fit`. Invalid input raises an error immediately, before the first step.
 
     Returns
     -------
     FitSteps
-        A generator that yields a `Progress` after every step. ``send("stop")`` ends the fit and keeps the best so far;
-        ``close()`` ends it without a result. Once it has ended, its `result` is that of `fit`.
+        A generator of a `Progress` after every step. ``send("stop")`` ends the fit and keeps the best result so far.
+        ``close()`` ends it without a result. After the end, `result` is the same as that of `fit`.
 
     Examples
     --------
@@ -68,27 +70,25 @@ def fit_iter(
     (10, (24, 24))
     """
     if not (config is None or isinstance(config, FitConfig)):
-        raise ConfigError(
-            f"config should be a FitConfig, not a {type(config).__name__}: FitConfig(**fields) makes one."
-        )
+        raise ConfigError(f"config is a {type(config).__name__}, not a FitConfig. Make one with FitConfig(**fields).")
     if not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed={seed!r}: a whole number of 0 or more is needed.")
+        raise InputError(f"seed={seed!r} is not valid. Use a whole number of 0 or more.")
     if not (resume is None or start is None):
-        raise InputError("resume goes on with a fit and start begins a new one: give one of them.")
+        raise InputError("resume continues a fit, and start begins a new one. Give only one of them.")
     earlier = None if resume is None else _resumable(resume)
     state = None if earlier is None else earlier.state
-    given = config if earlier is None or config is not None else earlier.config
-    settings = FitConfig.preset(preset, **overrides) if given is None else given.override(**overrides)
-    where = choose_device(device)
+    base = config if earlier is None or config is not None else earlier.config
+    settings = FitConfig.preset(preset, **overrides) if base is None else base.override(**overrides)
+    target = choose_device(device)
     seed = seed if state is None else state.seed
     frames = None
-    if settings.burst_steps:
+    if settings.joins_frames:
         if missing is not None:
-            raise InputError("of a burst no pixel may be missing. Cut out the part where all are there.")
+            raise InputError("a burst cannot have missing pixels. Crop the frames to a part without missing pixels.")
         frames, axes, spacing = _burst_of(image, axes, spacing)
         image, axes_as_coordinates = frames[0], None
     prepared = preparation(supervision).prepare(image, axes, spacing, missing)
-    told = {**prepared.told, "axes_guessed": axes is None}
+    metadata = {**prepared.provenance, "axes_guessed": axes is None}
     samples = Samples.from_array(
         prepared.image,
         axes,
@@ -100,13 +100,13 @@ def fit_iter(
         axes_as_coordinates,
     )
     settings = with_known_blur(settings, samples)
-    run = _run(samples, settings, where, seed, state, None if frames is None else burst_values(frames, samples))
+    run = _run(samples, settings, target, seed, state, None if frames is None else burst_values(frames, samples))
     if start is not None:
-        alike = _opened("start", start)
-        run.begin_from(alike.field.to(where), alike.state)
+        similar = _opened("start", start)
+        run.warm_start(similar.field.to(target), similar.state)
     if state is not None and state.step >= run.max_steps:
-        raise InputError(f"the fit to go on from has done {state.step} steps already; ask for more with max_steps.")
-    return FitSteps(_iterate(run, told), lambda: _result(run, told), run.clock)
+        raise InputError(f"the fit to continue has done {state.step} steps already. Set a larger max_steps.")
+    return FitSteps(_iterate(run, metadata), lambda: _result(run, metadata), run.clock, run.cancellation)
 
 
 def fit(
@@ -120,7 +120,7 @@ def fit(
     seed: int = 0,
     on_progress: Callable[[Progress], object] | None = None,
     resume: FitResult | str | Path | None = None,
-    supervision: str | Preparation = "value",
+    supervision: str | Preprocessor = "value",
     start: FitResult | str | Path | None = None,
     axes_as_coordinates: str | None = None,
     **overrides: Any,
@@ -130,55 +130,58 @@ def fit(
     Parameters
     ----------
     image
-        Array of 1 to 3 spatial axes and perhaps channels and time; boolean, integer or floating.
+        Array with 1 to 3 spatial axes, and optionally channels and time. Its dtype is boolean, integer or floating.
     axes
-        One letter for each axis, of Z, Y, X, C and T, in any order; None guesses: a last axis of 3 or 4 after two
-        others is colours. What is done with T is up to the preset ("burst" joins frames) or `axes_as_coordinates`;
-        `fit_series` fits frame by frame.
+        One letter for each axis: Z, Y, X, C or T, in any order. If None, the axes are guessed from the shape: a last
+        axis of length 3 or 4 after two others is taken as colours. T is used by the preset "burst", which combines
+        frames, and by `axes_as_coordinates`. `fit_series` fits frame by frame.
     spacing
-        Distance between pixel centres, one number or one for each spatial axis, in any unit; None is 1.
+        Distance between pixel centres in any unit: one number, or one for each spatial axis. None is 1.
     missing
-        bool, the image's shape or its spatial shape: True where a pixel is missing. Such pixels do not count, and the
-        field fills them in.
+        Mask of the shape of the image or of its spatial shape, bool: True where a pixel is missing. Missing pixels
+        have no weight, and the field fills them in.
     preset
-        "faithful", "upscale", "denoise", "deblur", "burst", "fast" or "paper"; see `FitConfig.preset`.
+        Name of the preset: "faithful", "upscale", "denoise", "deblur", "burst", "fast" or "paper"; see
+        `FitConfig.preset`.
     config
-        Settings, in the preset's place.
+        Settings to use instead of the preset.
     device
-        "auto", "cpu", "cuda", "cuda:1", "mps".
+        Device of the fit: "auto", "cpu", "cuda", "cuda:1", "mps".
     seed
-        Of the random start; on the CPU the same seed gives the same bits.
+        Seed of the random initialisation. On the CPU, the same seed gives the same bits.
     on_progress
-        Called with a `Progress` after each step; return ``"stop"`` to end the fit and keep the best so far.
+        Function to call with a `Progress` after each step. If it returns ``"stop"``, the fit ends and keeps the best
+        result so far.
     resume
-        A `FitResult` of the same image to go on from, or a file saved with ``resumable=True``. Its settings and seed
-        are taken too, unless `config` is given. Steps count on: ask for a larger `max_steps`.
+        A `FitResult` of the same image to continue from, or a file that was saved with ``resumable=True``. Its settings
+        and seed are used, unless `config` is given. Its steps count: set a larger `max_steps`.
     supervision
-        What `image` holds: "value", its pixels; "gradient" or "laplacian", derivatives from which the image is to be
-        found, but for its mean, which a `Supervision` tells.
+        Content of `image`. "value": pixels. "gradient" or "laplacian": derivatives, from which the image is
+        reconstructed up to its mean; a `Supervision` sets the mean.
     start
-        A `FitResult` of an alike image, or its file, to begin with in place of random weights: the next frame of a time
-        series then needs fewer steps (with "upscale" a third). Nothing is taken of networks, or tiles, of another
-        shape. With the preset "upscale" the file has to be saved with ``resumable=True``, to hold what was learned.
+        A `FitResult` of a similar image, or its file, to start from instead of random weights. The next frame of a time
+        series then needs fewer steps (with "upscale" a third). Networks and tiles of another shape are ignored. With
+        the preset "upscale", the file must have been saved with ``resumable=True``, because it then contains the
+        trained network.
     axes_as_coordinates
-        All axes but C, such as "TZYX", to make time a coordinate of the field like those of space, so that it can be
-        asked for frames in between. Frames are 1 apart, unless `spacing` has a number for T too.
+        All axes except C, such as "TZYX", to make time a coordinate of the field like those of space. The field can
+        then be evaluated between frames. The distance between frames is 1, unless `spacing` has a number for T too.
     **overrides
-        Any field of `FitConfig`, among them max_seconds, max_steps, target_psnr.
+        Values of any fields of `FitConfig`, such as max_seconds, max_steps and target_psnr.
 
     Returns
     -------
     FitResult
-        With the best weights of every tile.
+        Result with the best weights of every tile.
 
     Raises
     ------
     InputError
         The image or an argument cannot be used.
     ConfigError
-        An unknown or impossible setting.
+        A setting is unknown or impossible.
     DeviceError
-        The device is not there, or has too little memory.
+        The device does not exist, or has too little memory.
     StorageError
         The file to resume from cannot be read.
 
@@ -218,54 +221,54 @@ def upscale(
     spacing: float | Sequence[float] | None = None,
     **options: Any,
 ) -> npt.NDArray[Any]:
-    """Upscale an image: `fit` with the preset "upscale", then render.
+    """Upscale an image: fit it with the preset "upscale", and render the result.
 
     Parameters
     ----------
     image
-        As in `fit`.
+        The image, in the same form as for `fit`.
     scale
-        Output pixels per pixel: a number, or one for each spatial axis.
+        Number of output pixels per pixel: a number, or one for each spatial axis.
     axes
-        As in `fit`.
+        Letters of the axes, as for `fit`.
     spacing
-        As in `fit`.
+        Distance between pixel centres, as for `fit`.
     **options
-        Any other argument of `fit`.
+        Any other arguments of `fit`.
 
     Returns
     -------
     ndarray
-        The image's order of axes and dtype.
+        Upscaled image, with the image's order of axes and dtype.
 
     Raises
     ------
     SirenError
-        As `fit` does, and `InputError` for a scale that is not positive.
+        The same errors as those of `fit`, and `InputError` if a scale is not positive.
 
     Examples
     --------
     >>> import numpy as np, napari_siren as ns
-    >>> ns.upscale(np.eye(16, dtype=np.float32), 2, cross_scale_steps=20, max_steps=20).shape
+    >>> ns.upscale(np.eye(16, dtype=np.float32), 2, task_steps=20, max_steps=20).shape
     (32, 32)
     """
-    # A bad scale should not come to light only after the fit.
-    shown, letters = image, axes
+    # An invalid scale must raise an error before the fit, not after it.
+    first, letters = image, axes
     if axes is not None and "T" in axes.upper() and options.get("axes_as_coordinates") is None:
         spacing = spacing_in_space(spacing, axes)
         frames, letters = take_frames(image, axes)
-        shown = frames[0]
-    given = preparation(options.pop("supervision", "value")).prepare(
-        shown, letters, spacing, options.pop("missing", None)
+        first = frames[0]
+    prepared = preparation(options.pop("supervision", "value")).prepare(
+        first, letters, spacing, options.pop("missing", None)
     )
     layout = Samples.from_array(
-        given.image, letters, spacing, given.missing, axes_as_coordinates=options.get("axes_as_coordinates")
-    ).format
-    RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
-    whole = given.image if shown is image else image
+        prepared.image, letters, spacing, prepared.missing, axes_as_coordinates=options.get("axes_as_coordinates")
+    ).layout
+    RenderGrid.from_layout(layout, scale=scale)
+    whole = prepared.image if first is image else image
     if options.get("config") is None:
         options = {"preset": "upscale", "detail": detail_for(scale), **options}
-    rendered: npt.NDArray[Any] = fit(whole, axes, spacing, given.missing, **options).render(scale=scale)
+    rendered: npt.NDArray[Any] = fit(whole, axes, spacing, prepared.missing, **options).render(scale=scale)
     return rendered
 
 
@@ -274,21 +277,17 @@ def _run(
     config: FitConfig,
     device: torch.device,
     seed: int,
-    state: State | None,
+    state: Checkpoint | None,
     frames: npt.NDArray[np.float32] | None,
-) -> Run | Upscaling:
-    lesson = Lesson.of(samples, config, frames)
-    if lesson is None and config.deconvolution_steps:
-        raise InputError(
-            "the blur can be taken out of images of two or three axes in space, of which no pixel is missing or held "
-            "out (a region has to be a box). Others: choose another preset, or deconvolution_steps=0."
-        )
-    if lesson is None:
-        run: Run | Upscaling = Run(samples, config, device, seed, state)
+) -> FitInProgress:
+    restoration = plan_restoration(samples, config, frames)
+    run: FitInProgress
+    if restoration is None:
+        run = TileTrainer(samples, config, device, seed, state)
     else:
-        run = Upscaling(samples, config, device, seed, state, lesson)
-    if lesson is None and config.learning_steps:
-        run.history.events.append((0, _NOTHING_LEARNED))
+        run = RestorationFit(samples, config, device, seed, state, restoration)
+    if restoration is None and config.restoration is not None:
+        run.history.events.append((0, _NOT_RESTORED))
     if device.type != "cpu":
         run.history.events += [(0, event) for event in verdict_on(device).events()]
     return run
@@ -297,62 +296,61 @@ def _run(
 def _burst_of(
     image: npt.ArrayLike, axes: str | None, spacing: float | Sequence[float] | None
 ) -> tuple[npt.NDArray[Any], str, float | Sequence[float] | None]:
-    """Return the frames to join, and the axes and the spacing of each."""
+    """Return the frames to combine, and the axes and the spacing of each."""
     if axes is None or "T" not in axes.upper():
         raise InputError(
-            f"axes={axes!r} has no T, whose frames a burst would join. Name it, for example axes='TYX'; in napari "
-            "the layer needs an axis labelled t, and the extent that is fitted has to be the stack, not a slice."
+            f"axes={axes!r} has no T, and a burst needs frames along T. Name the axis, for example axes='TYX'. In "
+            "napari, label an axis of the layer t, and set the extent to the whole stack instead of a slice."
         )
     return *take_frames(image, axes), spacing_in_space(spacing, axes)
 
 
-def _iterate(run: Run | Upscaling, told: Mapping[str, Any]) -> Generator[Progress, str | None, FitResult]:
+def _iterate(run: FitInProgress, metadata: Mapping[str, Any]) -> Generator[Progress, str | None, FitResult]:
     config = run.config
-    asked = ""
-    while not asked:
-        run.clock.check()
+    reason = ""
+    while not reason:
+        run.cancellation.check()
         if run.step_count >= run.max_steps:
-            asked = "max_steps"
+            reason = "max_steps"
         elif config.max_seconds is not None and run.seconds >= config.max_seconds:
-            asked = "max_seconds"
+            reason = "max_seconds"
         else:
             progress = run.step()
-            asked = "target_psnr" if run.reached_target() else ""
+            reason = "target_psnr" if run.reached_target() else ""
             if (yield progress) == STOP:
-                asked = "asked"
-    run.history.stopped = asked
-    return _result(run, told)
+                reason = "asked"
+    run.history.stopped = reason
+    return _result(run, metadata)
 
 
-def _result(run: Run | Upscaling, told: Mapping[str, Any]) -> FitResult:
+def _result(run: FitInProgress, metadata: Mapping[str, Any]) -> FitResult:
     field = run.best_field()
-    metrics = measure(run.samples, field.reconstruct())
-    if isinstance(run, Upscaling):
-        seen = measure(run.samples, run.seen_again(field), with_ssim=False)
-        metrics = replace(metrics, consistency=seen.psnr)
+    metrics = replace(measure(run.samples, field.reconstruct()), consistency=run.consistency(field))
     return FitResult(
         field,
         run.config,
         metrics,
         run.history.copy(),
-        {**_provenance(run), **told, **run.findings()},
+        {**_provenance(run), **metadata, **run.extra_metadata()},
         run.samples,
         run.state(),
     )
 
 
-def _provenance(run: Run | Upscaling) -> dict[str, Any]:
+def _provenance(run: FitInProgress) -> dict[str, Any]:
     return make_provenance(run.samples, describe_device(run.device), run.seed, run.engine_name)
 
 
-def _opened(name: str, given: FitResult | str | Path) -> FitResult:
-    if not isinstance(given, FitResult | str | Path):
-        raise InputError(f"{name} should be a FitResult or a file, not a {type(given).__name__}.")
-    return given if isinstance(given, FitResult) else load(given)
+def _opened(name: str, source: FitResult | str | Path) -> FitResult:
+    if not isinstance(source, FitResult | str | Path):
+        raise InputError(f"{name} is a {type(source).__name__}. Give a FitResult, or the path of a saved one.")
+    return source if isinstance(source, FitResult) else load(source)
 
 
 def _resumable(resume: FitResult | str | Path) -> FitResult:
     result = _opened("resume", resume)
     if result.state is None:
-        raise InputError("there is no state to go on from in it; save it with result.save(path, resumable=True).")
+        raise InputError(
+            "the result has no state to continue from. Save results with result.save(path, resumable=True)."
+        )
     return result

@@ -1,4 +1,4 @@
-"""`PRESETS`: the named settings of a fit, with what help texts, tooltips and documentation say of them.
+"""`PRESETS`: the named settings of a fit, with their descriptions for help texts, tooltips and documentation.
 
 This is the only list of presets. The manifest of the plugin and the documentation are tested against it.
 """
@@ -19,13 +19,13 @@ class Preset:
     Parameters
     ----------
     name
-        What users type.
+        Name of the preset, as users type it.
     summary
-        What it does, a verb first, in a few words.
+        Effect of the preset in a few words, beginning with a verb.
     tip
-        What it is for, in sentences, for tooltips.
+        Purpose of the preset in full sentences, for tooltips.
     fields
-        Values of `FitConfig` that differ from its defaults.
+        Fields of `FitConfig` whose values differ from the defaults, with these values.
     """
 
     name: PresetName
@@ -38,19 +38,20 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "faithful",
         "memorises the image",
-        "Memorises the image as closely as it can.",
+        "Memorises the image: reproduces its pixels as closely as possible.",
     ),
     Preset(
         "upscale",
-        "finds what the image is a blurred sample of",
-        "Fits what the image is a blurred sample of: the sharpest upscaled layer.",
+        "sharpens the image and increases its resolution",
+        "Estimates the scene that the image is a blurred sample of. This results in the sharpest upscaled layer.",
         {
             "hidden_features": 32,
             "hidden_layers": 4,
             "parameters_per_value": 2.0,
             "overlap": 2.0,
             "observation": "bicubic",
-            "cross_scale_steps": 2000,
+            "task": "super-resolution",
+            "task_steps": 2000,
             "pixels_per_step": "all",
             "total_variation": "auto",
             "muon_learning_rate": 0.1,
@@ -59,13 +60,14 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset(
         "denoise",
-        "takes the noise out",
-        "Fits what the image is without its noise, learned from the image alone.",
+        "removes the noise",
+        "Removes the noise. The network is trained on the image alone.",
         {
             "hidden_features": 32,
             "hidden_layers": 4,
             "parameters_per_value": 1.0,
-            "blind_spot_steps": 1500,
+            "task": "denoise",
+            "task_steps": 1500,
             "pixels_per_step": "all",
             "muon_learning_rate": 0.1,
             "max_steps": 200,
@@ -73,16 +75,17 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset(
         "deblur",
-        "takes the blur out",
-        "Takes the microscope's blur out (deconvolution). Its width is estimated from the image; if you know it, set "
-        "“psf width” in the advanced settings.",
+        "removes the blur",
+        "Removes the microscope's blur (deconvolution). The width of the blur is estimated from the image. If you know "
+        "it, set “psf width” in the advanced settings.",
         {
             "hidden_features": 32,
             "hidden_layers": 4,
             "parameters_per_value": 2.0,
             "observation": "gaussian",
             "psf_width": "auto",
-            "deconvolution_steps": 150,
+            "task": "deconvolution",
+            "task_steps": 150,
             "pixels_per_step": "all",
             "muon_learning_rate": 0.1,
             "max_steps": 200,
@@ -90,16 +93,17 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset(
         "burst",
-        "joins frames, along the axis T",
-        "Joins the frames of a time series that show the same scene, a little shifted, to one sharper image. The layer "
-        "needs an axis labelled t, and the extent has to be the whole stack.",
+        "combines the frames along the axis T",
+        "Combines the frames of a time series into one sharper image. All frames show the same scene, each slightly "
+        "shifted. The layer needs an axis labelled t, and the extent must be the whole stack.",
         {
             "hidden_features": 32,
             "hidden_layers": 4,
             "parameters_per_value": 2.0,
             "overlap": 2.0,
             "observation": "box",
-            "burst_steps": 300,
+            "task": "burst",
+            "task_steps": 300,
             "pixels_per_step": "all",
             "muon_learning_rate": 0.1,
             "max_steps": 200,
@@ -107,8 +111,8 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset(
         "fast",
-        "previews",
-        "A preview in a few seconds.",
+        "makes a quick preview",
+        "Makes a preview in a few seconds.",
         {
             "max_steps": 60,
             "muon_learning_rate": 0.18,
@@ -117,8 +121,8 @@ PRESETS: tuple[Preset, ...] = (
     ),
     Preset(
         "paper",
-        "is the network of the SIREN paper, slow",
-        "The network of the SIREN paper: one of 5 × 256, 15,000 steps. Slow.",
+        "trains the network of the SIREN paper (slow)",
+        "Trains the network of the SIREN paper: one network of 5 × 256, 15,000 steps. This is slow.",
         {
             "tile": "whole",
             "hidden_layers": 5,
@@ -142,19 +146,19 @@ PRESET_NAMES: tuple[PresetName, ...] = get_args(PresetName)
 
 
 def preset_of(name: str) -> Preset:
-    """Return the preset of a name; KeyError if there is none."""
+    """Return the preset of a name, or raise KeyError if there is none."""
     return {preset.name: preset for preset in PRESETS}[name]  # type: ignore[index]
 
 
 def preset_help(first: str, without: Sequence[str] = ()) -> str:
-    """Return a line for the help of an option: every preset with its summary, the default first.
+    """Return a line for the help of an option: every preset with its summary, beginning with the default.
 
     Parameters
     ----------
     first
-        The default.
+        Name of the default preset.
     without
-        Presets that the command has no use for.
+        Names of the presets that the command does not offer.
     """
     ordered = sorted((p for p in PRESETS if p.name not in without), key=lambda preset: preset.name != first)
     return "; ".join(f"{preset.name} {preset.summary}" for preset in ordered) + "."

@@ -1,4 +1,4 @@
-"""What a fit takes from that of an alike image, and how many steps it saves."""
+"""Warm starts: which fits start from the fit of a similar image, and with how many steps."""
 
 from __future__ import annotations
 
@@ -11,54 +11,62 @@ import numpy.typing as npt
 from napari_siren.core.config import FitConfig
 from napari_siren.core.result import FitResult
 
-# Share of the steps of a cold fit that a warm one needs, where something is learned of the image.
+# Share of the steps of a cold fit that a warm start needs, if a task restores the image first.
 WARM_SHARE = 1 / 3
-# Images that correlate by so much show the same thing in the same place.
-_SAME = 0.9
-# What is learned of one image, and holds for another.
-_TAKEN_ON = ("cross_scale_steps", "blind_spot_steps")
+# Images with a correlation of at least this show the same structures at the same positions.
+_SAME_SCENE = 0.9
 
 
-def beginning(
-    image: npt.NDArray[Any], config: FitConfig, alike: FitResult | None
+def plan_warm_start(
+    image: npt.NDArray[Any], config: FitConfig, previous: FitResult | None
 ) -> tuple[FitConfig, FitResult | None]:
-    """Return the settings of a fit of an image, and the result to start from; None where it would be of no use.
+    """Return the settings for the fit of an image, and the result to start from.
 
     Parameters
     ----------
     image
-        Of the shape of the other one.
+        The image, of the same shape as the previous one.
     config
-        Of a cold fit.
-    alike
-        Result of an alike image, such as the frame before.
+        Settings of a cold fit.
+    previous
+        Result for a similar image, such as the previous frame, or None.
+
+    Returns
+    -------
+    config : FitConfig
+        Settings of the fit.
+    start : FitResult or None
+        Result to start from; None if a warm start would be of no use.
     """
-    if alike is None:
+    if previous is None:
         return config, None
-    same = _correlation(image, alike.reconstruction) >= _SAME
-    if not same and config.learning_steps == 0:
+    same = _correlation(image, previous.reconstruction) >= _SAME_SCENE
+    if not same and config.restoration is None:
         return config, None
-    return warm_config(config, same), alike
+    return warm_config(config, same), previous
 
 
 def warm_config(config: FitConfig, same: bool) -> FitConfig:
-    """Return the settings of a fit that starts from what an alike image has learned.
+    """Return the settings of a fit that starts from the fit of a similar image.
 
     Parameters
     ----------
     config
-        Of a cold fit.
+        Settings of a cold fit.
     same
-        Whether the images show the same thing in the same place; else only what is learned for the image as a whole
-        takes less. Presets that learn nothing of it take all their steps, and end closer to the image: much of what
-        they memorise is noise, which is new in every frame.
+        Whether the images show the same structures at the same positions. Otherwise only the network of a transferable
+        task needs fewer steps. Fits without a task take all their steps, and end closer to the image: much of what they
+        memorise is noise, which is new in every frame.
     """
-    steps = (*_TAKEN_ON, *(("max_steps",) if same and config.learning_steps else ()))
+    task = config.restoration
+    if task is None:
+        return config
+    steps = [name for name, fewer in (("task_steps", task.transferable), ("max_steps", same)) if fewer]
     return config.override(**{name: math.ceil(getattr(config, name) * WARM_SHARE) for name in steps})
 
 
 def _correlation(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Return Pearson's correlation of two images, 0 where one is constant."""
+    """Return Pearson's correlation of two images; 0 if one is constant."""
     first, second = (values.astype(np.float64).ravel() - values.mean(dtype=np.float64) for values in (a, b))
-    size = float(np.linalg.norm(first) * np.linalg.norm(second))
-    return float(first @ second) / size if size > 0 else 0.0
+    norm = float(np.linalg.norm(first) * np.linalg.norm(second))
+    return float(first @ second) / norm if norm > 0 else 0.0

@@ -1,4 +1,4 @@
-"""Learning from the slices of a stack what lies between them."""
+"""Super-resolution of stacks along z: accuracy, resumption, missing slices, and weights."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 import napari_siren as ns
-from napari_siren.core.restoration.axial import AxialScale, _gaussian, _slices_of, _spline, known_slices
+from napari_siren.core.restoration.axial import AxialSuperResolution, _gaussian, _slices_of, _spline, known_slices
 
 ALL = slice(None)
 
 
 def bubbles(shape: tuple[int, ...], stretch: float = 1.0, seed: int = 0) -> npt.NDArray[np.float32]:
-    """Round things with sharp edges, their axis along z shortened by a factor."""
+    """Return ellipsoids with sharp edges. Their axis along z is shortened by the factor `stretch`."""
     grid = np.indices(shape).astype(np.float64)
     rng = np.random.default_rng(seed)
     found = np.full(shape, -0.8)
@@ -29,8 +29,10 @@ def bubbles(shape: tuple[int, ...], stretch: float = 1.0, seed: int = 0) -> npt.
     return found.astype(np.float32)
 
 
-def trained(values: npt.NDArray[np.float32], known: slice, ratio: float, steps: int, **options: object) -> AxialScale:
-    learner = AxialScale(torch.from_numpy(values[None]), known, ratio, **{"thick": False, **options})  # type: ignore[arg-type]
+def trained(
+    values: npt.NDArray[np.float32], known: slice, ratio: float, steps: int, **options: object
+) -> AxialSuperResolution:
+    learner = AxialSuperResolution(torch.from_numpy(values[None]), known, ratio, **{"thick": False, **options})  # type: ignore[arg-type]
     for step in range(steps):
         learner.step(step / steps)
     return learner
@@ -74,10 +76,10 @@ def test_a_network_that_is_no_better_is_left_out() -> None:
 def test_it_goes_on_where_it_was() -> None:
     values = bubbles((9, 32, 32), stretch=4)
     whole = trained(values, slice(0, 9, 2), 4.0, 12)
-    first = AxialScale(torch.from_numpy(values[None]), slice(0, 9, 2), 4.0, False)
+    first = AxialSuperResolution(torch.from_numpy(values[None]), slice(0, 9, 2), 4.0, False)
     for step in range(5):
         first.step(step / 12)
-    second = AxialScale(torch.from_numpy(values[None]), slice(0, 9, 2), 4.0, False)
+    second = AxialSuperResolution(torch.from_numpy(values[None]), slice(0, 9, 2), 4.0, False)
     second.load(first.state())
     for step in range(5, 12):
         second.step(step / 12)
@@ -88,13 +90,13 @@ def test_the_fit_of_a_stack_with_missing_slices_uses_it() -> None:
     truth = bubbles((13, 40, 40), stretch=4)
     missing = np.ones(truth.shape, bool)
     missing[::2] = False
-    options = {"spacing": (4, 1, 1), "missing": missing, "preset": "upscale", "cross_scale_steps": 80, "max_steps": 60}
+    options = {"spacing": (4, 1, 1), "missing": missing, "preset": "upscale", "task_steps": 80, "max_steps": 60}
     result = ns.fit(np.where(missing, 0, truth), **options)
     out = slice(1, None, 2)
     found = result.reconstruction[out]
     plain = (truth[:-1:2] + truth[2::2]) / 2
     assert np.square(found - truth[out]).mean() < np.square(plain - truth[out]).mean()
-    # It renders at any scale, and a pixel within a slice is what it was.
+    # The result renders at any scale, and the pixels of the existing slices are unchanged.
     assert result.render(scale=(3, 1, 1)).shape == (39, 40, 40)
     known = result.reconstruction[::2]
     assert np.square(known - truth[::2]).mean() < 2e-3
@@ -104,14 +106,14 @@ def test_slices_that_are_missing_at_an_end_move_nothing() -> None:
     stack = gaussian_filter(bubbles((9, 24, 24), stretch=4), 0.5)
     missing = np.zeros(stack.shape, bool)
     missing[:2] = True
-    options = {"preset": "upscale", "cross_scale_steps": 3, "max_steps": 60}
+    options = {"preset": "upscale", "task_steps": 3, "max_steps": 60}
     found = ns.fit(np.where(missing, 0, stack), spacing=(4, 1, 1), missing=missing, **options).reconstruction
     assert np.square(found[2:] - stack[2:]).mean() < 0.1 * stack.var()
 
 
 def test_a_saved_stack_renders_as_before(tmp_path: object) -> None:
     stack = gaussian_filter(bubbles((6, 24, 24), stretch=4), (0.5, 0.5, 0.5))
-    options = {"cross_scale_steps": 3, "max_steps": 10, "preset": "upscale"}
+    options = {"task_steps": 3, "max_steps": 10, "preset": "upscale"}
     result = ns.fit(stack, spacing=(4, 1, 1), **options)
     assert result.field.refinement == (2, 1, 1)
     again = ns.load(result.save(f"{tmp_path}/model.safetensors"))

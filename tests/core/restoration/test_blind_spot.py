@@ -1,4 +1,4 @@
-"""Telling pixels from those around them: noise goes, what is no noise stays, and hidden pixels are not looked at."""
+"""Denoising: noise is removed, structure is kept, and hidden pixels are not used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cells(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float32]:
 
 def trained(values: npt.NDArray[np.float32], steps: int) -> BlindSpot:
     stack = values if values.ndim == 3 else values[None]
-    learner = BlindSpot(torch.from_numpy(values[None]), [NoiseModel.of(stack)])
+    learner = BlindSpot(torch.from_numpy(values[None]), [NoiseModel.from_values(stack)])
     for step in range(steps):
         learner.step(step / steps)
     return learner
@@ -60,7 +60,7 @@ def test_slices_beside_help() -> None:
     clean = np.repeat(cells((48, 48))[None], 5, axis=0)
     noisy = clean + 0.4 * np.random.default_rng(2).standard_normal(clean.shape, dtype=np.float32)
     stack = trained(noisy, 120)
-    assert stack.looks == 8
+    assert stack.inputs_per_channel == 8
     found = stack.predict(noisy.shape)[0].numpy()
     alone = trained(noisy[2], 120).predict(noisy.shape[1:])[0].numpy()
     assert found.shape == noisy.shape
@@ -70,9 +70,9 @@ def test_slices_beside_help() -> None:
 def test_pixels_have_a_say_where_the_guess_misses_by_more_than_noise() -> None:
     rng = np.random.default_rng(0)
     truth = np.zeros((1, 1, 90, 90), np.float32)
-    truth[..., 45:] = 3 * gaussian_filter(rng.standard_normal((90, 45)), 2)  # things that the guess has missed
+    truth[..., 45:] = 3 * gaussian_filter(rng.standard_normal((90, 45)), 2)  # structure that the prediction lacks
     values = truth + 0.05 * rng.standard_normal(truth.shape, dtype=np.float32)
-    found = _with_own_pixels(np.zeros_like(truth), values.astype(np.float32), [NoiseModel.of(values[0])])
+    found = _with_own_pixels(np.zeros_like(truth), values.astype(np.float32), [NoiseModel.from_values(values[0])])
     assert rms(found[..., :35]) < 0.02
     assert rms((found - truth)[..., 55:]) < 0.1
 
@@ -81,7 +81,7 @@ def test_pixels_have_a_say_where_the_guess_misses_by_more_than_noise() -> None:
 def test_the_preset_denoises(channels: int) -> None:
     clean = np.stack([cells((40, 44), seed) for seed in range(channels)])
     noisy = clean + 0.3 * np.random.default_rng(1).standard_normal(clean.shape, dtype=np.float32)
-    result = ns.fit(noisy, axes="CYX", preset="denoise", blind_spot_steps=60, max_steps=60)
+    result = ns.fit(noisy, axes="CYX", preset="denoise", task_steps=60, max_steps=60)
     assert rms(result.reconstruction - clean) < 0.7 * rms(noisy - clean)
     assert result.render(scale=2).shape == (channels, 80, 88)
 

@@ -1,4 +1,4 @@
-"""Burst super-resolution: scene and drifts from frames whose truth is known."""
+"""Burst super-resolution: scene and drifts from frames with a known truth."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
 from napari_siren.core.image.metrics import psnr_of
-from napari_siren.core.restoration.burst import Burst, registered, working_set
+from napari_siren.core.restoration.burst import BurstSuperResolution, registered, working_set
 from napari_siren.core.result import load
 from napari_siren.errors import DeviceError, InputError
 
 DRIFTS = np.array([(0, 0), (0.5, 0), (0.25, 0.75), (-0.75, 0.5), (1.25, -0.5), (-0.5, -1)])
-# Of the scene, to a pixel of a frame.
+# Number of samples of the scene per pixel of a frame, along each axis.
 FINE = 4
 
 
 def scene(seed: int = 0, size: int = 40 * FINE) -> np.ndarray:
-    """Discs with sharp edges."""
+    """Return a picture of discs with sharp edges."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:size, :size]
     picture = np.zeros((size, size))
@@ -35,7 +35,7 @@ def averaged(picture: np.ndarray, start: tuple[int, int], width: int, count: int
 
 
 def burst(picture: np.ndarray, noise: float = 0.01, count: int = 32) -> tuple[np.ndarray, np.ndarray]:
-    """Frames, and the scene at twice their resolution."""
+    """Return frames, and the scene at twice their resolution."""
     margin = 4 * FINE
     rng = np.random.default_rng(1)
     starts = [tuple(int(margin + d * FINE) for d in drift) for drift in DRIFTS]
@@ -52,9 +52,9 @@ def test_frames_are_registered() -> None:
 
 def test_the_scene_has_detail_that_no_frame_has() -> None:
     frames, truth = burst(scene())
-    result = ns.fit_burst(frames, spacing=0.5, device="cpu", burst_steps=150, max_steps=60)
+    result = ns.fit_burst(frames, spacing=0.5, device="cpu", task_steps=150, max_steps=60)
     found = result.render(scale=2)
-    single = ns.upscale(frames[0], 2, device="cpu", cross_scale_steps=0, max_steps=60)
+    single = ns.upscale(frames[0], 2, device="cpu", task_steps=0, max_steps=60)
 
     def psnr(image: np.ndarray) -> float:
         return psnr_of(float(np.square(image - truth).mean()), 1.0)
@@ -62,8 +62,8 @@ def test_the_scene_has_detail_that_no_frame_has() -> None:
     assert psnr(found) > psnr(single) + 2
     np.testing.assert_allclose(result.provenance["drifts"], DRIFTS, atol=0.1)
     assert len(result.provenance["disagreement"]) == len(DRIFTS)
-    assert result.field.format.axes == "YX"
-    assert result.field.format.spacing == (0.5, 0.5)
+    assert result.field.layout.axes == "YX"
+    assert result.field.layout.spacing == (0.5, 0.5)
     assert result.metrics.consistency is not None
     assert result.metrics.consistency > 25
 
@@ -71,7 +71,7 @@ def test_the_scene_has_detail_that_no_frame_has() -> None:
 def test_a_frame_of_another_scene_does_little_harm() -> None:
     frames, truth = burst(scene())
     with_stranger = np.concatenate([frames, averaged(scene(seed=9), (0, 0), FINE, 32)[None].astype(np.float32)])
-    options = {"device": "cpu", "burst_steps": 150, "max_steps": 40}
+    options = {"device": "cpu", "task_steps": 150, "max_steps": 40}
     alone, both = (ns.fit_burst(f, **options) for f in (frames, with_stranger))
     errors = [float(np.abs(result.render(scale=2) - truth).mean()) for result in (alone, both)]
     assert errors[1] < 1.3 * errors[0]
@@ -81,7 +81,7 @@ def test_a_frame_of_another_scene_does_little_harm() -> None:
 def test_colours_and_any_order_of_axes() -> None:
     frames, _ = burst(scene())
     colours = np.clip(255 * np.stack([frames, 1 - frames, frames / 2], axis=-1), 0, 255).astype(np.uint8)
-    options = {"device": "cpu", "burst_steps": 40, "max_steps": 20}
+    options = {"device": "cpu", "task_steps": 40, "max_steps": 20}
     assert ns.fit_burst(colours, **options).render(scale=2).shape == (64, 64, 3)
     moved = ns.fit(np.moveaxis(colours, 0, 2), axes="YXTC", preset="burst", **options)
     assert moved.reconstruction.shape == (32, 32, 3)
@@ -92,7 +92,7 @@ def test_colours_and_any_order_of_axes() -> None:
 
 def test_it_goes_on_where_it_was_to_the_same_bits(tmp_path: object) -> None:
     frames, _ = burst(scene(), count=16)
-    options = {"device": "cpu", "burst_steps": 30, "max_steps": 10}
+    options = {"device": "cpu", "task_steps": 30, "max_steps": 10}
     whole = ns.fit_burst(frames, **options)
     steps = ns.fit_iter(frames, axes="TYX", preset="burst", **options)
     for progress in steps:
@@ -110,7 +110,7 @@ def test_it_goes_on_where_it_was_to_the_same_bits(tmp_path: object) -> None:
 def test_a_burst_in_three_dimensions() -> None:
     volume = gaussian_filter(np.random.default_rng(0).normal(size=(13, 24, 24)), 1.0)[2:11, 2:22, 2:22]
     frames = torch.from_numpy(np.stack([volume[:8, :16, :16], volume[1:, 2:18, 1:17]]).astype(np.float32))[:, None]
-    learner = Burst(frames, detail=2)
+    learner = BurstSuperResolution(frames, detail=2)
     losses = [learner.step(i / 20) for i in range(20)]
     assert losses[-1] < losses[0]
     assert learner.predict((16, 32, 32)).shape == (1, 16, 32, 32)
@@ -122,7 +122,7 @@ def test_a_burst_in_three_dimensions() -> None:
     [
         (np.zeros((1, 16, 16)), {}, "one frame"),
         (np.zeros((3, 16, 16)), {"axes": "ZYX"}, "has no T"),
-        (np.zeros((3, 16, 16)), {"missing": np.eye(16, dtype=bool)}, "no pixel may be missing"),
+        (np.zeros((3, 16, 16)), {"missing": np.eye(16, dtype=bool)}, "cannot have missing pixels"),
         (np.full((3, 16, 16), np.nan), {}, "NaN"),
     ],
 )
@@ -132,12 +132,12 @@ def test_what_is_no_burst_is_told(frames: np.ndarray, options: dict[str, object]
 
 
 def test_constant_frames_give_the_constant() -> None:
-    result = ns.fit_burst(np.full((3, 16, 16), 7, np.uint16), device="cpu", burst_steps=5, max_steps=5)
+    result = ns.fit_burst(np.full((3, 16, 16), 7, np.uint16), device="cpu", task_steps=5, max_steps=5)
     assert (result.render(scale=2) == 7).all()
 
 
 def test_memory_is_bounded() -> None:
-    # So many frames that they need more than the tiles do.
+    # The frames are so many that they need more memory than the tiles.
     frames = np.tile(burst(scene(), count=16)[0], (20, 1, 1))
     with pytest.raises(DeviceError, match="Take fewer frames"):
         ns.fit_burst(frames, device="cpu", max_memory=working_set((len(frames), 1, 16, 16), 2) - 1)
@@ -145,6 +145,6 @@ def test_memory_is_bounded() -> None:
 
 def test_how_far_to_trust_it_is_not_known() -> None:
     frames, _ = burst(scene(), count=16)
-    result = ns.fit_burst(frames, device="cpu", burst_steps=5, max_steps=5)
+    result = ns.fit_burst(frames, device="cpu", task_steps=5, max_steps=5)
     with pytest.raises(InputError, match="frames that were joined"):
         result.uncertainty(2)

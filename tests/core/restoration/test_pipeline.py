@@ -1,4 +1,4 @@
-"""Fits that learn what lies between the pixels: parts, limits, units, going on later, and what falls back to tiles."""
+"""Fits with a restoration: parts, limits, units, resumption, and images that are fitted by tiles alone."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ import torch
 
 import napari_siren as ns
 from napari_siren.core.config import detail_for
-from napari_siren.core.forward.operator import Observation
+from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.restoration.pipeline import DRAFT_STEPS
 from napari_siren.errors import ConfigError, InputError, SirenError, StorageError
 
 QUICK: dict[str, Any] = {
     "preset": "upscale",
-    "cross_scale_steps": 4,
+    "task_steps": 4,
     "max_steps": 60,
     "hidden_features": 12,
     "hidden_layers": 2,
@@ -46,7 +46,7 @@ def test_the_parts_follow_each_other(photo: npt.NDArray[np.uint8]) -> None:
 
 
 def test_positions_are_those_of_the_image() -> None:
-    """An image whose values are its own coordinates, in physical units."""
+    """The values of the image are its own coordinates, in physical units."""
     y, x = (np.indices((36, 44)) + 0.5) * np.array([0.5, 2.0])[:, None, None]
     image = np.stack([y, x], axis=-1)
     result = ns.fit(image, axes="YXC", spacing=(0.5, 2.0), **{**QUICK, "detail": 3, "max_steps": 200})
@@ -59,13 +59,13 @@ def test_positions_are_those_of_the_image() -> None:
 
 
 def test_a_reconstruction_is_what_pixels_see(photo: npt.NDArray[np.uint8]) -> None:
-    from napari_siren.core.forward.operator import Observation
+    from napari_siren.core.forward.operator import ForwardOperator
 
     result = ns.fit(photo, **QUICK)
     fine = result.render(scale=2, dtype=np.float64)
     import torch
 
-    seen = Observation.of("bicubic", 2)(torch.from_numpy(np.moveaxis(fine, -1, 0).copy()), photo.shape[:2])
+    seen = ForwardOperator.from_kind("bicubic", 2)(torch.from_numpy(np.moveaxis(fine, -1, 0).copy()), photo.shape[:2])
     expected = np.clip(np.rint(np.moveaxis(seen.numpy(), 0, -1)), 0, 255)
     np.testing.assert_array_equal(result.reconstruction, expected)
 
@@ -115,7 +115,7 @@ def test_a_damaged_state_is_refused(photo: npt.NDArray[np.uint8]) -> None:
 
 @pytest.mark.usefixtures("clock")
 def test_a_time_limit_leaves_time_for_every_part(photo: npt.NDArray[np.uint8]) -> None:
-    result = ns.fit(photo, **{**QUICK, "cross_scale_steps": 100_000, "max_steps": 100_000}, max_seconds=200)
+    result = ns.fit(photo, **{**QUICK, "task_steps": 100_000, "max_steps": 100_000}, max_seconds=200)
     assert result.history.stopped == "max_seconds"
     assert result.history.step[-1] > DRAFT_STEPS + 100_000
     assert result.metrics.psnr > 25
@@ -129,7 +129,7 @@ def test_a_time_limit_leaves_time_for_every_part(photo: npt.NDArray[np.uint8]) -
         pytest.param(np.random.default_rng(0).random((15, 40)), {}, id="too small"),
         pytest.param(np.random.default_rng(0).random((20, 20)), {"missing": np.eye(20) > 0}, id="missing"),
         pytest.param(np.random.default_rng(0).random((20, 20)), {"heldout": 0.1}, id="held out"),
-        pytest.param(np.random.default_rng(0).random((20, 20)), {"cross_scale_steps": 0}, id="not wanted"),
+        pytest.param(np.random.default_rng(0).random((20, 20)), {"task_steps": 0}, id="not wanted"),
     ],
 )
 def test_other_images_are_fitted_by_tiles_alone(image: npt.NDArray[Any], keywords: dict[str, Any]) -> None:
@@ -144,7 +144,7 @@ def test_a_point_spread_function_is_undone() -> None:
     scene = np.zeros((120, 120))
     scene[::24, :] = scene[:, ::30] = 1
     image = gaussian_filter(scene, 6)[1::3, 1::3].astype(np.float32)
-    options = {**QUICK, "max_steps": 200, "spacing": 0.1, "cross_scale_steps": 30}
+    options = {**QUICK, "max_steps": 200, "spacing": 0.1, "task_steps": 30}
     sharp = ns.fit(image, observation="gaussian", psf_width=0.2 * 2.355, **options).render(scale=2)
     plain = ns.fit(image, observation="box", **options).render(scale=2)
     assert sharp.max() > plain.max()
@@ -159,7 +159,7 @@ def test_the_detail_of_a_scale(scale: Any, detail: float) -> None:
 
 def test_the_render_is_consistent_with_the_image(photo: npt.NDArray[np.uint8]) -> None:
     result = ns.fit(photo, **QUICK)
-    seen = Observation.of("bicubic", 2)(
+    seen = ForwardOperator.from_kind("bicubic", 2)(
         torch.from_numpy(result.render(scale=2).transpose(2, 0, 1).astype(np.float64)), photo.shape[:2]
     )
     error = np.rint(seen.numpy().transpose(1, 2, 0)) - photo
@@ -175,7 +175,7 @@ def test_a_blur_that_is_not_known_is_estimated() -> None:
     frequency[0, 0] = np.inf
     scene = np.fft.ifft2(np.fft.fft2(np.random.default_rng(0).normal(size=frequency.shape)) / frequency).real
     image = gaussian_filter(scene, 1.5).astype(np.float32)
-    options = {**QUICK, "max_steps": 5, "cross_scale_steps": 5, "observation": "gaussian", "psf_width": "auto"}
+    options = {**QUICK, "max_steps": 5, "task_steps": 5, "observation": "gaussian", "psf_width": "auto"}
     result = ns.fit(image, spacing=0.1, **options)
     assert result.config.psf_width == pytest.approx(0.15 * 2.355, rel=0.2)
     assert ns.fit(np.ones((20, 20), np.float32), **options).config.observation == "box"

@@ -1,4 +1,4 @@
-"""Deconvolution: blurred images whose truth is known."""
+"""Deconvolution: blurred images with a known truth."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
-from napari_siren.core.forward.operator import FWHM, Observation
+from napari_siren.core.forward.operator import FWHM, ForwardOperator
 from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.restoration.richardson_lucy import Deconvolution, working_set
+from napari_siren.core.restoration.richardson_lucy import RichardsonLucy, working_set
 from napari_siren.errors import ConfigError, DeviceError, InputError
 
 SIGMA = 1.5
@@ -46,10 +46,10 @@ def test_blur_is_taken_out_and_nothing_is_below_zero() -> None:
     assert result.reconstruction.min() >= 0
     assert result.render(scale=2).min() >= 0
     assert result.render(scale=1, derivative="laplacian").min() < 0
-    # Seen through the blur again it is the image.
+    # The result with the blur applied again agrees with the image.
     assert result.metrics.consistency is not None
     assert result.metrics.consistency > 30
-    assert 0 < result.provenance["deconvolution_steps"] <= 150
+    assert 0 < result.provenance["task_steps"] <= 150
 
 
 def test_photon_noise_is_not_sharpened() -> None:
@@ -57,7 +57,7 @@ def test_photon_noise_is_not_sharpened() -> None:
     rng = np.random.default_rng(1)
     image = rng.poisson(gaussian_filter(truth, SIGMA) / 10 + 2).astype(np.uint16)
     result = deblurred(image, camera_gain=1.0)
-    assert result.provenance["deconvolution_steps"] < 60
+    assert result.provenance["task_steps"] < 60
     assert error(result.reconstruction, truth / 10 + 2) < error(image, truth / 10 + 2)
 
 
@@ -97,17 +97,17 @@ def test_a_width_for_each_axis() -> None:
 def test_a_sharp_image_stays_as_it_is() -> None:
     image = np.random.default_rng(0).integers(0, 255, (40, 40), dtype=np.uint8)
     result = ns.fit(image, preset="deblur", **OPTIONS)
-    assert result.config.deconvolution_steps == 0
+    assert result.config.task_steps == 0
     assert result.metrics.psnr > 20
 
 
 def test_it_goes_on_where_it_was_to_the_same_bits() -> None:
     image = gaussian_filter(spots(), SIGMA).astype(np.float32)
-    kernel = Observation.of("gaussian", 2, psf_width=SIGMA * FWHM).kernel()
+    kernel = ForwardOperator.from_kind("gaussian", 2, psf_width=SIGMA * FWHM).kernel()
     values = torch.from_numpy(image)[None]
 
-    def learner() -> Deconvolution:
-        return Deconvolution(values, torch.zeros(1), kernel, torch.zeros_like(values))
+    def learner() -> RichardsonLucy:
+        return RichardsonLucy(values, torch.zeros(1), kernel, torch.zeros_like(values))
 
     whole, first, second = learner(), learner(), learner()
     for _ in range(12):
@@ -119,12 +119,12 @@ def test_it_goes_on_where_it_was_to_the_same_bits() -> None:
         second.step(0)
     torch.testing.assert_close(second.predict(image.shape), whole.predict(image.shape), rtol=0, atol=0)
     with pytest.raises(RuntimeError, match="another shape"):
-        Deconvolution(values[:, 1:], torch.zeros(1), kernel, values[:, 1:] * 0).load(first.state())
+        RichardsonLucy(values[:, 1:], torch.zeros(1), kernel, values[:, 1:] * 0).load(first.state())
 
 
 @given(st.floats(0.5, 4), st.floats(0.5, 4))
 def test_kernels_are_odd_and_of_sum_one(tall: float, wide: float) -> None:
-    kernel = Observation.of("gaussian", 2, psf_width=(tall, wide)).kernel()
+    kernel = ForwardOperator.from_kind("gaussian", 2, psf_width=(tall, wide)).kernel()
     assert all(n % 2 == 1 for n in kernel.shape)
     assert float(kernel.sum()) == pytest.approx(1, abs=1e-5)
     assert kernel.argmax() == kernel.numel() // 2
@@ -133,7 +133,7 @@ def test_kernels_are_odd_and_of_sum_one(tall: float, wide: float) -> None:
 
 def test_a_measured_kernel_is_the_psf() -> None:
     psf = np.random.default_rng(0).random((3, 5)) + 0.1
-    kernel = Observation.of("measured", 2, psf=psf).kernel().numpy()
+    kernel = ForwardOperator.from_kind("measured", 2, psf=psf).kernel().numpy()
     inner = kernel[tuple(slice((n - m) // 2, (n + m) // 2) for n, m in zip(kernel.shape, psf.shape, strict=True))]
     np.testing.assert_allclose(inner, psf / psf.sum(), atol=1e-3)
 
@@ -143,7 +143,7 @@ def test_memory_is_bounded() -> None:
     samples = Samples.from_array(np.eye(64), "YX", None)
     config = ns.FitConfig.preset("deblur", psf_width=3.0, max_memory=100_000)
     with pytest.raises(DeviceError, match="Deblur the image in parts"):
-        Deconvolution.of(samples, config, torch.device("cpu"))
+        RichardsonLucy.from_samples(samples, config, torch.device("cpu"))
 
 
 def test_a_saved_result_comes_back_as_it_was(tmp_path: Path) -> None:
@@ -154,17 +154,17 @@ def test_a_saved_result_comes_back_as_it_was(tmp_path: Path) -> None:
 
 
 def test_a_blur_is_needed() -> None:
-    with pytest.raises(ConfigError, match="a blur is needed"):
-        ns.FitConfig.preset("faithful", deconvolution_steps=10)
-    with pytest.raises(ConfigError, match="do not go with"):
-        ns.FitConfig.preset("upscale", burst_steps=10)
+    with pytest.raises(ConfigError, match="A blur is needed"):
+        ns.FitConfig.preset("faithful", task="deconvolution", task_steps=10)
+    with pytest.raises(ConfigError, match="Choose a task"):
+        ns.FitConfig.preset("faithful", task_steps=10)
 
 
 @given(st.floats(0.1, 10), st.floats(0, 200), st.floats(0, 20), st.floats(-50, 50), st.floats(0.5, 300))
 def test_the_noise_of_a_camera_in_normalised_values(
     gain: float, dark: float, read_noise: float, offset: float, scale: float
 ) -> None:
-    model = NoiseModel.of_camera(gain, dark, read_noise, offset, scale)
+    model = NoiseModel.from_camera(gain, dark, read_noise, offset, scale)
     for photons in (0.0, 3.0, 100.0):
         value = dark + gain * photons
         variance = gain**2 * photons + read_noise**2
@@ -182,11 +182,11 @@ def test_the_noise_of_a_camera_in_normalised_values(
     ],
 )
 def test_where_the_blur_cannot_be_taken_out_it_is_said(image: np.ndarray, options: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="no pixel is missing or held out"):
+    with pytest.raises(InputError, match="without missing or held-out pixels"):
         deblurred(image, **options)
 
 
 def test_how_far_to_trust_it_is_not_known() -> None:
-    result = deblurred(spots().astype(np.float32), deconvolution_steps=2)
+    result = deblurred(spots().astype(np.float32), task_steps=2)
     with pytest.raises(InputError, match="a blur that was taken out"):
         result.uncertainty(2)

@@ -1,4 +1,4 @@
-"""What a fit needs is known, and refused, before it starts."""
+"""The memory of a fit: it is known before the start, and too much of it is refused."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ SIDES = st.lists(st.integers(4, 300), min_size=1, max_size=3)
 @given(SIDES, st.integers(1, 4), st.sampled_from([0.5, 1.0, 2.0]))
 def test_the_field_keeps_to_its_budget_of_parameters(sides: list[int], channels: int, budget: float) -> None:
     plan = plan_fit(sides, channels, FitConfig(tile="auto", parameters_per_value=budget, hidden_features=8))
-    used = plan.tiling.count * plan.shape.parameters / (np.prod(sides) * channels)
+    used = plan.tiling.count * plan.network.parameters / (np.prod(sides) * channels)
     assert used <= 1.01 * budget or plan.tiling.count == 1
 
 
 @given(st.integers(100, 400), st.integers(100, 400))
 def test_a_large_image_uses_most_of_its_budget(height: int, width: int) -> None:
     plan = plan_fit((height, width), 1, FitConfig(tile="auto", parameters_per_value=1, hidden_features=8))
-    assert plan.tiling.count * plan.shape.parameters > 0.6 * height * width
+    assert plan.tiling.count * plan.network.parameters > 0.6 * height * width
 
 
 def test_a_short_axis_is_not_cut() -> None:
@@ -54,8 +54,8 @@ def test_memory_is_that_of_what_a_fit_holds() -> None:
     config = FitConfig(tile=16, hidden_features=8)
     plan = plan_fit((64, 64), 3, config)
     pixels = plan.tiling.count * np.prod(plan.tiling.tile_shape)
-    assert plan.data >= 4 * pixels * (3 + 1) + 3 * 8 * 64 * 64 * 3  # and truth, result and their difference in float64
-    assert plan.parameters >= 4 * plan.tiling.count * plan.shape.parameters * 5
+    assert plan.data >= 4 * pixels * (3 + 1) + 3 * 8 * 64 * 64 * 3  # tiles; image, result and difference in float64
+    assert plan.parameters >= 4 * plan.tiling.count * plan.network.parameters * 5
     assert plan.total == plan.data + plan.parameters + plan.block
 
 

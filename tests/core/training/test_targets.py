@@ -1,4 +1,4 @@
-"""What the tiles are to learn."""
+"""The targets of the tiles: normalisation, weights, coordinates and batches."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def make_targets(
 ) -> Targets:
     config = FitConfig(**fields)
     samples = Samples.from_array(image, None, None, missing, config.value_range, config.heldout)
-    tiling = Tiling.cut(samples.format.spatial_shape, tile, config.overlap)
-    return Targets.of(samples, tiling, config)
+    tiling = Tiling.cut(samples.layout.spatial_shape, tile, config.overlap)
+    return Targets.from_samples(samples, tiling, config)
 
 
 @pytest.mark.parametrize("standardise", [True, False])
@@ -45,7 +45,7 @@ def test_every_standardised_tile_has_mean_nothing_and_the_same_spread(photo: npt
 
 @pytest.mark.parametrize("standardise", [True, False])
 def test_the_mean_square_is_that_of_the_normalised_values(photo: npt.NDArray[np.uint8], standardise: bool) -> None:
-    """Of tiles that all miss by the same, there is nothing that blending could change."""
+    """All tiles have the same error. Blending does not change it."""
     targets = make_targets(photo, standardise=standardise, pixels_per_step="all")
     off = (targets.values * targets.scale[:, :, None] + 0.25) / targets.scale[:, :, None]
     (batch,) = targets.batches(CPU)
@@ -85,7 +85,7 @@ def test_a_share_of_the_pixels_is_held_out_and_weighs_nothing(smooth: npt.NDArra
 def test_unit_coordinates_are_minus_one_and_one_at_the_first_and_last_pixel(shape: tuple[int, ...]) -> None:
     config = FitConfig(coordinates="unit", tile="whole")
     samples = Samples.from_array(np.random.default_rng(0).random(shape), axes="ZYX"[-len(shape) :])
-    targets = Targets.of(samples, Tiling.cut(shape, max(shape), 1), config)
+    targets = Targets.from_samples(samples, Tiling.cut(shape, max(shape), 1), config)
     x = targets.coordinates[0].reshape(len(shape), *shape)
     for axis, n in enumerate(shape):
         along = x[axis].movedim(axis, 0).reshape(n, -1)
@@ -128,7 +128,7 @@ def test_halves_see_every_pixel_once_and_neighbours_in_turn(shape: tuple[int, ..
     gone = rng.random(shape) < 0.4 if missing else None
     samples = Samples.from_array(rng.random(shape), "ZYX"[-len(shape) :], None, gone)
     config = FitConfig()
-    targets = Targets.of(samples, Tiling.cut(shape, 9, 1), config)
+    targets = Targets.from_samples(samples, Tiling.cut(shape, 9, 1), config)
     halves = targets.batches(CPU)
     (whole,) = replace(targets, config=config.override(pixels_per_step="all")).batches(CPU)
     assert len(halves) == 2
@@ -137,7 +137,7 @@ def test_halves_see_every_pixel_once_and_neighbours_in_turn(shape: tuple[int, ..
     assert positions[0] | positions[1] == set(map(tuple, whole.x[0].T.tolist()))
     near = {(*p[:-1], p[-1] + 1.0) for p in positions[0]}
     assert near.isdisjoint(positions[0])
-    # What both lose is what is lost on the whole, and each says how much of the whole it is.
+    # The losses of both halves add up to the loss of the whole, and so do their shares of the weight.
     zeros = [torch.zeros_like(batch.loss.target) for batch in (*halves, whole)]
     losses = [b.loss.value_and_gradient(z, slice(None))[0] for b, z in zip((*halves, whole), zeros, strict=True)]
     torch.testing.assert_close(losses[0] + losses[1], losses[2])

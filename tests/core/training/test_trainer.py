@@ -1,4 +1,4 @@
-"""A fit in progress: divergence is rolled back, the best is kept, memory that runs out is lived with."""
+"""A fit in progress: divergence is rolled back, the best weights are kept, and blocks shrink without memory."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.engines import PlainEngine
+from napari_siren.core.engines import TorchEngine
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.training.targets import Targets
-from napari_siren.core.training.trainer import Run
+from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import DeviceError, InputError
 
 CPU = torch.device("cpu")
 
 
-def make_run(image: npt.ArrayLike, **fields: object) -> Run:
+def make_run(image: npt.ArrayLike, **fields: object) -> TileTrainer:
     config = FitConfig(**{"tile": 8, "hidden_features": 10, "hidden_layers": 2, "max_steps": 60, **fields})
-    return Run(Samples.from_array(image, value_range=config.value_range), config, CPU, seed=0)
+    return TileTrainer(Samples.from_array(image, value_range=config.value_range), config, CPU, seed=0)
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf"), 1e30])
@@ -52,7 +52,7 @@ def test_values_too_large_to_square_are_rolled_back_too(photo: npt.NDArray[np.ui
     run = make_run(photo.astype(dtype))
     for step in range(25):
         if step == 9:
-            run.siren.shape.weights(run.siren.theta)[-1][:] = size
+            run.siren.spec.weights(run.siren.theta)[-1][:] = size
         run.step()
     assert len(run.history.events) >= 1
     assert torch.isfinite(run.siren.theta).all()
@@ -68,7 +68,7 @@ def test_the_psnr_on_the_way_is_close_to_the_exact_one_and_promises_no_more(
         run.step()
     exact = run.exact_psnr()
     estimated = run.step().psnr
-    # Beyond 60 dB, less than one wrong value in ten, the blend of two good tiles is better still.
+    # Above 60 dB, less than one value in ten is wrong, and the blend of two good tiles is even better.
     assert min(exact, 60) - 2 < estimated < exact + 0.1
 
 
@@ -87,12 +87,12 @@ def test_a_tile_that_diverged_goes_on_at_a_lower_rate(photo: npt.NDArray[np.uint
     run.siren.theta[0] = torch.nan
     for _ in range(11):
         run.step()
-    assert run.rate[0] < 1
-    assert (run.rate[1:] == 1).all()
+    assert run.best.rates[0] < 1
+    assert (run.best.rates[1:] == 1).all()
 
 
 def test_the_weights_kept_are_the_best_of_each_tile(smooth: npt.NDArray[np.float32]) -> None:
-    """With steps so large that the loss goes up and down."""
+    """The steps are too large, and the loss increases and decreases."""
     run = make_run(smooth, learning_rate=0.5, muon_learning_rate=1.5, schedule="constant", averaging=0.0)
     seen = []
     for _ in range(50):
@@ -104,8 +104,8 @@ def test_the_weights_kept_are_the_best_of_each_tile(smooth: npt.NDArray[np.float
     assert (torch.stack(seen)[-10:].amax(dim=0) > kept).any()
 
 
-class Limited(PlainEngine):
-    """Runs out of memory with blocks above a limit."""
+class Limited(TorchEngine):
+    """An engine without memory for blocks above a limit."""
 
     limit = 40_000
 
@@ -123,7 +123,7 @@ def test_memory_that_runs_out_shrinks_the_blocks_and_changes_nothing_else(photo:
     for _ in range(5):
         run.step()
         calm.step()
-    assert [what for _, what in run.history.events] == ["memory ran out; went on in smaller blocks"]
+    assert [what for _, what in run.history.events] == ["memory ran out; continued in smaller blocks"]
     torch.testing.assert_close(run.siren.theta, calm.siren.theta, rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(run.history.loss, calm.history.loss, rtol=1e-4)
 
@@ -155,13 +155,13 @@ def test_a_state_goes_on_to_the_same_bits(photo: npt.NDArray[np.uint8], target: 
     for _ in range(17):
         straight.step()
         stopped.step()
-    resumed = Run(stopped.samples, stopped.config, CPU, stopped.seed, stopped.state())
+    resumed = TileTrainer(stopped.samples, stopped.config, CPU, stopped.seed, stopped.state())
     for _ in range(13):
         straight.step()
         resumed.step()
     assert resumed.step_count == straight.step_count == 30
     assert torch.equal(resumed.siren.theta, straight.siren.theta)
-    assert torch.equal(resumed.best, straight.best)
+    assert torch.equal(resumed.best.theta, straight.best.theta)
 
 
 def test_a_state_is_a_copy(photo: npt.NDArray[np.uint8]) -> None:
@@ -177,7 +177,7 @@ def test_a_resumed_fit_knows_its_psnr_at_once(photo: npt.NDArray[np.uint8]) -> N
     run = make_run(photo)
     for _ in range(13):
         run.step()
-    resumed = Run(run.samples, run.config, CPU, run.seed, run.state())
+    resumed = TileTrainer(run.samples, run.config, CPU, run.seed, run.state())
     assert np.isfinite(resumed.step().psnr)
 
 
@@ -189,8 +189,8 @@ def test_a_resumed_fit_knows_its_psnr_at_once(photo: npt.NDArray[np.uint8]) -> N
 def test_a_state_of_other_settings_is_refused(photo: npt.NDArray[np.uint8], fields: dict[str, object]) -> None:
     state = make_run(photo).state()
     other = make_run(photo, **fields)
-    with pytest.raises(InputError, match="of another image or of other settings"):
-        Run(other.samples, other.config, CPU, 0, state)
+    with pytest.raises(InputError, match="to another image or to other settings"):
+        TileTrainer(other.samples, other.config, CPU, 0, state)
 
 
 def test_the_share_done_is_by_steps_or_by_time_whichever_is_more(photo: npt.NDArray[np.uint8]) -> None:

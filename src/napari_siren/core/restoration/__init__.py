@@ -1,1 +1,1 @@
-"""What is learned of an image before tiles are fitted: detail, noise, blur, drift."""
+"""Restoration of the whole image before the fit of the tiles: super-resolution, denoising, deconvolution, bursts."""

@@ -1,9 +1,9 @@
-"""`AxialScale`: learns from the planes of a stack what lies between its slices.
+"""`AxialSuperResolution`: super-resolution of a stack along z, by a network trained on its slices.
 
-A stack is finer within its slices than across them. A slice that is blurred and thinned along its rows, as the stack is
-along z, and the slice itself are a pair for which the truth is known. A network that has learned to go from the one to
-the other is then asked about the planes across the slices (Weigert et al. 2017, arXiv 1704.01510; Zhao et al. 2020,
-SMORE, doi 10.1109/TMI.2020.3037187). No other image has a part in it.
+A stack is finer within its slices than across them. A slice is blurred and thinned along its rows, like the stack along
+z. The result (the source) and the slice itself (the target) are a training pair with a known truth. The trained network
+is then applied to the planes across the slices (Weigert et al. 2017, arXiv 1704.01510; Zhao et al. 2020, SMORE, doi
+10.1109/TMI.2020.3037187). No other image is used.
 """
 
 from __future__ import annotations
@@ -17,48 +17,52 @@ import torch
 from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
-from napari_siren.core.forward.back_projection import make_consistent
-from napari_siren.core.forward.operator import Observation
-from napari_siren.core.restoration.self_supervised import Learner
+from napari_siren.core.forward.back_projection import back_project
+from napari_siren.core.forward.operator import ForwardOperator
+from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
 
 Array = npt.NDArray[np.floating[Any]]
 
-# Thinned rows, and columns, that a step sees at the most; a slice has to have this many thinned rows, and a side so
-# many pixels.
+# Largest number of thinned rows, and of columns, in a step.
 _ROWS, _COLUMNS = 24, 64
+# Smallest number of thinned rows of a slice, and smallest side of a slice in pixels.
 LEAST_ROWS, LEAST_SIDE = 6, 16
-# Where slices are hardly further apart than pixels there is nothing to learn, and with fewer of them nothing to go by.
+# Smallest distance of slices in pixels: if they are hardly further apart than pixels, there is nothing to predict.
+# Smallest number of slices: fewer contain too little information.
 LEAST_RATIO, LEAST_SLICES = 1.25, 3
-# The blur along z is not known; pairs have one drawn from zero to this standard deviation, in distances of slices:
+# Largest standard deviation of the random blur of the pairs, in distances of slices. The blur along z is not known, but
 # slices are seldom closer than half the width of the point spread function at half maximum.
 _BLUR = 0.6
-# Share of the pairs that are thinned twice as much, which is what the trial is about.
+# Share of the pairs with twice the thinning, as in the test in `AxialSuperResolution.gain`.
 _TWICE = 0.2
-# Added to what the network sees, so that it does not lean on the last digit of a pixel.
+# Smallest standard deviation of the noise that is added to a source, in normalised values. It prevents a dependence on
+# the last digit of a pixel.
 _LEAST_NOISE = 0.002
+# Degree of the splines.
 _ORDER = 3
 
 
-class AxialScale(Learner):
-    """A network that is trained on the slices of one stack.
+class AxialSuperResolution(SelfSupervisedRestorer):
+    """A super-resolution network for the z axis, trained on the slices of one stack.
 
     Parameters
     ----------
     values
-        (channels, slices, rows, columns), float32, normalised to about [-1, 1].
+        Stack, (channels, slices, rows, columns), float32, normalised to about [-1, 1].
     known
-        Which slices are there, evenly spaced; see `known_slices`.
+        Indices of the existing slices, evenly spaced; see `known_slices`.
     ratio
-        Distance of those that are there in pixels of a slice, `LEAST_RATIO` or more.
+        Distance between the existing slices, in pixels of a slice, `LEAST_RATIO` or more.
     thick
-        Whether a slice is the mean over the distance to the next, or what is there at its centre.
+        Whether a slice is the mean over the distance to the next one. Otherwise it is the value at its centre.
     noise
         Standard deviation of the noise, in units of `values`.
-    seed, rough
-        As in `Learner`.
+    seed, low_precision
+        Seed, and whether to compute in bfloat16, as in `SelfSupervisedRestorer`.
     """
 
     rates = (0.01, 1e-3)
+    default_passes = 2
 
     def __init__(
         self,
@@ -68,14 +72,14 @@ class AxialScale(Learner):
         thick: bool,
         noise: float = 0.0,
         seed: int = 0,
-        rough: bool = False,
+        low_precision: bool = False,
     ) -> None:
         self.slices, self.ratio, self.thick, self.noise = values[:, known].contiguous(), ratio, thick, noise
         self._known, self._count = known, values.shape[1]
-        super().__init__(len(values), values.device, seed, rough)
+        super().__init__(len(values), values.device, seed, low_precision)
 
     def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Return what the network adds to splines in a random part of a thinned slice, and what it should add."""
+        """Return the network's correction of splines in a random part of a thinned slice, and the true correction."""
         plane = self.slices[:, rng.integers(self.slices.shape[1])]
         plane = plane.mT if rng.random() < 0.5 else plane
         plane = plane.flip([axis for axis in (1, 2) if rng.random() < 0.5])
@@ -88,71 +92,77 @@ class AxialScale(Learner):
         blur = _gaussian(height, _BLUR * ratio * float(rng.random()))
         first = (ratio - 1) / 2 if self.thick else float(rng.uniform(0, max(0.0, height - 1 - (count - 1) * ratio)))
         thinning = _slices_of(height, first + ratio * np.arange(count), ratio if self.thick else 0.0) @ blur
-        son = self._matrix(thinning) @ plane
-        missing = self.noise**2 * (1 - float(np.square(thinning).sum(axis=1).mean()))
-        sigma = max(_LEAST_NOISE, np.sqrt(max(0.0, missing)))
-        son = son + sigma * torch.from_numpy(rng.standard_normal(son.shape, dtype=np.float32)).to(son)
+        source = self._matrix(thinning) @ plane
+        # Thinning reduces the noise. The difference to the noise of the stack is added.
+        reduction = self.noise**2 * (1 - float(np.square(thinning).sum(axis=1).mean()))
+        sigma = max(_LEAST_NOISE, np.sqrt(max(0.0, reduction)))
+        source = source + sigma * torch.from_numpy(rng.standard_normal(source.shape, dtype=np.float32)).to(source)
         positions = (np.arange(height) - first) / ratio
-        asked = np.flatnonzero((positions >= -0.5) & (positions <= count - 0.5))
-        details = self._matrix(blur[asked]) @ plane - self._matrix(_spline(count, positions[asked])) @ son
-        return self._details(son, positions[asked], ratio)[None], details[None]
+        inside = np.flatnonzero((positions >= -0.5) & (positions <= count - 0.5))
+        details = self._matrix(blur[inside]) @ plane - self._matrix(_spline(count, positions[inside])) @ source
+        return self._details(source, positions[inside], ratio)[None], details[None]
 
     @torch.no_grad()
-    def predict(self, shape: Sequence[int], flips: int = 2) -> Tensor:
-        """Tell what a finer stack of the same extent is.
+    def predict(self, shape: Sequence[int], passes: int = 2) -> Tensor:
+        """Predict a finer stack of the same extent.
 
         Parameters
         ----------
         shape
-            Slices, rows and columns; the latter as in the stack.
-        flips
-            1, or 2 for the mean of what is told of the stack and of its mirror image along z.
+            Number of slices, rows and columns. Rows and columns are those of the stack.
+        passes
+            1, or 2 for the mean of the predictions for the stack and for its mirror image along z.
 
         Returns
         -------
         Tensor
-            (channels, *shape), normalised as `values`. Splines, where the network is no better in `gain`.
+            Prediction, (channels, *shape), normalised as `values`. If the network is no better than splines in `gain`,
+            the result is that of splines.
         """
-        places = (np.arange(shape[0]) + 0.5) * self._count / shape[0] - 0.5
-        positions = (places - self._known.start) / self._known.step
+        centres = (np.arange(shape[0]) + 0.5) * self._count / shape[0] - 0.5
+        positions = (centres - self._known.start) / self._known.step
         fine = self._plain(self.slices, positions)
         if self.gain() > 0:
-            fine = fine + self._across(self.slices, positions, self.ratio, flips > 1)
+            fine = fine + self._across(self.slices, positions, self.ratio, passes > 1)
         if self._known.step > 1:
             return fine
-        return make_consistent(fine, self.slices, Observation.of("box" if self.thick else "point", 3), self.noise)
+        return back_project(
+            fine, self.slices, ForwardOperator.from_kind("box" if self.thick else "point", 3), self.noise
+        )
 
     @torch.no_grad()
     def gain(self) -> float:
-        """Return by how much every second slice, left out, is told better than by splines.
+        """Return the relative reduction of the squared error of splines, tested on every second slice.
+
+        These slices are left out and predicted.
 
         Returns
         -------
         float
-            1 is perfect, below 0 worse; the share of the squared error that is gone. 1 where there are too few slices
-            to try.
+            Removed share of the squared error: 1 is perfect, below 0 is worse than splines. It is 1 without a test if
+            there are too few slices for one, or if the slices are thick.
         """
-        kept = self.slices[:, ::2]
-        if kept.shape[1] < LEAST_SLICES or self.thick:
+        remaining = self.slices[:, ::2]
+        if remaining.shape[1] < LEAST_SLICES or self.thick:
             return 1.0
-        out = self.slices[:, 1 : 2 * kept.shape[1] - 2 : 2]
-        positions = np.arange(out.shape[1]) + 0.5
-        missed = out - self._plain(kept, positions)
-        left = missed - self._across(kept, positions, 2 * self.ratio, both_ways=False)
-        return 1 - float(left.square().sum() / missed.square().sum().clamp_min(1e-12))
+        omitted = self.slices[:, 1 : 2 * remaining.shape[1] - 2 : 2]
+        positions = np.arange(omitted.shape[1]) + 0.5
+        spline_error = omitted - self._plain(remaining, positions)
+        error = spline_error - self._across(remaining, positions, 2 * self.ratio, both_ways=False)
+        return 1 - float(error.square().sum() / spline_error.square().sum().clamp_min(1e-12))
 
     def _plain(self, slices: Tensor, positions: Array) -> Tensor:
-        """Interpolate by splines."""
+        """Interpolate between slices by splines."""
         weights = self._matrix(_spline(slices.shape[1], positions))
         return torch.einsum("pz,czyx->cpyx", weights, slices)
 
     def _across(self, slices: Tensor, positions: Array, ratio: float, both_ways: bool) -> Tensor:
-        """Return what is to be added to splines: the mean of what planes across rows and across columns tell."""
-        added = self._planes(slices, positions, ratio)
+        """Return the network's correction of splines, the mean over planes across rows and planes across columns."""
+        details = self._planes(slices, positions, ratio)
         if both_ways:
             mirrored = (slices.shape[1] - 1 - positions)[::-1]
-            added = (added + self._planes(slices.flip(1), mirrored, ratio).flip(1)) / 2
-        return added
+            details = (details + self._planes(slices.flip(1), mirrored, ratio).flip(1)) / 2
+        return details
 
     def _planes(self, slices: Tensor, positions: Array, ratio: float) -> Tensor:
         channels, _, rows, columns = slices.shape
@@ -163,59 +173,62 @@ class AxialScale(Learner):
             total[:, :, :, column] += self._details(slices[:, :, :, column], positions, ratio)
         return total / 2
 
-    def _details(self, son: Tensor, positions: Array, ratio: float) -> Tensor:
-        """Ask the network about rows between those of a plane: (channels, positions, columns)."""
-        across = np.arange(son.shape[2], dtype=np.float64)
+    def _details(self, source: Tensor, positions: Array, ratio: float) -> Tensor:
+        """Return the network's correction at positions between the rows of a plane, (channels, positions, columns)."""
+        across = np.arange(source.shape[2], dtype=np.float64)
         with self.precision():
-            features = self.network.encode(son[None].contiguous())
-            return self.told(features, (positions, across), (1 / ratio, 1.0))[0]
+            features = self.network.encode(source[None].contiguous())
+            return self.decode(features, (positions, across), (1 / ratio, 1.0))[0]
 
     def _matrix(self, weights: Array) -> Tensor:
         return torch.from_numpy(weights.astype(np.float32)).to(self.device)
 
 
 def known_slices(observed: npt.NDArray[np.bool_]) -> slice | None:
-    """Return which slices of a stack are there, where others are missing as a whole and these are evenly spaced.
+    """Return the indices of the existing slices of a stack, or None if these do not allow super-resolution.
+
+    There must be at least `LEAST_SLICES` existing slices, complete and evenly spaced. All other slices must be missing
+    as a whole.
 
     Parameters
     ----------
     observed
-        bool, (slices, rows, columns).
+        Mask of the observed pixels, bool, (slices, rows, columns).
     """
-    there = observed.any(axis=(1, 2))
-    places = np.flatnonzero(there)
-    steps = np.unique(np.diff(places))
-    if len(places) < LEAST_SLICES or len(steps) != 1 or not observed[places].all():
+    exists = observed.any(axis=(1, 2))
+    indices = np.flatnonzero(exists)
+    steps = np.unique(np.diff(indices))
+    if len(indices) < LEAST_SLICES or len(steps) != 1 or not observed[indices].all():
         return None
-    return slice(int(places[0]), int(places[-1]) + 1, int(steps[0]))
+    return slice(int(indices[0]), int(indices[-1]) + 1, int(steps[0]))
 
 
 def _slices_of(rows: int, centres: Array, thickness: float) -> Array:
-    """Weights of rows in slices, (slices, rows): linear between two of them, or the mean over a thickness."""
-    places = np.arange(rows)
+    """Return the weights of rows in slices, (slices, rows): linear interpolation, or the mean over a thickness."""
+    positions = np.arange(rows)
     if thickness == 0:
-        hats: Array = np.clip(1 - np.abs(places - centres[:, np.newaxis]), 0.0, None)
+        hats: Array = np.clip(1 - np.abs(positions - centres[:, np.newaxis]), 0.0, None)
         return _normalised(hats)
     top, bottom = (centres[:, np.newaxis] + sign * thickness / 2 for sign in (-1, 1))
-    shared: Array = np.clip(np.minimum(bottom, places + 0.5) - np.maximum(top, places - 0.5), 0.0, None)
-    return _normalised(shared)
+    overlap: Array = np.clip(np.minimum(bottom, positions + 0.5) - np.maximum(top, positions - 0.5), 0.0, None)
+    return _normalised(overlap)
 
 
 def _gaussian(rows: int, sigma: float) -> Array:
-    """Weights of a Gaussian blur, (rows, rows); what lies beyond is not seen."""
+    """Return the weights of a Gaussian blur, (rows, rows). Rows beyond the ends have no weight."""
     distance = np.subtract.outer(np.arange(rows), np.arange(rows)) / max(sigma, 1e-3)
     weights: Array = np.exp(-0.5 * np.square(distance))
     return _normalised(weights)
 
 
 def _normalised(weights: Array) -> Array:
-    """Make rows sum to 1."""
+    """Return weights with a sum of 1 in each row."""
     shares: Array = weights / weights.sum(axis=1, keepdims=True)
     return shares
 
 
 def _spline(count: int, positions: Array) -> Array:
-    """Weights of the interpolating cubic spline, (positions, count); beyond the ends it stays what it is there."""
+    """Return the weights of the interpolating cubic spline, (positions, count); it is constant beyond the ends."""
     spline = make_interp_spline(np.arange(count), np.eye(count), k=min(_ORDER, count - 1))
     weights: Array = spline(np.clip(positions, 0, count - 1))
     return weights

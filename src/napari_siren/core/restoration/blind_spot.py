@@ -1,9 +1,9 @@
-"""`BlindSpot`: learns to tell pixels from those around them, and so what an image is without its noise.
+"""`BlindSpot`: denoising by a network trained to predict pixels from the pixels around them.
 
-The noise of a pixel says nothing of that of others, so that the best guess at a hidden pixel is that of the scene alone
-(Batson and Royer 2019, arXiv 1901.11365; Krull, Buchholz, Jug 2019, arXiv 1811.10980). No other image has a part in it,
-and the noise need not be known. What the pixel itself says is put to the guess where the guess is found to miss by more
-than noise.
+The noise of a pixel is independent of the noise of other pixels. The best prediction of a hidden pixel is therefore the
+scene without noise (Batson and Royer 2019, arXiv 1901.11365; Krull, Buchholz and Jug 2019, arXiv 1811.10980). No other
+image is used, and the noise need not be known. If the residual of the prediction exceeds the noise, the pixel itself is
+blended in.
 """
 
 from __future__ import annotations
@@ -18,121 +18,155 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
-from napari_siren.core.image.noise import NoiseModel
-from napari_siren.core.restoration.self_supervised import Learner
+from napari_siren.core.config import FitConfig
+from napari_siren.core.image.noise import NoiseModel, noise_models
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.restoration.base import Restoration, uses_bfloat16
+from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
 
-# What the network sees around a pixel: means of those that are not hidden under Gaussians of these standard deviations,
-# in pixels; in the slices before and after, in which nothing is hidden, of those of the second line.
+# Inputs of the network: weighted means of the pixels that are not hidden. The weights are Gaussians with these standard
+# deviations in pixels. The second line is for the slices before and after, in which no pixel is hidden.
 _WIDTHS = (0.5, 1.0, 2.0, 4.0)
 _WIDTHS_BESIDE = (0.5, 2.0)
-# Share of the pixels hidden in training, and in how many parts they are when the network is asked: the fewer are hidden
-# the more there is to go by, and the longer it takes.
+# Share of the pixels that are hidden in training, and number of parts that are hidden in turn in a prediction. With
+# more parts fewer pixels are hidden at once: the prediction uses more pixels, and takes longer.
 _HIDDEN, _PARTS = 0.25, 8
+# Largest side of the part of an image in a step, in pixels.
 _CROP = 64
-# Standard deviation, in pixels, of the neighbourhood in which a guess is compared with the pixels.
+# Smallest number of rows and of columns.
+LEAST_SIDE = 16
+# Standard deviation, in pixels, of the neighbourhood in which a prediction is compared with the pixels.
 _NEIGHBOURHOOD = 3.0
-# Where it misses by less than so many times the variance of the noise it may be chance, by more than the second it is
-# none: squares of noise, in such a neighbourhood, scatter by an eighth, and photon noise has rare large values.
+# Mean squared residual in such a neighbourhood, in multiples of the noise variance: below the first it may be chance,
+# above the second it is not. The mean of squared noise scatters by an eighth, and photon noise has rare large values.
 _CHANCE, _NO_CHANCE = 1.5, 3.0
+# Smallest sum of weights to divide by.
 _LEAST_WEIGHT = 1e-4
-# Of normalised values: what rounding alone may leave.
+# Smallest noise variance of normalised values, about that of rounding.
 _LEAST_VARIANCE = 1e-6
 
 
-class BlindSpot(Learner):
-    """A network that is trained on one image, or on the slices of one stack.
+def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None = None) -> Restoration | None:
+    """Plan the denoising of an image or stack.
+
+    Parameters
+    ----------
+    samples
+        The image. It needs two or three spatial axes, `LEAST_SIDE` rows and columns or more, and no missing pixels.
+    config
+        The settings.
+    frames
+        Not used.
+    """
+    sizes = samples.layout.spatial_shape
+    if len(sizes) < 2 or min(sizes[-2:]) < LEAST_SIDE or not samples.observed.all():
+        return None
+
+    def create(device: torch.device, seed: int) -> BlindSpot:
+        values, low_precision = torch.from_numpy(samples.values).to(device), uses_bfloat16(config, device)
+        return BlindSpot(values, noise_models(samples, config), seed, low_precision)
+
+    return Restoration(sizes, BlindSpot, create)
+
+
+class BlindSpot(SelfSupervisedRestorer):
+    """A denoising network, trained on one image or on the slices of one stack.
 
     Parameters
     ----------
     values
-        (channels, rows, columns) or (channels, slices, rows, columns), float32, normalised to about [-1, 1].
+        Image, (channels, rows, columns) or (channels, slices, rows, columns), float32, normalised to about [-1, 1].
     noise
-        Of the pixels of each channel.
-    seed, rough
-        As in `Learner`.
+        Noise model of each channel.
+    seed, low_precision
+        Seed, and whether to compute in bfloat16, as in `SelfSupervisedRestorer`.
     """
 
     rates = (0.01, 1e-3)
-    # The mean of noise is 0, its median need not be.
+    default_passes = 4
+    # The squared error leads to the mean. The mean of noise is 0, but its median need not be.
     squared = True
 
-    def __init__(self, values: Tensor, noise: Sequence[NoiseModel], seed: int = 0, rough: bool = False) -> None:
+    def __init__(self, values: Tensor, noise: Sequence[NoiseModel], seed: int = 0, low_precision: bool = False) -> None:
         self._noise = noise
         self._stack = values if values.ndim == 4 else values[:, None]
         self._flat = values.ndim == 3
-        self.looks = len(_WIDTHS) + (2 * len(_WIDTHS_BESIDE) if self._stack.shape[1] > 1 else 0)
+        self.inputs_per_channel = len(_WIDTHS) + (2 * len(_WIDTHS_BESIDE) if self._stack.shape[1] > 1 else 0)
         self._kernels = {width: _gaussian(width).to(values.device) for width in (*_WIDTHS, *_WIDTHS_BESIDE)}
         self._plain = self._best_width(np.random.default_rng(seed))
-        super().__init__(len(values), values.device, seed, rough)
+        super().__init__(len(values), values.device, seed, low_precision)
 
     def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Hide pixels of a part drawn at random, and return what the network adds to their neighbours' mean."""
+        """Hide random pixels. Return the network's correction of their neighbours' mean, and the true correction."""
         part = self._part(rng)
         hidden = torch.from_numpy(rng.random(part.shape[2:]) < _HIDDEN).to(self.device)
-        plain, added = self._guess(part, hidden)
-        # Where there is more noise a pixel says less of what the network should be.
+        plain, details = self._guess(part, hidden)
+        # Pixels with more noise contain less information, and have less weight.
         trust = self._trust(plain)[:, hidden]
-        return trust * added[:, hidden], trust * (part[:, self._middle(part)] - plain)[:, hidden]
+        return trust * details[:, hidden], trust * (part[:, self._middle(part)] - plain)[:, hidden]
 
     @torch.no_grad()
-    def predict(self, shape: Sequence[int], flips: int = 4) -> Tensor:
-        """Tell what the image is without noise.
+    def predict(self, shape: Sequence[int], passes: int = 4) -> Tensor:
+        """Return the image without noise.
 
         Parameters
         ----------
         shape
-            That of the image.
-        flips
-            How often all pixels are guessed, differently hidden and turned; the mean is taken.
+            Spatial shape of the image.
+        passes
+            Number of predictions of all pixels to average. Each hides other pixels, and turns the image.
 
         Returns
         -------
         Tensor
-            (channels, *shape), normalised as the image.
+            Denoised image, (channels, *shape), normalised as the image.
         """
-        told = torch.stack([self._told(number, flips) for number in range(self._stack.shape[1])], dim=1)
-        values = _with_own_pixels(told.cpu().numpy(), self._stack.cpu().numpy(), self._noise)
-        found = torch.from_numpy(values).to(self.device)
-        return found[:, 0] if self._flat else found
+        predictions = torch.stack([self._predict_slice(i, passes) for i in range(self._stack.shape[1])], dim=1)
+        values = _with_own_pixels(predictions.cpu().numpy(), self._stack.cpu().numpy(), self._noise)
+        denoised = torch.from_numpy(values).to(self.device)
+        return denoised[:, 0] if self._flat else denoised
 
-    def _told(self, number: int, flips: int) -> Tensor:
-        """Guess all pixels of a slice, (channels, rows, columns)."""
+    def _predict_slice(self, number: int, passes: int) -> Tensor:
+        """Predict all pixels of a slice, (channels, rows, columns)."""
         rng = np.random.default_rng((self._seed, number))
         around = self._around(number)
         total = torch.zeros_like(around[:, 0])
-        for _ in range(flips):
+        for _ in range(passes):
             parts = torch.from_numpy(rng.integers(_PARTS, size=around.shape[2:])).to(self.device)
             for i in range(_PARTS):
                 turns, hidden = i % 4, parts == i
-                plain, added = self._guess(torch.rot90(around, turns, (2, 3)), torch.rot90(hidden, turns, (0, 1)))
-                total += torch.rot90(plain + added, -turns, (1, 2)) * hidden
-        return total / flips
+                plain, details = self._guess(torch.rot90(around, turns, (2, 3)), torch.rot90(hidden, turns, (0, 1)))
+                total += torch.rot90(plain + details, -turns, (1, 2)) * hidden
+        return total / passes
 
     def _guess(self, part: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the neighbours' mean, and what the network adds to it: each (channels, rows, columns)."""
-        middle, seen = part[:, self._middle(part)], (~hidden).float()[None]
+        """Return the neighbours' mean, and the network's correction of it, each (channels, rows, columns)."""
+        middle, visible = part[:, self._middle(part)], (~hidden).float()[None]
         means = [
-            self._blurred(middle * seen, width) / self._blurred(seen, width).clamp_min(_LEAST_WEIGHT)
+            self._blurred(middle * visible, width) / self._blurred(visible, width).clamp_min(_LEAST_WEIGHT)
             for width in _WIDTHS
         ]
         plain = means[self._plain]
-        looks = [plain, *((a - b) * 2 for a, b in pairwise(means))]
+        inputs = [plain, *((a - b) * 2 for a, b in pairwise(means))]
         if part.shape[1] > 1:
             beside = [part[:, 0], part[:, -1]]
-            looks += [self._even(values, width) - plain for values in beside for width in _WIDTHS_BESIDE]
+            inputs += [self._even(values, width) - plain for values in beside for width in _WIDTHS_BESIDE]
         with self.precision():
-            features = self.network.encode(torch.cat(looks)[None].contiguous())
-            places = [np.arange(n, dtype=np.float64) for n in hidden.shape]
-            return plain, self.told(features, (places[0], places[1]), (1.0, 1.0))[0]
+            features = self.network.encode(torch.cat(inputs)[None].contiguous())
+            positions = [np.arange(n, dtype=np.float64) for n in hidden.shape]
+            return plain, self.decode(features, (positions[0], positions[1]), (1.0, 1.0))[0]
 
     def _trust(self, signal: Tensor) -> Tensor:
-        """Return one over the noise's standard deviation, over the mean of that, for (channels, rows, columns)."""
+        """Return the weights of pixels, (channels, rows, columns).
+
+        They are the inverse of the noise's standard deviation, divided by the mean of this inverse.
+        """
         variance = torch.stack([model.variance(values) for model, values in zip(self._noise, signal, strict=True)])
         trust = variance.clamp_min(_LEAST_VARIANCE).rsqrt()
         return trust / trust.mean()
 
     def _part(self, rng: np.random.Generator) -> Tensor:
-        """Cut a part out, flipped and turned at random: (channels, 1 or 3 slices, rows, columns)."""
+        """Crop a random part, randomly flipped and turned: (channels, 1 or 3 slices, rows, columns)."""
         around = self._around(int(rng.integers(self._stack.shape[1])))
         sides = [min(n, _CROP) for n in around.shape[2:]]
         top, left = (int(rng.integers(n - side + 1)) for n, side in zip(around.shape[2:], sides, strict=True))
@@ -142,7 +176,7 @@ class BlindSpot(Learner):
         return part.flip(1) if rng.random() < 0.5 else part
 
     def _around(self, number: int) -> Tensor:
-        """Return a slice and those before and after it; at the ends, the one that is there for both."""
+        """Return a slice and its two neighbours; at the ends, the only neighbour twice."""
         last = self._stack.shape[1] - 1
         if last == 0:
             return self._stack
@@ -154,43 +188,46 @@ class BlindSpot(Learner):
         return part.shape[1] // 2
 
     def _best_width(self, rng: np.random.Generator) -> int:
-        """Return which of the means tells hidden pixels best: what the network starts from."""
+        """Return the index of the best of the means as a prediction of hidden pixels, for the plain estimate."""
         values = self._stack[:, self._stack.shape[1] // 2]
         hidden = torch.from_numpy(rng.random(values.shape[1:]) < _HIDDEN).to(values.device)
-        seen = (~hidden).float()[None]
-        means = [self._blurred(values * seen, w) / self._blurred(seen, w).clamp_min(_LEAST_WEIGHT) for w in _WIDTHS]
+        visible = (~hidden).float()[None]
+        means = [
+            self._blurred(values * visible, w) / self._blurred(visible, w).clamp_min(_LEAST_WEIGHT) for w in _WIDTHS
+        ]
         return int(np.argmin([float((mean - values)[:, hidden].square().mean()) for mean in means]))
 
     def _blurred(self, values: Tensor, width: float) -> Tensor:
-        """Blur (channels, rows, columns), with zeros beyond."""
+        """Blur values, (channels, rows, columns), with zeros beyond the edges."""
         kernel, reach = self._kernels[width], len(self._kernels[width]) // 2
         rows = functional.conv2d(values[:, None], kernel.view(1, 1, -1, 1), padding=(reach, 0))
         return functional.conv2d(rows, kernel.view(1, 1, 1, -1), padding=(0, reach))[:, 0]
 
     def _even(self, values: Tensor, width: float) -> Tensor:
+        """Blur values, (channels, rows, columns), without the zeros beyond the edges."""
         return self._blurred(values, width) / self._blurred(torch.ones_like(values[:1]), width)
 
 
 def _gaussian(width: float) -> Tensor:
-    places = torch.arange(-max(1, round(3 * width)), max(1, round(3 * width)) + 1)
-    weights = torch.exp(-0.5 * (places / width).square())
+    positions = torch.arange(-max(1, round(3 * width)), max(1, round(3 * width)) + 1)
+    weights = torch.exp(-0.5 * (positions / width).square())
     return weights / weights.sum()
 
 
 def _with_own_pixels(
-    told: npt.NDArray[np.float32], values: npt.NDArray[np.float32], models: Sequence[NoiseModel]
+    predictions: npt.NDArray[np.float32], values: npt.NDArray[np.float32], models: Sequence[NoiseModel]
 ) -> npt.NDArray[np.float32]:
-    """Put to a guess what the pixels say themselves, as far as it misses by more than their noise.
+    """Blend the pixels into their predictions, as far as the residuals exceed the noise.
 
-    Of two independent estimates, the guess with an error of variance v and the pixel with one of n, the best is the
-    guess and v / (v + n) of the difference; where that is not chance. v + n is seen around every pixel, n is that of
-    the `NoiseModel`.
+    The prediction has an error of variance v, and the pixel has noise of variance n. They are independent. The best
+    combination is then the prediction plus v / (v + n) of the residual. v + n is the mean squared residual around every
+    pixel, and n is the variance of the `NoiseModel`. Residuals that may be chance are not blended in.
     """
-    missed = values - told
-    seen = np.stack([gaussian_filter(np.square(m), (0, *(_NEIGHBOURHOOD,) * 2), mode="nearest") for m in missed])
-    noise = np.stack([model.variance(channel) for model, channel in zip(models, told, strict=True)])
-    ratio = seen / np.maximum(noise, 1e-12)
-    certain = np.clip((ratio - _CHANCE) / (_NO_CHANCE - _CHANCE), 0, 1)
-    share = certain * np.clip(1 - 1 / np.maximum(ratio, 1e-12), 0, 1)
-    found: npt.NDArray[np.float32] = (told + share * missed).astype(np.float32)
-    return found
+    residuals = values - predictions
+    squares = np.stack([gaussian_filter(np.square(r), (0, *(_NEIGHBOURHOOD,) * 2), mode="nearest") for r in residuals])
+    noise = np.stack([model.variance(channel) for model, channel in zip(models, predictions, strict=True)])
+    ratio = squares / np.maximum(noise, 1e-12)
+    certainty = np.clip((ratio - _CHANCE) / (_NO_CHANCE - _CHANCE), 0, 1)
+    share = certainty * np.clip(1 - 1 / np.maximum(ratio, 1e-12), 0, 1)
+    blended: npt.NDArray[np.float32] = (predictions + share * residuals).astype(np.float32)
+    return blended

@@ -1,4 +1,4 @@
-"""Upscaling block by block: one `CrossScale` learns from windows of a large image, and tells each block of it."""
+"""`BlockRestorer`: super-resolution of a large image, block by block, by a network trained on windows of the image."""
 
 from __future__ import annotations
 
@@ -14,123 +14,139 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.engines import has_bfloat16
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.noise import above_texture, noise_level
-from napari_siren.core.image.samples import ImageFormat, Samples
-from napari_siren.core.restoration.super_resolution import CrossScale
+from napari_siren.core.image.samples import ImageLayout, Samples
+from napari_siren.core.restoration.base import uses_bfloat16
+from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 
-# Pixels along each side of a window, how many of them are looked at, and how many are learned from.
+# Side of a window in pixels, largest number of candidates, and number of windows that are chosen for the training.
 _WINDOW, _CANDIDATES, _CHOSEN = 256, 64, 16
-# Pixels around a block that are told with it: what is told of a pixel depends on those about it.
+# Width of the margin around a block, in pixels. The prediction of a pixel depends on the pixels around it.
 _MARGIN = 32
 
 Read = Callable[[Sequence[int], Sequence[int]], npt.NDArray[Any]]
-"""Gives a box of the image, in its axes and with all channels: (start, shape) -> array."""
+"""Function that returns a box of the image, with the image's axes and all channels: (start, shape) -> array."""
 
 
 @dataclass(frozen=True)
 class Windows:
-    """Places of a large image that stand for the whole.
+    """Representative windows of a large image.
 
     Parameters
     ----------
     chosen
-        (windows, channels, *shape), normalised: those with the most detail.
+        Windows with the most detail, (windows, channels, *shape), normalised.
     noise
-        Standard deviation of the image's noise, normalised, estimated from all that were looked at.
+        Standard deviation of the image's noise in normalised values, estimated from all candidates.
     """
 
     chosen: Tensor
     noise: float
 
     @classmethod
-    def of(cls, read: Read, layout: ImageFormat) -> Windows:
-        """Look at places that are evenly spread, or at all of an image that is not larger than what is chosen."""
+    def from_image(cls, read: Read, layout: ImageLayout) -> Windows:
+        """Choose windows among evenly spread candidates.
+
+        If the image is not larger than all chosen windows together, there is a single window, the whole image.
+
+        Parameters
+        ----------
+        read
+            Function that reads a box of the image.
+        layout
+            Layout of the image.
+        """
         shape = layout.spatial_shape
-        few = math.prod(shape) <= _CHOSEN * _WINDOW ** len(shape)
-        sides = shape if few else tuple(min(n, _WINDOW) for n in shape)
-        seen = [Samples.of_part(read(start, sides), layout).values for start in _places(shape, sides)]
-        # Most detail: what differs most from its neighbours.
-        detail = [sum(float(np.abs(np.diff(v, axis=a)).mean()) for a in range(1, v.ndim)) for v in seen]
+        small = math.prod(shape) <= _CHOSEN * _WINDOW ** len(shape)
+        sides = shape if small else tuple(min(n, _WINDOW) for n in shape)
+        candidates = [Samples.from_part(read(start, sides), layout).values for start in _places(shape, sides)]
+        # The detail of a window is its mean absolute difference between neighbouring pixels.
+        detail = [sum(float(np.abs(np.diff(v, axis=a)).mean()) for a in range(1, v.ndim)) for v in candidates]
         best = sorted(np.argsort(detail)[::-1][:_CHOSEN])
-        stacked = np.concatenate(seen, axis=1)
+        stacked = np.concatenate(candidates, axis=1)
         noise = noise_level(stacked, np.ones(stacked.shape[1:], dtype=np.bool_))
-        return cls(torch.from_numpy(np.stack([seen[i] for i in best])), noise)
+        return cls(torch.from_numpy(np.stack([candidates[i] for i in best])), noise)
 
 
-class BlockTeacher:
-    """A network that learned from windows of an image, and tells of any block of it what lies between its pixels.
+class BlockRestorer:
+    """A super-resolution network, trained on windows of an image, for any block of the image.
 
     Parameters
     ----------
     read, layout
-        The image.
+        Function that reads a box of the image, and layout of the image.
     config, device, seed
-        Of the fit.
+        Settings, device and seed of the fit.
     """
 
-    def __init__(self, read: Read, layout: ImageFormat, config: FitConfig, device: torch.device, seed: int) -> None:
+    def __init__(self, read: Read, layout: ImageLayout, config: FitConfig, device: torch.device, seed: int) -> None:
         self.config, self._read, self._layout, self._device = config, read, layout, device
         self.observation = pixel_model(config, layout.spacing)
         self.detail = block_detail(config)
-        windows = Windows.of(read, layout)
-        self._network = CrossScale(
+        windows = Windows.from_image(read, layout)
+        self._network = ZeroShotSuperResolution(
             windows.chosen.to(device),
             self.observation,
             (float(self.detail), float(self.detail)),
             above_texture(windows.noise),
             seed,
-            rough=config.precision == "auto" and has_bfloat16(device),
+            low_precision=uses_bfloat16(config, device),
             stages=self.detail.bit_length() - 1 or None,
         )
 
-    def learn(self, on_step: Callable[[int, int], object]) -> None:
-        """Take all steps; `on_step` is told how many are done, and of how many."""
-        steps = self.config.cross_scale_steps
+    def train(self, on_step: Callable[[int, int], object]) -> None:
+        """Compute all steps of the training.
+
+        Parameters
+        ----------
+        on_step
+            Function to call after each step, with the number of steps done and the number of all steps.
+        """
+        steps = self.config.task_steps
         for step in range(steps):
             self._network.step(step / steps)
             on_step(step + 1, steps)
 
     def state(self) -> dict[str, Tensor]:
-        """Return a copy, on the CPU, of what was learned."""
+        """Return a copy of the state, on the CPU."""
         return self._network.state()
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Take over what another one has learned."""
+        """Restore a state."""
         self._network.load(tensors)
 
-    def samples(self, start: Sequence[int], fine: ImageFormat) -> Samples:
-        """Tell of a box of the finer grid.
+    def samples(self, start: Sequence[int], fine: ImageLayout) -> Samples:
+        """Predict a box of the finer grid.
 
         Parameters
         ----------
         start
-            Its first sample along each axis.
+            Index of the first sample of the box along each axis.
         fine
-            Of the box as an image of its own.
+            Layout of the box as a separate image.
         """
         factor, stops = self.detail, [a + n for a, n in zip(start, fine.spatial_shape, strict=True)]
         low = [max(0, a // factor - _MARGIN) for a in start]
         high = [min(n, -(-b // factor) + _MARGIN) for b, n in zip(stops, self._layout.spatial_shape, strict=True)]
         shape = [b - a for a, b in zip(low, high, strict=True)]
-        seen = torch.from_numpy(Samples.of_part(self._read(low, shape), self._layout).values).to(self._device)
-        told = self._network.predict([n * factor for n in shape], values=seen).cpu().numpy()
-        cut = tuple(slice(a - b * factor, c - b * factor) for a, b, c in zip(start, low, stops, strict=True))
-        values = np.ascontiguousarray(told[(slice(None), *cut)])
-        return Samples.of_values(values, replace(fine, dtype="float32"))
+        pixels = torch.from_numpy(Samples.from_part(self._read(low, shape), self._layout).values).to(self._device)
+        prediction = self._network.predict([n * factor for n in shape], values=pixels).cpu().numpy()
+        box = tuple(slice(a - b * factor, c - b * factor) for a, b, c in zip(start, low, stops, strict=True))
+        values = np.ascontiguousarray(prediction[(slice(None), *box)])
+        return Samples.from_values(values, replace(fine, dtype="float32"))
 
 
 def block_detail(config: FitConfig) -> int:
-    """Return the samples per pixel that are learned block by block: the next power of two.
+    """Return the number of samples per pixel for a prediction block by block: the next power of two.
 
-    It grows in stages of two, so that the samples of each stage lie at the same places whatever the block.
+    Images grow in stages by a factor of two. The samples of each stage then have the same positions in every block.
     """
     return 1 << math.ceil(math.log2(config.detail))
 
 
 def _places(shape: Sequence[int], sides: Sequence[int]) -> list[tuple[int, ...]]:
-    """Corners of windows that are evenly spread, not too many of them."""
+    """Return the corners of evenly spread windows, at most `_CANDIDATES`."""
     counts = [max(1, n // side) for n, side in zip(shape, sides, strict=True)]
     while math.prod(counts) > _CANDIDATES:
         counts[int(np.argmax(counts))] -= 1

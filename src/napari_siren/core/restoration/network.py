@@ -1,4 +1,4 @@
-"""`ConditionedSiren`: a SIREN of position that also sees the image around the point it is asked about."""
+"""`LocalImplicitSiren`: a SIREN with the position and the local features of the image as inputs."""
 
 from __future__ import annotations
 
@@ -12,31 +12,32 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# Slope of the encoder's activations below zero: never flat, so that no part of it stops learning.
+# Slope of the encoder's activations below zero. It is not 0, so that no part of the encoder stops training.
 _LEAK = 0.1
-# Of the outputs at the start: the network begins as next to nothing, so that interpolation is what it improves on.
+# Standard deviation of the initial output weights. The initial outputs are almost zero: the network starts from plain
+# interpolation, and improves on it.
 _FIRST_OUTPUT = 0.01
 
 
-class ConditionedSiren(nn.Module):
-    """An encoder of convolutions and a decoder of sine layers, for images of two axes.
+class LocalImplicitSiren(nn.Module):
+    """A convolutional encoder and a decoder of sine layers, for images with two axes.
 
-    The encoder gives every pixel features of its surroundings. The decoder takes the features at a point (bilinear
-    between pixels), the point's offset from the nearest pixel's centre, and the size of the pixel that is wanted there
-    (as Chen, Liu, Wang 2021, arXiv 2012.09161, with sines for its layers).
+    The encoder computes features of the surroundings of every pixel. The inputs of the decoder are the features at a
+    point (interpolated bilinearly between pixels), the offset of the point from the centre of the nearest pixel, and
+    the size of the output pixel. This is the method of Chen, Liu and Wang 2021 (arXiv 2012.09161), with sine layers.
 
     Parameters
     ----------
     channels
-        Of what the encoder sees.
+        Number of input channels of the encoder.
     convolutions, features
-        Number of layers of the encoder, 3 x 3 each, and their width.
+        Number of the encoder's layers, 3 x 3 convolutions, and number of features of each.
     layers, width
-        Number of sine layers of the decoder, and their width.
+        Number of the decoder's sine layers, and number of features of each.
     generator
-        Of the random start.
+        Random generator of the initial parameters.
     outputs
-        Number of values that are told; None is `channels`.
+        Number of output channels; None is `channels`.
     """
 
     def __init__(
@@ -51,14 +52,14 @@ class ConditionedSiren(nn.Module):
     ) -> None:
         super().__init__()
         inputs = [channels, *[features] * (convolutions - 1)]
-        # As matrices, since that is what Muon takes.
+        # The kernels are matrices, because Muon needs matrices.
         self.kernels = nn.ParameterList(
             _normal((features, 9 * n), math.sqrt(2 / (1 + _LEAK**2) / (9 * n)), generator) for n in inputs
         )
         self.kernel_biases = nn.ParameterList(torch.zeros(features) for _ in inputs)
         sizes = [features + 4, *[width] * layers]
-        # Sitzmann et al. 2020 with omega_0 = 1: features and offsets have about unit size and take the paper's bound
-        # without its factor; the first phases are drawn from a whole period.
+        # Initialisation of Sitzmann et al. 2020 with omega_0 = 1. Features and offsets have a size of about 1, so that
+        # the paper's bound applies without its factor. The first phases are drawn from a whole period.
         self.weights = nn.ParameterList(
             _uniform((out, n), math.sqrt((6 if layer else 3) / n), generator)
             for layer, (n, out) in enumerate(pairwise(sizes))
@@ -71,11 +72,11 @@ class ConditionedSiren(nn.Module):
 
     @property
     def reach(self) -> int:
-        """How far the encoder sees, in pixels."""
+        """Radius of the encoder's receptive field, in pixels."""
         return len(self.kernels)
 
     def encode(self, values: Tensor) -> Tensor:
-        """Return features: (1, channels, rows, columns) -> (1, features, rows, columns)."""
+        """Return the features, (1, features, rows, columns), of an image, (1, channels, rows, columns)."""
         for kernel, bias in zip(self.kernels, self.kernel_biases, strict=True):
             padded = functional.pad(values, (1, 1, 1, 1), mode="replicate")
             values = functional.conv2d(padded, kernel.unflatten(1, (-1, 3, 3)), bias)
@@ -83,44 +84,44 @@ class ConditionedSiren(nn.Module):
         return values
 
     def decode(self, features: Tensor, positions: Sequence[npt.NDArray[np.float64]], sizes: Sequence[float]) -> Tensor:
-        """Evaluate on the product of positions along each axis.
+        """Evaluate the decoder on a grid, the product of positions along each axis.
 
         Parameters
         ----------
         features
-            (1, features, rows, columns).
+            Features of the encoder, (1, features, rows, columns).
         positions
-            For each axis, (n,), in pixels from the centre of the first.
+            Positions along each axis, (n,), float64, in pixels from the centre of the first pixel.
         sizes
-            Of the wanted pixels along each axis, in pixels.
+            Size of the output pixels along each axis, in pixels of the image.
 
         Returns
         -------
         Tensor
-            (1, outputs, *lengths), float32.
+            Outputs, (1, outputs, *lengths), float32, where lengths are the numbers of positions.
         """
         rows, columns = (_linear_weights(p, n).to(features) for p, n in zip(positions, features.shape[2:], strict=True))
         offsets = [torch.from_numpy(math.pi * (p - np.rint(p))).to(features) for p in positions]
         grid = (len(positions[0]), len(positions[1]))
-        seen = [
+        inputs = [
             (rows @ features @ columns.T)[0].flatten(1),
             offsets[0][:, None].expand(grid).reshape(1, -1),
             offsets[1].expand(grid).reshape(1, -1),
             *(features.new_full((1, math.prod(grid)), size) for size in sizes),
         ]
-        z = torch.cat(seen).T
+        z = torch.cat(inputs).T
         for weight, bias in zip(self.weights, self.biases, strict=True):
             z = self.activate(functional.linear(z, weight, bias))
         values = functional.linear(z, self.last_weight, self.last_bias).float()
         return values.T.reshape(1, -1, *grid)
 
     def activate(self, values: Tensor) -> Tensor:
-        """Apply the decoder's nonlinearity: the sine."""
+        """Apply the nonlinearity of the decoder, the sine."""
         return values.sin()
 
 
 def _linear_weights(positions: npt.NDArray[np.float64], count: int) -> Tensor:
-    """Weights of linear interpolation between pixels, the outermost going on: (positions, count)."""
+    """Return weights of linear interpolation, (positions, count); beyond the ends the outermost pixels continue."""
     weights = torch.zeros(len(positions), count)
     within = torch.from_numpy(np.clip(positions, 0, count - 1)).float()
     below = within.floor().clamp(max=max(0, count - 2)).long()

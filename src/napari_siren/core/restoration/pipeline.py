@@ -1,8 +1,8 @@
-"""`Upscaling`: a fit to what lies between the pixels as well; its parts, and how it goes on later.
+"""`RestorationFit`: a fit with a restoration of the whole image.
 
-First tiles are fitted to an interpolation of the image, to have something to show. Then a teacher learns what the image
-can teach of itself (`Lesson`): what lies between pixels or slices, what is noise, blur, or drift. At last tiles are
-fitted to what it tells of the image: the result is a field like any other.
+A fit has three parts. First, tiles are fitted to an interpolation of the image, for an early preview. Then a restorer
+computes the restored image. Finally, tiles are fitted to the restored image, so that the result is a field like any
+other.
 """
 
 from __future__ import annotations
@@ -13,56 +13,62 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.clock import Stopwatch
-from napari_siren.core.config import LEARNING, FitConfig
+from napari_siren.core.clock import Cancellation, Stopwatch
+from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
-from napari_siren.core.forward.operator import Observation, pixel_model
-from napari_siren.core.image.samples import ImageFormat, Samples
+from napari_siren.core.forward.operator import ForwardOperator, pixel_model
+from napari_siren.core.image.metrics import measure
+from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.progress import History, Progress
-from napari_siren.core.restoration.base import Lesson, Teacher
-from napari_siren.core.restoration.richardson_lucy import dark_level
+from napari_siren.core.restoration.base import Restoration, Restorer
+from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
 from napari_siren.core.training.targets import filled
-from napari_siren.core.training.trainer import Run, State, fingerprint
-from napari_siren.errors import InputError, StorageError
+from napari_siren.core.training.trainer import TileTrainer
+from napari_siren.errors import StorageError
 
-# Steps of the tiles on the interpolated image, which take a fraction of a second.
+# Steps of the tiles on the interpolated image. They take a fraction of a second.
 DRAFT_STEPS = 40
-# With a time limit: the share of it after which the learning has to be over.
-_LEARNING_SHARE = 0.75
-# Tiles are fitted to samples, at points: what the pixels see is in these already, and so is the prior.
-_TO_SAMPLES: dict[str, Any] = {
+# Share of a time limit after which the task has to be over.
+_TASK_SHARE = 0.75
+# Tiles are fitted to restored samples at points. The forward operator and the prior have had their effect in these.
+_POINT_SETTINGS: dict[str, Any] = {
     "observation": "point",
     "psf_width": None,
     "psf": None,
     "total_variation": 0.0,
-    **dict.fromkeys(LEARNING, 0),
+    "task": None,
+    "task_steps": 0,
 }
-_NETWORK, _TILES = "cross_scale.", "tiles."
+_RESTORER, _TILES = "restorer.", "tiles."
+# Prefix of the restorer's tensors in files of version 1 and 2.
+_EARLIER_RESTORER = "cross_scale."
 
 
 def steps_before(field: Field, config: FitConfig) -> int:
-    """Return how many steps came before those that `max_steps` counts, in a fit that gave a field."""
-    return 0 if field.observation is None else DRAFT_STEPS + config.learning_steps
+    """Return the number of steps before those of `max_steps`, in the fit of a field."""
+    return 0 if field.observation is None else DRAFT_STEPS + config.task_steps
 
 
 def tile_config(config: FitConfig, max_steps: int, max_seconds: float | None = None) -> FitConfig:
-    """Return the settings that tiles are fitted with."""
-    return config.override(**_TO_SAMPLES, max_steps=max_steps, max_seconds=max_seconds)
+    """Return the settings for the fit of tiles to a restored image."""
+    return config.override(**_POINT_SETTINGS, max_steps=max_steps, max_seconds=max_seconds)
 
 
-class Upscaling:
-    """A fit in progress, as `Run` is one.
+class RestorationFit:
+    """A fit in progress with a restoration of the whole image. It implements `FitInProgress`, like `TileTrainer`.
 
     Parameters
     ----------
-    samples, config, device, seed, state
-        As of `Run`.
-    lesson
-        What there is to learn.
+    samples, config, device, seed
+        Image, settings, device and random seed.
+    state
+        State of an earlier fit of the same image with the same settings, to continue from.
+    restoration
+        Task of the settings, planned for the image.
     """
 
     def __init__(
@@ -71,33 +77,31 @@ class Upscaling:
         config: FitConfig,
         device: torch.device,
         seed: int,
-        state: State | None,
-        lesson: Lesson,
+        state: Checkpoint | None,
+        restoration: Restoration,
     ) -> None:
         self.samples, self.config, self.device, self.seed = samples, config, device, seed
         self.history = History()
-        self.fingerprint = fingerprint(samples, config, lesson.frames)
-        self.lesson = lesson
-        sizes = samples.format.spatial_shape
-        dimensions = len(sizes)
-        self.observation = told_as(config, samples.format, lesson.shape)
-        self._floor = dark_level(samples, config) if lesson.kind == "blur" else None
+        self.cancellation = Cancellation()
+        self.fingerprint = fingerprint(samples, config, restoration.frames)
+        self.restoration = restoration
+        self.operator = operator_for(config, samples.layout, restoration.shape)
+        dimensions = len(samples.layout.spatial_shape)
         values = torch.from_numpy(filled(samples.values, samples.observed)).to(device)
-        interpolated = Observation.of("point", dimensions)(values, lesson.shape)
+        interpolated = ForwardOperator.from_kind("point", dimensions)(values, restoration.shape)
         self.tiles = self._tiles(interpolated, DRAFT_STEPS)
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
-        self.tiles.engine.check = self.clock.check
-        self.teacher = lesson.teacher(samples, config, device, seed)
+        self.restorer = restoration.create(device, seed)
         self.step_count = 0
         self._start: Field | None = None
         if state is not None:
             self._load(state)
 
-    def begin_from(self, field: Field, state: State | None = None) -> None:
-        """Begin with the network that learned from an alike image, where `state` has one, and with its tiles."""
-        learned = {} if state is None else _part(state, _NETWORK)
-        self.teacher.begin_from(learned)
-        self._start = field if learned else None
+    def warm_start(self, field: Field, state: Checkpoint | None = None) -> None:
+        """Start from the fit of a similar image: from its network if `state` has one, and from its tiles."""
+        tensors = {} if state is None else _restorer_tensors(state)
+        self.restorer.warm_start(tensors)
+        self._start = field if tensors else None
 
     @property
     def seconds(self) -> float:
@@ -106,22 +110,22 @@ class Upscaling:
 
     @property
     def max_steps(self) -> int:
-        """Steps of all parts."""
-        return self._fit_from + self.config.max_steps
+        """Number of steps of all parts."""
+        return self._steps_before + self.config.max_steps
 
     @property
     def engine_name(self) -> str:
-        """That of the tiles."""
+        """Name of the engine of the tiles."""
         return self.tiles.engine.name
 
     def step(self) -> Progress:
-        """Take a step of the part whose turn it is."""
-        if self.step_count == self._fit_from:
+        """Compute one step of the current part."""
+        if self.step_count == self._steps_before:
             self.tiles = self._final_tiles()
-        if DRAFT_STEPS <= self.step_count < self._fit_from:
-            loss: float | Callable[[], float] = self.teacher.step(self._learned())
-            if self._learned() >= 1 or self.teacher.finished:  # the time for it is over, or all is learned
-                self.step_count = self._fit_from - 1
+        if DRAFT_STEPS <= self.step_count < self._steps_before:
+            loss: float | Callable[[], float] = self.restorer.step(self._task_share())
+            if self._task_share() >= 1 or self.restorer.finished:  # the time is over, or further steps are of no use
+                self.step_count = self._steps_before - 1
         else:
             loss = self.tiles.step().measured_loss
         self.step_count += 1
@@ -130,86 +134,81 @@ class Upscaling:
         return progress
 
     def reached_target(self) -> bool:
-        """Whether tiles came to the PSNR asked for, of what they are fitted to."""
-        return self.step_count > self._fit_from and self.tiles.reached_target()
+        """Return whether the tiles have reached the target PSNR of the restored image."""
+        return self.step_count > self._steps_before and self.tiles.reached_target()
 
-    def findings(self) -> dict[str, Any]:
-        """Say what was found beside the field, for the provenance."""
-        return self.teacher.findings()
+    def extra_metadata(self) -> dict[str, Any]:
+        """Return further results of the restorer for the provenance."""
+        return self.restorer.extra_metadata()
 
-    def seen_again(self, field: Field) -> npt.NDArray[Any]:
-        """Return what the image's pixels see of a field, blur included, once it is rounded."""
-        if self.lesson.kind == "blur":
-            layout = self.samples.format
-            field = replace(field, observation=pixel_model(self.config, layout.spacing))
-        return field.reconstruct(of_rounded=True)
+    def consistency(self, field: Field) -> float | None:
+        """Return the PSNR, in dB, of the image's pixels as predicted from a field, blur included."""
+        observed = field if self.restoration.operator is None else replace(field, observation=self.restoration.operator)
+        return measure(self.samples, observed.reconstruct(of_rounded=True), with_ssim=False).psnr
 
     def best_field(self) -> Field:
         """Return the best field so far."""
-        if self.step_count <= DRAFT_STEPS or self.step_count > self._fit_from:
-            return self._seen(self.tiles.best_field())
-        tiles = self._tiles(self.teacher.predict(self.lesson.shape, 1), DRAFT_STEPS)
+        if self.step_count <= DRAFT_STEPS or self.step_count > self._steps_before:
+            return self._with_operator(self.tiles.best_field())
+        tiles = self._tiles(self.restorer.predict(self.restoration.shape, 1), DRAFT_STEPS)
         for _ in range(DRAFT_STEPS):
-            self.clock.check()
+            self.cancellation.check()
             tiles.step()
-        return self._seen(tiles.best_field())
+        return self._with_operator(tiles.best_field())
 
     def field(self) -> Field:
-        """Return the field of the tiles as they are, whose memory it shares."""
-        return self._seen(self.tiles.field())
+        """Return the current field. It shares its memory with the tiles."""
+        return self._with_operator(self.tiles.field())
 
-    def state(self) -> State:
-        """Return a copy of what is needed to go on."""
-        tensors = {_NETWORK + name: tensor for name, tensor in self.teacher.state().items()}
-        if self.step_count > self._fit_from:
+    def state(self) -> Checkpoint:
+        """Return a copy of the state."""
+        tensors = {_RESTORER + name: tensor for name, tensor in self.restorer.state().items()}
+        if self.step_count > self._steps_before:
             tensors |= {_TILES + name: tensor for name, tensor in self.tiles.state().tensors.items()}
-        return State(self.step_count, self.seconds, self.seed, self.tiles.expected_mse, self.fingerprint, tensors)
+        return Checkpoint(self.step_count, self.seconds, self.seed, self.tiles.expected_mse, self.fingerprint, tensors)
 
     @property
-    def _fit_from(self) -> int:
-        """Steps before the last part."""
-        return DRAFT_STEPS + self.config.learning_steps
+    def _steps_before(self) -> int:
+        """Number of steps before the last part."""
+        return DRAFT_STEPS + self.config.task_steps
 
-    def _learned(self) -> float:
-        """Share of the learning that is done, by steps or by time."""
+    def _task_share(self) -> float:
+        """Return the finished share of the task, by steps or by time, whichever is larger."""
         limit = self.config.max_seconds
-        by_time = self.seconds / (_LEARNING_SHARE * limit) if limit else 0.0
-        return max((self.step_count - DRAFT_STEPS) / self.config.learning_steps, by_time)
+        by_time = self.seconds / (_TASK_SHARE * limit) if limit else 0.0
+        return max((self.step_count - DRAFT_STEPS) / self.config.task_steps, by_time)
 
-    def _final_tiles(self) -> Run:
-        left = None if self.config.max_seconds is None else max(1e-3, self.config.max_seconds - self.seconds)
-        tiles = self._tiles(self.teacher.predict(self.lesson.shape), self.config.max_steps, left)
-        tiles.engine.check = self.clock.check
+    def _final_tiles(self) -> TileTrainer:
+        remaining = None if self.config.max_seconds is None else max(1e-3, self.config.max_seconds - self.seconds)
+        tiles = self._tiles(self.restorer.predict(self.restoration.shape), self.config.max_steps, remaining)
         if self._start is not None:
-            tiles.begin_from(self._start)
+            tiles.warm_start(self._start)
         return tiles
 
-    def _tiles(self, values: Tensor, max_steps: int, max_seconds: float | None = None) -> Run:
-        fine = as_samples(self.samples.format, values.cpu().numpy())
-        return Run(fine, tile_config(self.config, max_steps, max_seconds), self.device, self.seed)
+    def _tiles(self, values: Tensor, max_steps: int, max_seconds: float | None = None) -> TileTrainer:
+        fine = as_samples(self.samples.layout, values.cpu().numpy())
+        config = tile_config(self.config, max_steps, max_seconds)
+        return TileTrainer(fine, config, self.device, self.seed, cancellation=self.cancellation)
 
-    def _seen(self, field: Field) -> Field:
+    def _with_operator(self, field: Field) -> Field:
         return replace(
             field,
-            format=self.samples.format,
+            layout=self.samples.layout,
             samples_per_pixel=math.ceil(self.config.detail),
-            observation=self.observation,
-            floor=self._floor,
+            observation=self.operator,
+            floor=self.restoration.floor,
         )
 
     def _progress(self, loss: float | Callable[[], float]) -> Progress:
         done, seconds = self.step_count / self.max_steps, self.seconds
-        psnr = self.tiles.expected_psnr()
-        left = seconds * (1 - done) / done
-        return Progress(self.step_count, self.max_steps, seconds, loss, psnr, left, self.field)
+        remaining = seconds * (1 - done) / done
+        return Progress(
+            self.step_count, self.max_steps, seconds, loss, self.tiles.expected_psnr(), remaining, self.field
+        )
 
-    def _load(self, state: State) -> None:
-        if state.fingerprint != self.fingerprint:
-            raise InputError(
-                "the saved state is of another image or of other settings. Use those that it was made with; only the "
-                "limits may differ."
-            )
-        self.teacher = _teacher(self.lesson, self.samples, self.config, self.device, state)
+    def _load(self, state: Checkpoint) -> None:
+        check_fingerprint(state, self.samples, self.config, self.restoration.frames)
+        self.restorer = _loaded(self.restoration, self.device, state)
         tiles = _part(state, _TILES)
         for _ in range(min(state.step, DRAFT_STEPS)):
             self.tiles.step()
@@ -217,7 +216,7 @@ class Upscaling:
             self.tiles = self._final_tiles()
             inner = replace(
                 state,
-                step=state.step - self._fit_from,
+                step=state.step - self._steps_before,
                 seconds=0.0,
                 fingerprint=self.tiles.fingerprint,
                 tensors=tiles,
@@ -227,52 +226,59 @@ class Upscaling:
         self.history.events.append((state.step, "resumed"))
 
 
-def told_as(config: FitConfig, layout: ImageFormat, shape: Sequence[int]) -> Observation:
-    """Say how pixels see a field that was fitted to samples of a shape: as points, where the samples are the pixels."""
+def operator_for(config: FitConfig, layout: ImageLayout, shape: Sequence[int]) -> ForwardOperator:
+    """Return the forward operator from a restored grid to the pixels: points, if the grid is that of the pixels."""
     if tuple(shape) == layout.spatial_shape:
-        return Observation.of("point", len(shape))
+        return ForwardOperator.from_kind("point", len(shape))
     return pixel_model(config, layout.spacing)
 
 
-def learned_part(state: State) -> State:
-    """Return of a state only what a fit of an alike image begins with, which is a small part of it."""
-    return replace(state, tensors={name: t for name, t in state.tensors.items() if name.startswith(_NETWORK)})
+def restorer_state(state: Checkpoint) -> Checkpoint:
+    """Return only the restorer's part of a state, from which a fit of a similar image can start."""
+    tensors = {_RESTORER + name: tensor for name, tensor in _restorer_tensors(state).items()}
+    return replace(state, tensors=tensors)
 
 
-def teacher_of(samples: Samples, config: FitConfig, device: torch.device, state: State) -> Teacher:
-    """Return the network of a fit in a state as `Upscaling.state` gives it.
+def load_restorer(samples: Samples, config: FitConfig, device: torch.device, state: Checkpoint) -> Restorer:
+    """Return the restorer of a fit in a state of `RestorationFit.state`.
 
     Raises
     ------
     StorageError
-        The state is of other settings, or damaged.
+        The state belongs to other settings, or is damaged.
     """
-    return _teacher(Lesson.of(samples, config), samples, config, device, state)
+    restoration = plan_restoration(samples, config)
+    if restoration is None:
+        raise StorageError(_DAMAGED)
+    return _loaded(restoration, device, state)
 
 
-def _teacher(lesson: Lesson | None, samples: Samples, config: FitConfig, device: torch.device, state: State) -> Teacher:
+_DAMAGED = "the saved state is damaged: its tensors do not match its settings. Start the fit anew."
+
+
+def _loaded(restoration: Restoration, device: torch.device, state: Checkpoint) -> Restorer:
+    restorer = restoration.create(device, state.seed)
     try:
-        if lesson is None:
-            raise KeyError("lesson")
-        teacher = lesson.teacher(samples, config, device, state.seed)
-        teacher.load(_part(state, _NETWORK))
+        restorer.load(_restorer_tensors(state))
     except (KeyError, RuntimeError) as error:
-        raise StorageError(
-            "the saved state is damaged: its tensors do not fit its settings. Start the fit anew."
-        ) from error
-    return teacher
+        raise StorageError(_DAMAGED) from error
+    return restorer
 
 
-def _part(state: State, prefix: str) -> dict[str, Tensor]:
+def _restorer_tensors(state: Checkpoint) -> dict[str, Tensor]:
+    return _part(state, _RESTORER) or _part(state, _EARLIER_RESTORER)
+
+
+def _part(state: Checkpoint, prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in state.tensors.items() if name.startswith(prefix)}
 
 
-def as_samples(layout: ImageFormat, values: np.ndarray) -> Samples:
-    """Return normalised values on a finer grid as an image of its own, of the same extent and units."""
+def as_samples(layout: ImageLayout, values: np.ndarray) -> Samples:
+    """Return normalised values on a finer grid as an image of the same extent and units."""
     sizes = values.shape[1:]
     spacing = tuple(
         length * n / size for length, n, size in zip(layout.spacing, layout.spatial_shape, sizes, strict=True)
     )
     shape = layout.from_channels_first(values).shape
-    fine = ImageFormat(layout.axes, shape, "float32", spacing, layout.offset, layout.scale)
-    return Samples.of_values(np.ascontiguousarray(values), fine)
+    fine = ImageLayout(layout.axes, shape, "float32", spacing, layout.offset, layout.scale)
+    return Samples.from_values(np.ascontiguousarray(values), fine)

@@ -1,4 +1,7 @@
-"""When a fit looks at the error of all pixels, which takes about as long as a step, and what it expects from that."""
+"""`EvaluationSchedule`: the steps of a fit at which the error of all pixels is computed.
+
+An evaluation takes about as long as a step.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,17 @@ import math
 import torch
 from torch import Tensor
 
+# Number of steps between two evaluations.
 _EVERY = 10
-# The tiles' PSNR one by one is a bound, which their blend beats by about so many dB.
+# Difference in dB between the PSNR of the blended tiles and its lower bound, the PSNR of the single tiles.
 _GAP = 0.5
 
 
-class Looks:
-    """What a fit has seen of its PSNR, and when to look again.
+class EvaluationSchedule:
+    """The evaluations of the PSNR of a fit so far, and the step of the next one.
 
-    Every tenth step looks. With a target so does the step at which the PSNR, growing as it did between the last two
-    looks, would come near it.
+    There is an evaluation at every tenth step. With a target there is another one at the step at which the PSNR is
+    expected near the target, by linear extrapolation of the last two evaluations.
 
     Parameters
     ----------
@@ -27,45 +31,50 @@ class Looks:
     def __init__(self, target: float | None) -> None:
         self._target = target
         self._gap = _GAP
-        self._seen: list[tuple[int, float]] = []  # the first look, and the last two
+        self._records: list[tuple[int, float]] = []  # the first evaluation, and the last two
 
-    def due(self, step: int) -> bool:
-        """Whether to look before the step of this number, from 0 on."""
+    def is_due(self, step: int) -> bool:
+        """Return whether there is an evaluation before a step. Steps are counted from 0."""
         return step % _EVERY == 0 or step == self._arrival()
 
-    def saw(self, step: int, psnr: float) -> None:
-        """Take note of the PSNR, a bound from below, that a look before a step found."""
-        self._seen = [*self._seen[:1], *self._seen[1:][-1:], (step, psnr)]
+    def record(self, step: int, psnr: float) -> None:
+        """Record the result of an evaluation before a step: a lower bound of the PSNR, in dB."""
+        self._records = [*self._records[:1], *self._records[1:][-1:], (step, psnr)]
 
     def near_target(self) -> bool:
-        """Whether the exact PSNR may have reached the target, from what the last look saw."""
-        return self._target is not None and self._seen[-1][1] >= self._target - self._gap
+        """Return whether the exact PSNR may have reached the target at the last evaluation."""
+        return self._target is not None and self._records[-1][1] >= self._target - self._gap
 
-    def missed_target(self, exact: float) -> None:
-        """Take note of the exact PSNR where it is below the target after all."""
-        self._gap = max(0.0, exact - self._seen[-1][1])
+    def tighten(self, exact: float) -> None:
+        """Record an exact PSNR in dB below the target. The target then needs a higher bound."""
+        self._gap = max(0.0, exact - self._records[-1][1])
 
-    def way(self) -> float:
-        """Share of the way to the target, in dB, from the first look to the last (0 to 1); 0 without a target."""
-        if self._target is None or not self._seen:
+    def progress(self) -> float:
+        """Return the share of the increase in dB up to the target, since the first evaluation, 0 to 1.
+
+        It is 0 without a target.
+        """
+        if self._target is None or not self._records:
             return 0.0
-        first, last = self._seen[0][1], self._seen[-1][1]
+        first, last = self._records[0][1], self._records[-1][1]
         return min(1.0, max(0.0, (last - first) / (self._target - first))) if first < self._target else 1.0
 
     def state(self) -> Tensor:
-        """Return what another needs to go on: float64, (looks + 1, 2)."""
-        return torch.tensor([(self._gap, 0.0), *self._seen], dtype=torch.float64)
+        """Return the state, float64, (evaluations + 1, 2)."""
+        return torch.tensor([(self._gap, 0.0), *self._records], dtype=torch.float64)
 
     def load(self, state: Tensor) -> None:
-        """Go on from `state`."""
-        (self._gap, _), *seen = state.tolist()
-        self._seen = [(int(step), psnr) for step, psnr in seen]
+        """Restore a state."""
+        (self._gap, _), *records = state.tolist()
+        self._records = [(int(step), psnr) for step, psnr in records]
 
     def _arrival(self) -> int | None:
-        """Step at which the target may be reached."""
-        if self._target is None or len(self._seen) < 2:
+        """Return the step at which the target may be reached, or None if there is no such step."""
+        if self._target is None or len(self._records) < 2:
             return None
-        (earlier, before), (step, psnr) = self._seen[-2:]
+        (earlier, before), (step, psnr) = self._records[-2:]
         growth = (psnr - before) / (step - earlier)
         missing = self._target - self._gap - psnr
-        return step + max(1, math.ceil(missing / growth)) if 0 < growth < math.inf else None
+        steps = missing / growth if growth > 0 else math.inf
+        # A growth near zero gives no number of steps.
+        return step + max(1, math.ceil(steps)) if math.isfinite(steps) and growth < math.inf else None

@@ -1,4 +1,4 @@
-"""What the tiles are to learn: the image cut into tiles, weighted, and given each tile's own scale."""
+"""`Targets`: the data of a fit: the image cut into tiles, with weights, each tile normalised by itself."""
 
 from __future__ import annotations
 
@@ -19,26 +19,27 @@ from napari_siren.core.image.noise import noise_level
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 
-# Standard deviation of a tile's targets once it has its own scale.
+# Standard deviation of a tile's targets after its normalisation.
 _SPREAD = 0.5
-# A tile of which no pixel is further from its mean, in normalised values, is constant.
+# Largest difference between the pixels of a constant tile and their mean, in normalised values.
 _NOTHING = 1e-6
+# Automatic weight of the total variation: its ratio to the standard deviation of the noise, and its smallest value.
 _VARIATION_PER_NOISE = 0.1
 _LEAST_VARIATION = 2e-3
 
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees of every tile.
+    """The data of every tile for one step.
 
     Parameters
     ----------
     x
-        (1, inputs, samples): where the networks are evaluated.
+        Input coordinates of the networks, (1, inputs, samples).
     loss
-        On these samples.
+        Loss on these samples.
     inverse_share
-        (tiles,): the weight of all pixels over that of those seen, 0 where none is seen.
+        Total weight of all pixels of a tile over that of the pixels of the step, (tiles,); 0 if the step has none.
     """
 
     x: Tensor
@@ -48,20 +49,20 @@ class Batch:
 
 @dataclass(frozen=True)
 class Targets:
-    """The samples of every tile, and how its network's outputs become normalised values.
+    """The pixels of every tile, and the conversion of network outputs to normalised values.
 
     Parameters
     ----------
     samples, tiling, config
-        What they were made of.
+        Image, tiles and settings.
     values
-        (tiles, channels, pixels of a tile), in each tile's own scale.
+        Pixels in each tile's own scale, (tiles, channels, pixels of a tile).
     weight
-        (tiles, pixels of a tile): the window, and 0 where a pixel is missing or held out.
+        Weights, (tiles, pixels of a tile): the blending window, and 0 if a pixel is missing or held out.
     offset, scale
-        (tiles, channels), (tiles, 1): normalised value = offset + scale * output.
+        Normalisation of each tile, (tiles, channels) and (tiles, 1): normalised value = offset + scale * output.
     total
-        Sum of the weights of all tiles, times the channels.
+        Sum of the weights of all tiles, times the number of channels.
     """
 
     samples: Samples
@@ -74,11 +75,11 @@ class Targets:
     total: float
 
     @classmethod
-    def of(cls, samples: Samples, tiling: Tiling, config: FitConfig) -> Targets:
-        """Cut, weigh and scale.
+    def from_samples(cls, samples: Samples, tiling: Tiling, config: FitConfig) -> Targets:
+        """Cut an image into tiles, and compute weights and scales.
 
-        The weights are the blending windows, so that the sum of the tiles' losses bounds the blended field's from above
-        (Jensen's inequality) and each tile still learns alone.
+        The weights are the blending windows. The sum of the tiles' losses is then an upper bound of the loss of the
+        blended field (Jensen's inequality), although each tile is trained separately.
         """
         used = samples.observed & ~samples.heldout
         values = torch.from_numpy(tiling.extract(filled(samples.values, used)))
@@ -88,7 +89,7 @@ class Targets:
         scale = torch.ones(len(values), 1)
         if config.standardise:
             total = weight.sum(dim=1, keepdim=True)
-            # A tile without a single pixel to learn from is the mean of what its nearest neighbours suggest.
+            # A tile without any pixel to fit is the mean of the values that were filled in from the nearest pixels.
             share = torch.where(total > 0, weight / total.clamp(min=1e-12), 1 / weight.shape[1])
             offset = (values * share[:, None]).sum(dim=2)
             values -= offset[:, :, None]
@@ -100,33 +101,33 @@ class Targets:
 
     @cached_property
     def busy(self) -> Tensor:
-        """Indices of the tiles that have something to learn, int64: a constant one is its own mean from the start."""
+        """Indices of the tiles to train, int64. A constant tile is left out: it equals its mean from the start."""
         if not self.config.standardise:
             return torch.arange(len(self.values))
-        missed = (self.values * self.scale[:, :, None]).abs().amax(dim=1) * (self.weight > 0)
-        return torch.nonzero(missed.amax(dim=1) > _NOTHING)[:, 0]
+        deviation = (self.values * self.scale[:, :, None]).abs().amax(dim=1) * (self.weight > 0)
+        return torch.nonzero(deviation.amax(dim=1) > _NOTHING)[:, 0]
 
     def pick(self, tiles: Tensor) -> Targets:
-        """Return those of some tiles."""
+        """Return the targets of some tiles, given their indices."""
         values, weight, offset, scale = (t[tiles] for t in (self.values, self.weight, self.offset, self.scale))
         return replace(self, values=values, weight=weight, offset=offset, scale=scale)
 
     @property
     def coordinate_scale(self) -> tuple[float, ...]:
-        """The networks' unit of length per pixel, for each axis."""
+        """Length of a pixel along each axis, in the unit of the networks' coordinates."""
         if self.config.coordinates == "pixel":
             return (1.0,) * len(self.tiling.axes)
         return tuple(2 / max(1, axis.size - 1) for axis in self.tiling.axes)
 
     @property
     def coordinates(self) -> Tensor:
-        """(1, dimensions, samples of a tile): where the networks are evaluated in a step, in their own units."""
+        """Input coordinates of the networks for all samples of a tile, (1, dimensions, samples of a tile)."""
         subsamples = self.config.subsamples if self.config.sees_area else 1
         local = torch.from_numpy(self.tiling.local_grid(subsamples))
         return (local * torch.tensor(self.coordinate_scale)[:, None])[None].contiguous()
 
     def batches(self, device: torch.device) -> tuple[Batch, ...]:
-        """Return what the steps see in turn: together, every pixel once."""
+        """Return the batches of consecutive steps, in turn. Together they have every pixel once."""
         if self.config.sees_area:
             return (self._batch(self._observed_loss(device), slice(None), device),)
         if self.config.pixels_per_step == "all" or self.values.shape[2] == 1:
@@ -136,8 +137,8 @@ class Targets:
         return tuple(self._batch(self._squared_loss(half, device), half, device) for half in halves)
 
     def _batch(self, loss: Loss, samples: slice | Tensor, device: torch.device) -> Batch:
-        total, seen = self.weight.sum(dim=1), self.weight[:, samples].sum(dim=1)
-        inverse = torch.where(seen > 0, total / seen, 0.0)
+        total, used = self.weight.sum(dim=1), self.weight[:, samples].sum(dim=1)
+        inverse = torch.where(used > 0, total / used, 0.0)
         x = self.coordinates if self.config.sees_area else self.coordinates[:, :, samples]
         return Batch(x.contiguous().to(device), loss, inverse.to(device))
 
@@ -154,16 +155,24 @@ class Targets:
         return ObservedLoss(data, self.tiling.tile_shape, self.config.subsamples, weights)
 
     def mean_square(self, losses: Tensor) -> Callable[[], float]:
-        """Return what gives the mean squared error of the normalised values, from the loss of each tile.
+        """Return a function for the mean squared error of the normalised values.
 
-        It waits for a GPU only when it is called.
+        The function waits for the GPU only when it is called.
+
+        Parameters
+        ----------
+        losses
+            Loss of each tile, (tiles,).
         """
         square = (losses * self._square_scale_on(losses.device)).sum()
         return lambda: float(square) / self.total
 
     def expected_mse(self, losses: Tensor) -> float:
-        """Mean squared error to expect of the reconstruction, rounded where it is integers, in the image's units."""
-        layout = self.samples.format
+        """Return the expected mean squared error of the reconstruction, in squared units of the image.
+
+        For an image of integers it includes the rounding.
+        """
+        layout = self.samples.layout
         share = self.weight.sum(dim=1).double().numpy() * layout.channels / self.total
         square = losses.cpu().double().numpy() * self._square_scale.double().numpy() * self._unit_square
         mse = square / np.maximum(share * self.total, 1e-12)
@@ -173,26 +182,25 @@ class Targets:
 
     @cached_property
     def _unit_square(self) -> float:
-        """Squared units of the image in one squared unit of normalised values (the mean over the channels)."""
-        return float(np.mean(np.square(self.samples.format.scale)))
+        """Squared unit of normalised values, in squared units of the image: the mean over the channels."""
+        return float(np.mean(np.square(self.samples.layout.scale)))
 
     @cached_property
     def peak(self) -> float:
-        """Peak of the PSNR."""
+        """Peak value for the PSNR."""
         return peak_of(self.samples)
 
     @cached_property
     def grid(self) -> RenderGrid:
-        """The image's own grid."""
-        layout = self.samples.format
-        return RenderGrid.of(layout.spatial_shape, layout.spacing)
+        """Pixel grid of the image."""
+        return RenderGrid.from_layout(self.samples.layout)
 
     @cached_property
     def _square_scale(self) -> Tensor:
         return self.scale[:, 0].square()
 
     def _square_scale_on(self, device: torch.device) -> Tensor:
-        """Return the squared scales on a device, where they are copied once."""
+        """Return the squared scales on a device. They are copied only once."""
         if device not in self._copies:
             self._copies[device] = self._square_scale.to(device)
         return self._copies[device]
@@ -203,12 +211,12 @@ class Targets:
 
 
 def variation_for(noise: float) -> float:
-    """Weight of the prior of total variation that suits an image's noise, in units of its normalised values."""
+    """Return the weight of the total variation for a standard deviation of the noise, in normalised values."""
     return max(_LEAST_VARIATION, _VARIATION_PER_NOISE * noise)
 
 
 def filled(values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Return pixels that are not used the value of the nearest that is; they weigh nothing, but must be finite."""
+    """Return the values with unused pixels replaced by the nearest used one. They have no weight but must be finite."""
     if used.all():
         return values
     nearest = distance_transform_edt(~used, return_distances=False, return_indices=True)

@@ -1,4 +1,4 @@
-"""Learning from an image's own smaller copies: it gets sharper, stays consistent, and keeps what it must."""
+"""Super-resolution of pictures: sharpness, consistency, noise, stages, resumption and symmetry."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from napari_siren.core.forward.operator import Observation
+from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.restoration import self_supervised as learner_module
-from napari_siren.core.restoration.super_resolution import FLIPS, CrossScale, Flip, _inner, _stage_count
+from napari_siren.core.restoration.zero_shot import FLIPS, Flip, ZeroShotSuperResolution, _inner, _stage_count
 
-BICUBIC = Observation.of("bicubic", 2)
+BICUBIC = ForwardOperator.from_kind("bicubic", 2)
 
 
 def stripes(side: int) -> Tensor:
-    """Sharp edges in several directions: what an image repeats across scales."""
+    """Return an image of sharp edges in several directions. They look the same at all scales."""
     y, x = (np.mgrid[:side, :side] + 0.5) / side - 0.5
     rays = np.sign(np.sin(9 * np.arctan2(y, x) + 0.3)) * np.sign(0.47 - np.hypot(y, x))
     return torch.from_numpy(rays[None].astype(np.float32))
@@ -30,8 +30,10 @@ def psnr(found: Tensor, truth: Tensor) -> float:
     return float(10 * torch.log10(4 / (found - truth)[inner].square().mean()))
 
 
-def trained(values: Tensor, scale: tuple[float, float] = (2.0, 2.0), steps: int = 60, **keywords: object) -> CrossScale:
-    learner = CrossScale(values, BICUBIC, scale, **keywords)  # type: ignore[arg-type]
+def trained(
+    values: Tensor, scale: tuple[float, float] = (2.0, 2.0), steps: int = 60, **keywords: object
+) -> ZeroShotSuperResolution:
+    learner = ZeroShotSuperResolution(values, BICUBIC, scale, **keywords)  # type: ignore[arg-type]
     for step in range(steps):
         learner.step(step / steps)
     return learner
@@ -40,7 +42,7 @@ def trained(values: Tensor, scale: tuple[float, float] = (2.0, 2.0), steps: int 
 def test_it_is_sharper_than_interpolation() -> None:
     truth = BICUBIC(stripes(384), (96, 96))
     small = BICUBIC(truth, (48, 48))
-    interpolated = Observation.of("point", 2)(small, (96, 96))
+    interpolated = ForwardOperator.from_kind("point", 2)(small, (96, 96))
     assert psnr(trained(small, steps=150).predict((96, 96)), truth) > psnr(interpolated, truth) + 1
 
 
@@ -77,17 +79,17 @@ def test_any_scale_and_size(scale: tuple[float, float], shape: tuple[int, int]) 
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = trained(torch.rand(1, 30, 20, generator=torch.Generator().manual_seed(0)), steps=5)
     whole = learner.predict((60, 40))
-    monkeypatch.setattr("napari_siren.core.restoration.super_resolution._BLOCK_SAMPLES", 7 * 40)
+    monkeypatch.setattr("napari_siren.core.restoration.zero_shot._BLOCK_SAMPLES", 7 * 40)
     torch.testing.assert_close(learner.predict((60, 40)), whole, atol=1e-5, rtol=1e-4)
 
 
 def test_going_on_gives_the_same_bits() -> None:
     values = BICUBIC(stripes(96), (24, 24))
     whole = trained(values, steps=8)
-    first = CrossScale(values, BICUBIC, (2.0, 2.0))
+    first = ZeroShotSuperResolution(values, BICUBIC, (2.0, 2.0))
     for step in range(5):
         first.step(step / 8)
-    second = CrossScale(values, BICUBIC, (2.0, 2.0))
+    second = ZeroShotSuperResolution(values, BICUBIC, (2.0, 2.0))
     second.load(first.state())
     for step in range(5, 8):
         second.step(step / 8)
@@ -95,7 +97,7 @@ def test_going_on_gives_the_same_bits() -> None:
 
 
 def test_a_state_that_lacks_something_is_refused() -> None:
-    learner = CrossScale(torch.rand(1, 20, 20), BICUBIC, (2.0, 2.0))
+    learner = ZeroShotSuperResolution(torch.rand(1, 20, 20), BICUBIC, (2.0, 2.0))
     learner.step(0.0)
     state = learner.state()
     state.pop("kernels.0")
@@ -110,14 +112,14 @@ def test_a_large_scale_is_reached_in_stages(scale: float, stages: int) -> None:
 
 def test_the_image_grows_while_it_is_learned_from() -> None:
     values = torch.rand(1, 20, 24, generator=torch.Generator().manual_seed(0))
-    learner = CrossScale(values, BICUBIC, (4.0, 4.0))
+    learner = ZeroShotSuperResolution(values, BICUBIC, (4.0, 4.0))
     sizes = []
     for step in range(10):
         learner.step(step / 10)
         sizes.append(tuple(learner.state()["grown"].shape[2:]))
     assert sizes == 6 * [(20, 24)] + 2 * [(32, 38)] + 2 * [(51, 60)]
     direct = learner.predict((80, 96))
-    again = CrossScale(values, BICUBIC, (4.0, 4.0))
+    again = ZeroShotSuperResolution(values, BICUBIC, (4.0, 4.0))
     again.load(learner.state())
     torch.testing.assert_close(again.predict((80, 96)), direct)
     assert again.step(1.0) == learner.step(1.0)
@@ -127,22 +129,22 @@ def test_a_network_that_learns_nothing_is_replaced(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(learner_module, "_PATIENCE", 40)
     values = BICUBIC(stripes(192), (40, 40))
     assert trained(values, steps=50).state()["course"][0] == 0
-    # Steps so large that the features go under.
-    monkeypatch.setattr(CrossScale, "rates", (3.0, 2e-3))
+    # The steps are so large that the network fails.
+    monkeypatch.setattr(ZeroShotSuperResolution, "rates", (3.0, 2e-3))
     monkeypatch.setattr(learner_module, "_SLOWER", 0.01)
     learner = trained(values, steps=120)
     attempt, start, missed, details = learner.state()["course"].tolist()
     assert attempt >= 1
     assert start == 40 * attempt
     assert missed < details
-    again = CrossScale(values, BICUBIC, (2.0, 2.0))
+    again = ZeroShotSuperResolution(values, BICUBIC, (2.0, 2.0))
     again.load(learner.state())
     assert again.step(0.5) == learner.step(0.5)
 
 
 def test_growth_that_time_has_left_no_room_for_is_made_up() -> None:
     values = torch.rand(1, 20, 24, generator=torch.Generator().manual_seed(0))
-    learner = CrossScale(values, BICUBIC, (4.0, 4.0))
+    learner = ZeroShotSuperResolution(values, BICUBIC, (4.0, 4.0))
     learner.step(0.1)
     assert learner.predict((80, 96)).shape == (1, 80, 96)
     learner.step(1.0)
@@ -163,7 +165,7 @@ def test_pixels_of_a_pair_lie_where_they_were_seen(pixels: int, scale: float) ->
     (son, father), positions = _inner(pixels, window)
     n = len(range(*son.indices(pixels)))
     assert len(positions) == len(range(*father.indices(window))) > 0
-    # Within the pixels that are left, as areas.
+    # The positions are within the areas of the remaining pixels.
     assert positions.min() >= -0.5 - 1e-9
     assert positions.max() <= n - 0.5 + 1e-9
     centres = (np.arange(window)[father] + 0.5) * pixels / window
@@ -181,11 +183,11 @@ def test_a_turned_image_is_told_turned(flip: Flip) -> None:
 
 def test_windows_are_learned_from_in_turn() -> None:
     windows = torch.stack([torch.full((1, 24, 24), -0.5), BICUBIC(stripes(96), (24, 24)), torch.zeros(1, 24, 24)])
-    several = CrossScale(windows, BICUBIC, (2.0, 2.0))
+    several = ZeroShotSuperResolution(windows, BICUBIC, (2.0, 2.0))
     losses = [several.step(step / 12) for step in range(12)]
     busy = [loss > 1e-3 for loss in losses]
     assert 0 < sum(busy) < 12
-    again = CrossScale(windows, BICUBIC, (2.0, 2.0))
+    again = ZeroShotSuperResolution(windows, BICUBIC, (2.0, 2.0))
     again.load(several.state())
     assert again.step(1.0) == several.step(1.0)
     assert torch.equal(again.predict((48, 48), values=windows[1]), several.predict((48, 48), values=windows[1]))

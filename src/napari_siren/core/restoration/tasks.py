@@ -1,0 +1,56 @@
+"""The registry of restoration tasks: their names and the functions that plan them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.restoration import blind_spot, burst, richardson_lucy, super_resolution
+from napari_siren.core.restoration.base import Planner, Restoration
+from napari_siren.core.tasks import TaskName
+from napari_siren.errors import InputError
+
+PLANNERS: dict[TaskName, Planner] = {
+    "super-resolution": super_resolution.plan,
+    "denoise": blind_spot.plan,
+    "deconvolution": richardson_lucy.plan,
+    "burst": burst.plan,
+}
+
+
+def plan_restoration(
+    samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None = None
+) -> Restoration | None:
+    """Plan the restoration task of some settings for an image.
+
+    Parameters
+    ----------
+    samples
+        The image.
+    config
+        The settings.
+    frames
+        All frames of a burst, (frames, channels, *spatial), normalised. The first one is the image.
+
+    Returns
+    -------
+    Restoration or None
+        None if the settings have no task, or if the image does not allow it.
+
+    Raises
+    ------
+    InputError
+        The image does not allow a task without which the settings make no sense.
+    """
+    task = config.restoration
+    if task is None:
+        return None
+    usable = not samples.heldout.any() and min(samples.layout.spatial_shape) >= 1
+    # Similarity in space predicts nothing along time.
+    usable = usable and (task.along_time or samples.layout.axes.time is None)
+    restoration = PLANNERS[task.name](samples, config, frames) if usable else None
+    if restoration is None and task.required:
+        raise InputError(task.required)
+    return restoration
