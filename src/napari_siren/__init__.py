@@ -1,6 +1,6 @@
-"""Fit SIRENs (sinusoidal implicit neural representations) to images, in napari or without it.
+"""Fit SIRENs (sinusoidal implicit neural representations) to images, with or without napari.
 
-Importing this package imports neither torch nor napari nor Qt; they come with the first use.
+Importing this package does not import torch, napari or Qt. They are imported at the first use.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 try:
     __version__ = version("napari-siren")
-except PackageNotFoundError:  # run from a source tree that is not installed
+except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "unknown"
 
 __all__ = [
@@ -61,6 +61,7 @@ __all__ = [
     "upscale",
 ]
 
+# Module of each public name, imported at its first use.
 _HOMES = {
     "BlockProgress": "napari_siren.blockwise.fit",
     "BlocksResult": "napari_siren.blockwise.fit",

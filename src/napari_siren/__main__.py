@@ -1,4 +1,4 @@
-"""`python -m napari_siren`: the command line."""
+"""`python -m napari_siren`: entry point of the command line."""
 
 from napari_siren.cli.app import main
 

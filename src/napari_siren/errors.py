@@ -1,23 +1,23 @@
-"""The errors that the package raises on purpose; each message says what was wrong and what to do."""
+"""`SirenError` and its subclasses: each message states what was wrong and what to do."""
 
 from __future__ import annotations
 
 
 class SirenError(Exception):
-    """Base of every error that napari-siren raises on purpose."""
+    """Base class of all errors raised by napari-siren on purpose."""
 
 
 class InputError(SirenError, ValueError):
-    """The image, or an argument beside it, cannot be used as it is."""
+    """An invalid image, or another invalid argument."""
 
 
 class ConfigError(SirenError, ValueError):
-    """A setting is unknown, out of range, or at odds with another."""
+    """A setting with an unknown name, out of range, or in conflict with another setting."""
 
 
 class DeviceError(SirenError, RuntimeError):
-    """The device asked for is not there, or cannot hold the work."""
+    """A device not available on this machine, or with too little memory for the work."""
 
 
 class StorageError(SirenError, OSError):
-    """A file cannot be read as what it should be, or cannot be written."""
+    """A failure to read a file in its expected format, or to write a file."""

@@ -15,10 +15,11 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.field import field
 from napari_siren.core.field import partition as blend
 from napari_siren.core.field.field import Field
-from napari_siren.core.field.partition import Blend
+from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.tiling import Tiling
-from napari_siren.core.image.samples import ImageFormat
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.image.axes import Axes
+from napari_siren.core.image.samples import ImageLayout
+from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.core.progress import Progress
 from napari_siren.core.steps import FitSteps
 
@@ -49,15 +50,14 @@ def _random_field(
     generator = torch.Generator().manual_seed(seed)
     tiling = Tiling.cut(shape, tile, overlap)
     config = FitConfig(standardise=False, band=0.7, weight_scale=1.0)
-    siren = Siren.initialise(SirenShape(dimensions, channels, 2, 7), tiling.count, config, seed)
-    axes, whole = "ZYX"[-dimensions:], list(shape)
+    siren = Siren.initialise(NetworkSpec(dimensions, channels, 2, 7), tiling.count, config, seed)
+    axes = Axes("ZYX"[-dimensions:])
     if channels > 1:
         place = dimensions if channel_axis is None else channel_axis
-        axes = f"{axes[:place]}C{axes[place:]}"
-        whole.insert(place, channels)
-    layout = ImageFormat(
+        axes = Axes(f"{axes[:place]}C{axes[place:]}")
+    layout = ImageLayout(
         axes,
-        tuple(whole),
+        axes.with_channel(shape, channels),
         image_dtype,
         tuple(spacing or (1.0,) * dimensions),
         tuple(10.0 * c + 3 for c in range(channels)),
@@ -65,7 +65,7 @@ def _random_field(
     )
     offset = torch.randn(tiling.count, channels, generator=generator)
     scale = torch.rand(tiling.count, 1, generator=generator) + 0.5
-    networks = Blend(siren, tiling, offset, scale, UNITS[:dimensions])
+    networks = PartitionOfUnity(siren, tiling, offset, scale, UNITS[:dimensions])
     return Field(networks, layout, samples_per_pixel).to(dtype=dtype)
 
 
@@ -80,7 +80,7 @@ class PaperNetwork(nn.Module):
 
     def __init__(self, siren: Siren, tile: int = 0) -> None:
         super().__init__()
-        shape = siren.shape
+        shape = siren.spec
         self.weights = nn.ParameterList(w[tile].clone() for w in shape.weights(siren.theta))
         self.biases = nn.ParameterList(b[tile, :, 0].clone() for b in shape.biases(siren.theta))
         self.omega_0 = siren.omega_0

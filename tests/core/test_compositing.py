@@ -1,4 +1,4 @@
-"""Illumination taken away, and pictures blended: what changes, what stays, what is refused."""
+"""Tests of flattening and blending: changed pixels, unchanged pixels, and errors."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import napari_siren as ns
-from napari_siren.core.compositing import Blending, Flattening
+from napari_siren.core.compositing import Flattening, SeamlessCloning
 
 SMALL = {"preset": "fast", "max_steps": 2, "hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
 
 
 def blobs(*shape: int) -> np.ndarray:
-    """Bright discs or balls on a dark ground."""
+    """Return bright discs or balls on a dark background."""
     image = np.full(shape, 50.0)
     centres = np.random.default_rng(0).uniform(0, 1, (6 * len(shape), len(shape))) * shape
     for centre in centres:
@@ -26,7 +26,7 @@ def blobs(*shape: int) -> np.ndarray:
 
 
 def slope_of(values: np.ndarray, axis: int) -> float:
-    """Difference between the second half and the first, relative to the mean; of what should be flat, 0."""
+    """Return the difference of the second half from the first, relative to the mean; 0 for a flat image."""
     first, second = np.array_split(values, 2, axis=axis)
     return float((second.mean() - first.mean()) / values.mean())
 
@@ -55,7 +55,7 @@ def test_a_bound_that_is_given_is_taken() -> None:
     image = blobs(48, 48) * np.linspace(0.5, 1.5, 48)
     told = Flattening(below=0.05).prepare(image).told["flattened"]
     assert told["below"] == 0.05
-    # Below so small a size there is nothing, so that nothing is dropped.
+    # No gradient is below such a small bound, so nothing is dropped.
     np.testing.assert_allclose(Flattening(below=1e-9).prepare(image).image, image, rtol=1e-2)
 
 
@@ -113,7 +113,7 @@ def test_a_field_of_the_even_image() -> None:
 
 
 def disc(*shape: int) -> np.ndarray:
-    """True within the ball that nearly touches the edges."""
+    """Return a mask, True within a ball that nearly touches the edges."""
     radius = np.sqrt(sum((2 * i / (n - 1) - 1) ** 2 for i, n in zip(np.indices(shape), shape, strict=True)))
     return np.asarray(radius < 0.9)
 
@@ -124,7 +124,7 @@ def test_a_copy_of_other_brightness_leaves_no_trace(
     shape: tuple[int, ...], spacing: Any, offset: int, seed: int
 ) -> None:
     image = np.random.default_rng(seed).integers(60, 180, shape).astype(np.float64)
-    blended = Blending(image + offset, disc(*shape)).prepare(image, "ZYX"[-len(shape) :], spacing)
+    blended = SeamlessCloning(image + offset, disc(*shape)).prepare(image, "ZYX"[-len(shape) :], spacing)
     np.testing.assert_allclose(blended.image, image, atol=1e-3)
 
 
@@ -133,7 +133,7 @@ def test_beyond_the_mask_nothing_changes() -> None:
     image = rng.integers(0, 256, (30, 40, 3), dtype=np.uint8)
     mask = disc(12, 14)
     blended = np.asarray(
-        Blending(rng.integers(0, 256, (12, 14, 3), dtype=np.uint8), mask, (10, 20)).prepare(image).image
+        SeamlessCloning(rng.integers(0, 256, (12, 14, 3), dtype=np.uint8), mask, (10, 20)).prepare(image).image
     )
     changed = (blended != image).any(axis=2)
     assert not changed[:10].any()
@@ -147,11 +147,11 @@ def test_what_lies_beyond_the_image_is_cut_off(at: tuple[int, int]) -> None:
     image = np.full((30, 40), 50.0)
     picture = np.full((12, 14), 200.0)
     picture[:, ::2] += 20
-    blended = np.asarray(Blending(picture, np.ones((12, 14), bool), at).prepare(image).image)
+    blended = np.asarray(SeamlessCloning(picture, np.ones((12, 14), bool), at).prepare(image).image)
     rows, columns = np.indices(image.shape)
     inside = (rows >= at[0]) & (rows < at[0] + 12) & (columns >= at[1]) & (columns < at[1] + 14)
     assert (blended[~inside] == 50).all()
-    # The stripes are there, and the picture's brightness is not.
+    # The picture's stripes are kept, and its brightness is not.
     assert 15 < np.ptp(blended[inside]) < 45
     assert blended[inside].mean() == pytest.approx(50, abs=20)
 
@@ -161,8 +161,8 @@ def test_mixed_keeps_the_stronger_of_the_two() -> None:
     image[:, 12:] = 150
     picture = np.full((24, 24), 10.0)
     picture[8:16, 4:8] = 30
-    source = np.asarray(Blending(picture, disc(24, 24)).prepare(image).image)
-    mixed = np.asarray(Blending(picture, disc(24, 24), mode="mixed").prepare(image).image)
+    source = np.asarray(SeamlessCloning(picture, disc(24, 24)).prepare(image).image)
+    mixed = np.asarray(SeamlessCloning(picture, disc(24, 24), mode="mixed").prepare(image).image)
     assert mixed[12, 12] - mixed[12, 11] == pytest.approx(100, abs=1)
     assert abs(source[12, 12] - source[12, 11]) < 30
     for found in (source, mixed):
@@ -172,7 +172,7 @@ def test_mixed_keeps_the_stronger_of_the_two() -> None:
 def test_of_rgba_alpha_is_that_of_the_image() -> None:
     rng = np.random.default_rng(0)
     image, picture = rng.integers(0, 256, (2, 16, 16, 4), dtype=np.uint8)
-    blended = np.asarray(Blending(picture, disc(16, 16)).prepare(image).image)
+    blended = np.asarray(SeamlessCloning(picture, disc(16, 16)).prepare(image).image)
     assert (blended[..., 3] == image[..., 3]).all()
     assert (blended[..., :3] != image[..., :3]).any()
 
@@ -185,11 +185,11 @@ def test_missing_pixels_of_either_are_of_no_account(of: str) -> None:
     broken = np.ma.masked_array(np.where(hole, np.nan, image), hole)
     mask = disc(20, 24)
     if of == "picture":
-        # There the image's own slopes are kept, which are the same here.
-        found = Blending(broken + 30, mask).prepare(image)
+        # The image's own gradients are kept there. They are the same in this test.
+        found = SeamlessCloning(broken + 30, mask).prepare(image)
         assert not np.any(found.missing)
     else:
-        found = Blending(image + 30, mask).prepare(broken)
+        found = SeamlessCloning(image + 30, mask).prepare(broken)
         assert (np.asarray(found.missing) == hole).all()
     np.testing.assert_allclose(np.asarray(found.image)[~hole], image[~hole], atol=1e-3)
     assert np.isfinite(np.asarray(found.image)[mask & ~hole]).all()
@@ -226,7 +226,7 @@ def test_light_is_no_factor_of_what_is_negative() -> None:
     [
         ({"mode": "soft"}, '"source" or "mixed"'),
         ({"picture": np.ones((8, 8, 3))}, "3 channels and the image 1|2 axes"),
-        ({"mask": np.ones((8, 7), bool)}, "of the picture's shape"),
+        ({"mask": np.ones((8, 7), bool)}, "of the picture's spatial shape"),
         ({"mask": np.ones((8, 8))}, "boolean"),
         ({"mask": np.zeros((8, 8), bool)}, "no pixel of the mask"),
         ({"at": (30, 0)}, "no pixel of the mask"),

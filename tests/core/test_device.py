@@ -1,4 +1,4 @@
-"""Devices by name, and what is said of those that are not there."""
+"""Tests of devices by name, and of the errors for unavailable ones."""
 
 from __future__ import annotations
 

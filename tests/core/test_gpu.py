@@ -9,11 +9,11 @@ import pytest
 import torch
 
 import napari_siren as ns
-from napari_siren.core.engines import Engine, PlainEngine, TritonEngine
+from napari_siren.core.engines import Engine, TorchEngine, TritonEngine
 from napari_siren.core.engines.triton.graphs import Graphs, record_cuda
-from napari_siren.core.engines.triton.support import why_not
+from napari_siren.core.engines.triton.support import unsupported_reason
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.training.trainer import Run
+from napari_siren.core.training.trainer import TileTrainer
 
 pytestmark = [
     pytest.mark.gpu,
@@ -38,7 +38,7 @@ def test_one_gradient_agrees_with_the_cpu(image: np.ndarray) -> None:
     config = ns.FitConfig(engine="torch", standardise=False)
     gradients = []
     for device in ("cpu", "cuda"):
-        run = Run(samples, config, torch.device(device), seed=0)
+        run = TileTrainer(samples, config, torch.device(device), seed=0)
         run.engine.gradient(run.siren, run.batches[0].x, run.batches[0].loss, run.gradient)
         gradients.append(run.gradient.cpu())
     assert torch.allclose(*gradients, rtol=1e-3, atol=1e-5 * float(gradients[0].abs().max()))
@@ -79,30 +79,30 @@ def test_a_bound_on_memory_is_kept(image: np.ndarray) -> None:
 
 
 @pytest.fixture
-def run(image: np.ndarray) -> Run:
+def run(image: np.ndarray) -> TileTrainer:
     """A fit that has just begun, on the GPU, with the Triton engine."""
-    run = Run(Samples.from_array(image), ns.FitConfig(standardise=False), torch.device("cuda"), seed=0)
-    reason = why_not(run.device, torch.float32, run.siren.shape)
+    run = TileTrainer(Samples.from_array(image), ns.FitConfig(standardise=False), torch.device("cuda"), seed=0)
+    reason = unsupported_reason(run.device, torch.float32, run.siren.spec)
     if reason is not None:
         pytest.skip(reason)
     return run
 
 
-def gradient_by(engine: Engine, run: Run) -> torch.Tensor:
+def gradient_by(engine: Engine, run: TileTrainer) -> torch.Tensor:
     out = torch.full_like(run.siren.theta, torch.nan)
     engine.gradient(run.siren, run.batches[0].x, run.batches[0].loss, out)
     return out
 
 
-@pytest.mark.parametrize(("rough", "tolerance"), [(False, 1e-4), (True, 1e-2)], ids=["float32", "bfloat16"])
-def test_triton_gradients_are_the_plain_ones(run: Run, rough: bool, tolerance: float) -> None:
-    expected = gradient_by(PlainEngine(run.device), run)
-    found = gradient_by(TritonEngine(run.device, rough=rough), run)
+@pytest.mark.parametrize(("low_precision", "tolerance"), [(False, 1e-4), (True, 1e-2)], ids=["float32", "bfloat16"])
+def test_triton_gradients_are_the_plain_ones(run: TileTrainer, low_precision: bool, tolerance: float) -> None:
+    expected = gradient_by(TorchEngine(run.device), run)
+    found = gradient_by(TritonEngine(run.device, low_precision=low_precision), run)
     assert (found - expected).norm() <= tolerance * expected.norm()
 
 
 @pytest.mark.parametrize("programs", [1, 100_000], ids=["whole tiles", "shared tiles"])
-def test_replayed_graphs_give_what_direct_steps_give(run: Run, programs: int) -> None:
+def test_replayed_graphs_give_what_direct_steps_give(run: TileTrainer, programs: int) -> None:
     start, ends = run.siren.theta.clone(), []
     recorded = []
 
@@ -114,7 +114,7 @@ def test_replayed_graphs_give_what_direct_steps_give(run: Run, programs: int) ->
         engine = TritonEngine(run.device)
         engine.programs = programs
         engine._graphs = graphs
-        run.engine, run.rough = engine, None
+        run.engine, run.low_precision = engine, None
         run.siren.theta.copy_(start)
         run.mean.theta.copy_(start)
         run.optimizer.reset(torch.ones(len(start), dtype=torch.bool, device=run.device))
@@ -122,19 +122,19 @@ def test_replayed_graphs_give_what_direct_steps_give(run: Run, programs: int) ->
         for step in range(8):
             batch = run.batches[step % len(run.batches)]
             engine.gradient(run.siren, batch.x, batch.loss, run.gradient)
-            engine.update(run.optimizer, run.gradient, run.rate / (1 + step), run.mean.theta)
+            engine.update(run.optimizer, run.gradient, run.best.rates / (1 + step), run.mean.theta)
         ends.append((run.siren.theta.clone(), run.mean.theta.clone()))
     assert len(recorded) == len(run.batches) + 1
     for found, expected in zip(*ends, strict=True):
         assert torch.equal(found, expected)
 
 
-def test_what_cannot_be_recorded_leaves_the_gpu_as_it_was(run: Run) -> None:
+def test_what_cannot_be_recorded_leaves_the_gpu_as_it_was(run: TileTrainer) -> None:
     stream, graphs = torch.cuda.current_stream(), Graphs(record_cuda)
 
     def work() -> torch.Tensor:
         # Asks the GPU for an answer, which a recording does not allow.
-        return run.rate * float(run.rate.sum())
+        return run.best.rates * float(run.best.rates.sum())
 
     found = [graphs.run("sum", work) for _ in range(3)]
     assert torch.cuda.current_stream() == stream
@@ -142,7 +142,7 @@ def test_what_cannot_be_recorded_leaves_the_gpu_as_it_was(run: Run) -> None:
     assert torch.isfinite(gradient_by(run.engine, run)).all()
 
 
-def test_a_fit_by_triton_is_as_good_as_a_plain_one(image: np.ndarray, run: Run) -> None:
+def test_a_fit_by_triton_is_as_good_as_a_plain_one(image: np.ndarray, run: TileTrainer) -> None:
     assert run.engine.name == "triton"
     psnr = {
         engine: ns.fit(image, device="cuda", engine=engine, max_steps=100).metrics.psnr for engine in ("auto", "torch")

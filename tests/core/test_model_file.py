@@ -1,4 +1,4 @@
-"""Model files: what was saved comes back, and nothing else passes for a model."""
+"""Tests of model files: saved models load unchanged, and other files are rejected."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def saved(result: FitResult, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def alter(saved: Path) -> Callable[..., Path]:
-    """Write the saved file anew, with its metadata, description or tensors changed."""
+    """Rewrite the saved file with changed metadata, description or tensors."""
 
     def rewrite(
         metadata: dict[str, str] | None = None,
@@ -67,7 +67,7 @@ def test_everything_known_of_the_fit_comes_back(result: FitResult, saved: Path) 
     assert loaded.config == result.config
     assert loaded.metrics == result.metrics
     assert loaded.provenance == result.provenance
-    assert loaded.field.format == result.field.format
+    assert loaded.field.layout == result.field.layout
     assert loaded.history.loss == result.history.loss
     assert loaded.history.stopped == "max_steps"
 
@@ -105,7 +105,7 @@ def test_images_of_any_kind_come_back(image: npt.NDArray[np.generic], tmp_path: 
     assert loaded.reconstruction.dtype == image.dtype
 
 
-@pytest.mark.parametrize(("preset", "fields"), [("upscale", {"cross_scale_steps": 3}), ("paper", {})])
+@pytest.mark.parametrize(("preset", "fields"), [("upscale", {"task_steps": 3}), ("paper", {})])
 def test_models_of_any_preset_come_back(
     photo: npt.NDArray[np.uint8], preset: str, fields: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -168,7 +168,7 @@ def test_a_model_is_evaluated_and_resumed_on_a_gpu(photo: npt.NDArray[np.uint8],
     assert fit(photo, device="cuda", resume=path, **{**QUICK, "max_steps": 25}).history.step[0] == 21
 
 
-# ---- files that are no models --------------------------------------------------------------------------
+# ---- files without a model ------------------------------------------------------------------------------
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_file_cut_short(saved: Path, share: float) -> None:
 def test_a_file_of_something_else(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.safetensors"
     path.write_bytes(content)
-    with pytest.raises(StorageError, match="not a whole napari-siren model"):
+    with pytest.raises(StorageError, match="not a complete napari-siren model"):
         load(path)
 
 
@@ -308,5 +308,5 @@ def test_a_file_appears_whole_or_not_at_all(result: FitResult, tmp_path: Path, m
 
     monkeypatch.setattr(Path, "write_bytes", watch)
     result.save(path)
-    assert seen == [(False, path.stat().st_ino)]  # it was moved, which is one act, and not copied
+    assert seen == [(False, path.stat().st_ino)]  # moved, which is atomic, and not copied
     load(path)

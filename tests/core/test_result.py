@@ -1,4 +1,4 @@
-"""What a fit gives back: reconstruction, error, renders, and the record of how it came about."""
+"""Tests of the result of a fit: reconstruction, error, renders, and provenance."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_field_is_in_the_images_units_and_physical_lengths(result: FitResult
 
 
 def test_the_gradient_is_per_physical_length() -> None:
-    """A ramp of 3 a pixel along y and -5 along x, of pixels half and twice a unit long."""
+    """Test a ramp of 3 per pixel along y and -5 along x, with pixels 0.5 and 2 units long."""
     y, x = np.mgrid[:16, :16]
     ramp = (3.0 * y - 5.0 * x).astype(np.float32)
     result = ns.fit(ramp, spacing=(0.5, 2), **{**QUICK, "max_steps": 150})
@@ -99,7 +99,7 @@ def test_the_gradient_is_per_physical_length() -> None:
 
 
 def test_more_than_one_of_scale_shape_and_spacing_is_refused(result: FitResult) -> None:
-    with pytest.raises(InputError, match="one of scale, shape and spacing"):
+    with pytest.raises(InputError, match="scale, shape and spacing exclude each other"):
         result.render(scale=2, shape=(3, 3))
 
 
@@ -109,7 +109,7 @@ def test_the_receipt_says_what_was_fitted_and_with_what(result: FitResult, photo
     assert provenance["data_sha256"] == digest
     assert provenance["seed"] == 3
     assert provenance["engine"] in ("torch", "native")
-    # Builds for CUDA add to `torch.__version__` what their metadata lacks.
+    # Builds for CUDA add a suffix to `torch.__version__`, but not to their metadata.
     assert provenance["versions"]["torch"] == version("torch")
     assert provenance["versions"]["napari-siren"] == ns.__version__
 

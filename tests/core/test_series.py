@@ -1,4 +1,4 @@
-"""Time series and channels: fields of their own, put together in the series' order of axes."""
+"""Tests of time series and channels: separate fields, combined in the series' order of axes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPTIONS: dict[str, Any] = {"device": "cpu", "max_steps": 60}
 
 
 def film(shape: tuple[int, ...] = (3, 2, 16, 20)) -> np.ndarray:
-    """Frames that are alike, of channels that are not."""
+    """Return a series with similar frames and different channels."""
     rng = np.random.default_rng(0)
     still = 100 + 20 * rng.normal(size=shape[1:]).cumsum(-1).cumsum(-2).clip(-5, 5)
     return np.stack([still + 2 * t for t in range(shape[0])]).astype(np.uint8)
@@ -24,7 +24,7 @@ def test_each_frame_is_a_field_that_starts_from_the_one_before() -> None:
     frames = film()
     series = ns.fit_series(frames, axes="TCYX", spacing=(0.5, 0.5), **OPTIONS)
     assert [len(frame) for frame in series.parts] == [1, 1, 1]
-    assert series.parts[0][0].field.format.axes == "CYX"
+    assert series.parts[0][0].field.layout.axes == "CYX"
     assert [frame[0].config.max_steps for frame in series.parts] == [60, 60, 60]
     cold = ns.fit(frames[1], axes="CYX", **OPTIONS)
     assert series.metrics[1].psnr > cold.metrics.psnr
@@ -50,7 +50,7 @@ def test_each_channel_alone_in_any_order(axes: str) -> None:
     series = ns.fit_series(moved, axes=axes, channels="each", **OPTIONS)
     assert [len(frame) for frame in series.parts] == [2, 2, 2]
     assert series.reconstruction.shape == moved.shape
-    assert series.parts[0][0].field.format.channels == 1
+    assert series.parts[0][0].field.layout.channels == 1
     alone = ns.fit(frames[0, 1], **OPTIONS)
     found = np.transpose(series.reconstruction, [axes.index(a) for a in "TCYX"])
     np.testing.assert_array_equal(found[0, 1], alone.reconstruction)
@@ -81,7 +81,7 @@ def test_progress_counts_the_parts() -> None:
     [
         ({"axes": "ZCYX", "channels": "some"}, "channels='some'"),
         ({"axes": "TZYX", "channels": "each"}, "have no C"),
-        ({"axes": "QCYX"}, "not known"),
+        ({"axes": "QCYX"}, "unknown letters"),
         ({"axes": "TCYX", "max_step": 3}, "max_steps"),
     ],
 )
@@ -91,7 +91,7 @@ def test_what_cannot_be_is_told(options: dict[str, Any], message: str) -> None:
 
 
 def test_a_single_image_is_for_fit() -> None:
-    with pytest.raises(InputError, match="fit takes a single image"):
+    with pytest.raises(InputError, match="Use fit for a single image"):
         ns.fit_series(film()[0, 0], axes="YX")
 
 
@@ -102,12 +102,12 @@ def test_what_is_missing_of_each_frame() -> None:
     series = ns.fit_series(frames, axes="TCYX", missing=missing, channels="each", **OPTIONS)
     there = [[bool(part.samples.observed.all()) for part in frame] for frame in series.parts]  # type: ignore[union-attr]
     assert there == [[True, True], [False, True], [True, True]]
-    # The same of all frames.
+    # The same mask for all frames.
     series = ns.fit_series(frames, axes="TCYX", missing=missing[1, 0], **OPTIONS)
     assert not any(part.samples.observed.all() for frame in series.parts for part in frame)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("name", ["start", "resume"])
 def test_a_series_starts_from_no_other_fit(name: str) -> None:
-    with pytest.raises(InputError, match=f"{name} is about a single fit"):
+    with pytest.raises(InputError, match=f"{name} applies to a single fit"):
         ns.fit_series(film(), axes="TCYX", **{name: "model.safetensors"})

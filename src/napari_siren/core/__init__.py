@@ -1,1 +1,1 @@
-"""The model, headless: it never imports napari or Qt."""
+"""The computations, headless: this package never imports napari or Qt."""

@@ -1,4 +1,7 @@
-"""Files that are written whole or not at all: under a temporary name in the same folder, then moved into place."""
+"""Atomic writes: a file or folder is either complete or not there.
+
+It is written under a temporary name in the same folder, and then moved into place.
+"""
 
 from __future__ import annotations
 
@@ -15,66 +18,68 @@ from napari_siren.errors import StorageError
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """Return a temporary file beside `path`, which takes its place when the block ends without an exception.
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Return a temporary file beside `path`, and move it to `path` if the block ends without an exception.
 
     Raises
     ------
     StorageError
         The file cannot be written there.
     """
-    aside = _make_aside(path)
+    temporary = _create_temporary(path)
     try:
-        yield aside
-        aside.replace(path)
+        yield temporary
+        temporary.replace(path)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise _storage_error(path, error) from error
     finally:
-        aside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def folder_written_aside(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
-    """Return the name of a folder to make beside `path`; it takes that place when the block ends without an exception.
+def atomic_directory(path: Path, replaceable: Callable[[Path], bool]) -> Iterator[Path]:
+    """Return the path of a folder to create beside `path`, and move it there if the block ends without an exception.
 
     Parameters
     ----------
     path
-        Where the folder is wanted.
+        Final path of the folder.
     replaceable
-        Whether a folder that is there already is of the kind that may be replaced.
+        Function that returns whether an existing folder may be replaced.
 
     Raises
     ------
     StorageError
-        The folder cannot be written there, or something else is in the way.
+        The folder cannot be written there, or another file or folder is in the way.
     """
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     check_folder_free(path, replaceable)
     try:
-        yield aside
-        move_folder(aside, path)
+        yield temporary
+        move_folder(temporary, path)
     except OSError as error:
-        raise _refusal(path, error) from error
+        raise _storage_error(path, error) from error
     finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def check_folder_free(path: Path, replaceable: Callable[[Path], bool]) -> None:
-    """Check that a folder can be made, or one of the same kind replaced.
+    """Check whether a folder can be created at `path`, or may replace an existing one.
 
     Raises
     ------
     StorageError
-        Something else is in the way, or nothing can be written there.
+        Another file or folder is in the way, or nothing can be written there.
     """
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not replaceable(path)):
-        raise StorageError(f"cannot write {path}: something else of that name is in the way. Choose another name.")
+        raise StorageError(
+            f"cannot write {path}: another file or folder of that name is in the way. Choose another name."
+        )
     check_writable(path.with_name(f".{path.name}.part"))
 
 
 def move_folder(aside: Path, path: Path) -> None:
-    """Move a folder into place; what was there goes once the new one is there."""
+    """Move a folder into place, and then remove the old folder of that name."""
     old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
     if path.exists():
         path.replace(old)
@@ -83,30 +88,30 @@ def move_folder(aside: Path, path: Path) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Find out whether a file can be written, without leaving a trace or touching one that is there.
+    """Check whether a file can be written; no file is left behind, and an existing one stays as it is.
 
     Raises
     ------
     StorageError
-        It cannot.
+        The file cannot be written.
     """
-    _make_aside(path).unlink(missing_ok=True)
+    _create_temporary(path).unlink(missing_ok=True)
 
 
 def prepare_folder(folder: Path) -> Path:
-    """Make a folder where it is missing, and find out whether files can be written in it.
+    """Create a folder if it is missing, and check whether files can be written in it.
 
     Raises
     ------
     StorageError
-        It cannot be made, is a file, or cannot be written in.
+        The folder cannot be created, is a file, or is not writable.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise StorageError(f"cannot make the folder {folder}: there is a file of that name in the way.") from None
+        raise StorageError(f"cannot create the folder {folder}: a file is in the way. Choose another folder.") from None
     except OSError as error:
-        raise StorageError(f"cannot make the folder {folder}: {error.strerror}. Choose another place.") from error
+        raise StorageError(f"cannot create the folder {folder}: {error.strerror}. Choose another folder.") from error
     check_writable(folder / "report.json")
     return folder
 
@@ -119,37 +124,37 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     StorageError
         The file cannot be written.
     """
-    text = json.dumps(strict_values(content), indent=2, ensure_ascii=False, allow_nan=False)
-    with written_aside(path) as aside:
-        aside.write_text(text + "\n", encoding="utf-8")
+    text = json.dumps(json_safe(content), indent=2, ensure_ascii=False, allow_nan=False)
+    with atomic_write(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
     return path
 
 
-def _make_aside(path: Path) -> Path:
-    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+def _create_temporary(path: Path) -> Path:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder. Give the name of a file.")
     try:
-        aside.open("xb").close()
+        temporary.open("xb").close()
     except OSError as error:
-        raise _refusal(path, error) from error
-    return aside
+        raise _storage_error(path, error) from error
+    return temporary
 
 
-def _refusal(path: Path, error: OSError) -> StorageError:
+def _storage_error(path: Path, error: OSError) -> StorageError:
     if isinstance(error, StorageError):
         return error
     if isinstance(error, FileNotFoundError):
-        return StorageError(f"cannot write {path}: the folder {path.parent} is not there. Make it first.")
-    return StorageError(f"cannot write {path}: {error.strerror or error}. Choose another place.")
+        return StorageError(f"cannot write {path}: the folder {path.parent} does not exist. Create it first.")
+    return StorageError(f"cannot write {path}: {error.strerror or error}. Choose another folder.")
 
 
-def strict_values(value: Any) -> Any:
-    """Return plain values that strict JSON knows: infinite numbers become "inf" and "-inf", NaN becomes None."""
+def json_safe(value: Any) -> Any:
+    """Return plain values for strict JSON: infinite numbers become "inf" and "-inf", NaN becomes None."""
     if isinstance(value, Mapping):
-        return {str(key): strict_values(item) for key, item in value.items()}
+        return {str(key): json_safe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [strict_values(item) for item in value]
+        return [json_safe(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value

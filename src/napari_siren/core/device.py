@@ -1,4 +1,4 @@
-"""Devices, and the memory on them."""
+"""Compute devices, and their memory."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from napari_siren.errors import DeviceError
 
 
 def available_devices() -> list[str]:
-    """Names of the devices that a fit can run on, the best first."""
+    """Return the names of the devices available for a fit, the best first."""
     cuda = [f"cuda:{i}" for i in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return [*cuda, *mps, "cpu"]
 
 
 def resolve_device(device: str | torch.device) -> torch.device:
-    """Return the device of a name.
+    """Return the device with a name.
 
     Parameters
     ----------
     device
-        ``"auto"`` (the best there is), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
+        Name of the device: ``"auto"`` (the best one available), ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``.
 
     Raises
     ------
     DeviceError
-        The name means nothing, or the device is not there; the message names those that are.
+        The name is unknown, or the device is not available; the message lists the available ones.
     """
-    there = available_devices()
+    available = available_devices()
     if device == "auto":
-        return torch.device(there[0])
-    named = "This machine has: " + ", ".join(there) + "."
+        return torch.device(available[0])
+    choices = "This machine has: " + ", ".join(available) + "."
     try:
-        wanted = torch.device(device)
+        target = torch.device(device)
     except (RuntimeError, TypeError):
-        raise DeviceError(f"there is no device called {device!r}. {named}") from None
-    if str(wanted) == "cuda" and "cuda:0" in there:
-        wanted = torch.device("cuda:0")
-    if str(wanted) not in there:
-        raise DeviceError(f'the device {str(device)!r} is not there. {named} Or use device="auto".')
-    return wanted
+        raise DeviceError(f"the device {device!r} is unknown. {choices} Choose one of these.") from None
+    if str(target) == "cuda" and "cuda:0" in available:
+        target = torch.device("cuda:0")
+    if str(target) not in available:
+        raise DeviceError(f'the device {str(device)!r} is not available. {choices} Choose one, or use device="auto".')
+    return target
 
 
 def describe_device(device: torch.device) -> str:
-    """Name a device as people know it."""
+    """Return a description of a device: its name, with the GPU's model or the number of CPU threads."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     if device.type == "cpu":
@@ -53,7 +53,7 @@ def describe_device(device: torch.device) -> str:
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on a device."""
+    """Return the free memory of a device, in bytes."""
     if device.type == "cuda":
         free: int = torch.cuda.mem_get_info(device)[0]
         return free
@@ -61,7 +61,7 @@ def free_memory(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out (PyTorch has no single class for it)."""
+    """Return whether an exception means out of memory (PyTorch has no single class for it)."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
     text = str(error).lower()

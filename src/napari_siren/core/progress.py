@@ -1,4 +1,4 @@
-"""What a fit tells while it goes on, and afterwards."""
+"""`Progress` and `History`: the state of a fit after a step, and its course."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a fit stands after a step.
+    """The state of a fit after a step.
 
     Parameters
     ----------
     step
-        Steps done.
+        Number of steps done.
     max_steps
-        Steps at most to do.
+        Maximum number of steps.
     seconds
-        Since the fit began, earlier sessions of a resumed fit included.
+        Seconds since the fit began, including the earlier sessions of a resumed fit.
     measured_loss
-        The loss, or what waits for it: a GPU may still be at work on it.
+        The loss, or a function that waits for it: a GPU may still be computing it.
     psnr
-        dB, of the mean weights, which are kept; looked at every few steps, and estimated from their mean squared error
-        (see `expected_rounded_mse`). The final metrics are exact.
+        PSNR in dB of the mean weights, which the fit keeps. It is updated every few steps, and estimated from their
+        mean squared error (see `expected_rounded_mse`). The final metrics are exact.
     seconds_left
-        Estimated; None while there is nothing to estimate from.
+        Estimated remaining time in seconds; None if there is no basis for an estimate yet.
     field
-        Gives the field of the mean weights as they are when called. It shares their memory: use it before the next
-        step, in the thread that takes the steps.
+        Function that returns the field of the current mean weights. The field shares their memory: use it before the
+        next step, in the thread that runs the steps.
     """
 
     step: int
@@ -49,33 +49,33 @@ class Progress:
 
     @cached_property
     def loss(self) -> float:
-        """Mean squared error of the normalised values, of the weights that are moved."""
+        """Mean squared error of the normalised values, with the weights of the optimiser (not the mean weights)."""
         return self.measured_loss() if callable(self.measured_loss) else self.measured_loss
 
     def preview(
         self, scale: float = 1.0, region: Sequence[tuple[float, float]] | None = None, antialias: bool = True
     ) -> npt.NDArray[Any]:
-        """Render the fit as it is now.
+        """Render the current state of the fit.
 
         Parameters
         ----------
         scale
             Output pixels per pixel; below 1 for a small picture.
         region
-            (start, stop) for each spatial axis, in pixels of the original; None is all of it.
+            (start, stop) for each spatial axis, in pixels of the original; None is the whole image.
         antialias
-            False takes the value at the centre of each output pixel: with a scale below 1 faster by as much as the
-            picture is smaller, and as coarse.
+            Whether output pixels are averages. False takes the value at the centre of each output pixel. With a scale
+            below 1 this is coarse, but faster in proportion to the smaller size of the picture.
 
         Returns
         -------
         ndarray
-            The image's order of axes and dtype.
+            Rendered picture, with the image's order of axes and dtype.
         """
-        now = self.field()
-        grid = RenderGrid.of(now.format.spatial_shape, now.format.spacing, scale=scale, region=region)
-        rendered: npt.NDArray[Any] = now.render(grid, antialias=antialias)
-        return rendered
+        field = self.field()
+        grid = RenderGrid.from_layout(field.layout, scale=scale, region=region)
+        picture: npt.NDArray[Any] = field.render(grid, antialias=antialias)
+        return picture
 
 
 class History:
@@ -84,11 +84,11 @@ class History:
     Parameters
     ----------
     step, seconds, loss, psnr
-        One entry for each step, as in `Progress`.
+        Values of each step, as in `Progress`.
     events
-        (step, what happened): rollbacks, memory that ran out, a resumption.
+        Pairs (step, description of the event): rollbacks, out of memory, a resumption.
     stopped
-        Why the fit ended: "max_steps", "max_seconds", "target_psnr" or "asked".
+        Reason for the end of the fit: "max_steps", "max_seconds", "target_psnr", or "asked" (by the user).
     """
 
     def __init__(
@@ -113,7 +113,10 @@ class History:
 
     @property
     def loss(self) -> list[float]:
-        """As in `Progress`. The steps since it was last read are waited for."""
+        """Loss of each step, as in `Progress`.
+
+        Reading it waits for the losses of the steps since the last reading.
+        """
         self._loss += [progress.loss for progress in self._unread]
         self._unread.clear()
         return self._loss
@@ -126,10 +129,10 @@ class History:
         self._unread.append(progress)
 
     def copy(self) -> History:
-        """Return a copy that does not change with this one."""
+        """Return an independent copy."""
         return History(**self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """Return all of it, by the names of the parameters."""
+        """Return all values, by the names of the parameters."""
         names = ("step", "seconds", "loss", "psnr", "events", "stopped")
         return {name: getattr(self, name) for name in names}

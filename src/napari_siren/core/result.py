@@ -1,4 +1,4 @@
-"""`FitResult`: a fitted field with all that is known of the fit."""
+"""`FitResult`: a fitted field with the settings, the metrics and the history of its fit."""
 
 from __future__ import annotations
 
@@ -19,42 +19,45 @@ from napari_siren.core import model_file as model_file
 from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import choose_device
 from napari_siren.core.field.field import Derivative, Field
-from napari_siren.core.field.partition import Blend
-from napari_siren.core.field.tiling import AxisTiling, RenderGrid, Tiling
+from napari_siren.core.field.partition import PartitionOfUnity
+from napari_siren.core.field.tiling import RenderGrid, Tiling
 from napari_siren.core.image.metrics import Metrics
-from napari_siren.core.image.samples import ImageFormat, Samples
+from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.model_file import numbers
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.core.progress import History
-from napari_siren.core.restoration.pipeline import told_as
-from napari_siren.core.training.trainer import State
+from napari_siren.core.restoration.pipeline import operator_for
+from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.uncertainty.expected_error import expected_error
 from napari_siren.core.versions import version_of
 from napari_siren.errors import InputError, SirenError, StorageError
 
+# Prefix of the names of the state's tensors in a model file.
 _STATE = "state."
 
 
 @dataclass(frozen=True)
 class FitResult:
-    """What a fit gives back. A result that was loaded from a file has no image; rendering works all the same.
+    """The result of a fit.
+
+    A result loaded from a file has no image. It can be rendered all the same.
 
     Parameters
     ----------
     field
         The continuous function.
     config
-        The settings of the fit.
+        Settings of the fit.
     metrics
-        Agreement with the image, on the rounded reconstruction.
+        Agreement of the rounded reconstruction with the image.
     history
-        step, seconds, loss and psnr of every step, and events.
+        Values of every step (step, seconds, loss and psnr), and events.
     provenance
-        What reproduces the fit: seed, versions, device, and the hash of the image.
+        Data to reproduce the fit: seed, versions, device, and the hash of the image.
     samples
         The image, or None.
     state
-        What is needed to go on fitting, or None.
+        State to continue the fit from, or None.
 
     Examples
     --------
@@ -71,12 +74,12 @@ class FitResult:
     history: History
     provenance: Mapping[str, Any]
     samples: Samples | None = None
-    state: State | None = None
+    state: Checkpoint | None = None
 
     def __repr__(self) -> str:
-        """Return one line."""
-        layout, siren = self.field.format, self.field.siren
-        network = f"{siren.tiles} x {siren.shape.parameters} parameters"
+        """Return a summary in one line."""
+        layout, siren = self.field.layout, self.field.siren
+        network = f"{siren.tiles} x {siren.spec.parameters} parameters"
         steps = self.history.step[-1] if self.history.step else 0
         return (
             f"FitResult({layout.dtype} {layout.axes} {layout.shape}, {network}, {steps} steps, "
@@ -85,12 +88,12 @@ class FitResult:
 
     @cached_property
     def reconstruction(self) -> npt.NDArray[Any]:
-        """What the image's pixels see of the field: its shape and dtype, rounded and clipped to the dtype's range."""
+        """The field as the image's pixels see it, in the image's shape and dtype, rounded and clipped to its range."""
         return self.field.reconstruct()
 
     @cached_property
     def error(self) -> npt.NDArray[np.float32]:
-        """Reconstruction - image, float32, signed, in the image's units; 0 where a pixel is missing.
+        """Signed error, reconstruction - image, float32, in the image's units; 0 for missing pixels.
 
         Raises
         ------
@@ -99,10 +102,10 @@ class FitResult:
         """
         if self.samples is None:
             raise InputError(
-                "a loaded result has no image to compare with. Subtract it from result.reconstruction yourself."
+                "a loaded result has no image to compare with. Subtract the image from result.reconstruction instead."
             )
         image = self.samples.image.astype(np.float64)
-        layout = self.samples.format
+        layout = self.samples.layout
         difference = np.asarray(self.reconstruction, dtype=np.float64) - image
         channels_first = np.where(self.samples.observed, layout.to_channels_first(difference), 0.0)
         return np.ascontiguousarray(layout.from_channels_first(channels_first), dtype=np.float32)
@@ -117,7 +120,9 @@ class FitResult:
         dtype: npt.DTypeLike | None = None,
         out: Any = None,
     ) -> Any:
-        """Evaluate the field on a regular grid. Without scale, shape and spacing: the image's own resolution.
+        """Evaluate the field on a regular grid.
+
+        Without scale, shape and spacing, the grid has the image's own resolution.
 
         Parameters
         ----------
@@ -128,24 +133,25 @@ class FitResult:
         spacing
             Physical size of an output pixel: a number, or one for each spatial axis.
         region
-            (start, stop) for each spatial axis, in pixels of the original; None is all of it.
+            (start, stop) for each spatial axis, in pixels of the original; None is the whole image.
         derivative
-            "gradient" (an axis more, in front), "gradient_magnitude" or "laplacian": exact, per physical length.
+            "gradient" (with one more axis, in front), "gradient_magnitude" or "laplacian": exact, per physical length.
         dtype
-            Of the result, rounded and clipped to its range; None is the image's dtype, or float32 for derivatives.
+            Dtype of the result, rounded and clipped to its range; None is the image's dtype, or float32 for
+            derivatives.
         out
-            An array, or anything that takes blocks by slices (a zarr array), to be filled block by block.
+            Array, or any object with assignment to slices (a zarr array), to fill block by block.
 
         Returns
         -------
         ndarray or `out`
-            In the image's order of axes.
+            Rendered values, in the image's order of axes.
 
         Raises
         ------
         InputError
-            More than one of scale, shape and spacing; a number that is not positive; a region outside the image; an
-            unknown derivative; `out` of the wrong shape.
+            More than one of scale, shape and spacing is given, a number is not positive, the region lies outside the
+            image, the derivative is unknown, or `out` has the wrong shape.
 
         Examples
         --------
@@ -156,35 +162,34 @@ class FitResult:
         >>> result.render(scale=4, region=[(0, 8), (8, 16)], derivative="gradient").shape
         (2, 32, 32)
         """
-        layout = self.field.format
-        grid = RenderGrid.of(
-            layout.spatial_shape, layout.spacing, scale=scale, shape=shape, spacing=spacing, region=region
-        )
+        grid = RenderGrid.from_layout(self.field.layout, scale=scale, shape=shape, spacing=spacing, region=region)
         return self.field.render(grid, derivative=derivative, dtype=dtype, out=out)
 
     def uncertainty(self, scale: float | Sequence[float]) -> npt.NDArray[np.float32]:
-        """Estimate the absolute error that each pixel of a render has.
+        """Estimate the absolute error of each pixel of a render.
 
-        What the scene was between the pixels is not known; what the image is between the pixels of its own smaller copy
-        is. Such a copy is upscaled in the same way, and a small network learns from the errors made there what wrong
-        pixels look like. The estimate is a mean: single errors scatter about it widely.
+        The scene between the pixels of the image is not known. But the image between the pixels of its own smaller copy
+        is known. So such a copy is upscaled in the same way, and a small network learns to recognise wrong pixels from
+        the errors of that render. The estimate is a mean: single errors scatter widely around it.
 
         Parameters
         ----------
         scale
-            Of the render: a number, or one for each spatial axis. Where a smaller copy would have fewer than 16 pixels
-            along an axis, errors are learned from one of 16, and are too small.
+            Scale of the render: a number, or one for each spatial axis. If a smaller copy would have fewer than 16
+            pixels along an axis, a copy with 16 pixels is used, and the estimates are too small.
 
         Returns
         -------
         ndarray
-            float32, of the shape of ``render(scale)``, in the image's units, not negative. It takes a few seconds,
-            or, with presets that do not learn from smaller copies, about a quarter of the fit's time.
+            Expected absolute errors, float32, of the shape of ``render(scale)``, in the image's units, not negative.
+            The computation takes a few seconds. With presets that do not learn from smaller copies, it takes about a
+            quarter of the fit's time.
 
         Raises
         ------
         InputError
-            The result was loaded from a file, which does not hold the image; or a bad scale.
+            The result was loaded from a file, which does not hold the image, or the scale is invalid. Or the fit took
+            out a blur or joined frames: then a smaller copy contains no information about the errors.
 
         Examples
         --------
@@ -197,27 +202,27 @@ class FitResult:
         """
         if self.samples is None:
             raise InputError(
-                "a loaded result has no image, and without it nothing tells how large errors are. Ask for the "
-                "uncertainty right after the fit."
+                "a loaded result has no image, and errors cannot be estimated without it. Estimate the uncertainty "
+                "right after the fit."
             )
         seed = int(self.provenance["seed"])
         return expected_error(self.field, self.samples, self.config, self.state, seed, scale)
 
     def save(self, path: str | Path, resumable: bool = False) -> Path:
-        """Write the model to a safetensors file; written aside and moved into place.
+        """Write the model to a safetensors file: under a temporary name, and then moved into place.
 
         Parameters
         ----------
         path
-            Where to; by custom it ends in ``.safetensors``.
+            Path of the file; by convention it ends in ``.safetensors``.
         resumable
-            Whether to store the optimiser's state too, so that `fit` can go on from the file (about five times the
-            size).
+            Whether to store the optimiser's state too, so that `fit` can continue from the file. The file is then about
+            five times as large.
 
         Returns
         -------
         Path
-            The file.
+            Path of the file.
 
         Raises
         ------
@@ -232,32 +237,37 @@ class FitResult:
         }
         if resumable:
             if state is None:
-                raise StorageError("this result holds no state to go on from: it was loaded from a file without one.")
+                raise StorageError(
+                    "this result has no state to continue from: it was loaded from a file without one. Save it with "
+                    "resumable=False."
+                )
             tensors |= {_STATE + name: tensor for name, tensor in state.tensors.items()}
         return model_file.write(Path(path), _header(self, state if resumable else None), tensors)
 
 
 def load(path: str | Path, device: str = "cpu") -> FitResult:
-    """Read a model file. The image is not in it; rendering, evaluating and going on with the fit work.
+    """Read a model file.
+
+    The file does not hold the image. Rendering, evaluation, and continuing the fit work without it.
 
     Parameters
     ----------
     path
-        As written by `FitResult.save`.
+        Path of a file written by `FitResult.save`.
     device
-        Where the field is to be evaluated.
+        Device for the evaluation of the field.
 
     Returns
     -------
     FitResult
-        With `samples` None.
+        Result with `samples` None.
 
     Raises
     ------
     StorageError
-        The file is not there, truncated, of another program, or of a later version.
+        The file does not exist, is truncated, or is from another program or a later version.
     DeviceError
-        The device is not there.
+        The device is not available.
 
     Examples
     --------
@@ -267,25 +277,27 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
     >>> ns.load(path).render(scale=2).shape
     (32, 32)
     """
-    path, where = Path(path), choose_device(device)
+    path, target = Path(path), choose_device(device)
     header, tensors = model_file.read(path)
     try:
-        return _assembled(path, header, tensors, where)
+        return _assemble(path, header, tensors, target)
     except StorageError:
         raise
     except (SirenError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError(f"{path} is damaged: its description cannot be understood ({error}).") from error
+        raise StorageError(
+            f"{path} is damaged: its description cannot be read ({error}). Use another copy of the file."
+        ) from error
 
 
-def _header(result: FitResult, state: State | None) -> dict[str, Any]:
-    """Return all of a result but its tensors, as plain values."""
+def _header(result: FitResult, state: Checkpoint | None) -> dict[str, Any]:
+    """Return all data of a result except its tensors, as plain values."""
     field = result.field
-    counters = {f.name: getattr(state, f.name) for f in fields(State) if f.name != "tensors"} if state else None
+    counters = {f.name: getattr(state, f.name) for f in fields(Checkpoint) if f.name != "tensors"} if state else None
     return {
         "config": result.config.model_dump(),
-        "format": asdict(field.format),
+        "format": asdict(field.layout),
         "tiling": [asdict(axis) for axis in field.tiling.axes],
-        "network": asdict(field.siren.shape),
+        "network": asdict(field.siren.spec),
         "omega_0": field.siren.omega_0,
         "coordinate_scale": field.blend.coordinate_scale,
         "samples_per_pixel": field.samples_per_pixel,
@@ -298,21 +310,19 @@ def _header(result: FitResult, state: State | None) -> dict[str, Any]:
     }
 
 
-def _assembled(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> FitResult:
-    """Return the result that a header and tensors describe."""
-    state = header["state"] and State(
+def _assemble(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> FitResult:
+    """Return the result described by a header and tensors."""
+    state = header["state"] and Checkpoint(
         **numbers(header["state"]),
         tensors={k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)},
     )
-    shape = SirenShape(**header["network"])
-    axes = tuple(AxisTiling(axis["size"], tuple(axis["borders"]), axis["overlap"]) for axis in header["tiling"])
-    described: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in header["format"].items()}
-    layout = ImageFormat(**described)
+    spec = NetworkSpec(**header["network"])
+    layout = ImageLayout.from_json(header["format"])
     history = numbers(header["history"])
     field = Field(
-        Blend(
-            Siren(shape, tensors["theta"], header["omega_0"]),
-            Tiling(axes),
+        PartitionOfUnity(
+            Siren(spec, tensors["theta"], header["omega_0"]),
+            Tiling.from_json(header["tiling"]),
             tensors["offset"],
             tensors["scale"],
             tuple(header["coordinate_scale"]),
@@ -321,33 +331,35 @@ def _assembled(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tens
         header["samples_per_pixel"],
         floor=None if header.get("floor") is None else tuple(header["floor"]),
     )
-    config = FitConfig(**header["config"])
+    config = FitConfig.from_saved(header["config"])
     if header.get("learned", field.refinement != (1.0,) * field.dimensions):
-        field = replace(field, observation=told_as(config, layout, field.tiling.shape))
+        field = replace(field, observation=operator_for(config, layout, field.tiling.shape))
     tiles = field.tiling.count
-    wanted = {"theta": (tiles, shape.parameters), "offset": (tiles, shape.outputs), "scale": (tiles, 1)}
-    if any(tensors[name].shape != sizes for name, sizes in wanted.items()):
-        raise StorageError(f"{path} is damaged: its parameters do not fit its own description.")
+    shapes = {"theta": (tiles, spec.parameters), "offset": (tiles, spec.outputs), "scale": (tiles, 1)}
+    if any(tensors[name].shape != shape for name, shape in shapes.items()):
+        raise StorageError(
+            f"{path} is damaged: its parameters do not match its description. Use another copy of the file."
+        )
     return FitResult(
         field.to(device),
         config,
         Metrics(**numbers(header["metrics"])),
         History(**{**history, "events": [(step, text) for step, text in history["events"]]}),
-        # Files of version 1 have another name for it.
+        # Files of version 1 call it "receipt".
         header["provenance" if "provenance" in header else "receipt"],
         state=state or None,
     )
 
 
 def make_provenance(samples: Samples, device: str, seed: int, engine: str) -> dict[str, Any]:
-    """Return what reproduces a fit, beside its configuration.
+    """Return the data to reproduce a fit, beside its configuration.
 
     Parameters
     ----------
     samples
         The image; its hash is the SHA-256 of dtype, shape and bytes.
     device, seed, engine
-        Of the fit.
+        Device, seed and engine of the fit.
     """
     image = np.ascontiguousarray(samples.image)
     digest = hashlib.sha256(f"{image.dtype.str} {image.shape} ".encode())

@@ -1,4 +1,4 @@
-"""Versions of packages."""
+"""Versions of installed packages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 
 def version_of(package: str) -> str:
-    """Return the version of a package, or "unknown" if it is not installed, as when it is run from its sources."""
+    """Return the version of a package, or "unknown" if it is not installed, for example if run from its sources."""
     try:
         return version(package)
     except PackageNotFoundError:

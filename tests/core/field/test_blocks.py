@@ -1,4 +1,4 @@
-"""A tiling cut into blocks of whole tiles."""
+"""Tests of `Blocks`: a tiling cut into blocks of whole tiles."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field.blocks import Blocks
 from napari_siren.core.field.tiling import Tiling
-from napari_siren.core.network.siren import SirenShape
+from napari_siren.core.network.siren import NetworkSpec
 from napari_siren.core.training.plan import cut_blocks, plan_tiles
 from napari_siren.errors import DeviceError
 
@@ -79,7 +79,7 @@ def test_no_tile_with_a_weight_is_left_out(blocks: Blocks, data: st.DataObject) 
 
 @given(st.integers(100, 5000), st.integers(100, 5000), st.integers(1, 4), st.floats(2e5, 1e9))
 def test_blocks_stay_within_the_bound(rows: int, columns: int, channels: int, bound: float) -> None:
-    shape = SirenShape(2, channels, 2, 8)
+    shape = NetworkSpec(2, channels, 2, 8)
     tiling = Tiling.cut((rows, columns), 12, 1)
     blocks = cut_blocks(tiling, shape, CONFIG, int(bound))
     for block in {0, len(blocks) // 2, len(blocks) - 1}:
@@ -90,7 +90,7 @@ def test_blocks_stay_within_the_bound(rows: int, columns: int, channels: int, bo
 
 
 def test_blocks_are_no_larger_than_pays() -> None:
-    shape = SirenShape(2, 3, 3, 32)
+    shape = NetworkSpec(2, 3, 3, 32)
     blocks = cut_blocks(Tiling.cut((40_000, 50_000), 32, 1), shape, FitConfig(), 1 << 40)
     pixels = 40_000 * 50_000 / len(blocks)
     assert 0.5e6 < pixels < 2e6
@@ -99,5 +99,5 @@ def test_blocks_are_no_larger_than_pays() -> None:
 
 def test_a_tile_that_is_too_much_is_refused() -> None:
     with pytest.raises(DeviceError, match="a single tile"):
-        cut_blocks(Tiling.cut((200, 200), 100, 1), SirenShape(2, 1, 2, 8), CONFIG, 1000)
-    assert math.prod(cut_blocks(Tiling.cut((200, 200), 100, 1), SirenShape(2, 1, 2, 8), CONFIG, 10**8).counts) == 1
+        cut_blocks(Tiling.cut((200, 200), 100, 1), NetworkSpec(2, 1, 2, 8), CONFIG, 1000)
+    assert math.prod(cut_blocks(Tiling.cut((200, 200), 100, 1), NetworkSpec(2, 1, 2, 8), CONFIG, 10**8).counts) == 1

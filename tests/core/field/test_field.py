@@ -1,4 +1,4 @@
-"""The continuous function: exact derivatives, continuity, and grids that agree with points."""
+"""Tests of `Field`: exact derivatives, continuity, and agreement of grids with points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_siren.errors import DeviceError, InputError
 MakeField = Callable[..., Field]
 Array = npt.NDArray[np.float64]
 
-# shape, channels, spacing
+# Shape, channels, spacing.
 DOMAINS = [
     pytest.param((17,), 1, (1.0,), id="1-D"),
     pytest.param((17, 13), 1, (1.0, 1.0), id="2-D"),
@@ -30,7 +30,7 @@ DOMAINS = [
 
 
 def telling_points(field: Field, count: int = 12) -> Array:
-    """Random points, and points in, on, and at the ends of the zones around borders and where borders cross."""
+    """Return random points, and points around borders: on them, in and at the ends of their zones, and at crossings."""
     rng = np.random.default_rng(0)
     shape = np.array(field.tiling.shape)
     along = []
@@ -43,11 +43,11 @@ def telling_points(field: Field, count: int = 12) -> Array:
     one_border = rng.random((count, len(shape))) * shape
     one_border[:, 0] = rng.choice(along[0], count)
     pixels = np.concatenate([rng.random((count, len(shape))) * shape, one_border, corners])
-    return pixels * np.array(field.format.spacing)
+    return pixels * np.array(field.layout.spacing)
 
 
 def difference(function: Callable[[Array], Array], points: Array, axis: int, step: float) -> Array:
-    """Central difference."""
+    """Return the central difference along an axis."""
     moved = np.zeros(points.shape[1])
     moved[axis] = step
     return (function(points + moved) - function(points - moved)) / (2 * step)
@@ -117,7 +117,7 @@ def test_one_tile_is_the_plain_network(random_field: MakeField) -> None:
     points = np.random.default_rng(0).random((30, 2)) * [4.5, 16]
     local = (points / [0.5, 2.0] - [4.5, 4.0]) * field.blend.coordinate_scale
     network = field.siren.forward(torch.from_numpy(local).T[None])[0].T * field.blend.scale[0] + field.blend.offset[0]
-    expected = network.numpy() * field.format.scale + field.format.offset
+    expected = network.numpy() * field.layout.scale + field.layout.offset
     np.testing.assert_allclose(field(points), expected, rtol=1e-12)
 
 
@@ -127,17 +127,17 @@ def test_away_from_borders_the_field_is_the_tiles_own_network(random_field: Make
     middle = field.tiling.centres[4]
     output = field.siren.forward(torch.zeros(1, 2, 1, dtype=torch.float64))[4, 0, 0]
     normalised = float(output * field.blend.scale[4, 0] + field.blend.offset[4, 0])
-    expected = normalised * field.format.scale[0] + field.format.offset[0]
+    expected = normalised * field.layout.scale[0] + field.layout.offset[0]
     assert field(middle[None])[0] == pytest.approx(expected)
 
 
 def test_equal_constant_tiles_blend_to_the_constant(random_field: MakeField) -> None:
-    """The windows sum to one as seen from outside: values are flat, and the derivatives nothing."""
+    """Check the sum of the windows, which is one: values are constant, and derivatives are zero."""
     field = random_field((13, 17))
     field.siren.theta.zero_()
     field.blend.offset.fill_(2.5)
     points = telling_points(field)
-    np.testing.assert_allclose(field(points), 2.5 * field.format.scale[0] + field.format.offset[0])
+    np.testing.assert_allclose(field(points), 2.5 * field.layout.scale[0] + field.layout.offset[0])
     np.testing.assert_allclose(field.gradient(points), 0, atol=1e-10)
     np.testing.assert_allclose(field.laplacian(points), 0, atol=1e-10)
 
@@ -152,9 +152,9 @@ def test_outside_the_image_the_nearest_tile_goes_on(random_field: MakeField) -> 
 def test_float32_coordinates_give_float32_close_to_float64(random_field: MakeField) -> None:
     field = random_field((12, 12), dtype=torch.float32, image_dtype="float32")
     points = np.random.default_rng(0).random((50, 2)) * 12
-    rough = field(points.astype(np.float32))
-    assert (rough.dtype, field(points).dtype) == (np.float32, np.float64)
-    np.testing.assert_allclose(rough, field(points), rtol=1e-4, atol=1e-4)
+    low_precision = field(points.astype(np.float32))
+    assert (low_precision.dtype, field(points).dtype) == (np.float32, np.float64)
+    np.testing.assert_allclose(low_precision, field(points), rtol=1e-4, atol=1e-4)
 
 
 def test_many_points_are_taken_in_blocks(random_field: MakeField, small_blocks: Callable[[], None]) -> None:
@@ -180,20 +180,20 @@ def test_coordinates_that_make_no_sense_are_refused(random_field: MakeField, coo
 
 
 def grid_of(field: Field, **arguments: object) -> RenderGrid:
-    return RenderGrid.of(field.tiling.shape, field.format.spacing, **arguments)
+    return RenderGrid.from_shape(field.tiling.shape, field.layout.spacing, **arguments)
 
 
 def by_points(field: Field, grid: RenderGrid, function: Callable[[Array], Array], finest: int = 1) -> Array:
-    """What a render should be: the mean of points evenly spread over each output pixel, channels last."""
+    """Return the expected render: the mean of points evenly spread over each output pixel, channels last."""
     samples = [max(1, int(np.ceil(step * finest - 1e-9))) for step in grid.step]
-    # An output pixel that reaches over the image's edge sees the edge go on.
+    # Positions beyond the image's edge take the value at the edge.
     axes = [
         np.clip(start + (np.arange(n * k) + 0.5) * step / k, 0, size)
         for start, n, k, step, size in zip(
-            grid.start, grid.shape, samples, grid.step, field.format.spatial_shape, strict=True
+            grid.start, grid.shape, samples, grid.step, field.layout.spatial_shape, strict=True
         )
     ]
-    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) * np.array(field.format.spacing)
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1) * np.array(field.layout.spacing)
     values = function(points)
     for axis, (n, k) in enumerate(zip(grid.shape, samples, strict=True)):
         values = values.reshape(*values.shape[:axis], n, k, *values.shape[axis + 1 :]).mean(axis=axis + 1)
@@ -347,7 +347,7 @@ def test_where_memory_runs_out_smaller_blocks_give_the_same(
     random_field: MakeField, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     field = random_field((12, 9), channels=2)
-    grid = RenderGrid.of((12, 9), (1.0, 1.0), scale=2)
+    grid = RenderGrid.from_shape((12, 9), (1.0, 1.0), scale=2)
     expected, block = field.render(grid), Field._block
 
     def short_of_memory(self: Field, grid: RenderGrid, *rest: Any) -> Any:
@@ -375,4 +375,4 @@ def test_what_smaller_blocks_do_not_help_is_an_error(
 
     monkeypatch.setattr(Field, "_block", fail)
     with pytest.raises(raised, match=message):
-        random_field((4, 4)).render(RenderGrid.of((4, 4), (1.0, 1.0)))
+        random_field((4, 4)).render(RenderGrid.from_shape((4, 4), (1.0, 1.0)))

@@ -1,8 +1,11 @@
-"""Pixel centres, tiles, windows that sum to one, render grids."""
+"""Tests of pixel centres, tiles, windows and their sum, and render grids."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +14,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from napari_siren.core.field.tiling import AxisTiling, RenderGrid, Tiling, pixel_centres, smoothstep
+from napari_siren.core.image.axes import Axes
+from napari_siren.core.image.samples import ImageLayout
 from napari_siren.errors import InputError
 
 AXES = st.builds(
@@ -145,20 +150,20 @@ def test_subsamples_divide_a_pixel_evenly() -> None:
 def test_a_grid_has_the_shape_and_step_asked_for(
     arguments: dict[str, object], shape: tuple[int, ...], step: tuple[float, ...]
 ) -> None:
-    grid = RenderGrid.of((6, 10), (2.0, 0.5), **arguments)
+    grid = RenderGrid.from_shape((6, 10), (2.0, 0.5), **arguments)
     assert grid.shape == shape
     assert grid.step == pytest.approx(step)
 
 
 @given(st.integers(1, 9), st.integers(2, 30))
 def test_upscaling_puts_new_samples_at_half_steps(factor: int, n: int) -> None:
-    positions = RenderGrid.of((n,), (1.0,), scale=factor).positions(0)
+    positions = RenderGrid.from_shape((n,), (1.0,), scale=factor).positions(0)
     np.testing.assert_allclose(positions, (np.arange(n * factor) + 0.5) / factor)
 
 
 @given(st.integers(1, 40), st.integers(1, 50))
 def test_a_shape_spans_the_image_from_edge_to_edge(n: int, wanted: int) -> None:
-    grid = RenderGrid.of((n,), (1.0,), shape=(wanted,))
+    grid = RenderGrid.from_shape((n,), (1.0,), shape=(wanted,))
     positions = grid.positions(0)
     assert positions[0] - grid.step[0] / 2 == pytest.approx(0)
     assert positions[-1] + grid.step[0] / 2 == pytest.approx(n)
@@ -167,14 +172,14 @@ def test_a_shape_spans_the_image_from_edge_to_edge(n: int, wanted: int) -> None:
 @given(st.integers(1, 40), st.floats(0.01, 4))
 def test_no_output_pixel_of_a_scaled_grid_is_centred_outside_the_image(n: int, scale: float) -> None:
     assume(n * scale >= 0.5)
-    positions = RenderGrid.of((n,), (1.0,), scale=scale).positions(0)
+    positions = RenderGrid.from_shape((n,), (1.0,), scale=scale).positions(0)
     assert positions.min() >= 0
     assert positions.max() <= n + 1e-9
 
 
 @given(st.integers(1, 20), st.integers(0, 19), st.integers(1, 20))
 def test_a_block_is_its_part_of_the_grid(n: int, start: int, length: int) -> None:
-    grid = RenderGrid.of((20,), (1.0,), shape=(n,), region=[(3, 17)])
+    grid = RenderGrid.from_shape((20,), (1.0,), shape=(n,), region=[(3, 17)])
     part = slice(min(start, n - 1), min(start + length, n))
     np.testing.assert_allclose(grid.block([part]).positions(0), grid.positions(0)[part], atol=1e-9)
 
@@ -213,10 +218,21 @@ def test_a_block_is_its_part_of_the_grid(n: int, start: int, length: int) -> Non
 )
 def test_a_grid_that_makes_no_sense_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(InputError):
-        RenderGrid.of((6, 10), (1.0, 1.0), **arguments)
+        RenderGrid.from_shape((6, 10), (1.0, 1.0), **arguments)
+
+
+@pytest.mark.parametrize("where", [{}, {"scale": 2}, {"shape": (12, 30)}, {"spacing": 0.5, "region": [(0, 3), (2, 9)]}])
+def test_a_grid_over_an_image_is_that_of_its_shape_and_spacing(where: dict[str, Any]) -> None:
+    layout = ImageLayout(Axes("YCX"), (6, 2, 10), "uint8", (1.0, 0.5), (0.0, 0.0), (1.0, 1.0))
+    assert RenderGrid.from_layout(layout, **where) == RenderGrid.from_shape((6, 10), (1.0, 0.5), **where)
+
+
+def test_a_tiling_is_the_same_after_its_storage_as_json() -> None:
+    tiling = Tiling.cut((40, 25), 10, 2)
+    assert Tiling.from_json(json.loads(json.dumps([asdict(axis) for axis in tiling.axes]))) == tiling
 
 
 @pytest.mark.parametrize("make", [slice, lambda a, b: (a, b)], ids=["slices", "pairs"])
 def test_a_region_may_be_slices_or_pairs(make: Callable[[int, int], object]) -> None:
-    grid = RenderGrid.of((6, 10), (1.0, 1.0), region=[make(1, 3), make(2, 9)])
+    grid = RenderGrid.from_shape((6, 10), (1.0, 1.0), region=[make(1, 3), make(2, 9)])
     assert (grid.shape, grid.start) == ((2, 7), (1.0, 2.0))

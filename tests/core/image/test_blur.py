@@ -1,4 +1,4 @@
-"""The blur estimate: right where its law holds, fair on a photo, calm where it cannot know."""
+"""The blur estimate: exact scenes, photos, and images without enough information."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_siren.io.images import sample_path
 def scene(
     shape: tuple[int, ...], sigmas: tuple[float, ...], spacing: tuple[float, ...] | None = None, seed: int = 0
 ) -> np.ndarray:
-    """A random scene whose spectrum falls with the square of the frequency, blurred, seen by pixels; (1, *shape)."""
+    """Return a random scene, blurred and averaged over pixels, (1, *shape). Its power falls as f^-2."""
     grids = np.meshgrid(*(np.fft.fftfreq(n) for n in shape), indexing="ij")
     squares = sum((f / s) ** 2 for f, s in zip(grids, spacing or (1.0,) * len(shape), strict=True))
     squares[(0,) * len(shape)] = np.inf

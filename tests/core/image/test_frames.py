@@ -1,4 +1,4 @@
-"""Time: frames taken from a series, time as a coordinate, and what is said where neither was asked for."""
+"""Time: frames of a series, time as a coordinate, and the errors without either."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def test_time_is_a_coordinate_if_said_so() -> None:
     rows = np.arange(24.0)
     film = np.stack([np.sin((rows[:, None] + rows + 2 * t) / 6) for t in range(6)]).astype(np.float32)
     result = ns.fit(film, axes="TYX", axes_as_coordinates="TYX", spacing=0.5, device="cpu", max_steps=80)
-    assert result.field.format.spacing == (1.0, 0.5, 0.5)
+    assert result.field.layout.spacing == (1.0, 0.5, 0.5)
     assert result.metrics.psnr > 35
     between = result.render(scale=(2, 1, 1))
     assert between.shape == (12, 24, 24)
-    # Of frame 2.25, in pixels from the first frame's centre.
+    # The scene at frame 2.25, counted from the centre of the first frame.
     truth = np.sin((rows[:, None] + rows + 4.5) / 6)
     assert np.abs(between[5] - truth).mean() < 0.05
 

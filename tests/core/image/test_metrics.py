@@ -1,4 +1,4 @@
-"""PSNR, SSIM and the rest, against scikit-image and against their definitions."""
+"""PSNR, SSIM and the other metrics, against scikit-image and against their definitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The noise estimate: right on noise, blind to shading and edges, calm where it cannot know."""
+"""The noise estimate: on noise, on shading and edges, and on images that are too small."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_shading_and_edges_hardly_count() -> None:
 
 @pytest.mark.parametrize("sigma", [0.0, 0.05])
 def test_texture_and_clipping_hardly_count(sigma: float) -> None:
-    """A picture of which a half is fine texture, and a quarter is white beyond the range."""
+    """One half of the picture is fine texture, and one quarter is white beyond the range."""
     rng = np.random.default_rng(0)
     picture = np.full((160, 160), 0.5)
     picture[:, :80] += 0.2 * rng.uniform(-1, 1, (160, 80))
@@ -68,7 +68,7 @@ def test_the_noise_of_a_camera_grows_with_the_signal(gain: float, read: float) -
     rng = np.random.default_rng(0)
     signal = np.broadcast_to(np.linspace(0.2, 1.0, 160), (160, 160))
     values = signal + rng.standard_normal(signal.shape) * np.sqrt(gain * signal + read**2)
-    model = NoiseModel.of(values[None].astype(np.float32))
+    model = NoiseModel.from_values(values[None].astype(np.float32))
     for level in (0.3, 0.6, 0.9):
         found = float(model.variance(np.array(level, np.float32)))
         assert found == pytest.approx(gain * level + read**2, rel=0.25)
@@ -76,6 +76,6 @@ def test_the_noise_of_a_camera_grows_with_the_signal(gain: float, read: float) -
 
 def test_an_image_without_noise_has_none_at_any_brightness() -> None:
     y, x = np.mgrid[:64, :64] / 64
-    model = NoiseModel.of((x * y)[None].astype(np.float32))
+    model = NoiseModel.from_values((x * y)[None].astype(np.float32))
     assert (model.variance(np.linspace(0, 1, 5, dtype=np.float32)) < 1e-6).all()
-    assert NoiseModel.of(np.zeros((1, 8, 8), np.float32)) == NoiseModel(0.0, 0.0, 0.0)
+    assert NoiseModel.from_values(np.zeros((1, 8, 8), np.float32)) == NoiseModel(0.0, 0.0, 0.0)

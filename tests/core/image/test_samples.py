@@ -1,6 +1,9 @@
-"""Arrays to normalised samples and back; what is refused, and with what advice."""
+"""`Samples`: arrays to normalised samples and back; errors with their advice."""
 
 from __future__ import annotations
+
+import json
+from dataclasses import asdict
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +14,7 @@ from hypothesis.extra import numpy as hnp
 
 from napari_siren.core.image.axes import guess_axes
 from napari_siren.core.image.dtypes import cast_values
-from napari_siren.core.image.samples import Samples
+from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.errors import InputError
 
 INTEGERS = ["uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64"]
@@ -29,7 +32,7 @@ def test_casting_to_integers_rounds_and_never_wraps_around(values: npt.NDArray[n
     assert cast.dtype == dtype
     for value, found in zip(values.tolist(), cast.tolist(), strict=True):
         nearest = min(max(round(value), limits.min), limits.max)
-        # Near the ends of 64 bits floats are 2,048 apart.
+        # Near the limits of 64-bit integers, floats are 2,048 apart.
         assert abs(found - nearest) <= (2048 if limits.bits == 64 and nearest >= 2**62 else 0)
 
 
@@ -74,7 +77,7 @@ def test_normalised_values_lead_back_to_the_image(dtype: str, value_range: str) 
     rng = np.random.default_rng(0)
     values = rng.integers(0, 100, (6, 7, 3)).astype(dtype)
     samples = Samples.from_array(values, axes="YXC", value_range=value_range)
-    layout = samples.format
+    layout = samples.layout
     column = (3, 1, 1)
     back = samples.values.astype(float) * np.reshape(layout.scale, column) + np.reshape(layout.offset, column)
     precision = np.iinfo(dtype).max * 2e-7 if value_range == "full" and dtype in INTEGERS else 1e-4
@@ -111,7 +114,7 @@ def test_a_few_spots_on_nothing_keep_their_contrast() -> None:
 @pytest.mark.parametrize("value", [0.0, 0.1, -7.3, 1e9, 1e-30, 1e300])
 def test_a_constant_image_is_its_offset(value: float) -> None:
     samples = Samples.from_array(np.full((3, 4), value))
-    assert samples.format.offset == (value,)
+    assert samples.layout.offset == (value,)
     assert not samples.values.any()
 
 
@@ -122,13 +125,13 @@ def test_a_constant_image_is_its_offset(value: float) -> None:
 def test_normalised_values_are_always_finite(image: npt.NDArray[np.float64], value_range: str) -> None:
     samples = Samples.from_array(image, value_range=value_range)
     assert np.isfinite(samples.values).all()
-    assert np.isfinite(samples.format.offset + samples.format.scale).all()
+    assert np.isfinite(samples.layout.offset + samples.layout.scale).all()
 
 
 def test_channels_of_a_photograph_share_their_range_and_others_do_not() -> None:
     image = np.random.default_rng(0).integers(0, 200, (9, 9, 3), dtype=np.uint8)
     image[..., 2] //= 4
-    photo, markers = Samples.from_array(image).format, Samples.from_array(image.astype(np.uint16)).format
+    photo, markers = Samples.from_array(image).layout, Samples.from_array(image.astype(np.uint16)).layout
     assert len(set(photo.scale)) == 1
     assert markers.scale[2] < markers.scale[0] / 3
 
@@ -136,10 +139,27 @@ def test_channels_of_a_photograph_share_their_range_and_others_do_not() -> None:
 def test_channels_come_first_and_go_back(photo: npt.NDArray[np.uint8]) -> None:
     image = np.stack([photo, 255 - photo, photo // 2, photo // 3, photo // 4], axis=1)
     samples = Samples.from_array(image, axes="YCX")
-    layout = samples.format
+    layout = samples.layout
     assert (layout.channels, layout.channel_axis, layout.spatial_shape) == (5, 1, (24, 20))
     assert samples.values.shape == (5, 24, 20)
     np.testing.assert_array_equal(layout.from_channels_first(layout.to_channels_first(image)), image)
+
+
+@pytest.mark.parametrize(("axes", "whole"), [("YX", (48, 40)), ("CYX", (3, 48, 40)), ("YXC", (48, 40, 3))])
+def test_the_shape_of_a_larger_array_of_the_same_axes(axes: str, whole: tuple[int, ...]) -> None:
+    image = np.random.default_rng(0).random(tuple({"Y": 24, "X": 20, "C": 3}[letter] for letter in axes))
+    layout = Samples.from_array(image, axes=axes).layout
+    assert layout.full_shape((48, 40)) == whole
+    assert layout.full_shape(layout.spatial_shape) == image.shape
+    assert layout.full_shape((48, 40), channels=7) == tuple(7 if n == 3 else n for n in whole)
+
+
+def test_a_layout_is_the_same_after_its_storage_as_json() -> None:
+    layout = Samples.from_array(np.random.default_rng(0).random((2, 24, 20)), axes="CYX", spacing=(1, 2)).layout
+    again = ImageLayout.from_json(json.loads(json.dumps(asdict(layout))))
+    assert again == layout
+    assert (repr(again), again.axes.channel) == (repr(layout), 0)
+    assert repr(layout).startswith("ImageLayout(axes='CYX', shape=(2, 24, 20), dtype='float64', spacing=(1.0, 2.0), ")
 
 
 @pytest.mark.parametrize(
@@ -181,18 +201,18 @@ def test_axes_of_too_few_or_too_many_are_not_guessed(shape: tuple[int, ...]) -> 
 
 
 def test_axes_may_be_in_lower_case() -> None:
-    assert Samples.from_array(np.eye(4), axes="yx").format.axes == "YX"
+    assert Samples.from_array(np.eye(4), axes="yx").layout.axes == "YX"
 
 
 @pytest.mark.parametrize(
     ("axes", "message"),
     [
-        ("Y", "names 1 axes, the image has 2"),
-        ("ZYX", "names 3 axes, the image has 2"),
-        ("", "names 0 axes|no axis in space"),
+        ("Y", "names 1 axes, but the image has 2"),
+        ("ZYX", "names 3 axes, but the image has 2"),
+        ("", "names 0 axes|no spatial axis"),
         ("YY", "twice"),
-        ("QX", "'Q', which is not known"),
-        ("TX", "has time, T"),
+        ("QX", "unknown letters: 'Q'"),
+        ("TX", "has a time axis, T"),
         (["Y", "X"], "should be a string"),
         (7, "should be a string"),
     ],
@@ -203,7 +223,7 @@ def test_wrong_axes_are_refused(axes: object, message: str) -> None:
 
 
 def test_channels_alone_are_no_image() -> None:
-    with pytest.raises(InputError, match="no axis in space"):
+    with pytest.raises(InputError, match="no spatial axis"):
         Samples.from_array(np.arange(4.0), axes="C")
 
 
@@ -214,7 +234,7 @@ def test_channels_alone_are_no_image() -> None:
     ("spacing", "expected"), [(None, (1, 1)), (0.5, (0.5, 0.5)), ((2, 3), (2, 3)), (np.array([2, 3]), (2, 3))]
 )
 def test_spacing_is_one_number_an_axis(spacing: object, expected: tuple[float, float]) -> None:
-    assert Samples.from_array(np.eye(4), spacing=spacing).format.spacing == expected
+    assert Samples.from_array(np.eye(4), spacing=spacing).layout.spacing == expected
 
 
 @pytest.mark.parametrize(
@@ -236,7 +256,7 @@ def test_missing_pixels_may_hold_anything() -> None:
     samples = Samples.from_array(image, missing=~np.isfinite(image))
     assert samples.observed.sum() == 10
     assert np.isfinite(samples.values).all()
-    assert samples.format.offset[0] < 11
+    assert samples.layout.offset[0] < 11
 
 
 def test_a_pixel_is_missing_where_any_of_its_channels_is() -> None:
@@ -305,6 +325,6 @@ def test_a_constant_channel_is_its_offset_whatever_the_others_are() -> None:
     image = np.random.default_rng(0).integers(0, 255, (6, 7, 4), dtype=np.uint8)
     image[..., 3] = 200
     samples = Samples.from_array(image, "YXC")
-    assert (samples.format.offset[3], samples.format.scale[3]) == (200, 0)
+    assert (samples.layout.offset[3], samples.layout.scale[3]) == (200, 0)
     assert not samples.values[3].any()
-    assert min(samples.format.scale[:3]) > 0
+    assert min(samples.layout.scale[:3]) > 0

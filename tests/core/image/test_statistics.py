@@ -1,4 +1,4 @@
-"""One look at every pixel of an image that is not in memory."""
+"""Statistics of images larger than memory, from one pass over their pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from napari_siren.core.image import statistics as scan
 from napari_siren.core.image.metrics import peak_of
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.image.statistics import Scan, slabs
+from napari_siren.core.image.statistics import ImageStatistics, slabs
 from napari_siren.errors import InputError
 
 
@@ -31,8 +31,8 @@ def test_an_image_is_normalised_as_in_memory(
     samples = Samples.from_array(image, axes, 0.5, value_range=value_range)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(scan, "_SLAB_VALUES", 64)
-        found = Scan.of(da.from_array(image, chunks=5), axes, 0.5, value_range)
-    assert found.format == samples.format
+        found = ImageStatistics.from_image(da.from_array(image, chunks=5), axes, 0.5, value_range)
+    assert found.layout == samples.layout
     assert found.peak == peak_of(samples)
 
 
@@ -40,9 +40,9 @@ def test_the_percentiles_of_a_large_image_are_those_of_some_of_its_pixels(monkey
     monkeypatch.setattr(scan, "_SAMPLE", 5000)
     image = np.random.default_rng(0).normal(0, 1, (300, 400)).astype(np.float32)
     image[7, 7] = 1000
-    found, exact = Scan.of(image, "YX"), Samples.from_array(image, "YX")
-    assert found.format != exact.format
-    assert found.format.scale[0] == pytest.approx(exact.format.scale[0], rel=0.2)
+    found, exact = ImageStatistics.from_image(image, "YX"), Samples.from_array(image, "YX")
+    assert found.layout != exact.layout
+    assert found.layout.scale[0] == pytest.approx(exact.layout.scale[0], rel=0.2)
     assert found.peak == peak_of(exact)
 
 
@@ -51,8 +51,8 @@ def test_the_hash_is_that_of_the_pixels(dtype: str) -> None:
     image = np.random.default_rng(0).integers(0, 99, (30, 40)).astype(dtype)
     other = image.copy()
     other[-1, -1] += 1
-    assert Scan.of(image, "YX").sha256 == Scan.of(image.copy(), "YX").sha256
-    assert Scan.of(image, "YX").sha256 != Scan.of(other, "YX").sha256
+    assert ImageStatistics.from_image(image, "YX").sha256 == ImageStatistics.from_image(image.copy(), "YX").sha256
+    assert ImageStatistics.from_image(image, "YX").sha256 != ImageStatistics.from_image(other, "YX").sha256
 
 
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=4), st.integers(1, 12), st.integers(1, 500))
@@ -70,7 +70,7 @@ def test_slabs_cover_an_image_once_and_are_bounded(shape: list[int], chunk: int,
 def test_it_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scan, "_SLAB_VALUES", 50)
     told: list[tuple[int, int]] = []
-    Scan.of(np.zeros((20, 10)), "YX", on_slab=lambda *done: told.append(done))
+    ImageStatistics.from_image(np.zeros((20, 10)), "YX", on_slab=lambda *done: told.append(done))
     assert len(told) > 3
     assert told[-1] == (200, 200)
 
@@ -80,11 +80,11 @@ def test_values_that_are_not_finite_are_refused(bad: float) -> None:
     image = np.zeros((20, 10))
     image[3, 3] = bad
     with pytest.raises(InputError, match="NaN or infinite"):
-        Scan.of(image, "YX")
+        ImageStatistics.from_image(image, "YX")
 
 
 def test_what_is_no_image_is_refused() -> None:
     with pytest.raises(InputError, match="real numbers"):
-        Scan.of(np.zeros((3, 3), complex), "YX")
+        ImageStatistics.from_image(np.zeros((3, 3), complex), "YX")
     with pytest.raises(InputError, match="names 3 axes"):
-        Scan.of(np.zeros((3, 3)), "ZYX")
+        ImageStatistics.from_image(np.zeros((3, 3)), "ZYX")

@@ -1,4 +1,4 @@
-"""Losses: their values by definition, their gradients by autograd."""
+"""Tests of the losses: values against the definition, gradients against autograd."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def squared(tiles: int, channels: int, samples: int) -> SquaredLoss:
 
 
 def mean_square(loss: SquaredLoss, pixels: Tensor) -> Tensor:
-    """Weighted mean square of each tile, by definition."""
+    """Return the weighted mean square of each tile, by definition."""
     total = loss.weight.sum(dim=1) * pixels.shape[1]
     return ((pixels - loss.target).square() * loss.weight[:, None]).sum(dim=(1, 2)) / total
 
@@ -72,7 +72,7 @@ def observed(tile_shape: tuple[int, ...], channels: int, subsamples: int, variat
 
 
 def objective(loss: ObservedLoss, values: Tensor) -> Tensor:
-    """What an `ObservedLoss` is to minimise, written down plainly."""
+    """Return the objective of an `ObservedLoss`, by definition."""
     k, sides = loss.subsamples, loss.tile_shape
     fine = values.reshape(*values.shape[:2], *(n * k for n in sides))
     pixels = fine

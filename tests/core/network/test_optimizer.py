@@ -1,4 +1,4 @@
-"""Adam against PyTorch's, Muon by what it promises, and the schedule."""
+"""Tests of Adam against PyTorch's, of the properties of Muon, and of the schedule."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.engines import PlainEngine
+from napari_siren.core.engines import TorchEngine
 from napari_siren.core.network.optimizer import Optimizer, schedule
-from napari_siren.core.network.siren import SirenShape
+from napari_siren.core.network.siren import NetworkSpec
 
-SHAPE = SirenShape(2, 1, 3, 6)
-ORTHOGONALISE = PlainEngine(torch.device("cpu")).orthogonalise
+SHAPE = NetworkSpec(2, 1, 3, 6)
+ORTHOGONALISE = TorchEngine(torch.device("cpu")).orthogonalise
 
 
 def optimizer(theta: torch.Tensor, **fields: object) -> Optimizer:
@@ -53,7 +53,7 @@ def test_muon_moves_hidden_matrices_by_orthogonal_steps_of_its_rate_and_adam_the
     )
     moved = SHAPE.hidden_matrices(theta)
     sizes = torch.linalg.svdvals(moved)
-    # The smallest of a random matrix may be too small to be brought to the rate.
+    # The smallest singular value of a random matrix may be too small to reach the rate.
     torch.testing.assert_close(sizes[..., :-1], torch.full_like(sizes[..., :-1], 0.1), rtol=0.15, atol=0)
     assert ((sizes[..., -1] > 0) & (sizes[..., -1] < 0.115)).all()
     assert (moved * SHAPE.hidden_matrices(gradient)).sum() < 0
@@ -62,7 +62,7 @@ def test_muon_moves_hidden_matrices_by_orthogonal_steps_of_its_rate_and_adam_the
 
 
 def test_muon_without_hidden_matrices_is_adam() -> None:
-    shape = SirenShape(2, 1, 1, 6)
+    shape = NetworkSpec(2, 1, 1, 6)
     theta = torch.zeros(1, shape.parameters)
     muon = Optimizer(FitConfig(optimizer="muon"), shape, theta)
     muon.move(torch.ones_like(theta), torch.ones(1), ORTHOGONALISE)

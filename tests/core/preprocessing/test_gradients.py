@@ -1,4 +1,4 @@
-"""Derivatives as data: the image that they stand for, and fits to it."""
+"""Derivatives as data: their images, and fits to these."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=2, max_side=9)
 
 
 def forward(image: np.ndarray, spacing: tuple[float, ...] | None = None) -> np.ndarray:
-    """Differences to the next pixel along the first axes; 99 at the last, which does not count."""
+    """Return differences to the next pixel along each axis, with 99 at the last pixel, which is ignored."""
     steps = spacing or (1.0,) * image.ndim
     slopes = [np.diff(image, axis=axis, append=np.nan) / step for axis, step in enumerate(steps)]
     return np.nan_to_num(np.stack(slopes), nan=99.0)
 
 
 def scene(*shape: int) -> np.ndarray:
-    """Waves of many lengths, of mean 40."""
+    """Return a random scene of many wavelengths, with mean 40."""
     image = np.random.default_rng(0).normal(size=shape)
     for axis in range(len(shape)):
         image = np.cumsum(image, axis=axis)
@@ -46,7 +46,7 @@ def test_an_image_comes_back_from_the_gradient_of_numpy(shape: tuple[int, ...], 
     axes = "ZYX"[-len(shape) :]
     found = Supervision("gradient", "central", mean=image.mean()).prepare(gradient, axes, spacing)
     np.testing.assert_allclose(found.image, image, rtol=1e-4, atol=1e-4)
-    assert found.told["supervision"]["residual"] < 1e-10
+    assert found.provenance["supervision"]["residual"] < 1e-10
 
 
 @given(shapes, st.data())
@@ -72,19 +72,19 @@ def test_how_a_gradient_was_taken_is_told_from_it(
         gradient = forward(image, spacing)
     else:
         gradient = np.stack(np.gradient(image, *spacing)).reshape(len(shape), *shape)
-    # Some pixels missing do not lead it astray.
+    # The choice is also right if some pixels are missing.
     missing = np.zeros(shape, bool)
     missing[..., :2] = True
     for where in (None, missing) if len(shape) > 1 else (None,):
         found = Supervision("gradient").prepare(gradient.astype(dtype), "ZYX"[-len(shape) :], spacing, where)
-        assert found.told["supervision"]["stencil"] == stencil
+        assert found.provenance["supervision"]["stencil"] == stencil
 
 
 def test_of_a_part_of_a_line_the_way_of_numpy_is_taken() -> None:
     image = scene(40)
     missing = np.arange(40) < 3
     found = Supervision("gradient").prepare(np.gradient(image)[np.newaxis], missing=missing)
-    assert found.told["supervision"]["stencil"] == "central"
+    assert found.provenance["supervision"]["stencil"] == "central"
     np.testing.assert_allclose(np.diff(found.image)[4:], np.diff(image)[4:], atol=0.05)
 
 
@@ -159,13 +159,13 @@ def test_what_is_missing_is_spanned(kind: Any) -> None:
 def test_nothing_but_a_constant() -> None:
     found = Supervision("gradient", mean=(3, 4)).prepare(np.zeros((2, 2, 8, 8)), "CYX")
     assert (found.image == np.array([3, 4])[:, None, None]).all()
-    assert found.told["supervision"]["residual"] == 0
+    assert found.provenance["supervision"]["residual"] == 0
     assert (np.asarray(Supervision("laplacian").prepare(np.zeros((8, 8))).image) == 0).all()
 
 
 def test_what_no_image_explains_is_told() -> None:
     curl = np.stack(np.mgrid[-8:8, -8:8][::-1] * np.array([-1, 1])[:, None, None])
-    assert Supervision("gradient").prepare(curl).told["supervision"]["residual"] > 0.9
+    assert Supervision("gradient").prepare(curl).provenance["supervision"]["residual"] > 0.9
 
 
 # ---- fits ------------------------------------------------------------------------------------------------------------
@@ -195,7 +195,7 @@ def test_the_receipt_is_saved(tmp_path: Any, smooth: npt.NDArray[np.float32]) ->
 
 def test_upscaling_takes_derivatives_too(smooth: npt.NDArray[np.float32]) -> None:
     told = Supervision("gradient", mean=float(smooth.mean()))
-    larger = ns.upscale(np.stack(np.gradient(smooth)), 2, supervision=told, cross_scale_steps=2, max_steps=5, **SMALL)
+    larger = ns.upscale(np.stack(np.gradient(smooth)), 2, supervision=told, task_steps=2, max_steps=5, **SMALL)
     assert larger.shape == (48, 40)
     assert larger.mean() == pytest.approx(smooth.mean(), abs=5)
 
@@ -215,8 +215,8 @@ def test_values_are_left_as_they_are() -> None:
         ({"kind": "curl"}, '"value", "gradient", "laplacian"'),
         ({"kind": "gradient", "stencil": "sobel"}, "auto, central, exact, forward"),
         ({"kind": "laplacian", "stencil": "central"}, "auto, forward, exact"),
-        ({"kind": "value", "mean": 3}, "go with derivatives"),
-        ({"kind": "value", "known": np.ones(3)}, "go with derivatives"),
+        ({"kind": "value", "mean": 3}, "only for derivatives"),
+        ({"kind": "value", "known": np.ones(3)}, "only for derivatives"),
     ],
 )
 def test_supervision_that_cannot_be(arguments: Any, message: str) -> None:

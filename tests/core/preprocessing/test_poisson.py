@@ -19,7 +19,7 @@ shapes = hnp.array_shapes(min_dims=1, max_dims=3, min_side=1, max_side=9)
 
 @st.composite
 def operators(draw: Any) -> Derivatives:
-    """Any stencil on any grid of one to three axes."""
+    """Draw any stencil on any grid of one to three axes."""
     shape = draw(shapes)
     spacing = draw(st.tuples(*(st.floats(0.1, 10) for _ in shape)))
     return Derivatives(draw(st.sampled_from(STENCILS)), shape, spacing)
@@ -114,14 +114,14 @@ def test_least_squares_where_no_image_has_the_gradient() -> None:
     operator = Derivatives("forward", (9, 7), (1.0, 2.0))
     slopes = noise(2, 1, 9, 7)
     found = potential(operator, slopes)
-    # What is left is orthogonal to the gradient of every image.
+    # The residual is orthogonal to the gradient of every image.
     np.testing.assert_allclose(operator.adjoint(slopes - operator.gradient(found)), 0, atol=1e-10)
 
 
 def test_a_hole_is_spanned_by_a_membrane() -> None:
     operator = Derivatives("forward", (24, 24), (1.0, 1.0))
     rows, columns = np.mgrid[:24, :24] * 1.0
-    # A plane is the membrane over a hole in it, whatever was there.
+    # The membrane over a hole in a plane is the plane, whatever the data in the hole.
     plane = (2 * rows - 3 * columns)[np.newaxis]
     hole = (abs(rows - 11) < 5) & (abs(columns - 12) < 4)
     slopes = operator.gradient(plane)
@@ -139,7 +139,7 @@ def test_known_pixels_alone_are_joined_by_a_membrane() -> None:
 def test_a_channel_of_which_nothing_is_known_has_mean_0() -> None:
     known = np.full((2, 8, 8), np.nan)
     known[0, 3, 3] = 5.0
-    # Nothing has such a Laplacian: it does not sum to 0.
+    # No image has this Laplacian, because it does not sum to 0.
     found = solve(Derivatives("forward", (8, 8), (1.0, 1.0)), noise(2, 8, 8) + 1, known=known)
     assert found[0, 3, 3] == 5
     assert found[1].mean() == pytest.approx(0, abs=1e-10)

@@ -1,4 +1,4 @@
-"""What learns where a render is wrong: on errors that follow a rule, of any number of axes, and on nothing at all."""
+"""The error model: errors with a known rule along any number of axes, and no errors at all."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ Array = npt.NDArray[np.float32]
 
 
 def uneven(shape: tuple[int, ...], seed: int) -> tuple[Array, Array, Array]:
-    """A picture that is rough on one side, its every second pixel, and errors that are large where it is rough."""
+    """Return a picture with a rough side, its every second pixel, and errors that grow with the roughness."""
     rng = np.random.default_rng(seed)
-    rough = np.linspace(0, 1, shape[-1], dtype=np.float32) ** 2 * np.ones(shape, np.float32)
-    render = (0.5 * rough * rng.standard_normal(shape, dtype=np.float32))[np.newaxis]
-    error = (0.3 * rough * np.abs(rng.standard_normal(shape, dtype=np.float32)))[np.newaxis] + np.float32(0.001)
+    low_precision = np.linspace(0, 1, shape[-1], dtype=np.float32) ** 2 * np.ones(shape, np.float32)
+    render = (0.5 * low_precision * rng.standard_normal(shape, dtype=np.float32))[np.newaxis]
+    error = (0.3 * low_precision * np.abs(rng.standard_normal(shape, dtype=np.float32)))[np.newaxis] + np.float32(0.001)
     return render, render[(slice(None), *(slice(None, None, 2),) * len(shape))], error
 
 

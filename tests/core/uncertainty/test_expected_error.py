@@ -1,4 +1,4 @@
-"""The expected error of a render: of every kind of fit, in the image's units, and honest about noise."""
+"""The expected error of a render: for every kind of fit and image, and in the image's units."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import napari_siren as ns
 from napari_siren.core.uncertainty import error_model
 from napari_siren.errors import InputError
 
-LEARNED: dict[str, Any] = {"preset": "upscale", "cross_scale_steps": 6, "max_steps": 30, "hidden_features": 12}
+LEARNED: dict[str, Any] = {"preset": "upscale", "task_steps": 6, "max_steps": 30, "hidden_features": 12}
 
 
 @pytest.fixture(autouse=True)
@@ -22,13 +22,13 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def half_busy(shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
-    """Flat on the left, a fine pattern on the right."""
+    """Return an image with a smooth left half and a fine pattern on the right."""
     y, x = np.mgrid[: shape[0], : shape[1]]
     pattern = np.random.default_rng(0).integers(0, 255, shape)
     return np.where(x < shape[1] // 2, 100 + y // 8, pattern).astype(np.uint8)
 
 
-@pytest.mark.parametrize("options", [{"max_steps": 60}, LEARNED, {**LEARNED, "cross_scale_steps": 0}])
+@pytest.mark.parametrize("options", [{"max_steps": 60}, LEARNED, {**LEARNED, "task_steps": 0}])
 @pytest.mark.parametrize("scale", [2, (1.5, 3)])
 def test_it_is_large_where_the_image_is_busy(options: dict[str, Any], scale: Any) -> None:
     image = half_busy((40, 48))

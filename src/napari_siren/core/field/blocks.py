@@ -1,7 +1,7 @@
-"""The tiles of an image too large for memory, cut into blocks that are fitted one after the other.
+"""`Blocks`: the tiles of an image too large for memory, cut into blocks for successive fits.
 
-Tiles learn alone, so that a tile learns the same in a block as it does among all. Where two blocks meet, their tiles
-are cross-faded as any others are: a block has no border of its own, and leaves no seam.
+Each tile is fitted independently, so its result is the same in a block as among all tiles. Where two blocks meet, their
+tiles are cross-faded like any others. A block therefore has no border of its own and leaves no seam.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Blocks:
     Parameters
     ----------
     tiling
-        That of the whole image.
+        Tiling of the whole image.
     counts
         Number of blocks along each axis.
     """
@@ -39,34 +39,34 @@ class Blocks:
 
     def ranges(self, block: int) -> Ranges:
         """Return (first, stop) of a block's tiles along each axis."""
-        place = np.unravel_index(block, self.counts)
+        indices = np.unravel_index(block, self.counts)
         borders = (self._borders(axis) for axis in range(len(self.counts)))
-        return tuple((along[i], along[i + 1]) for along, i in zip(borders, map(int, place), strict=True))
+        return tuple((along[i], along[i + 1]) for along, i in zip(borders, map(int, indices), strict=True))
 
     def numbers(self, ranges: Ranges) -> npt.NDArray[np.int64]:
-        """Return the numbers of some tiles among all, in their order."""
+        """Return the flat indices (int64) of a box of tiles in the whole tiling, in ascending order."""
         return numbers_within(ranges, ((0, 0),) * len(ranges), self.tiling.counts)
 
     def touched(self, ranges: Ranges) -> Iterator[tuple[int, Ranges]]:
-        """Return the blocks that have any of some tiles, with those that each of them has."""
-        places = []
+        """Yield (block, ranges) for each block with tiles in `ranges`: its number, and the tiles in common."""
+        candidates = []
         for axis, (first, stop) in enumerate(ranges):
             inner = self._borders(axis)[1:-1]
             low, high = np.searchsorted(inner, first, side="right"), np.searchsorted(inner, stop - 1, side="right")
-            places.append(range(int(low), int(high) + 1))
-        for place in product(*places):
-            block = int(np.ravel_multi_index(place, self.counts))
+            candidates.append(range(int(low), int(high) + 1))
+        for indices in product(*candidates):
+            block = int(np.ravel_multi_index(indices, self.counts))
             both = zip(self.ranges(block), ranges, strict=True)
             yield block, tuple((max(a, first), min(b, stop)) for (a, b), (first, stop) in both)
 
     def seen_from(self, low: Sequence[float], high: Sequence[float]) -> Ranges:
-        """Return the tiles that have a weight anywhere between two positions, in pixels of the tiling."""
-        found = []
+        """Return the tiles with a weight anywhere between two positions, in pixels of the tiling."""
+        ranges = []
         for axis, a, b in zip(self.tiling.axes, low, high, strict=True):
             inner = np.array(axis.borders[1:-1], dtype=np.float64)
             first = int(np.searchsorted(inner + axis.overlap, a, side="left"))
-            found.append((first, max(first, int(np.searchsorted(inner - axis.overlap, b, side="right"))) + 1))
-        return tuple(found)
+            ranges.append((first, max(first, int(np.searchsorted(inner - axis.overlap, b, side="right"))) + 1))
+        return tuple(ranges)
 
     def _borders(self, axis: int) -> list[int]:
         tiles, count = self.tiling.counts[axis], self.counts[axis]
@@ -74,7 +74,7 @@ class Blocks:
 
     @property
     def largest(self) -> Tiling:
-        """A part as large along each axis as any block is."""
+        """Tiling of a part as large as the largest block along each axis."""
         axes = []
         for i, axis in enumerate(self.tiling.axes):
             parts = (axis.part(first, stop)[1] for first, stop in pairwise(self._borders(i)))
@@ -83,7 +83,7 @@ class Blocks:
 
 
 def numbers_within(ranges: Ranges, start: Ranges, counts: Sequence[int]) -> npt.NDArray[np.int64]:
-    """Return the flat indices of a box of tiles within another one, from its `start` on and of its `counts`."""
+    """Return the flat indices (int64) of a box of tiles within another box, by its `start` and its size `counts`."""
     index = np.ix_(*(np.arange(a, b) - s for (a, b), (s, _) in zip(ranges, start, strict=True)))
     flat: npt.NDArray[np.int64] = np.ravel_multi_index(np.broadcast_arrays(*index), counts).ravel().astype(np.int64)
     return flat

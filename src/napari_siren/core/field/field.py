@@ -1,4 +1,4 @@
-"""`Field`: the continuous function that a fit gives, in the image's units and in physical space."""
+"""`Field`: the continuous function from a fit, in the image's units and in physical space."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy.typing as npt
 import torch
 
 from napari_siren.core.device import is_out_of_memory
-from napari_siren.core.field.partition import Blend, Order
+from napari_siren.core.field.partition import Order, PartitionOfUnity
 from napari_siren.core.field.tiling import RenderGrid, Tiling
-from napari_siren.core.forward.operator import Observation
+from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.dtypes import check_dtype
-from napari_siren.core.image.samples import ImageFormat
+from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import Siren
 from napari_siren.errors import DeviceError, InputError
 
@@ -26,30 +26,36 @@ Derivative = Literal["gradient", "gradient_magnitude", "laplacian"]
 DERIVATIVES = ("gradient", "gradient_magnitude", "laplacian")
 
 _LOG = logging.getLogger(__name__)
+# What each kind of render evaluates; the other kinds evaluate first derivatives.
 _ORDERS: dict[str | None, Order] = {None: "value", "laplacian": "second"}
+# Most values, samples times channels, that are evaluated as one block of a render: 16 MiB in float32.
 _BLOCK_VALUES = 1 << 22
+# Most values that one thread converts to units at a time: 0.5 MiB in float32, so that they stay in the cache.
 _STRIP_VALUES = 1 << 17
 
 
 @dataclass(frozen=True)
 class Field:
-    """A function of position, fitted to an image; infinitely sharp to ask, exact to differentiate.
+    """A continuous function of position, fitted to an image.
 
-    Positions are physical: sample k of an axis lies at (k + 0.5) * spacing. Values are in the image's units.
+    It has a value at every position, at any resolution, and its derivatives are exact. Positions are physical: sample k
+    of an axis lies at (k + 0.5) * spacing. Values are in the image's units.
 
     Parameters
     ----------
     blend
         The networks and their windows, F(x) = sum_i w_i(x) f_i(x).
-    format
+    layout
         Axes, spacing and value range of the image.
     samples_per_pixel
-        1 when a pixel sees the field at its centre, else how many samples along each axis it averages.
+        1 if a pixel observes the field at its centre. Otherwise the number of samples, along each axis, that it
+        averages.
     observation
-        How the image's pixels see the field, where it was fitted to finer samples than these; None where it was fitted
-        to the pixels.
+        Forward operator from the field to the image's pixels, if the field was fitted to samples finer than the pixels.
+        None if it was fitted to the pixels.
     floor
-        For each channel, the value below which none is rendered (the field itself may overshoot it a little).
+        Lowest rendered value of each channel, in the image's units; None is no bound. The field itself may be a little
+        lower.
 
     Examples
     --------
@@ -62,10 +68,10 @@ class Field:
     (1, 2)
     """
 
-    blend: Blend
-    format: ImageFormat
+    blend: PartitionOfUnity
+    layout: ImageLayout
     samples_per_pixel: int = 1
-    observation: Observation | None = None
+    observation: ForwardOperator | None = None
     floor: tuple[float, ...] | None = None
 
     @property
@@ -85,8 +91,8 @@ class Field:
 
     @property
     def refinement(self) -> tuple[float, ...]:
-        """Samples per pixel along each axis that the tiles were fitted to."""
-        return tuple(n / m for n, m in zip(self.tiling.shape, self.format.spatial_shape, strict=True))
+        """Number of fitted samples per pixel along each axis."""
+        return tuple(n / m for n, m in zip(self.tiling.shape, self.layout.spatial_shape, strict=True))
 
     def __call__(self, coords: npt.ArrayLike) -> npt.NDArray[Any]:
         """Evaluate the field.
@@ -94,19 +100,20 @@ class Field:
         Parameters
         ----------
         coords
-            (..., dimensions), physical positions in the order of the image's spatial axes. Outside the image the
-            nearest tile's network goes on.
+            (..., dimensions), physical positions in the order of the image's spatial axes. Outside the image, the
+            nearest tile's network is extrapolated.
 
         Returns
         -------
         ndarray
-            (...) or, for an image with a channel axis, (..., channels); floating, in the image's units, not rounded.
-            float64 where the coordinates are, else float32.
+            (...) or, for an image with a channel axis, (..., channels). The values are in the image's units and not
+            rounded. They are float32 if the coordinates are float32, else float64. They are always float64 for images
+            of float64 and of 32- or 64-bit integers.
 
         Raises
         ------
         InputError
-            The last axis of `coords` is not of the field's dimensions, or a coordinate is not finite.
+            The length of the last axis of `coords` is not the number of dimensions, or a coordinate is not finite.
         """
         values: npt.NDArray[Any] = self._at_points(coords, "value")[0]
         return values
@@ -147,23 +154,26 @@ class Field:
         return replace(self, blend=self.blend.to(device, dtype))
 
     def reconstruct(self, of_rounded: bool = False) -> npt.NDArray[Any]:
-        """Return what the image's pixels see of the field: the image's shape and dtype, rounded and clipped.
+        """Return the image's pixels as observed from the field.
+
+        They have the image's shape and dtype, rounded and clipped.
 
         Parameters
         ----------
         of_rounded
-            Whether they see, where the field was fitted to finer samples, these rounded and clipped to the image's
-            dtype: what anyone can check who has but the render.
+            Whether the pixels observe samples already rounded and clipped to the image's dtype. Anyone who has only the
+            render can reproduce this result. It has an effect only if the field was fitted to samples finer than the
+            pixels.
         """
-        layout = self.format
+        layout = self.layout
         if self.observation is None:
-            rendered: npt.NDArray[Any] = self.render(RenderGrid.of(layout.spatial_shape, layout.spacing))
+            rendered: npt.NDArray[Any] = self.render(RenderGrid.from_layout(layout))
             return rendered
-        fine = RenderGrid.of(layout.spatial_shape, layout.spacing, shape=self.tiling.shape)
+        fine = RenderGrid.from_layout(layout, shape=self.tiling.shape)
         rendered = self.render(fine, dtype=layout.dtype if of_rounded else np.float64)
         values = layout.to_channels_first(rendered.astype(np.float64, copy=False))
-        seen = self.observation(torch.from_numpy(np.ascontiguousarray(values)), layout.spatial_shape).numpy()
-        return layout.cast(layout.from_channels_first(seen))
+        pixels = self.observation(torch.from_numpy(np.ascontiguousarray(values)), layout.spatial_shape).numpy()
+        return layout.cast(layout.from_channels_first(pixels))
 
     def render(
         self,
@@ -175,56 +185,56 @@ class Field:
     ) -> Any:
         """Evaluate the field on a grid, block by block.
 
-        Output pixels larger than what a pixel of the original sees are averaged over their area, so that a
-        smaller picture is free of aliasing (see `antialias`).
+        An output pixel larger than the area that an original pixel observes is averaged over its own area. A smaller
+        picture is therefore free of aliasing (see `antialias`).
 
         Parameters
         ----------
         grid
-            Where.
+            Grid of output pixels, in pixels of the image.
         derivative
             None for values, or one of "gradient", "gradient_magnitude", "laplacian".
         dtype
-            Of the result, rounded and clipped to its range; None is the image's dtype for values and float32 for
-            derivatives.
+            Dtype of the result. The values are rounded and clipped to its range. None is the dtype of `out`; without
+            `out`, it is the image's dtype for values and float32 for derivatives.
         out
-            An array, or anything that takes blocks by slices (a zarr array), to be filled; its dtype counts if
-            `dtype` is None.
+            Array to fill, or any object with assignment by slices, such as a zarr array.
         antialias
-            Whether to average over the area of output pixels that are larger than what a pixel of the original sees;
-            False takes the value at their centres.
+            Whether to average over the area of output pixels larger than the area that an original pixel observes.
+            False evaluates the field at their centres.
 
         Returns
         -------
         ndarray or `out`
-            The image's order of axes; "gradient" has an axis more, in front, one entry for each spatial axis.
+            The axes are in the image's order. "gradient" has one more axis in front, with an entry for each spatial
+            axis.
 
         Raises
         ------
         InputError
-            An unknown derivative, or `out` of the wrong shape.
+            The derivative is unknown, or `out` has the wrong shape.
         """
         if derivative is not None and derivative not in DERIVATIVES:
-            raise InputError(f"there is no derivative {derivative!r}; there are: {', '.join(DERIVATIVES)}.")
+            raise InputError(f"derivative={derivative!r} is unknown. Use one of: {', '.join(DERIVATIVES)}.")
         shape = self._output_shape(grid, derivative)
         if dtype is None:
-            dtype = getattr(out, "dtype", None) or (np.float32 if derivative else self.format.dtype)
+            dtype = getattr(out, "dtype", None) or (np.float32 if derivative else self.layout.dtype)
         dtype = check_dtype(dtype)
         if out is None:
             out = np.empty(shape, dtype=dtype)
         elif tuple(out.shape) != shape:
-            raise InputError(f"out has shape {tuple(out.shape)}, the render needs {shape}.")
+            raise InputError(f"out has shape {tuple(out.shape)}. Pass an array of shape {shape}.")
         samples = self._samples(grid) if antialias else (1,) * self.dimensions
-        left = list(_blocks(grid.shape, samples, self.format.channels))
-        while left:
-            slices = left.pop(0)
+        remaining = list(_blocks(grid.shape, samples, self.layout.channels))
+        while remaining:
+            slices = remaining.pop(0)
             try:
                 block = self._block(grid.block(slices), samples, derivative, dtype)
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                # Smaller blocks need less.
-                left = [*_halves(slices, error), *left]
+                # Smaller blocks need less memory.
+                remaining = [*_halves(slices, error), *remaining]
                 continue
             out[self._output_slices(slices, derivative)] = block
         return out
@@ -233,11 +243,11 @@ class Field:
         self, grid: RenderGrid, samples: Sequence[int], derivative: Derivative | None, dtype: np.dtype[Any]
     ) -> npt.NDArray[Any]:
         order = _ORDERS.get(derivative, "first")
-        # An output pixel that is cut by the image's edge sees the edge go on.
-        sizes = self.format.spatial_shape
+        # Positions beyond the image's edge take the value at the edge.
+        sizes = self.layout.spatial_shape
         positions = [np.clip(grid.positions(i, k), 0, sizes[i]) * self.refinement[i] for i, k in enumerate(samples)]
         raw = self.blend.on_grid(positions, order)
-        if max(samples) > 1:  # the mean over each output pixel
+        if max(samples) > 1:  # Take the mean over each output pixel.
             pairs = (m for n, k in zip(grid.shape, samples, strict=True) for m in (n, k))
             split = raw.reshape(*raw.shape[:2], *pairs)
             raw = split.mean(dim=tuple(range(3, split.ndim, 2)))
@@ -246,12 +256,12 @@ class Field:
         whole = [slice(n) for n in grid.shape]
 
         def finish(rows: slice) -> None:
-            found = self.format.cast(self._finish(values[:, rows], order, derivative), dtype)
+            converted = self.layout.cast(self._finish(values[:, rows], order, derivative), dtype)
             strip = block[self._output_slices([rows, *whole[1:]], derivative)]
-            for to, of in zip(self._channels(strip), self._channels(found), strict=True):
-                to[...] = of
+            for target, source in zip(self._channels(strip), self._channels(converted), strict=True):
+                target[...] = source
 
-        # A few rows at a time, so that they stay in the cache; threads take them in turn.
+        # Only a few rows at a time, so that they stay in the cache. Threads take them in turn.
         step = max(1, _STRIP_VALUES * grid.shape[0] // values.size)
         strips = [slice(a, min(a + step, grid.shape[0])) for a in range(0, grid.shape[0], step)]
         with ThreadPoolExecutor(min(torch.get_num_threads(), len(strips))) as pool:
@@ -260,7 +270,7 @@ class Field:
         return block
 
     def _finish(self, values: npt.NDArray[Any], order: Order, derivative: Derivative | None) -> npt.NDArray[Any]:
-        """Return the image's units and order of axes to normalised values, (parts, *shape, channels)."""
+        """Convert normalised values, (parts, *shape, channels), to the image's units and order of axes."""
         parts = self._to_units(values, order)
         if self.floor is not None and derivative is None:
             parts = np.maximum(parts, np.array(self.floor))
@@ -268,57 +278,56 @@ class Field:
             parts = np.sqrt(np.square(parts).sum(axis=0, keepdims=True))
         elif derivative == "laplacian":
             parts = parts.sum(axis=0, keepdims=True)
-        arrays = [self.format.from_channels_first(np.moveaxis(part, -1, 0)) for part in parts]
+        arrays = [self.layout.from_channels_first(np.moveaxis(part, -1, 0)) for part in parts]
         return np.stack(arrays) if derivative == "gradient" else arrays[0]
 
     @property
     def _sample_spacing(self) -> npt.NDArray[np.float64]:
-        """Physical distance of the samples that the tiles were fitted to."""
-        spacing: npt.NDArray[np.float64] = np.array(self.format.spacing) / np.array(self.refinement)
+        """Physical distance between the fitted samples along each axis."""
+        spacing: npt.NDArray[np.float64] = np.array(self.layout.spacing) / np.array(self.refinement)
         return spacing
 
     def _samples(self, grid: RenderGrid) -> tuple[int, ...]:
-        """How many samples along each axis an output pixel is averaged over."""
-        # Along an axis whose samples are the pixels, a pixel sees no more than its centre.
+        """Return the number of samples of an output pixel along each axis, for its average."""
+        # Along an axis whose samples are the pixels, a pixel observes only its centre.
         points = [self.observation is not None and r == 1 for r in self.refinement]
-        seen = [1 if point else self.samples_per_pixel for point in points]
-        return tuple(max(1, int(np.ceil(step * k - 1e-9))) for step, k in zip(grid.step, seen, strict=True))
+        per_pixel = [1 if point else self.samples_per_pixel for point in points]
+        return tuple(max(1, int(np.ceil(step * k - 1e-9))) for step, k in zip(grid.step, per_pixel, strict=True))
 
     def _output_shape(self, grid: RenderGrid, derivative: Derivative | None) -> tuple[int, ...]:
-        shape = list(grid.shape)
-        if self.format.channel_axis is not None:
-            shape.insert(self.format.channel_axis, self.format.channels)
-        return (self.dimensions, *shape) if derivative == "gradient" else tuple(shape)
+        shape = self.layout.full_shape(grid.shape)
+        return (self.dimensions, *shape) if derivative == "gradient" else shape
 
     def _output_slices(self, slices: Sequence[slice], derivative: Derivative | None) -> tuple[slice, ...]:
         whole = slice(None)
-        picked = list(slices)
-        if self.format.channel_axis is not None:
-            picked.insert(self.format.channel_axis, whole)
-        return (whole, *picked) if derivative == "gradient" else tuple(picked)
+        picked = self.layout.axes.with_channel(slices, whole)
+        return (whole, *picked) if derivative == "gradient" else picked
 
     def _channels(self, output: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-        """View the channels of an output one by one: of all at once a copy would go in runs as short as they are."""
-        axis = self.format.channel_axis
+        """Return views of the channels of an output, one by one.
+
+        A copy of all channels at once would move memory in runs as short as the number of channels.
+        """
+        axis = self.layout.channel_axis
         return iter([output] if axis is None else np.moveaxis(output, axis - self.dimensions - 1, 0))
 
     def _at_points(self, coords: npt.ArrayLike, order: Order) -> npt.NDArray[Any]:
-        """Evaluate, in units: (parts, …) or, with a channel axis, (parts, …, channels)."""
+        """Evaluate in the image's units: (parts, …) or, with a channel axis, (parts, …, channels)."""
         physical = _check_coords(coords, self.dimensions)
         blend = self.blend.to(dtype=torch.float64 if physical.dtype == np.float64 else torch.float32)
         points = torch.from_numpy(physical.reshape(-1, self.dimensions) / self._sample_spacing)
         values = self._to_units(blend.at_points(points, order).cpu().numpy(), order)
-        ends = () if self.format.channel_axis is None else values.shape[2:]
+        ends = () if self.layout.channel_axis is None else values.shape[2:]
         return values.reshape(len(values), *physical.shape[:-1], *ends)
 
     def _to_units(self, values: npt.NDArray[Any], order: Order) -> npt.NDArray[Any]:
-        """Return normalised (parts, …, channels) in the image's units, and per physical length."""
-        # Values of so many digits do not go into float32.
-        wide = self.format.dtype in ("float64", "int32", "uint32", "int64", "uint64")
+        """Convert normalised values, (parts, …, channels), to units; derivatives are per physical length."""
+        # float32 has too few digits for the values of these dtypes.
+        wide = self.layout.dtype in ("float64", "int32", "uint32", "int64", "uint64")
         values = values.astype(np.float64, copy=False) if wide else values
-        values = values * np.array(self.format.scale, dtype=values.dtype)
+        values = values * np.array(self.layout.scale, dtype=values.dtype)
         if order == "value":
-            values += np.array(self.format.offset, dtype=values.dtype)
+            values += np.array(self.layout.offset, dtype=values.dtype)
             return values
         lengths = self._sample_spacing.astype(values.dtype) ** (1 if order == "first" else 2)
         per_length: npt.NDArray[Any] = values / lengths.reshape(-1, *(1,) * (values.ndim - 1))
@@ -326,7 +335,7 @@ class Field:
 
 
 def _blocks(shape: Sequence[int], samples: Sequence[int], channels: int) -> Iterator[tuple[slice, ...]]:
-    """Cut an output into blocks of a bounded number of samples, halving the longest axis."""
+    """Yield blocks of an output, of a bounded number of values, by halving the longest axis."""
     sides = list(shape)
     while np.prod([s * k for s, k in zip(sides, samples, strict=True)]) * channels > _BLOCK_VALUES:
         longest = int(np.argmax(sides))
@@ -344,13 +353,13 @@ def _halves(slices: tuple[slice, ...], error: BaseException) -> list[tuple[slice
     Raises
     ------
     DeviceError
-        It has a single pixel.
+        The block is a single pixel.
     """
     sides = [s.stop - s.start for s in slices]
     axis = int(np.argmax(sides))
     if sides[axis] == 1:
-        raise DeviceError("memory ran out, even for a single pixel. Free some.") from error
-    _LOG.warning("memory ran out; the render goes on in smaller blocks")
+        raise DeviceError("memory ran out, even for a single pixel. Free some memory.") from error
+    _LOG.warning("memory ran out; the render continues in smaller blocks")
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     middle = slices[axis].start + sides[axis] // 2
@@ -362,10 +371,12 @@ def _check_coords(coords: npt.ArrayLike, dimensions: int) -> npt.NDArray[Any]:
     try:
         array = np.asarray(coords)
     except ValueError as error:
-        raise InputError(f"coords is not an array of numbers: {error}.") from None
+        raise InputError(f"coords is not an array ({error}). Pass numbers of shape (..., {dimensions}).") from None
     if array.dtype.kind not in "uif" or array.ndim == 0 or array.shape[-1] != dimensions:
-        raise InputError(f"coords should be numbers of shape (..., {dimensions}), not {array.dtype} {array.shape}.")
+        raise InputError(
+            f"coords has dtype {array.dtype} and shape {array.shape}. Pass real numbers of shape (..., {dimensions})."
+        )
     array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
     if not np.isfinite(array).all():
-        raise InputError("coords has values that are not finite.")
+        raise InputError("coords has values that are not finite. Remove NaN and infinite coordinates.")
     return array

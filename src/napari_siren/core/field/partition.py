@@ -1,6 +1,6 @@
-"""`Blend`: the weighted sum of the tiles' networks, sum_i w_i(x) f_i(x), and its derivatives.
+"""`PartitionOfUnity`: the weighted sum of the tiles' networks, sum_i w_i(x) f_i(x), and its derivatives.
 
-Here lengths are pixels and values are normalised; `Field` gives both their units.
+Here lengths are in pixels and values are normalised. `Field` converts both to the image's units.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from napari_siren.core.network.siren import Siren
 
 Order = Literal["value", "first", "second"]
 
-# Bound for the elements of a block of activations, by how many of them an evaluation keeps at a time.
+# Most activations that an evaluation keeps at a time, in elements: 128 MiB in float32.
 _BLOCK_ELEMENTS = 1 << 25
 
 
 @dataclass(frozen=True)
-class Blend:
+class PartitionOfUnity:
     """A partition of unity of SIRENs.
 
     Parameters
@@ -40,7 +40,7 @@ class Blend:
     offset, scale
         (tiles, channels) and (tiles, 1): normalised value = offset + scale * output of the tile's network.
     coordinate_scale
-        For each axis, the networks' own unit of length per pixel.
+        Factor from pixels to the networks' own unit of length, for each axis.
     """
 
     siren: Siren
@@ -57,12 +57,12 @@ class Blend:
     @property
     def channels(self) -> int:
         """Number of outputs."""
-        return self.siren.shape.outputs
+        return self.siren.spec.outputs
 
-    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Blend:
-        """Return the same on another device, or in another precision."""
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> PartitionOfUnity:
+        """Return the same function on another device, or in another precision."""
         offset, scale = (t.to(device=device, dtype=dtype) for t in (self.offset, self.scale))
-        return Blend(self.siren.to(device, dtype), self.tiling, offset, scale, self.coordinate_scale)
+        return PartitionOfUnity(self.siren.to(device, dtype), self.tiling, offset, scale, self.coordinate_scale)
 
     def on_grid(self, positions: Sequence[npt.NDArray[np.float64]], order: Order) -> Tensor:
         """Evaluate on the product of ascending positions along each axis.
@@ -70,21 +70,21 @@ class Blend:
         Parameters
         ----------
         positions
-            One array an axis, in pixels.
+            One ascending array for each axis, in pixels.
         order
             "value", or the "first" or "second" derivative along each axis.
 
         Returns
         -------
         Tensor
-            (parts, channels, *lengths); one part, or one for each axis.
+            (parts, channels, *lengths). Values have one part; derivatives have one for each axis.
         """
         like = self.siren.theta
-        axes = [_AxisSamples.of(axis, p) for axis, p in zip(self.tiling.axes, positions, strict=True)]
+        axes = [_AxisSamples.from_axis(axis, p) for axis, p in zip(self.tiling.axes, positions, strict=True)]
         lengths, widths = [len(p) for p in positions], [axis.width for axis in axes]
         out = torch.zeros(self._parts(order), self.channels, *lengths, dtype=like.dtype, device=like.device)
         combinations = np.array(list(product(*(range(len(axis.tiles)) for axis in axes))))
-        engine = choose_engine("auto", like.device, self.siren.shape, len(combinations), dtype=like.dtype)
+        engine = choose_engine("auto", like.device, self.siren.spec, len(combinations), dtype=like.dtype)
         if order == "value" and isinstance(engine, NativeEngine):
             self._on_grid_by(engine, axes, combinations, out[0])
             return out
@@ -103,29 +103,29 @@ class Blend:
             for row, pick in enumerate(picks):
                 starts = [int(axis.starts[k]) for axis, k in zip(axes, pick, strict=True)]
                 counts = [int(axis.counts[k]) for axis, k in zip(axes, pick, strict=True)]
-                where: tuple[Any, ...] = (..., *(slice(a, a + n) for a, n in zip(starts, counts, strict=True)))
-                inside: tuple[Any, ...] = (..., *(slice(n) for n in counts))
-                out[where].addcmul_(parts[:, row][inside], weights[row][inside])
+                target: tuple[Any, ...] = (..., *(slice(a, a + n) for a, n in zip(starts, counts, strict=True)))
+                source: tuple[Any, ...] = (..., *(slice(n) for n in counts))
+                out[target].addcmul_(parts[:, row][source], weights[row][source])
         return out
 
     def _on_grid_by(
         self, engine: NativeEngine, axes: Sequence[_AxisSamples], combinations: npt.NDArray[np.int64], out: Tensor
     ) -> None:
-        """Add values on a grid by the kernel."""
+        """Add the values on a grid to `out`, by the native engine."""
         like, grid = self.siren.theta, []
         for tiling, axis, unit in zip(self.tiling.axes, axes, self.coordinate_scale, strict=True):
             centres = torch.from_numpy(tiling.starts[axis.tiles] + tiling.extent / 2)
             local = (axis.positions - centres[:, None]) * unit
             grid.append(GridAxis(axis.starts, axis.counts, local.to(like), axis.window.value.to(like)))
         odd = np.stack([axis.tiles[combinations[:, i]] % 2 for i, axis in enumerate(axes)], axis=1)
-        # Only neighbours have samples in common: of the tiles whose numbers are all even, or odd, no two have.
+        # Only neighbouring tiles share samples. Tiles of one parity along every axis are never neighbours.
         for parity in product((0, 1), repeat=self.dimensions):
             picks = combinations[(odd == parity).all(axis=1)]
             if len(picks):
                 engine.blend(self._normalised(self._numbers(axes, picks)), picks.astype(np.int32), grid, out)
 
     def _numbers(self, axes: Sequence[_AxisSamples], picks: npt.NDArray[np.int64]) -> Tensor:
-        """Return the numbers of tiles, int64, from their places (tiles, dimensions) among those that see samples."""
+        """Return the flat indices of tiles, int64, from `picks` (tiles, dimensions), rows of `axes[i].tiles`."""
         index = tuple(axis.tiles[picks[:, i]] for i, axis in enumerate(axes))
         return torch.from_numpy(np.ravel_multi_index(index, self.tiling.counts))
 
@@ -137,23 +137,23 @@ class Blend:
         points
             (points, dimensions), in pixels, on the CPU.
         order
-            As in `on_grid`.
+            "value", or the "first" or "second" derivative along each axis.
 
         Returns
         -------
         Tensor
-            (parts, points, channels).
+            (parts, points, channels). Values have one part; derivatives have one for each axis.
         """
         like = self.siren.theta
         out = torch.zeros(self._parts(order), len(points), self.channels, dtype=like.dtype, device=like.device)
         for block in torch.split(torch.arange(len(points)), self._block_samples(order)):
-            for where, tiles in self._pairs(points[block]):
-                chosen = block[where]
-                out.index_add_(1, chosen.to(like.device), self._at_pairs(tiles, points[chosen], order))
+            for rows, tiles in self._pairs(points[block]):
+                indices = block[rows]
+                out.index_add_(1, indices.to(like.device), self._at_pairs(tiles, points[indices], order))
         return out
 
     def _pairs(self, points: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pair points with the tiles that see them, 2^d times: (indices of points, tiles, ascending)."""
+        """Yield (indices of points, tiles) for pairs with a positive weight, in up to 2^d sets. The tiles ascend."""
         choices = []
         for i, axis in enumerate(self.tiling.axes):
             cell = axis.cell_of(points[:, i])
@@ -167,14 +167,14 @@ class Blend:
             valid = ((index >= 0) & (index < counts)).all(dim=1)
             for i, axis in enumerate(self.tiling.axes):
                 valid &= axis.window(index[:, i].clamp(0, axis.count - 1), points[:, i]).value > 0
-            where = valid.nonzero()[:, 0]
-            tiles = (index[where] * strides).sum(dim=1)
-            ordered = tiles.argsort(stable=True)
-            if len(ordered):
-                yield where[ordered], tiles[ordered]
+            rows = valid.nonzero()[:, 0]
+            tiles = (index[rows] * strides).sum(dim=1)
+            order = tiles.argsort(stable=True)
+            if len(order):
+                yield rows[order], tiles[order]
 
     def _at_pairs(self, tiles: Tensor, points: Tensor, order: Order) -> Tensor:
-        """Evaluate each point by the tile beside it (ascending): (parts, points, channels)."""
+        """Evaluate each point by the tile with the same index: (parts, points, channels). The tiles must ascend."""
         like = self.siren.theta
         unique, counts = torch.unique_consecutive(tiles, return_counts=True)
         width = int(counts.max())
@@ -201,24 +201,24 @@ class Blend:
         Parameters
         ----------
         tiles
-            int64, (n,).
+            Indices of the tiles, int64, (n,).
         local
-            One an axis: pixels from each tile's centre. They broadcast to (n, 1, *samples).
+            Positions along each axis, in pixels from each tile's centre. They broadcast to (n, 1, *samples).
         windows
-            One an axis; each broadcasts with (n, channels, *samples).
+            Weights along each axis. Each broadcasts with (n, channels, *samples).
 
         Returns
         -------
         parts : Tensor
             (parts, n, channels, *samples).
         weights : Tensor
-            What they are still to be multiplied by; it broadcasts with (n, channels, *samples).
+            Remaining factor of `parts`; it broadcasts with (n, channels, *samples).
         """
         siren, x = self._normalised(tiles), self._coordinates(local)
         samples = x.shape[2:]
         if order == "value":
-            found = forward(siren, x.flatten(2))
-            return found.reshape(1, *found.shape[:2], *samples), reduce(torch.mul, (w.value for w in windows))
+            output = forward(siren, x.flatten(2))
+            return output.reshape(1, *output.shape[:2], *samples), reduce(torch.mul, (w.value for w in windows))
         value, first, second = (part.reshape(*part.shape[:-1], *samples) for part in siren.jet(x.flatten(2)))
         parts = []
         for axis, window in enumerate(windows):
@@ -235,12 +235,12 @@ class Blend:
         return torch.stack(parts), value.new_ones(len(tiles), *(1 for _ in value.shape[1:]))
 
     def _normalised(self, tiles: Tensor) -> Siren:
-        """Return the networks of some tiles, whose last layer has the tiles' scale and offset in it."""
+        """Return the networks of some tiles, with the tiles' scale and offset multiplied into the last layer."""
         tiles = tiles.to(self.siren.theta.device)
-        siren = self.siren.pick(tiles)  # a copy
+        siren = self.siren.pick(tiles)  # This is a copy, so it may be changed.
         scale, offset = self.scale[tiles, :, None], self.offset[tiles, :, None]
-        siren.shape.weights(siren.theta)[-1].mul_(scale)
-        siren.shape.biases(siren.theta)[-1].mul_(scale).add_(offset)
+        siren.spec.weights(siren.theta)[-1].mul_(scale)
+        siren.spec.biases(siren.theta)[-1].mul_(scale).add_(offset)
         return siren
 
     def _coordinates(self, local: Sequence[Tensor]) -> Tensor:
@@ -256,23 +256,23 @@ class Blend:
         return 1 if order == "value" else self.dimensions
 
     def _block_samples(self, order: Order) -> int:
-        kept = self.siren.shape.hidden_features * (2 if order == "value" else 2 + 4 * self.dimensions)
-        return max(1, _BLOCK_ELEMENTS // kept)
+        per_sample = self.siren.spec.hidden_features * (2 if order == "value" else 2 + 4 * self.dimensions)
+        return max(1, _BLOCK_ELEMENTS // per_sample)
 
 
 @dataclass(frozen=True)
 class _AxisSamples:
-    """Positions along one axis, sorted by the tiles that see them.
+    """Positions along one axis, sorted by tile.
 
     Parameters
     ----------
     tiles
-        The tiles that see any.
+        Indices of the tiles with at least one position, int64, ascending.
     starts, counts
-        Of each such tile, its first position and how many there are.
+        Index of the first position of each such tile, and the number of its positions.
     positions, window
-        (tiles, width): the positions, filled up to the same number for all, and the tiles' weights there. What was
-        filled up is cut off again.
+        (tiles, width): the positions in pixels, padded to the same number for all tiles, and the tiles' weights there.
+        The padding is cut off again.
     """
 
     tiles: npt.NDArray[np.int64]
@@ -283,15 +283,15 @@ class _AxisSamples:
 
     @property
     def width(self) -> int:
-        """Number of positions of a tile, filled up."""
+        """Number of positions of a tile, with the padding."""
         return self.positions.shape[1]
 
     @classmethod
-    def of(cls, axis: AxisTiling, positions: npt.NDArray[np.float64]) -> _AxisSamples:
-        """Sort ascending positions in pixels."""
+    def from_axis(cls, axis: AxisTiling, positions: npt.NDArray[np.float64]) -> _AxisSamples:
+        """Sort ascending positions, in pixels, by tile."""
         low = np.array(axis.borders[:-1], dtype=np.float64) - axis.overlap
         high = np.array(axis.borders[1:], dtype=np.float64) + axis.overlap
-        # The outermost tiles reach without end.
+        # The outermost tiles extend to infinity, unless other tiles follow outside this part.
         low[0] = low[0] if axis.goes_on[0] else -np.inf
         high[-1] = high[-1] if axis.goes_on[1] else np.inf
         starts = np.searchsorted(positions, low, side="right")
@@ -299,5 +299,5 @@ class _AxisSamples:
         tiles: npt.NDArray[Any] = np.flatnonzero(stops > starts)
         counts = (stops - starts)[tiles]
         index = np.minimum(starts[tiles, None] + np.arange(counts.max()), len(positions) - 1)
-        filled = torch.from_numpy(positions[index])
-        return cls(tiles, starts[tiles], counts, filled, axis.window(torch.from_numpy(tiles)[:, None], filled))
+        padded = torch.from_numpy(positions[index])
+        return cls(tiles, starts[tiles], counts, padded, axis.window(torch.from_numpy(tiles)[:, None], padded))

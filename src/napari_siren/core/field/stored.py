@@ -1,4 +1,4 @@
-"""`StoredField`: a field too large for memory, in a folder of one file for each block of tiles."""
+"""`StoredField`: a field too large for memory, in a folder with one file for each block of tiles."""
 
 from __future__ import annotations
 
@@ -16,38 +16,41 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from napari_siren.core.atomic import write_json, written_aside
+from napari_siren.core.atomic import atomic_write, write_json
 from napari_siren.core.field.blocks import Blocks, Ranges, numbers_within
 from napari_siren.core.field.field import Derivative, Field
-from napari_siren.core.field.partition import Blend
-from napari_siren.core.field.tiling import AxisTiling, RenderGrid, Tiling
-from napari_siren.core.image.samples import ImageFormat
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.field.partition import PartitionOfUnity
+from napari_siren.core.field.tiling import RenderGrid, Tiling
+from napari_siren.core.image.samples import ImageLayout
+from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.errors import StorageError
 
+# Kind and version of the format, as the index file states them.
 FORMAT = "napari-siren blocks"
 FORMAT_VERSION = 1
+# Name of the index file in the folder.
 INDEX = "index.json"
 
 
 @dataclass(frozen=True)
 class StoredField:
-    """A field of which no more is in memory than what is asked for.
+    """A field on disk, with only the requested tiles in memory.
 
     Parameters
     ----------
     folder
-        With an index, and a safetensors file for each block of tiles.
+        Folder with an index file, and a safetensors file for each block of tiles.
     blocks
-        The tiles, and which of them each file has.
+        The tiles, and their division into blocks; each file has one block.
     network, omega_0, coordinate_scale
-        Of every tile, as in `Siren` and `Blend`.
-    format
+        Parameters of every tile's network, as for `Siren` and `PartitionOfUnity`.
+    layout
         Axes, spacing and value range of the image.
     samples_per_pixel
-        As in `Field`.
+        1 if a pixel observes the field at its centre. Otherwise the number of samples, along each axis, that it
+        averages.
     about
-        What else is known: settings, and what made it.
+        Further metadata: settings and seed of the fit, and the SHA-256 of the image.
 
     Examples
     --------
@@ -61,49 +64,49 @@ class StoredField:
 
     folder: Path
     blocks: Blocks
-    network: SirenShape
+    network: NetworkSpec
     omega_0: float
     coordinate_scale: tuple[float, ...]
-    format: ImageFormat
+    layout: ImageLayout
     samples_per_pixel: int
     about: Mapping[str, Any]
 
     @classmethod
     def open(cls, folder: str | Path) -> StoredField:
-        """Open a folder; its blocks are read when they are asked for.
+        """Open a folder. Its blocks are read on demand.
 
         Raises
         ------
         StorageError
-            There is no such folder, or it is not a stored field, or one of a later version.
+            The folder does not exist, is not a stored field, or is of a later version.
         """
         folder = Path(folder)
         try:
             index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
             if index["kind"] != FORMAT or index["version"] > FORMAT_VERSION:
                 raise StorageError(f"{folder} is of a later version of napari-siren. Update napari-siren.")
-            axes = tuple(AxisTiling(axis["size"], tuple(axis["borders"]), axis["overlap"]) for axis in index["tiling"])
-            described: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in index["format"].items()}
             return cls(
                 folder,
-                Blocks(Tiling(axes), tuple(index["blocks"])),
-                SirenShape(**index["network"]),
+                Blocks(Tiling.from_json(index["tiling"]), tuple(index["blocks"])),
+                NetworkSpec(**index["network"]),
                 index["omega_0"],
                 tuple(index["coordinate_scale"]),
-                ImageFormat(**described),
+                ImageLayout.from_json(index["format"]),
                 index["samples_per_pixel"],
                 index["about"],
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise StorageError(f"{folder} is not a folder of a stored field ({error}).") from error
+            raise StorageError(
+                f"{folder} is not a readable stored field ({error}). Pass a folder that `fit_blocks` wrote."
+            ) from error
 
     def create(self) -> StoredField:
-        """Make the folder and write the index."""
+        """Create the folder and write the index."""
         self.folder.mkdir(parents=True, exist_ok=True)
         index = {
             "kind": FORMAT,
             "version": FORMAT_VERSION,
-            "format": asdict(self.format),
+            "format": asdict(self.layout),
             "tiling": [asdict(axis) for axis in self.blocks.tiling.axes],
             "blocks": self.blocks.counts,
             "network": asdict(self.network),
@@ -116,13 +119,25 @@ class StoredField:
         return self
 
     def has(self, block: int) -> bool:
-        """Whether a block is there: it is written whole or not at all."""
+        """Return whether a block is stored. A block is written whole or not at all."""
         return self._path(block).is_file()
 
     def write(self, block: int, theta: Tensor, offset: Tensor, scale: Tensor, busy: Tensor) -> None:
-        """Write a block: the parameters of the tiles `busy` (indices in the block), offset and scale of all."""
+        """Write a block to its file.
+
+        Parameters
+        ----------
+        block
+            Index of the block.
+        theta
+            (busy tiles, parameters): parameters of the tiles that are not constant.
+        offset, scale
+            (tiles, channels) and (tiles, 1), of all tiles of the block, as for `PartitionOfUnity`.
+        busy
+            int64, (busy tiles,): indices of the tiles that are not constant, within the block.
+        """
         tensors = {"theta": theta, "offset": offset, "scale": scale, "busy": busy}
-        with written_aside(self._path(block)) as aside:
+        with atomic_write(self._path(block)) as aside:
             aside.write_bytes(serialise({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
 
     def part(self, ranges: Ranges) -> tuple[tuple[int, ...], Field, bool]:
@@ -131,29 +146,29 @@ class StoredField:
         Returns
         -------
         start : tuple of int
-            The sample of the whole field's tiling that is the first one of the part.
+            First sample of the part, in the whole field's tiling.
         field : Field
-            Of these tiles alone, in the samples that they were fitted to.
+            Field of these tiles alone; its pixels are the fitted samples.
         busy : bool
-            Whether any of them is more than constant.
+            Whether any of the tiles is not constant.
         """
         start, tiling = self.blocks.tiling.part(ranges)
         theta = torch.zeros(tiling.count, self.network.parameters)
         offset, scale = torch.empty(tiling.count, self.network.outputs), torch.empty(tiling.count, 1)
-        some = False
+        any_busy = False
         for block, shared in self.blocks.touched(ranges):
             own = self.blocks.ranges(block)
-            there = numbers_within(shared, own, [b - a for a, b in own])
-            here = torch.from_numpy(numbers_within(shared, ranges, tiling.counts))
+            source = numbers_within(shared, own, [b - a for a, b in own])
+            target = torch.from_numpy(numbers_within(shared, ranges, tiling.counts))
             stored = self._read(block)
-            offset[here], scale[here] = stored["offset"][there], stored["scale"][there]
-            place = torch.full((len(stored["offset"]),), -1)
-            place[stored["busy"]] = torch.arange(len(stored["busy"]))
-            rows = place[there]
-            theta[here[rows >= 0]] = stored["theta"][rows[rows >= 0]]
-            some |= bool((rows >= 0).any())
-        blend = Blend(Siren(self.network, theta, self.omega_0), tiling, offset, scale, self.coordinate_scale)
-        return start, Field(blend, self.part_format(tiling.shape), 1), some
+            offset[target], scale[target] = stored["offset"][source], stored["scale"][source]
+            row_of_tile = torch.full((len(stored["offset"]),), -1)
+            row_of_tile[stored["busy"]] = torch.arange(len(stored["busy"]))
+            rows = row_of_tile[source]
+            theta[target[rows >= 0]] = stored["theta"][rows[rows >= 0]]
+            any_busy |= bool((rows >= 0).any())
+        blend = PartitionOfUnity(Siren(self.network, theta, self.omega_0), tiling, offset, scale, self.coordinate_scale)
+        return start, Field(blend, self.part_format(tiling.shape), 1), any_busy
 
     def render(
         self,
@@ -164,33 +179,31 @@ class StoredField:
         derivative: Derivative | None = None,
         dtype: npt.DTypeLike | None = None,
     ) -> npt.NDArray[Any]:
-        """Evaluate on a regular grid, as `FitResult.render` does; of a large field, on a region at a time.
+        """Evaluate on a regular grid, as `FitResult.render` does. Render a large field region by region.
 
         Parameters
         ----------
         scale, shape, spacing
-            One of them, or none for the image's own resolution: output pixels per pixel, their number, their size.
+            At most one of: output pixels per pixel, number of output pixels, physical size of an output pixel. None of
+            them is the image's own resolution.
         region
-            (start, stop) for each spatial axis, in pixels of the original; None is all of it.
+            (start, stop) for each spatial axis, in pixels of the original; None is the whole image.
         derivative, dtype
-            As in `FitResult.render`.
+            The same as for `FitResult.render`.
 
         Returns
         -------
         ndarray
-            In the image's order of axes.
+            The rendered values, with the axes in the image's order.
 
         Raises
         ------
         InputError
-            As `FitResult.render` does.
+            An argument is invalid, as for `FitResult.render`.
         StorageError
-            A block is not there, or is damaged.
+            A block is missing or damaged.
         """
-        layout = self.format
-        grid = RenderGrid.of(
-            layout.spatial_shape, layout.spacing, scale=scale, shape=shape, spacing=spacing, region=region
-        )
+        grid = RenderGrid.from_layout(self.layout, scale=scale, shape=shape, spacing=spacing, region=region)
         return self.on_grid(grid, derivative, dtype)
 
     def on_grid(
@@ -200,16 +213,18 @@ class StoredField:
         dtype: npt.DTypeLike | None = None,
         device: torch.device | str = "cpu",
     ) -> npt.NDArray[Any]:
-        """Evaluate on a grid that fits into memory; as `Field.render` does, with the tiles that it touches.
+        """Evaluate on a grid small enough for memory, as `Field.render` does.
+
+        Only the tiles with a weight on the grid are read.
 
         Parameters
         ----------
         grid
-            In pixels of the image: a `RenderGrid.block` of that of the whole.
+            Grid of output pixels, in pixels of the image: a `RenderGrid.block` of the whole grid.
         derivative, dtype
-            As in `Field.render`.
+            The same as for `Field.render`.
         device
-            Where to evaluate.
+            Device of the evaluation.
         """
         low = [a * f for a, f in zip(grid.start, self.refinement, strict=True)]
         step = tuple(d * f for d, f in zip(grid.step, self.refinement, strict=True))
@@ -224,27 +239,24 @@ class StoredField:
 
     @property
     def refinement(self) -> tuple[float, ...]:
-        """Samples per pixel along each axis that the tiles were fitted to."""
-        return tuple(n / m for n, m in zip(self.blocks.tiling.shape, self.format.spatial_shape, strict=True))
+        """Number of fitted samples per pixel along each axis."""
+        return tuple(n / m for n, m in zip(self.blocks.tiling.shape, self.layout.spatial_shape, strict=True))
 
     @property
     def _samples_per_sample(self) -> int:
-        """How many samples an output pixel as large as one of the tiling's own is averaged over."""
+        """Number of samples, along each axis, of an output pixel as large as a fitted sample."""
         return max(1, round(self.samples_per_pixel / max(self.refinement)))
 
     def _constant(self, shape: Sequence[int], value: Tensor, dtype: npt.DTypeLike | None) -> npt.NDArray[Any]:
-        """Return what constant tiles that are all the same have everywhere."""
-        units = value.numpy().astype(np.float64) * np.array(self.format.scale) + np.array(self.format.offset)
-        whole = np.broadcast_to(self.format.cast(units, dtype).reshape(-1, *(1,) * len(shape)), (len(units), *shape))
-        return self.format.from_channels_first(whole)
+        """Return an array of the common value of constant tiles, in the image's units and order of axes."""
+        units = value.numpy().astype(np.float64) * np.array(self.layout.scale) + np.array(self.layout.offset)
+        whole = np.broadcast_to(self.layout.cast(units, dtype).reshape(-1, *(1,) * len(shape)), (len(units), *shape))
+        return self.layout.from_channels_first(whole)
 
-    def part_format(self, shape: Sequence[int]) -> ImageFormat:
-        """Format of a part as an image of its own, whose pixels are the samples that its tiles were fitted to."""
-        sizes = list(shape)
-        if self.format.channel_axis is not None:
-            sizes.insert(self.format.channel_axis, self.format.channels)
-        spacing = tuple(length / f for length, f in zip(self.format.spacing, self.refinement, strict=True))
-        return replace(self.format, shape=tuple(sizes), spacing=spacing)
+    def part_format(self, shape: Sequence[int]) -> ImageLayout:
+        """Return the layout of a part as an image of its own. Its pixels are the fitted samples."""
+        spacing = tuple(length / f for length, f in zip(self.layout.spacing, self.refinement, strict=True))
+        return replace(self.layout, shape=self.layout.full_shape(shape), spacing=spacing)
 
     def _path(self, block: int) -> Path:
         return self.folder / f"{block:06d}.safetensors"
@@ -255,7 +267,7 @@ class StoredField:
             tensors: dict[str, Tensor] = load_file(path)
             own = self.blocks.ranges(block)
             if len(tensors["offset"]) != np.prod([b - a for a, b in own]):
-                raise StorageError(f"{path} is damaged: it has not the tiles that the index says.")
+                raise StorageError(f"{path} has another number of tiles than the index. Fit the image again.")
         except (OSError, SafetensorError, KeyError) as error:
-            raise StorageError(f"{path} is not a whole block of a stored field ({error}).") from error
+            raise StorageError(f"{path} is missing or damaged ({error}). Fit the image again.") from error
         return tensors

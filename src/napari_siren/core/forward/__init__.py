@@ -1,1 +1,1 @@
-"""How pixels see a field: sampling, pixel areas, point spread functions, and their adjoints."""
+"""Forward operators from a field to pixels: sampling, pixel areas, point spread functions, and their adjoints."""

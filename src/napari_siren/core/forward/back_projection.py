@@ -1,32 +1,40 @@
-"""Making a render agree with the image that it was made of."""
+"""Back-projection: consistency of a render with its image."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from napari_siren.core.forward.operator import Observation
+from napari_siren.core.forward.operator import ForwardOperator
 
+# Number of iterations at most. They end earlier if the residual is within the noise.
 _ROUNDS = 6
 
 
-def make_consistent(fine: Tensor, values: Tensor, observation: Observation, noise: float) -> Tensor:
-    """Make a render agree with an image as its pixels see it, to within the noise (Irani and Peleg 1991).
+def back_project(fine: Tensor, values: Tensor, observation: ForwardOperator, noise: float) -> Tensor:
+    """Make a render agree with an image through the forward operator, to within the noise (Irani and Peleg 1991).
 
     Parameters
     ----------
-    fine, values
-        (channels, *shape), the render and the image.
+    fine
+        Render, floating, (channels, *fine_shape).
+    values
+        Image, floating, (channels, *shape).
     observation
-        How a pixel sees.
+        Forward operator from the render to the pixels.
     noise
-        Standard deviation of the image's noise, which is not to be put back.
+        Standard deviation of the image's noise, in the units of `values`. The noise stays out of the render.
+
+    Returns
+    -------
+    Tensor
+        The corrected render, (channels, *fine_shape).
     """
     dimensions = fine.ndim - 1
-    interpolation = Observation.of("point", dimensions)
+    interpolation = ForwardOperator.from_kind("point", dimensions)
     for _ in range(_ROUNDS):
-        missed = values - observation(fine, values.shape[1:])
-        size = float(missed.square().mean().sqrt())
+        residual = values - observation(fine, values.shape[1:])
+        size = float(residual.square().mean().sqrt())
         if size <= noise:
             break
-        fine = fine + (1 - noise / size) * interpolation(missed, fine.shape[1:])
+        fine = fine + (1 - noise / size) * interpolation(residual, fine.shape[1:])
     return fine

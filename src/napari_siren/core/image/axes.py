@@ -1,141 +1,210 @@
-"""Letters of axes, and spacings: guessed where none are given, and checked; which of them are coordinates."""
+"""Letters of axes and spacings: defaults, checks, and the choice of the coordinates."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
+from napari_siren.core.per_axis import per_axis
 from napari_siren.errors import InputError
 
+# Letters of the spatial axes, in the usual order of an array.
 SPATIAL_AXES = "ZYX"
-# For str.translate: takes out the letters of axes that are not in space.
-NOT_SPACE = str.maketrans("", "", "TC")
+
+_Entry = TypeVar("_Entry")
+
+
+class Axes(str):
+    """Letters of the axes of an array, one for each axis: Z, Y and X in space, C for channels, T for time.
+
+    It is a `str` in every respect.
+
+    Examples
+    --------
+    >>> axes = Axes("TYXC")
+    >>> axes.spatial, axes.coordinates, axes.channel, axes.time
+    ('YX', 'TYX', 3, 0)
+    """
+
+    __slots__ = ()
+
+    @property
+    def spatial(self) -> Axes:
+        """The spatial axes."""
+        return self.without("T").without("C")
+
+    @property
+    def coordinates(self) -> Axes:
+        """All axes except the channels."""
+        return self.without("C")
+
+    @property
+    def channel(self) -> int | None:
+        """Position of the channels, or None."""
+        return self.index("C") if "C" in self else None
+
+    @property
+    def time(self) -> int | None:
+        """Position of time, or None."""
+        return self.index("T") if "T" in self else None
+
+    def without(self, letter: str) -> Axes:
+        """Return the axes without one of them."""
+        return Axes(self.replace(letter, ""))
+
+    def pick(self, values: Sequence[_Entry], letters: str | None = None) -> tuple[_Entry, ...]:
+        """Return the entries of some axes, in the order of the array.
+
+        Parameters
+        ----------
+        values
+            One entry for each axis, for example the shape of the array.
+        letters
+            Letters of the axes. None stands for all except the channels.
+        """
+        chosen = self.coordinates if letters is None else letters
+        return tuple(value for axis, value in zip(self, values, strict=True) if axis in chosen)
+
+    def with_channel(self, values: Sequence[_Entry], entry: _Entry) -> tuple[_Entry, ...]:
+        """Return one entry for each axis: those of the coordinates, and `entry` for the channels, if there are any."""
+        return tuple(values) if self.channel is None else (*values[: self.channel], entry, *values[self.channel :])
+
+    def to_channels_first(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a view of an array of these axes as (channels, *coordinates)."""
+        return array[np.newaxis] if self.channel is None else np.moveaxis(array, self.channel, 0)
+
+    def from_channels_first(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Return a view of values of shape (channels, *coordinates) as an array of these axes."""
+        return values[0] if self.channel is None else np.moveaxis(values, 0, self.channel)
+
+
+# Guess for each number of axes, if there are no colours.
 _GUESSES = {1: "X", 2: "YX", 3: "ZYX", 4: "CZYX"}
 
 
-def guess_axes(shape: tuple[int, ...]) -> str:
-    """Guess the axes of an array: a last axis of 3 or 4 after two others is taken for colours.
+def guess_axes(shape: tuple[int, ...]) -> Axes:
+    """Guess the axes of an array from its shape.
+
+    A last axis of 3 or 4 entries holds colours if there are at least two axes before it.
 
     Parameters
     ----------
     shape
-        Of the array. (y, x) is YX; (y, x, 3 or 4) is YXC; (z, y, x) is ZYX; (z, y, x, 3 or 4) is ZYXC, any
-        other of four axes CZYX.
+        Shape of the array. (x,) is X; (y, x) is YX; (y, x, 3 or 4) is YXC; (z, y, x) is ZYX; (z, y, x, 3 or 4) is
+        ZYXC. Any other shape of four axes is CZYX.
+
+    Returns
+    -------
+    Axes
+        One letter for each axis.
 
     Raises
     ------
     InputError
-        No axes, or more than four.
+        The array has no axes, or more than four.
     """
     if not 1 <= len(shape) <= 4:
-        raise InputError(f"an image has 1 to 4 axes, this array has {len(shape)} (shape {shape}). Fit it in parts.")
+        raise InputError(f"an image has 1 to 4 axes, but this array has {len(shape)} (shape {shape}). Fit it in parts.")
     if len(shape) >= 3 and shape[-1] in (3, 4):
-        return _GUESSES[len(shape) - 1] + "C"
-    return _GUESSES[len(shape)]
+        return Axes(_GUESSES[len(shape) - 1] + "C")
+    return Axes(_GUESSES[len(shape)])
 
 
-def guess_series_axes(shape: tuple[int, ...]) -> str:
-    """Guess the axes of a time series: the first is time, the others are guessed by `guess_axes`."""
-    return f"T{guess_axes(shape[1:])}"
+def guess_series_axes(shape: tuple[int, ...]) -> Axes:
+    """Guess the axes of a time series: the first is time, and `guess_axes` guesses the others."""
+    return Axes(f"T{guess_axes(shape[1:])}")
 
 
-def check_axes(axes: str, shape: tuple[int, ...]) -> str:
+def check_axes(axes: str, shape: tuple[int, ...]) -> Axes:
     """Check a string of axes against a shape, and return it in upper case.
 
     Raises
     ------
     InputError
-        Wrong length, unknown or repeated letters, or no spatial axis.
+        The string has the wrong length, unknown or repeated letters, or no spatial axis.
     """
     if not isinstance(axes, str):
-        raise InputError(f'axes should be a string such as "YX" or "ZYXC", not {axes!r}.')
+        raise InputError(f'axes should be a string, not {axes!r}. Examples are "YX" and "ZYXC".')
     upper = axes.upper()
-    hint = "Use one letter an axis of Z, Y, X (space), C (channels) and T (time), for example axes='YXC'."
+    hint = "Use one letter for each axis: Z, Y, X (space), C (channels) or T (time), for example axes='YXC'."
     if unknown := sorted(set(upper) - set(SPATIAL_AXES + "CT")):
-        raise InputError(f"axes={axes!r} has {', '.join(map(repr, unknown))}, which is not known. {hint}")
+        raise InputError(f"axes={axes!r} has unknown letters: {', '.join(map(repr, unknown))}. {hint}")
     if len(set(upper)) != len(upper):
         raise InputError(f"axes={axes!r} names an axis twice. {hint}")
     if len(upper) != len(shape):
-        raise InputError(f"axes={axes!r} names {len(upper)} axes, the image has {len(shape)} (shape {shape}). {hint}")
+        raise InputError(
+            f"axes={axes!r} names {len(upper)} axes, but the image has {len(shape)} (shape {shape}). {hint}"
+        )
     if not set(upper) & set(SPATIAL_AXES):
-        raise InputError(f"axes={axes!r} has no axis in space. {hint}")
-    return upper
+        raise InputError(f"axes={axes!r} has no spatial axis. {hint}")
+    return Axes(upper)
 
 
 def check_coordinates(axes: str, coordinates: str | None) -> None:
-    """Check that a field's coordinates are all axes but the channels, and that time was meant to be one of them.
+    """Check the coordinates of a field: all axes except the channels, and time only if it was requested.
 
     Parameters
     ----------
     axes
-        Checked.
+        Letters of the image's axes, already checked by `check_axes`.
     coordinates
-        The letters of the coordinates in any order; None is those of space.
+        Letters of the coordinates in any order. None stands for the spatial axes.
 
     Raises
     ------
     InputError
-        They are others, or there is time and nothing says what to do with it.
+        The letters differ from the axes, or there is a time axis and `coordinates` is None.
     """
-    own = axes.replace("C", "")
+    own = Axes(axes).coordinates
     if coordinates is None:
-        if "T" in axes:
+        if own.time is not None:
             raise InputError(
-                f"axes={axes!r} has time, T. Fit the frames one by one (fit_series; in a batch, each frame), join "
-                'those of one scene (preset="burst"), or make time a coordinate of the field '
+                f"axes={axes!r} has a time axis, T. Fit the frames one by one (fit_series; in a batch, each frame), "
+                'join the frames of one scene (preset="burst"), or make time a coordinate of the field '
                 f'(axes_as_coordinates="{own}").'
             )
     elif not isinstance(coordinates, str) or sorted(coordinates.upper()) != sorted(own):
         raise InputError(
-            f"axes_as_coordinates={coordinates!r}: it should name all axes of axes={axes!r} but the channels, {own}."
+            f"axes_as_coordinates={coordinates!r} does not fit axes={axes!r}. It should name all axes except the "
+            f"channels: {own}."
         )
 
 
 def coordinate_spacing(spacing: float | Sequence[float] | None, axes: str) -> tuple[float, ...]:
-    """Return the spacing for each axis but the channels; time is counted in frames where it is that of space.
+    """Return the spacing for each axis except the channels.
+
+    If the spacing has no number for time, time is counted in frames: its spacing is 1.
 
     Raises
     ------
     InputError
-        See `check_spacing`.
+        The same errors as those of `check_spacing`.
     """
-    letters = axes.replace("C", "")
-    if "T" not in letters or (spacing is not None and np.size(spacing) == len(letters)):
+    letters = Axes(axes).coordinates
+    time = letters.time
+    if time is None or (spacing is not None and np.size(spacing) == len(letters)):
         return check_spacing(spacing, len(letters))
-    in_space = list(check_spacing(spacing, len(letters) - 1))
-    in_space.insert(letters.index("T"), 1.0)
-    return tuple(in_space)
+    numbers = check_spacing(spacing, len(letters) - 1)
+    return (*numbers[:time], 1.0, *numbers[time:])
 
 
 def spacing_in_space(spacing: float | Sequence[float] | None, axes: str) -> float | Sequence[float] | None:
-    """Leave out of a spacing the number for time, if there is one."""
-    letters = axes.upper().replace("C", "")
-    if spacing is None or np.size(spacing) != len(letters) or "T" not in letters or len(letters) == 1:
+    """Return the spacing without the number for time, if there is one."""
+    letters = Axes(axes.upper()).coordinates
+    if spacing is None or np.size(spacing) != len(letters) or letters.time is None or len(letters) == 1:
         return spacing
-    numbers = list(np.atleast_1d(np.asarray(spacing)))
-    del numbers[letters.index("T")]
-    return numbers
+    return list(letters.pick(np.atleast_1d(np.asarray(spacing)).tolist(), letters.spatial))
 
 
 def check_spacing(spacing: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
-    """Return the spacing as one positive number for each spatial axis.
+    """Return the spacing as one positive number for each spatial axis. None is 1 along each.
 
     Raises
     ------
     InputError
-        Wrong length, not numbers, or not positive and finite.
+        The spacing has the wrong length, is not numeric, or is not positive and finite.
     """
-    if spacing is None:
-        return (1.0,) * dimensions
-    try:
-        values = np.atleast_1d(np.asarray(spacing, dtype=np.float64))
-    except (TypeError, ValueError):
-        raise InputError(f"spacing should be a number or one for each spatial axis, not {spacing!r}.") from None
-    if values.shape not in ((1,), (dimensions,)):
-        raise InputError(
-            f"spacing={spacing!r} has {values.size} numbers; give one, or {dimensions} (one for each spatial axis)."
-        )
-    if not (np.isfinite(values) & (values > 0)).all():
-        raise InputError(f"spacing={spacing!r}: every spacing must be positive and finite.")
-    return tuple(float(v) for v in np.broadcast_to(values, (dimensions,)))
+    return (1.0,) * dimensions if spacing is None else tuple(per_axis("spacing", spacing, dimensions).tolist())

@@ -1,4 +1,4 @@
-"""Values cast to the dtype that is asked for: rounded and clipped, never wrapped around."""
+"""Casts of values to a dtype by rounding and clipping, without wrap-around."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ def cast_values(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
     Parameters
     ----------
     values
-        Any shape, floating.
+        Floating array of any shape.
     dtype
-        Boolean (values of 0.5 and more are True), integer (rounded, clipped to its range), or floating (clipped
-        to its range).
+        Boolean (values of 0.5 and more become True), integer (values are rounded and clipped to its range), or floating
+        (values are clipped to its range).
     """
     if dtype == np.bool_:
         return values >= 0.5
     if np.issubdtype(dtype, np.integer):
         limits = np.iinfo(dtype)
         rounded = np.rint(values.astype(np.float64))
-        # The largest 64-bit integers have no exact float: clip below them, so that the cast cannot wrap around.
+        # The largest 64-bit integers have no exact float. Clipping below them keeps the cast from wrapping around.
         top = min(float(limits.max), np.nextafter(float(limits.max), 0.0)) if limits.bits == 64 else float(limits.max)
         return np.clip(rounded, float(limits.min), top).astype(dtype)
     bounds = np.finfo(check_dtype(dtype))
@@ -35,17 +35,17 @@ def cast_values(values: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[A
 
 
 def check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    """Return the dtype of a name, where values can be given as it.
+    """Return a dtype after checking that values can be cast to it.
 
     Raises
     ------
     InputError
-        There is no such dtype, or it is not boolean, integer or floating.
+        The dtype does not exist, or it is not boolean, integer or floating.
     """
     try:
-        wanted = np.dtype(dtype)
+        target = np.dtype(dtype)
     except TypeError:
-        raise InputError(f"there is no dtype {dtype!r}; use a boolean, integer or floating one.") from None
-    if wanted.kind not in "buif":
-        raise InputError(f"values cannot be given as {wanted}; use a boolean, integer or floating dtype.")
-    return wanted
+        raise InputError(f"there is no dtype {dtype!r}. Use a boolean, integer or floating dtype.") from None
+    if target.kind not in "buif":
+        raise InputError(f"values cannot be cast to {target}. Use a boolean, integer or floating dtype.")
+    return target

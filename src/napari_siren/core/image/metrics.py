@@ -1,4 +1,4 @@
-"""How close a reconstruction is: by scikit-image, on the rounded and clipped values."""
+"""Metrics of a reconstruction, computed on the rounded and clipped values, in part by scikit-image."""
 
 from __future__ import annotations
 
@@ -16,31 +16,33 @@ from skimage.metrics import structural_similarity
 
 from napari_siren.core.image.samples import Samples
 
-# Side of the window of the structural similarity, in pixels.
+# Side of the window of the structural similarity, in pixels: the default of scikit-image.
 _WINDOW = 7
-# Pixels that are measured at once.
+# Number of pixels that are compared at once, so that they stay in the cache.
 _SLAB = 1 << 16
+# Number of threads that compare slabs.
 _THREADS = 4
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """Agreement of the reconstruction with the image, over the pixels that are not missing.
+    """The agreement of a reconstruction with the image, over the observed pixels.
 
     Parameters
     ----------
     psnr
-        dB; the peak is 255 for uint8, otherwise the image's own max - min. Infinite where every pixel is right.
+        Peak signal-to-noise ratio in dB. The peak is 255 for uint8, otherwise max - min of the image. It is infinite if
+        every pixel is exact.
     ssim
-        Mean structural similarity (Wang et al. 2004), or None where the image is smaller than the window of 7 pixels or
-        has missing pixels.
+        Mean structural similarity (Wang et al. 2004). None if the image is smaller than the window of 7 pixels, or has
+        missing pixels.
     rmse, max_abs
-        In the image's units.
+        Root mean square error and largest absolute error, in the image's units.
     psnr_heldout
-        dB over the pixels kept out of the fit, or None where there are none.
+        PSNR in dB over the pixels that were held out of the fit. None if there are none.
     consistency
-        dB: PSNR, against the image, of the upscaled render, rounded and clipped to the image's dtype, as the pixels see
-        it by the observation model. None where the field was fitted to the pixels themselves.
+        PSNR in dB of the upscaled render against the image. The render is rounded and clipped to the image's dtype, and
+        reduced to pixels by the observation model. None if the field was fitted to the pixels themselves.
     """
 
     psnr: float
@@ -51,33 +53,38 @@ class Metrics:
     consistency: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
-        """Return plain numbers by name."""
+        """Return the metrics as a dictionary of numbers."""
         return asdict(self)
 
 
 def peak_of(samples: Samples) -> float:
-    """Peak of the PSNR: 255 for uint8, otherwise max - min of the pixels there are (1 where that is 0)."""
+    """Return the peak of the PSNR: 255 for uint8, otherwise max - min of the observed pixels, or 1 if that is 0."""
     if samples.image.dtype == np.uint8:
         return 255.0
-    seen = samples.format.to_channels_first(samples.image)[:, samples.observed]
-    return float(seen.max()) - float(seen.min()) or 1.0
+    pixels = samples.layout.to_channels_first(samples.image)[:, samples.observed]
+    return float(pixels.max()) - float(pixels.min()) or 1.0
 
 
 def psnr_of(mse: float, peak: float) -> float:
-    """PSNR in dB of a mean squared error; infinite at 0."""
+    """Return the PSNR in dB of a mean squared error. It is infinite at 0."""
     return math.inf if mse <= 0 else 20 * math.log10(peak) - 10 * math.log10(mse)
 
 
 def expected_rounded_mse(mse: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """Mean squared error to expect once values with a normal error are rounded to integers.
+    """Return the expected mean squared error after the rounding of values with a normal error to integers.
 
-    Small errors vanish in the rounding, larger ones gain 1/12. With sigma^2 = `mse`, this is
+    Small errors vanish in the rounding, and larger ones gain 1/12. With sigma^2 = `mse`, the result is
     sum over k of (2 k - 1) P(|error| > k - 1/2).
 
     Parameters
     ----------
     mse
-        Any shape, before the rounding.
+        Mean squared errors before the rounding, of any shape.
+
+    Returns
+    -------
+    ndarray
+        Mean squared errors after the rounding, float64, of the same shape.
     """
     exact = np.asarray(mse, dtype=np.float64)
     sigma = np.sqrt(np.clip(exact, 1e-30, 9.0))[..., None]
@@ -93,34 +100,34 @@ def measure(samples: Samples, reconstruction: npt.NDArray[Any], *, with_ssim: bo
     Parameters
     ----------
     samples
-        The image.
+        Samples of the image.
     reconstruction
-        Of the image's shape and dtype.
+        Array of the image's shape and dtype.
     with_ssim
-        Whether to take the structural similarity, which needs most of the time.
+        Whether to compute the structural similarity, which takes most of the time.
     """
     peak = peak_of(samples)
-    layout = samples.format
+    layout = samples.layout
     pair = layout.to_channels_first(samples.image), layout.to_channels_first(reconstruction)
-    # The longest axis first: along it the image is measured slab by slab, each of which stays in the cache.
+    # Slabs are cut along the longest axis, so that each of them stays in the cache.
     axis = int(np.argmax(pair[0].shape[1:]))
-    truth, found = (np.moveaxis(values, axis + 1, 1) for values in pair)
+    truth, estimate = (np.moveaxis(values, axis + 1, 1) for values in pair)
     observed, heldout = (np.moveaxis(mask, axis, 0) for mask in (samples.observed, samples.heldout))
     has_ssim = with_ssim and min(truth.shape[1:]) >= _WINDOW and bool(samples.observed.all())
     thickness = max(_WINDOW, _SLAB * truth.shape[1] // truth[0].size)
 
     def slab(channel: int, start: int) -> _Sums:
         own = slice(start, start + thickness)
-        squares = _squares(truth[channel, own], found[channel, own])
-        seen, out = squares[observed[own]], squares[heldout[own]]
+        squares = _squares(truth[channel, own], estimate[channel, own])
+        errors, heldout_errors = squares[observed[own]], squares[heldout[own]]
         rows = slice(start, start + thickness + _WINDOW - 1)
-        similarity = _ssim(truth[channel, rows], found[channel, rows], peak) if has_ssim else 0.0
-        return _Sums(seen.sum(), seen.max(initial=0.0), out.sum(), similarity)
+        similarity = _ssim(truth[channel, rows], estimate[channel, rows], peak) if has_ssim else 0.0
+        return _Sums(errors.sum(), errors.max(initial=0.0), heldout_errors.sum(), similarity)
 
     with ThreadPoolExecutor(_THREADS) as pool:
         slabs = product(range(len(truth)), range(0, truth.shape[1], thickness))
         parts = list(pool.map(lambda which: slab(*which), slabs))
-    squared, largest, kept_out, similarity = np.transpose(parts)
+    squared, largest, heldout_squared, similarity = np.transpose(parts)
     mse = float(squared.sum()) / (int(observed.sum()) * len(truth))
     ssim = float(similarity.sum()) / (len(truth) * (truth.shape[1] - _WINDOW + 1)) if has_ssim else None
     count = int(heldout.sum()) * len(truth)
@@ -129,40 +136,40 @@ def measure(samples: Samples, reconstruction: npt.NDArray[Any], *, with_ssim: bo
         ssim,
         math.sqrt(mse),
         math.sqrt(largest.max()),
-        psnr_of(float(kept_out.sum()) / count, peak) if count else None,
+        psnr_of(float(heldout_squared.sum()) / count, peak) if count else None,
     )
 
 
 class _Sums(NamedTuple):
-    """Of a slab of a channel.
+    """The sums over one slab of one channel.
 
     Parameters
     ----------
-    squared, largest, kept_out
-        Sum and largest of its squared errors, and their sum over the pixels kept out of the fit.
+    squared, largest, heldout_squared
+        Sum and maximum of the squared errors, and their sum over the held-out pixels.
     similarity
-        Mean of the structural similarity over a row, summed over the rows.
+        Structural similarity, averaged over each row and summed over the rows.
     """
 
     squared: float
     largest: float
-    kept_out: float
+    heldout_squared: float
     similarity: float
 
 
-def _squares(truth: npt.NDArray[Any], found: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    squares: npt.NDArray[np.float64] = np.square(np.subtract(found, truth, dtype=np.float64))
+def _squares(truth: npt.NDArray[Any], estimate: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+    squares: npt.NDArray[np.float64] = np.square(np.subtract(estimate, truth, dtype=np.float64))
     return squares
 
 
-def _ssim(truth: npt.NDArray[Any], found: npt.NDArray[Any], peak: float) -> float:
-    """Sum over the rows that the window can be centred on."""
+def _ssim(truth: npt.NDArray[Any], estimate: npt.NDArray[Any], peak: float) -> float:
+    """Return the sum over rows of their mean structural similarity, without a margin of half a window."""
     rows = len(truth) - _WINDOW + 1
     if rows < 1:
         return 0.0
     with warnings.catch_warnings():
-        # A constant image divides nothing by nothing in places that scikit-image then leaves out.
+        # For a constant image scikit-image divides 0 by 0 at pixels that it leaves out of its mean.
         warnings.simplefilter("ignore", RuntimeWarning)
-        wide = truth.astype(np.float64), found.astype(np.float64)
+        wide = truth.astype(np.float64), estimate.astype(np.float64)
         mean = structural_similarity(*wide, win_size=_WINDOW, data_range=peak)  # type: ignore[no-untyped-call]
         return rows * float(mean)

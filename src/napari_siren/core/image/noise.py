@@ -1,4 +1,4 @@
-"""How noisy an image is, estimated from the image alone."""
+"""Estimate of the noise of an image from the image alone."""
 
 from __future__ import annotations
 
@@ -17,40 +17,42 @@ from napari_siren.core.image.samples import Samples
 
 Values = TypeVar("Values", npt.NDArray[np.float32], Tensor)
 
-# Samples along each axis of a block whose noise is looked at, by the number of axes.
+# Number of samples along each axis of a block, by the number of axes. The noise is estimated block by block.
 _BLOCK = {1: 64, 2: 8}
-# Blocks with less than this share of all below them have next to nothing but noise in them.
+# Quantile of the blocks' mean squares. Blocks below it contain hardly anything but noise.
 _QUIETEST = 0.05
-# The noise that is estimated of photographs without any, 0.7 % of the range: the quietest of their texture.
+# Estimate for photographs without noise, 0.7 % of the range: their weakest texture. Normalised, the range is 2.
 _TEXTURE = 0.014
-# Correlations of the second difference of white noise with its next neighbour, and the one after.
+# Correlations of the second difference of white noise at distances of one sample and of two.
 _CORRELATIONS = (-4 / 6, 1 / 6)
-# Of the noise at each brightness: pixels along a patch, groups of alike brightness and the patches in each, and which
-# quantile of these is taken for noise alone.
+# The noise at each brightness: side of a patch in pixels, largest number of groups of similar brightness, smallest
+# number of patches of a group, and the quantile of a group that is regarded as noise alone.
 _PATCH, _LEVELS, _LEAST_PATCHES, _QUIET = 9, 16, 20, 0.25
 
 
 def noise_level(values: npt.NDArray[np.float32], observed: npt.NDArray[np.bool_]) -> float:
     """Estimate the standard deviation of white noise.
 
-    The mixed second difference along the last two axes longer than 2 pixels cancels whatever varies smoothly (Immerkaer
-    1996). Its mean square is taken block by block, and a low quantile of the blocks disregards edges and texture.
-    Blocks that reach the least or the largest value of a channel, where noise may have been clipped, are left out.
+    The mixed second difference cancels smooth variation (Immerkaer 1996). It is taken along the last two axes longer
+    than 2 pixels. Its mean square is computed block by block, and a low quantile of the blocks excludes edges and
+    texture. Blocks with the smallest or the largest value of a channel are left out, because noise may be clipped
+    there.
 
-    Noise that is correlated between neighbours, as after demosaicing or lossy compression, is underestimated. Of noise
-    that depends on the signal it is the lesser.
+    Noise that is correlated between neighbours, as after demosaicing or lossy compression, is underestimated. If noise
+    depends on the signal, the estimate is close to its smallest level.
 
     Parameters
     ----------
     values
-        (channels, *spatial).
+        Image of shape (channels, *spatial), float32.
     observed
-        bool, (*spatial): pixels to rely on.
+        Mask of shape (*spatial), bool: True for the pixels to use.
 
     Returns
     -------
     float
-        In the units of `values`, the root mean square over the channels; 0 where the image is too small to tell.
+        Standard deviation in the units of `values`: the root mean square over the channels. It is 0 if the image is too
+        small for an estimate.
     """
     axes = [a for a in range(1, values.ndim) if values.shape[a] > 2][-2:]
     if not axes:
@@ -69,26 +71,29 @@ def _channel_level(channel: npt.NDArray[np.float32], observed: npt.NDArray[np.bo
     if not observed.any():
         return 0.0
     lowest, highest = channel[observed].min(), channel[observed].max()
-    squares = _in_blocks(np.square(response) / 6.0 ** len(axes), axes)  # 1, -2, 1 has squares summing to 6
+    squares = _in_blocks(np.square(response) / 6.0 ** len(axes), axes)  # the squares of 1, -2, 1 sum to 6
     whole = _in_blocks(valid, axes).all(axis=1)
     unclipped = _in_blocks((centre > lowest) & (centre < highest), axes).all(axis=1)
-    chosen = whole & unclipped if (whole & unclipped).any() else whole
-    if not chosen.any():
+    selection = whole & unclipped if (whole & unclipped).any() else whole
+    if not selection.any():
         return 0.0
     freedom = _freedom([min(_BLOCK[len(axes)], response.shape[axis]) for axis in axes])
-    quietest = np.quantile(squares[chosen].mean(axis=1), _QUIETEST)
-    # What white noise alone has at this quantile, over its mean.
+    quietest = np.quantile(squares[selection].mean(axis=1), _QUIETEST)
+    # The divisor is the same quantile of white noise alone, relative to its mean.
     return float(np.sqrt(quietest / (chi2.ppf(_QUIETEST, freedom) / freedom)))
 
 
 def _freedom(sides: list[int]) -> float:
-    """Return the degrees of freedom of a block's mean square: fewer than it has samples, which are not independent."""
+    """Return the degrees of freedom of a block's mean square.
+
+    They are fewer than the samples of the block, because these are not independent.
+    """
     sums = [1 + 2 * sum((1 - k / n) * r**2 for k, r in enumerate(_CORRELATIONS, 1) if k < n) for n in sides]
     return float(np.prod([n / total for n, total in zip(sides, sums, strict=True)]))
 
 
 def _in_blocks(array: npt.NDArray[np.generic], axes: list[int]) -> npt.NDArray[np.generic]:
-    """Cut into blocks along some axes: (blocks, samples of a block); what is left over at the end is cut off."""
+    """Cut an array into blocks along some axes, to (blocks, samples of a block). Incomplete blocks are dropped."""
     moved = np.moveaxis(array, axes, range(-len(axes), 0))
     sides = [min(_BLOCK[len(axes)], n) for n in moved.shape[-len(axes) :]]
     counts = [n // side for n, side in zip(moved.shape[-len(axes) :], sides, strict=True)]
@@ -101,33 +106,33 @@ def _in_blocks(array: npt.NDArray[np.generic], axes: list[int]) -> npt.NDArray[n
 
 
 def image_noise(samples: Samples) -> float:
-    """Return what of the noise of an image that is estimated is more than texture may be, in normalised values."""
+    """Return the noise standard deviation of an image in excess of texture, in normalised values."""
     return above_texture(noise_level(samples.values, samples.observed))
 
 
 def above_texture(noise: float) -> float:
-    """Return what of an estimated standard deviation of noise, in normalised values, is more than texture may be."""
+    """Return the noise standard deviation in excess of what texture alone explains, in normalised values."""
     return math.sqrt(max(0.0, noise**2 - _TEXTURE**2))
 
 
 def _quantile_of_noise() -> float:
-    """Return which share of the variance of white noise the quantile of its scatter in patches is."""
+    """Return the quantile `_QUIET` of the patches' variances for white noise, as a share of its variance."""
     freedom = _freedom([_PATCH, _PATCH])
     return float(chi2.ppf(_QUIET, freedom) / freedom)
 
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Noise of a camera: that of photons, whose variance grows with the signal, and that of reading it.
+    """A noise model of a camera: photon noise with a variance linear in the signal, and read noise.
 
     Parameters
     ----------
     gain
         Variance per unit of the signal, 0 or more.
     offset
-        Variance where the signal is 0; may be negative, where values do not begin at 0.
+        Variance at a signal of 0. It may be negative if the values do not begin at 0.
     least
-        Variance that there is in any case.
+        Lower bound of the variance.
     """
 
     gain: float
@@ -135,11 +140,11 @@ class NoiseModel:
     least: float
 
     @classmethod
-    def of(cls, values: npt.NDArray[np.float32]) -> NoiseModel:
-        """Estimate it from (slices, rows, columns), by second differences in patches of every brightness.
+    def from_values(cls, values: npt.NDArray[np.float32]) -> NoiseModel:
+        """Estimate the model from (slices, rows, columns), by second differences in patches of every brightness.
 
-        As `noise_level`, by the quiet patches among those of a brightness (Foi et al. 2008, doi
-        10.1109/TIP.2008.2001399, fit the same model to level sets).
+        As in `noise_level`, the quiet patches of each brightness count. Foi et al. (2008, doi
+        10.1109/TIP.2008.2001399) fit the same model to level sets.
         """
         if min(values.shape[1:]) < 2 * _PATCH:
             return cls(0.0, 0.0, 0.0)
@@ -158,42 +163,42 @@ class NoiseModel:
         return cls(float(gain), float(offset), least) if gain > 0 else cls(0.0, float(quiet.mean()), least)
 
     @classmethod
-    def of_camera(
+    def from_camera(
         cls, gain: float, dark: float, read_noise: float, offset: float = 0.0, scale: float = 1.0
     ) -> NoiseModel:
-        """Return that of a camera, for values that are normalised: value = offset + scale * normalised value.
+        """Return the noise model of a camera for normalised values.
 
         Parameters
         ----------
         gain
-            Of the value, for each photon.
+            Increase of the value for each photon.
         dark, read_noise
-            Mean and standard deviation of the value where there is no light.
+            Mean and standard deviation of the value without light.
         offset, scale
-            Of the normalisation.
+            Normalisation of the values: value = offset + scale * normalised value.
         """
         square = scale**2 if scale > 0 else 1.0
         least = read_noise**2 / square
         return cls(gain * scale / square, gain * (offset - dark) / square + least, least)
 
     def variance(self, signal: Values) -> Values:
-        """Return the variance of the noise of pixels, of which the signal is known: an array, or a tensor."""
+        """Return the noise variance of pixels of a known signal, an array or a tensor."""
         return (self.gain * signal + self.offset).clip(self.least)
 
 
 def noise_models(samples: Samples, config: FitConfig) -> list[NoiseModel]:
-    """Return the noise of each channel's normalised values: the camera's, or else as it is estimated.
+    """Return the noise model of each channel's normalised values, known from the camera or estimated.
 
     Parameters
     ----------
     samples
-        Of two or three axes in space.
+        Samples of an image with two or three spatial axes.
     config
-        Its camera.
+        Settings of the fit. Its `camera_gain` is "auto" for an estimate, else the gain of the camera.
     """
-    layout = samples.format
+    layout = samples.layout
     if config.camera_gain == "auto":
         pictures = samples.values.reshape(layout.channels, -1, *layout.spatial_shape[-2:])
-        return [NoiseModel.of(picture) for picture in pictures]
+        return [NoiseModel.from_values(picture) for picture in pictures]
     camera = (config.camera_gain, config.camera_offset, config.read_noise)
-    return [NoiseModel.of_camera(*camera, *pair) for pair in zip(layout.offset, layout.scale, strict=True)]
+    return [NoiseModel.from_camera(*camera, *pair) for pair in zip(layout.offset, layout.scale, strict=True)]

@@ -1,1 +1,1 @@
-"""Sine networks, what they minimise, and the optimiser that moves them."""
+"""Sine networks, their losses, and their optimiser."""

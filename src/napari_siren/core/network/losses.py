@@ -1,7 +1,7 @@
-"""What a fit minimises: a data term, and perhaps a prior, on the values of each tile's own samples.
+"""`Loss`: a data term, and optionally a prior, on the values of the samples of each tile.
 
-A loss sees the values of a block of tiles and gives back the loss of each tile and its gradient with respect to those
-values; how values come from parameters, and gradients go back to them, is the engine's business (`accel`).
+A loss takes the values of a block of tiles. It returns the loss of each tile, and the gradient with respect to these
+values. The engine (`engines`) computes the values from the parameters, and propagates the gradient back to them.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class Loss(Protocol):
-    """What an engine asks of a loss."""
+    """The interface of a loss for the engines."""
 
     def value_and_gradient(self, values: Tensor, tiles: slice) -> tuple[Tensor, Tensor]:
         """Return the loss of each tile, (tiles,), and the gradient, of the shape of `values`.
@@ -23,23 +23,25 @@ class Loss(Protocol):
         Parameters
         ----------
         values
-            (tiles, channels, samples).
+            Values of the samples, (tiles, channels, samples).
         tiles
-            Which tiles these are.
+            Slice of these tiles among all tiles.
         """
         ...
 
 
 @dataclass(frozen=True)
 class SquaredLoss:
-    """Weighted sum of squares of each tile, sum_p w_p sum_c (f - y)^2; samples do not see each other.
+    """A weighted sum of squares for each tile, sum_p w_p sum_c (f - y)^2.
+
+    The terms of different samples are independent of each other.
 
     Parameters
     ----------
     target
-        (tiles, channels, samples).
+        Values to fit, (tiles, channels, samples).
     weight
-        (tiles, samples), not negative; 0 where a pixel is missing or held out.
+        Weights, (tiles, samples), not negative; 0 if a pixel is missing or held out.
     """
 
     target: Tensor
@@ -47,12 +49,16 @@ class SquaredLoss:
 
     @cached_property
     def factor(self) -> Tensor:
-        """What the plain sum is multiplied by, for each tile, so that its gradient is that of the mean: (tiles,)."""
+        """Factor of the weighted residuals of each tile, (tiles,).
+
+        With it the gradient is that of the weighted mean of squares, instead of the sum. It is 0 for a tile without
+        any weight.
+        """
         total = self.weight.sum(dim=1) * self.target.shape[1]
         return torch.where(total > 0, 2 / total, 0.0)
 
     def value_and_gradient(self, values: Tensor, tiles: slice, samples: slice = slice(None)) -> tuple[Tensor, Tensor]:
-        """See `Loss`; `samples` are those that `values` holds."""
+        """Return loss and gradient, as in `Loss`; `samples` is the slice of the samples in `values`."""
         residual = values - self.target[tiles, :, samples]
         weighted = residual * self.weight[tiles, None, samples]
         loss = (residual * weighted).sum(dim=(1, 2))
@@ -61,18 +67,19 @@ class SquaredLoss:
 
 @dataclass(frozen=True)
 class ObservedLoss:
-    """Squares after the field was seen by pixels (the mean of their samples), plus total variation of the samples.
+    """A squared loss on the pixels (the means of their samples), plus the total variation of the samples.
 
     Parameters
     ----------
     data
-        The data term on the pixels.
+        Data term on the pixels.
     tile_shape
-        Pixels of a tile along each axis.
+        Number of pixels of a tile along each axis.
     subsamples
-        Samples of a pixel along each axis.
+        Number of samples of a pixel along each axis.
     variation
-        (tiles,): weight of the total variation, isotropic and over the channels jointly (Bresson and Chan 2008).
+        Weight of the total variation of each tile, (tiles,). The total variation is isotropic, and joint over the
+        channels (Bresson and Chan 2008).
     """
 
     data: SquaredLoss
@@ -81,7 +88,7 @@ class ObservedLoss:
     variation: Tensor
 
     def value_and_gradient(self, values: Tensor, tiles: slice) -> tuple[Tensor, Tensor]:
-        """See `Loss`."""
+        """Return loss and gradient, as in `Loss`."""
         k, d = self.subsamples, len(self.tile_shape)
         fine = values.reshape(*values.shape[:2], *(n for side in self.tile_shape for n in (side, k)))
         pixels = fine.mean(dim=tuple(range(3, 3 + 2 * d, 2))).flatten(2)
@@ -94,7 +101,7 @@ class ObservedLoss:
 
     @cached_property
     def _varies(self) -> bool:
-        """Whether there is a prior; found out once, since a GPU has to be waited for."""
+        """Whether there is a prior. The answer is cached, because reading it from a GPU means waiting for the GPU."""
         return bool((self.variation > 0).any())
 
     def _variation_gradient(self, values: Tensor, tiles: slice) -> Tensor:
@@ -104,10 +111,11 @@ class ObservedLoss:
             leaf = values.detach().requires_grad_()
             grid = leaf.reshape(*values.shape[:2], *sides)
             inner = (slice(None), slice(None), *(slice(0, n - 1) for n in sides))
+            # The 1e-6 keeps the gradient of the root finite in flat areas.
             squares = torch.full((), 1e-6, device=values.device)
             for axis, n in enumerate(sides):
-                moved = list(inner)
-                moved[axis + 2] = slice(1, n)
-                squares = squares + (grid[tuple(moved)] - grid[inner]).square().sum(dim=1)
+                neighbours = list(inner)
+                neighbours[axis + 2] = slice(1, n)
+                squares = squares + (grid[tuple(neighbours)] - grid[inner]).square().sum(dim=1)
             (gradient,) = torch.autograd.grad((squares.sqrt().flatten(1).sum(dim=1) * weight).sum(), leaf)
         return gradient

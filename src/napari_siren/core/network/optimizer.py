@@ -1,4 +1,4 @@
-"""Muon for the hidden matrices, Adam for the rest, and the schedule of their step sizes."""
+"""Muon for the hidden matrices, Adam for all other parameters, and the schedule of their step sizes."""
 
 from __future__ import annotations
 
@@ -10,58 +10,62 @@ from torch import Tensor
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.network.orthogonalise import orthogonalise
-from napari_siren.core.network.siren import SirenShape
+from napari_siren.core.network.siren import NetworkSpec
 
+# Added to Adam's denominator beside Muon.
 _EPSILON = 1e-12
+# Added to Adam's denominator with optimizer="adam", and for a single network: the value of Kingma and Ba 2015.
 _PAPER_EPSILON = 1e-8
-# Of the optimiser of one network.
+# Momentum of Muon, and beta1 and beta2 of Adam, for a single network.
 _MOMENTUM, _BETAS = 0.95, (0.9, 0.99)
 
 
 class Optimizer:
-    """Steps on the parameters of all tiles at once; every tile has step sizes of its own.
+    """An optimiser of the parameters of all tiles at once, with separate step sizes for each tile.
 
-    Hidden matrices move by their orthogonalised momentum (Muon, Jordan et al. 2024, with Nesterov's look-ahead):
-    every direction of a matrix learns equally fast, which a squared error on its own does not grant. All else, or all
-    where the configuration says so, moves by Adam (Kingma and Ba 2015).
+    Hidden matrices move by their orthogonalised momentum (Muon, Jordan et al. 2024, with Nesterov's look-ahead). Then
+    all directions of a matrix change equally fast, which a squared error alone does not ensure. All other parameters
+    move by Adam (Kingma and Ba 2015). With ``optimizer="adam"`` in the configuration, all parameters do.
 
     Parameters
     ----------
     config
-        Step sizes and decays.
-    shape
-        Which columns are hidden matrices.
+        Settings with the step sizes and decays.
+    spec
+        Sizes of the networks, which determine the columns of the hidden matrices.
     theta
-        (tiles, parameters); changed in place by `move`.
+        Parameters, (tiles, parameters); changed in place by `move`.
     """
 
-    def __init__(self, config: FitConfig, shape: SirenShape, theta: Tensor) -> None:
+    def __init__(self, config: FitConfig, spec: NetworkSpec, theta: Tensor) -> None:
         self.config = config
-        self.shape = shape
+        self.spec = spec
         self.theta = theta
-        muon = config.optimizer == "muon" and shape.hidden_layers > 1
-        self.adam_columns = shape.hidden_start if muon else shape.parameters
+        muon = config.optimizer == "muon" and spec.hidden_layers > 1
+        self.adam_columns = spec.hidden_start if muon else spec.parameters
         self.mean = torch.zeros(len(theta), self.adam_columns, device=theta.device)
         self.square = torch.zeros_like(self.mean)
-        self.momentum = torch.zeros_like(shape.hidden_matrices(theta)) if muon else None
+        self.momentum = torch.zeros_like(spec.hidden_matrices(theta)) if muon else None
         self.count = torch.zeros(len(theta), 1, device=theta.device)
         self.epsilon = _PAPER_EPSILON if config.optimizer == "adam" else _EPSILON
 
     def move(self, gradient: Tensor, rate: Tensor, orthogonalise: Callable[[Tensor], Tensor]) -> None:
-        """Move the parameters. An engine may do the same in a way of its own (`Engine.update`).
+        """Move the parameters by one step.
+
+        An engine may do the same in its own way (`Engine.update`).
 
         Parameters
         ----------
         gradient
-            (tiles, parameters).
+            Gradient of the loss, (tiles, parameters).
         rate
-            (tiles,): share of the configured step sizes.
+            Share of the configured step sizes for each tile, (tiles,).
         orthogonalise
-            (…, n, n) -> the nearest orthogonal matrices.
+            Function that returns the nearest orthogonal matrices to matrices (…, n, n).
         """
         self._adam(gradient[:, : self.adam_columns], rate)
         if self.momentum is not None:
-            self._muon(self.shape.hidden_matrices(gradient), rate, orthogonalise)
+            self._muon(self.spec.hidden_matrices(gradient), rate, orthogonalise)
 
     def _adam(self, gradient: Tensor, rate: Tensor) -> None:
         config = self.config
@@ -77,38 +81,38 @@ class Optimizer:
         self.momentum.lerp_(gradient, 1 - self.config.momentum)
         direction = orthogonalise(torch.lerp(gradient, self.momentum, self.config.momentum))
         size = self.config.muon_learning_rate * rate[:, None, None, None]
-        self.shape.hidden_matrices(self.theta).sub_(direction.mul_(size))
+        self.spec.hidden_matrices(self.theta).sub_(direction.mul_(size))
 
     def reset(self, tiles: Tensor) -> None:
-        """Forget what some tiles have learned of their gradients, after a rollback (boolean mask)."""
+        """Set the gradient statistics of some tiles (boolean mask) to zero, after a rollback."""
         for tensor in self.state().values():
             tensor[tiles] = 0
 
     def state(self) -> dict[str, Tensor]:
-        """Return the tensors that another optimiser of the same kind needs to go on."""
+        """Return the state by name, for `load` of another optimiser of the same kind; the tensors are shared."""
         tensors = {"mean": self.mean, "square": self.square, "count": self.count}
         return tensors if self.momentum is None else {**tensors, "momentum": self.momentum}
 
     def load(self, state: dict[str, Tensor]) -> None:
-        """Go on from `state`."""
+        """Copy `state`, to continue from it."""
         for name, tensor in self.state().items():
             tensor.copy_(state[name])
 
 
 class NetworkOptimizer:
-    """Steps on the parameters of one network: Muon for its hidden matrices, Adam for the rest.
+    """An optimiser of the parameters of one network: Muon for its hidden matrices, Adam for all others.
 
-    Not PyTorch's own: making one of these loads its compiler, whose libraries do not go well with those of some
-    windows.
+    PyTorch's own optimisers are not used. Creating one loads PyTorch's compiler with its LLVM library, which conflicts
+    with that of Mesa once an OpenGL window is open.
 
     Parameters
     ----------
     hidden
-        Matrices that move by their orthogonalised momentum.
+        Matrices to move by their orthogonalised momentum.
     others
-        All else.
+        All other parameters.
     muon_rate, adam_rate
-        Step sizes: the spectral norm of a step, and Adam's.
+        Step sizes: the spectral norm of a step of Muon, and the step size of Adam.
     """
 
     def __init__(
@@ -122,7 +126,7 @@ class NetworkOptimizer:
 
     @torch.no_grad()
     def step(self, rate: float, count: int) -> None:
-        """Take step number `count`, from 1 on, at a share of the step sizes."""
+        """Move the parameters by step number `count`, counted from 1, at a share `rate` of the step sizes."""
         by_shape: dict[torch.Size, list[tuple[Tensor, Tensor]]] = {}
         for matrix, momentum in zip(self.hidden, self.momentum, strict=True):
             gradient = _gradient_of(matrix)
@@ -140,7 +144,7 @@ class NetworkOptimizer:
             parameter.addcdiv_(mean, (square / (1 - _BETAS[1] ** count)).sqrt_().add_(_PAPER_EPSILON), value=-size)
 
     def state(self) -> dict[str, Tensor]:
-        """Return what it remembers, by name; shared."""
+        """Return the state by name; the tensors are shared."""
         lists = {"momentum": self.momentum, "mean": self.mean, "square": self.square}
         return {f"{name}.{i}": tensor for name, tensors in lists.items() for i, tensor in enumerate(tensors)}
 
@@ -151,7 +155,7 @@ def _gradient_of(parameter: Tensor) -> Tensor:
 
 
 def schedule(config: FitConfig, done: float) -> float:
-    """Share of the step sizes when a share of the fit is done (0 to 1)."""
+    """Return the share of the step sizes after a share `done` of the fit (0 to 1)."""
     if config.schedule == "constant":
         return 1.0
     done = min(max(done, 0.0), 1.0)

@@ -1,13 +1,13 @@
-"""Orthogonalisation of matrices, as Muon needs it: by products alone, to a few per cent."""
+"""Approximate orthogonalisation of matrices for Muon: by matrix products only, accurate to a few per cent."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-# Polar Express (Amsel et al. 2025, arXiv 2505.16932, algorithm 1) in three steps from 0.02: odd quintics, each the best
-# there is for what the one before leaves. Directions below a fiftieth of the largest are left short of one; five steps,
-# which reach those too, gain a fit nothing.
+# Coefficients of Polar Express (Amsel et al. 2025, arXiv 2505.16932, algorithm 1) in three steps, starting from 0.02.
+# Each step is an odd quintic polynomial, the best one for the output of the step before. Singular values below a
+# fiftieth of the largest stay below one. Five steps reach those too, but do not improve a fit.
 ORTHOGONALISATION = (
     (7.710969770468588, -22.1137562625831, 16.248743954739513),
     (3.2152760810068908, -2.4111722315322246, 0.5013000721081345),
@@ -16,7 +16,10 @@ ORTHOGONALISATION = (
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Return about the nearest matrices to (…, n, m) whose rows, or columns where these are fewer, are orthonormal."""
+    """Return approximately the nearest matrices with orthonormal rows, for matrices (…, n, m).
+
+    If there are fewer columns than rows, the columns are orthonormal instead.
+    """
     tall = matrices.shape[-2] > matrices.shape[-1]
     wide = matrices.mT if tall else matrices
     x: Tensor = wide / (torch.linalg.matrix_norm(wide, keepdim=True) * 1.01 + 1e-30)

@@ -1,1 +1,1 @@
-"""What is done to an image before it is fitted: images from their derivatives."""
+"""Preprocessing of images before the fit: images from their derivatives."""

@@ -1,8 +1,8 @@
-"""An image from its derivatives by least squares on the pixel grid: Poisson's equation.
+"""Poisson's equation: an image from its derivatives by least squares on the pixel grid.
 
-The image goes on beyond its edge as its mirror image (Neumann). Differences are then products in the cosine basis, and
-the equation is solved by one transform there and back. Where pixels are known, or derivatives missing, that solution is
-the preconditioner of conjugate gradients.
+The image is mirrored at its edges (Neumann). Differences are then products in the cosine basis, and one transform and
+its inverse solve the equation. If pixels are known, or derivatives are missing, that solution is the preconditioner of
+conjugate gradients.
 """
 
 from __future__ import annotations
@@ -19,23 +19,28 @@ from scipy.sparse.linalg import LinearOperator, cg
 Stencil = Literal["forward", "central", "exact"]
 Array = npt.NDArray[np.float64]
 
-# What a missing derivative weighs, with zero in its place: holes are spanned by a membrane.
+# Weight of a missing derivative, which is set to zero. It makes the image a membrane over holes.
 _MEMBRANE = 1e-4
+# Relative residual at which conjugate gradients stop.
 _TOLERANCE = 1e-7
+# Largest number of their iterations.
 _MOST_ITERATIONS = 500
 
 
 @dataclass(frozen=True)
 class Derivatives:
-    """The gradient of images on a grid, its adjoint, and the inverse of both in turn.
+    """The derivatives of images on a grid: gradient, adjoint, Laplacian, and the inverse of the Laplacian.
 
     Parameters
     ----------
     stencil
-        ``"forward"``, the difference to the next pixel (0 at the last); ``"central"``, half of that between the two
-        neighbours; ``"exact"``, the derivative at pixel centres of the image's cosine series.
-    shape, spacing
-        Pixels along each axis, and the distance between their centres.
+        Method of the differentiation. ``"forward"``: the difference to the next pixel (0 at the last). ``"central"``:
+        half of the difference between the two neighbours. ``"exact"``: the derivative of the image's cosine series at
+        pixel centres.
+    shape
+        Number of pixels along each axis.
+    spacing
+        Physical distance between pixel centres along each axis.
     """
 
     stencil: Stencil
@@ -43,23 +48,23 @@ class Derivatives:
     spacing: tuple[float, ...]
 
     def gradient(self, image: Array) -> Array:
-        """Differentiate (channels, *shape) to (dimensions, channels, *shape), per physical length."""
+        """Return the gradient of (channels, *shape) as (dimensions, channels, *shape), per physical length."""
         return np.stack([self._along(image, axis) / step for axis, step in enumerate(self.spacing, start=1)])
 
     def adjoint(self, gradient: Array) -> Array:
-        """Apply the transpose of `gradient`, which is minus the divergence."""
+        """Apply the transpose of `gradient`: minus the divergence."""
         total = np.zeros(gradient.shape[1:])
         for axis, (part, step) in enumerate(zip(gradient, self.spacing, strict=True), start=1):
             total += self._back(part, axis) / step
         return total
 
     def laplacian(self, image: Array) -> Array:
-        """Apply `gradient` and then the divergence; with "forward" the sum of second differences."""
+        """Return the divergence of the gradient. For "forward" it is the sum of second differences."""
         return -self.adjoint(self.gradient(image))
 
     @cached_property
     def symbol(self) -> Array:
-        """Minus the Laplacian in the cosine basis, (*shape)."""
+        """Symbol of minus the Laplacian in the cosine basis, (*shape)."""
         total = np.zeros(self.shape)
         for axis, (n, step) in enumerate(zip(self.shape, self.spacing, strict=True)):
             k = _frequencies(n)
@@ -68,7 +73,20 @@ class Derivatives:
         return total
 
     def inverse(self, right: Array, constant: float = np.inf) -> Array:
-        """Find the image whose Laplacian is minus (channels, *shape); its mean is that of `right` / `constant`."""
+        """Solve Poisson's equation by one cosine transform and its inverse.
+
+        Parameters
+        ----------
+        right
+            Minus the Laplacian of the image, (channels, *shape).
+        constant
+            Divisor of the mean: the image's mean is the mean of `right` divided by it. With the default it is 0.
+
+        Returns
+        -------
+        ndarray
+            Image of shape (channels, *shape).
+        """
         axes = tuple(range(1, right.ndim))
         symbol = self.symbol.copy()
         symbol.flat[0] = constant
@@ -104,23 +122,23 @@ class Derivatives:
 def potential(
     operator: Derivatives, gradient: Array, missing: npt.NDArray[np.bool_] | None = None, known: Array | None = None
 ) -> Array:
-    """Find the image whose gradient is nearest to a given one in the sense of least squares.
+    """Return the image of a gradient by least squares.
 
     Parameters
     ----------
     operator
-        How the gradient was taken.
+        Derivatives with the stencil of the gradient.
     gradient
-        (dimensions, channels, *shape); finite, but where missing.
+        Gradient of shape (dimensions, channels, *shape), finite except at missing pixels.
     missing
-        (*shape), where the gradient says nothing: there the image is a membrane.
+        Mask of shape (*shape): True for pixels without a usable gradient. The image is a membrane there.
     known
-        As in `solve`.
+        Known pixels, see `solve`.
 
     Returns
     -------
     ndarray
-        (channels, *shape); with mean 0 where nothing is known of a channel.
+        Image of shape (channels, *shape). A channel without known pixels has mean 0.
     """
     if missing is None or not missing.any():
         return solve(operator, operator.adjoint(gradient), None, known)
@@ -129,30 +147,31 @@ def potential(
 
 
 def solve(operator: Derivatives, right: Array, weight: Array | None = None, known: Array | None = None) -> Array:
-    """Solve adjoint(weight * gradient(u)) = right for u, where u is not known.
+    """Solve adjoint(weight * gradient(u)) = right for the unknown pixels of u.
 
     Parameters
     ----------
     operator
-        How to differentiate.
+        Derivatives of the equation.
     right
-        (channels, *shape).
+        Right side, (channels, *shape).
     weight
-        (*shape), positive; None is 1 everywhere.
+        Weight of each pixel's gradient, (*shape), positive. None is 1 everywhere.
     known
-        (channels, *shape), the pixels to be kept as they are, NaN where not known; None knows none.
+        Known pixels, (channels, *shape), with NaN for the unknown ones. Known pixels keep their values. None stands for
+        no known pixels.
 
     Returns
     -------
     ndarray
-        (channels, *shape); with mean 0 where nothing is known of a channel.
+        Image u of shape (channels, *shape). A channel without known pixels has mean 0.
     """
-    kept = np.full(right.shape, np.nan) if known is None else known
-    return np.stack([_solve_channel(operator, r, weight, k) for r, k in zip(right, kept, strict=True)])
+    pixels = np.full(right.shape, np.nan) if known is None else known
+    return np.stack([_solve_channel(operator, r, weight, k) for r, k in zip(right, pixels, strict=True)])
 
 
 def _solve_channel(operator: Derivatives, right: Array, weight: Array | None, known: Array) -> Array:
-    """Solve in one go where that can be, else by conjugate gradients for the pixels that are not known."""
+    """Solve for one channel: directly if all pixels are unknown and weigh 1, otherwise by conjugate gradients."""
     free = np.isnan(known)
     if weight is None and free.all():
         return cast(Array, operator.inverse(right[np.newaxis])[0])
@@ -169,20 +188,20 @@ def _solve_channel(operator: Derivatives, right: Array, weight: Array | None, kn
         applied: Array = operator.adjoint(slopes if weight is None else slopes * weight)[0]
         return applied
 
-    # A constant is no solution of its own where pixels are known: it counts like the longest wave.
+    # If pixels are known, a constant is determined by them. The preconditioner treats it like the longest wave.
     waves = operator.symbol[operator.symbol > 0]
     constant = np.inf if size == free.size or not waves.size else float(waves.min())
     matrix = LinearOperator((size, size), matvec=lambda v: apply(spread(v))[free], dtype=np.float64)
-    nearly = LinearOperator(
+    preconditioner = LinearOperator(
         (size, size), matvec=lambda v: operator.inverse(spread(v), constant)[0][free], dtype=np.float64
     )
-    rest = (right - apply(image[np.newaxis]))[free]
-    if rest.any():
-        image[free] = cg(matrix, rest, rtol=_TOLERANCE, maxiter=_MOST_ITERATIONS, M=nearly)[0]
+    residual = (right - apply(image[np.newaxis]))[free]
+    if residual.any():
+        image[free] = cg(matrix, residual, rtol=_TOLERANCE, maxiter=_MOST_ITERATIONS, M=preconditioner)[0]
     return image
 
 
 def _frequencies(n: int) -> Array:
-    """Return those of the cosine basis, in radians per pixel."""
+    """Return the frequencies of the cosine basis, in radians per pixel."""
     frequencies: Array = np.pi * np.arange(n) / n
     return frequencies

@@ -1,8 +1,8 @@
-"""How far a render can be trusted: the expected absolute error of each of its pixels.
+"""Uncertainty of a render: the expected absolute error of each of its pixels.
 
-The truth between the pixels is not known, but one scale further down it is: the image itself. So a smaller copy of the
-image is upscaled in the same way, the error is looked up, and an `ErrorModel` learns from it what a wrong pixel looks
-like. It is then asked about the render.
+The truth between the pixels of an image is not known. For a smaller copy of the image it is known: the image itself. So
+a smaller copy is upscaled in the same way, its errors are computed, and an `ErrorModel` is trained on them. The model
+then predicts the errors of the render.
 """
 
 from __future__ import annotations
@@ -15,38 +15,39 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_siren.core.config import LEARNING, FitConfig
+from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
 from napari_siren.core.field.tiling import RenderGrid
-from napari_siren.core.forward.operator import Observation, pixel_model
+from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.noise import image_noise
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.restoration.pipeline import as_samples, teacher_of
-from napari_siren.core.restoration.super_resolution import CrossScale
-from napari_siren.core.training.trainer import Run, State
+from napari_siren.core.restoration.pipeline import as_samples, load_restorer
+from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
+from napari_siren.core.training.checkpoint import Checkpoint
+from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.core.uncertainty.error_model import Array, ErrorModel
 from napari_siren.errors import InputError
 
-# A copy with fewer pixels along an axis tells nothing.
+# Smallest number of pixels of the copy along an axis. A copy with fewer contains too little to learn from.
 _LEAST_SIDE = 16
-# Models that are asked; the geometric mean of what they say ranks errors a little better than one does.
+# Number of error models. The geometric mean of their predictions ranks errors a little better than one model.
 _MODELS = 4
-# Mean absolute value of normal noise of standard deviation 1.
+# Mean absolute value of normal noise of standard deviation 1: sqrt(2 / pi).
 _MEAN_OF_NORMAL = 0.798
-# The noise that is taken away from an expected error leaves this share of it.
+# Smallest share of an expected error that remains after the subtraction of the noise.
 _LEAST_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A render whose truth is known; all arrays normalised.
+    """A render of known truth: the upscaled smaller copy of the image.
 
     Parameters
     ----------
     copy
-        (channels, *smaller): the image's smaller copy.
+        Smaller copy of the image, float32, (channels, *smaller), normalised.
     render
-        (channels, *spatial): what was made of it, as large as the image.
+        Upscaled copy, float32, (channels, *spatial), normalised. It is as large as the image.
     """
 
     copy: Array
@@ -54,34 +55,41 @@ class Trial:
 
 
 def expected_error(
-    field: Field, samples: Samples, config: FitConfig, state: State | None, seed: int, scale: float | Sequence[float]
+    field: Field,
+    samples: Samples,
+    config: FitConfig,
+    state: Checkpoint | None,
+    seed: int,
+    scale: float | Sequence[float],
 ) -> npt.NDArray[np.float32]:
     """Estimate the absolute error of a render.
 
     Parameters
     ----------
-    field, samples, config, state, seed
-        Of the fit; `state` has the network that learned from the image, if there is one.
+    field, samples, config, seed
+        Field, samples, settings and seed of the fit.
+    state
+        Checkpoint of the fit. It has the network that was trained on the image, if there is one.
     scale
-        Of the render.
+        Scale of the render: a number, or one for each spatial axis.
 
     Returns
     -------
     ndarray
-        See `FitResult.uncertainty`.
+        Expected errors, float32, in the image's units, see `FitResult.uncertainty`.
 
     Raises
     ------
     InputError
-        Nothing of the image tells how large errors are; or a bad scale.
+        The errors cannot be learned from the image (after deconvolution, or from a burst), or the scale is invalid.
     """
-    if config.deconvolution_steps or config.burst_steps:
+    if config.restoration is not None and not config.restoration.predicts_error:
         raise InputError(
-            "how large errors are is learned from smaller copies of the image, which say nothing of a blur that was "
-            "taken out, or of frames that were joined."
+            "expected errors are learned from smaller copies of the image. They do not show the errors of a blur that "
+            "was taken out, or of frames that were joined. Fit without deconvolution or a burst."
         )
-    layout = samples.format
-    grid = RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
+    layout = samples.layout
+    grid = RenderGrid.from_layout(layout, scale=scale)
     image = _whole(samples, field)
     trial = _trial(field, samples, config, state, seed, image, grid)
     known, render = samples.observed & ~samples.heldout, _normalised(field, grid)
@@ -96,63 +104,72 @@ def expected_error(
 
 
 def _trial(
-    field: Field, samples: Samples, config: FitConfig, state: State | None, seed: int, image: Array, grid: RenderGrid
+    field: Field,
+    samples: Samples,
+    config: FitConfig,
+    state: Checkpoint | None,
+    seed: int,
+    image: Array,
+    grid: RenderGrid,
 ) -> Trial:
-    """Upscale a smaller copy of the image as the image was, by the same scale where it has pixels enough."""
-    sizes = samples.format.spatial_shape
+    """Upscale a smaller copy in the same way as the image, by the same scale if the copy has enough pixels."""
+    sizes = samples.layout.spatial_shape
     smaller = [max(min(n, _LEAST_SIDE), min(n, round(n * n / m))) for n, m in zip(sizes, grid.shape, strict=True)]
     device = field.siren.theta.device
     if tuple(smaller) == sizes:
-        return Trial(image, _normalised(field, RenderGrid.of(sizes, samples.format.spacing)))
+        return Trial(image, _normalised(field, RenderGrid.from_layout(samples.layout)))
     if field.observation is not None and state is not None:
-        teacher = teacher_of(samples, config, device, state)
+        restorer = load_restorer(samples, config, device, state)
     else:
-        teacher = None
-    if isinstance(teacher, CrossScale):
-        copy = teacher.smaller_copy(smaller)
-        return Trial(copy.cpu().numpy(), teacher.predict(sizes, values=copy).cpu().numpy())
-    seen_by = pixel_model(config, samples.format.spacing) if config.sees_area else Observation.of("bicubic", len(sizes))
-    seen = seen_by(torch.from_numpy(image), smaller).numpy()
-    fitted = _fitted(as_samples(samples.format, seen), config, device, seed)
-    fine = RenderGrid.of(fitted.format.spatial_shape, fitted.format.spacing, shape=sizes)
-    return Trial(seen, _normalised(fitted, fine))
+        restorer = None
+    if isinstance(restorer, ZeroShotSuperResolution):
+        copy = restorer.smaller_copy(smaller)
+        return Trial(copy.cpu().numpy(), restorer.predict(sizes, values=copy).cpu().numpy())
+    operator = (
+        pixel_model(config, samples.layout.spacing)
+        if config.sees_area
+        else ForwardOperator.from_kind("bicubic", len(sizes))
+    )
+    small_image = operator(torch.from_numpy(image), smaller).numpy()
+    small_field = _fitted(as_samples(samples.layout, small_image), config, device, seed)
+    fine = RenderGrid.from_layout(small_field.layout, shape=sizes)
+    return Trial(small_image, _normalised(small_field, fine))
 
 
 def _fitted(samples: Samples, config: FitConfig, device: torch.device, seed: int) -> Field:
-    """Fit tiles to all of an image, to the last step."""
-    limits = {"max_seconds": None, "target_psnr": None, **dict.fromkeys(LEARNING, 0)}
-    run = Run(samples, config.override(**limits), device, seed)
+    """Fit tiles to the whole image, until the last step."""
+    limits = {"max_seconds": None, "target_psnr": None, "task": None, "task_steps": 0}
+    run = TileTrainer(samples, config.override(**limits), device, seed)
     while run.step_count < run.max_steps:
         run.step()
     return run.best_field()
 
 
 def _whole(samples: Samples, field: Field) -> Array:
-    """Return the image's normalised values, missing pixels as the field has them."""
+    """Return the image's normalised values, with missing pixels from the field."""
     if samples.observed.all():
         return samples.values
-    layout = samples.format
-    found = _normalised(field, RenderGrid.of(layout.spatial_shape, layout.spacing))
-    return np.where(samples.observed, samples.values, found)
+    render = _normalised(field, RenderGrid.from_layout(samples.layout))
+    return np.where(samples.observed, samples.values, render)
 
 
 def _normalised(field: Field, grid: RenderGrid) -> Array:
-    """Render as (channels, *shape), normalised."""
-    layout = field.format
+    """Render the field on a grid: normalised values, (channels, *shape)."""
+    layout = field.layout
     values = layout.to_channels_first(field.render(grid, dtype=np.float32))
     offset, scale = _column(layout.offset, values.ndim), _column(layout.scale, values.ndim)
-    found: Array = np.zeros(values.shape, dtype=np.float32)
-    np.divide(values - offset, scale, out=found, where=scale != 0, casting="same_kind")
-    return found
+    normalised: Array = np.zeros(values.shape, dtype=np.float32)
+    np.divide(values - offset, scale, out=normalised, where=scale != 0, casting="same_kind")
+    return normalised
 
 
 def _without_noise(error: Array, noise: float) -> Array:
-    """Take away what the noise in the trial's truth has added."""
+    """Subtract the noise of the trial's truth from the expected errors."""
     squares = np.square(error) - (_MEAN_OF_NORMAL * noise) ** 2
-    left: Array = np.sqrt(np.maximum(squares, np.square(_LEAST_SHARE * error)))
-    return left
+    corrected: Array = np.sqrt(np.maximum(squares, np.square(_LEAST_SHARE * error)))
+    return corrected
 
 
 def _column(numbers: Sequence[float], dimensions: int) -> npt.NDArray[Any]:
-    """Lay numbers for each channel along the first of several axes."""
+    """Return one number for each channel as an array of shape (channels, 1, ...)."""
     return np.array(numbers, dtype=np.float64).reshape(-1, *(1,) * (dimensions - 1))
