@@ -1,4 +1,4 @@
-"""The manifest: what is added is read again, whatever a crash has left of the file."""
+"""The manifest: added entries are read back, even if a crash has damaged the file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to do: images found and named, work done before left out, images alike put together."""
+"""The plan of a batch: images, names of results, finished jobs, and groups of similar images."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_results_are_no_input(tmp_path: Path) -> None:
     assert [path.name for path, _ in find_images(tmp_path, tmp_path / "out")] == ["a.tif"]
     with pytest.raises(InputError, match="among the images"):
         find_images(tmp_path / "out", tmp_path / "out")
-    # A folder above that of the images is as good as any other.
+    # A folder above the folder of the images is allowed.
     assert len(find_images(tmp_path / "out", tmp_path)) == 1
 
 
@@ -100,7 +100,7 @@ def test_the_kind_of_result_follows_the_image(tmp_path: Path) -> None:
     write_image(images / "deep.png", np.zeros((9, 9), np.uint16), "YX")
     assert outputs(images, tmp_path) == ["00.png", "deep.ome.tif", "measured.ome.tif"]
     assert outputs(images, tmp_path, format="npy") == ["00.npy", "deep.npy", "measured.npy"]
-    # What is given on the command line is a pixel size too, which a PNG would lose.
+    # A PNG would lose the pixel size from the settings, too.
     assert outputs(images, tmp_path, spacing=0.5)[0] == "00.ome.tif"
 
 
@@ -113,7 +113,7 @@ def test_frames_are_jobs_of_their_own(tmp_path: Path) -> None:
     assert [stack.whole.name for stack in plan.stacks] == ["movie.ome.tif"]
     whole = make_plan(tmp_path / "in", tmp_path, settings(), {})
     assert not whole.jobs
-    assert "has time, T" in str(whole.failed[0].reason)
+    assert "has a time axis, T" in str(whole.failed[0].reason)
 
 
 def test_ome_zarr_is_one_image_however_many_files_it_has(tmp_path: Path) -> None:
@@ -142,7 +142,7 @@ def test_a_file_that_cannot_be_read_is_a_failure_of_that_file(tmp_path: Path) ->
 
 
 def done(folder: Path, out: Path, chosen: Settings) -> dict[str, Entry]:
-    """Entries as after a batch, whose results are there."""
+    """Return entries as after a batch, and create their results."""
     jobs = make_plan(folder, out, chosen, {}).jobs
     for job in jobs:
         job.result(out).parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def test_what_was_done_with_the_same_settings_is_left_out(tmp_path: Path) -> Non
         return [job.name for job in make_plan(tmp_path / "in", out, chosen, entries).jobs]
 
     assert left() == []
-    assert left(settings(threads=2, max_memory=10**9)) == []  # resources change nothing in the result
+    assert left(settings(threads=2, max_memory=10**9)) == []  # resources do not change the result
     for other in (settings(3), settings(seed=1), settings(spacing=2), settings(max_steps=5), settings(warm_start=True)):
         assert len(left(other)) == 2
     assert left(entries={"00.png": known["00.png"]}) == ["01.png"]
@@ -190,7 +190,7 @@ def test_a_stack_whose_frames_are_done_is_still_to_be_put_together(tmp_path: Pat
     assert (len(plan.jobs), len(plan.stacks), len(plan.done)) == (0, 0, 3)
 
 
-# ---- images alike -----------------------------------------------------------------------------------------
+# ---- similar images ---------------------------------------------------------------------------------------
 
 
 def test_images_are_alike_that_have_folder_shape_dtype_and_axes_in_common(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The report: one file with all there is to know, the failures first, whatever the names of the files are."""
+"""The report: one self-contained file with the failures first, safe with all names of files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write(folder: Path, done: list[Entry], failed: list[Entry] = [], **told: obj
 
 
 class Page(HTMLParser):
-    """What is in a page: its tags with their attributes, and that each is closed."""
+    """The tags of a page with their attributes. Each tag has to be closed."""
 
     def __init__(self, text: str) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Batches on clusters: all is done once, whatever fails, dies or is killed on the way."""
+"""Batches on clusters: each job is done once, even if jobs fail and processes die or are killed."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FAST = {"preset": "fast", "warm_start": False, **TINY}
 
 
 def done_lines(out: Path) -> Counter[str]:
-    """How often each job was taken down as done."""
+    """Return the number of entries with the status "done" of each job."""
     lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines() if line.endswith("}")]
     return Counter(line["job"] for line in lines if line["status"] == "done")
 
@@ -67,12 +67,12 @@ def test_it_goes_on_where_it_was(tmp_path: Path, scheduler: str) -> None:
     first, second = photos(images, 2)
     fit_batch(images, out, scheduler=scheduler, **FAST)
     written = {path: path.stat().st_mtime_ns for path in out.glob("*.png")}
-    os.utime(first, ns=(7, 7))  # touched, and yet the same image
+    os.utime(first, ns=(7, 7))  # a touched file, with the same image
     second.rename(images / "02.png")
     report = fit_batch(images, out, scheduler=scheduler, **FAST)
     assert {entry.job for entry in report.done} == {"00.png", "02.png"}
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    again = fit_batch(images, out, scheduler="tcp://nobody:1", **FAST)  # asks no cluster
+    again = fit_batch(images, out, scheduler="tcp://nobody:1", **FAST)  # needs no cluster
     assert (len(again.skipped), again.done, again.ok) == (2, (), True)
     other = fit_batch(images, out, scheduler=scheduler, seed=1, **FAST)
     assert len(other.done) == 2
@@ -91,7 +91,7 @@ def test_it_can_be_stopped(tmp_path: Path, scheduler: str, hold_fits: Callable[.
     report = fit_batch(tmp_path / "in", out, on_progress=end, **options)
     assert (len(report.done), len(report.planned)) == (1, 5)
     assert "left to do" in (out / "report.html").read_text()
-    # One that is set already starts nothing.
+    # An event that is set before the start prevents all jobs.
     again = fit_batch(tmp_path / "in", out, **{**options, "scheduler": "tcp://nobody:1"})
     assert (again.done, len(again.skipped)) == ((), 1)
     stop.clear()
@@ -147,7 +147,7 @@ def test_a_series_with_a_bad_frame_is_not_put_together(tmp_path: Path, scheduler
     write_image(path, series, "TYX")
     report = fit_batch(path, out, frames="each", scheduler=scheduler, **FAST)
     assert report.ok
-    # The frames that were right are found to be so, and not fitted again.
+    # The good frames are not fitted again.
     assert read_image(out / "series.ome.tif", frame=1).array.shape == (24, 32)
 
 
@@ -163,7 +163,7 @@ def test_a_script_that_processes_would_run_again_is_refused(
     script = tmp_path / "script.py"
     script.write_text(text)
     monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
-    with pytest.raises(InputError, match=r"script\.py anew") if refused else contextlib.nullcontext():
+    with pytest.raises(InputError, match=r"imports script\.py") if refused else contextlib.nullcontext():
         check_script()
 
 
@@ -183,7 +183,7 @@ def test_alike_images_start_from_the_first_of_them(tmp_path: Path, scheduler: st
     first = ns.fit(read_image(images[0]).array, config=config, device="cpu")
     later = ns.fit(read_image(images[2]).array, config=config, start=first, device="cpu")
     np.testing.assert_array_equal(read_image(out / "02.png").array, later.render(scale=2))
-    # Whatever is lost and done again comes out the same, the first one too.
+    # A lost result that is made again is the same, also that of the first image.
     results = pixels(out)
     for name in ("00.png", "02.png"):
         (out / name).unlink()
@@ -228,7 +228,10 @@ unless_windows = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL
 
 @contextlib.contextmanager
 def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """A scheduler and its workers, as on a cluster: processes of their own, each of which runs some code at first."""
+    """Start a scheduler and its workers as separate processes, as on a cluster.
+
+    Each worker runs one of the preloads when it starts. The address of the scheduler and the workers are yielded.
+    """
     from distributed import Client
 
     told = folder / "scheduler.json"
@@ -238,7 +241,7 @@ def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, lis
     options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", told]
     started = [subprocess.Popen([*start, "scheduler", *options], env=environment, **quiet)]
     try:
-        # It may be there before all of it is written.
+        # The file may exist before it is complete.
         wait_until(lambda: told.exists() and told.read_text().endswith("\n}"))
         address = json.loads(told.read_text())["address"]
         options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
@@ -256,7 +259,7 @@ def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, lis
             process.wait()
 
 
-# Of a worker: it is killed in the middle of its first fit, once the other one has done an image.
+# Code for a worker: it kills itself in its first fit, after the other worker has finished an image.
 DOOMED = """
 import os
 import signal
@@ -268,15 +271,15 @@ sys.path.insert(0, {tests!r})
 from waiting import wait_until
 
 
-def teller(name):
-    def tell(progress):
+def reporter(name):
+    def report(progress):
         wait_until(lambda: os.path.exists({manifest!r}))
         os.kill(os.getpid(), signal.SIGKILL)
 
-    return tell
+    return report
 
 
-worker._teller = teller
+worker._progress_reporter = reporter
 """
 
 
@@ -295,7 +298,7 @@ def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
     assert not list(out.rglob("*.part"))
 
 
-# The command line, which is killed when its manifest has its second line; it says what processes it had started.
+# The command line. It prints its child processes and kills itself when its manifest has two lines.
 KILLED = """
 import os
 import signal
@@ -331,11 +334,11 @@ def test_a_batch_that_is_killed_goes_on_and_does_nothing_twice(tmp_path: Path) -
     first = subprocess.run([sys.executable, "-c", KILLED, *words], **captured)
     assert first.returncode == -signal.SIGKILL, first.stderr
     assert len(done_lines(out)) == 2
-    # What it started ends with it.
+    # The child processes end with it.
     children = [int(pid) for pid in first.stdout.split()]
     assert children
     wait_until(lambda: not any(psutil.pid_exists(pid) for pid in children))
-    # The last one may not have been taken down.
+    # The last result may not be in the manifest.
     before = {path.name: path.stat().st_mtime_ns for path in out.glob("*.png")}
     assert len(before) >= 2
     second = subprocess.run([sys.executable, "-m", "napari_siren", *words], **captured)
@@ -368,7 +371,7 @@ def test_the_size_of_a_cluster_on_this_machine(tmp_path: Path, monkeypatch: pyte
     [
         ({"scheduler": "tcp://127.0.0.1:1"}, InputError, "no Dask scheduler at tcp://127.0.0.1:1"),
         ({"scheduler": "nonsense://x"}, InputError, "no Dask scheduler"),
-        ({"scheduler": "tcp://127.0.0.1:1", "workers": 2}, ConfigError, "one of the two"),
+        ({"scheduler": "tcp://127.0.0.1:1", "workers": 2}, ConfigError, "both given"),
         ({"workers": 0}, ConfigError, "workers=0"),
     ],
 )
@@ -406,4 +409,4 @@ def test_the_command_line(tmp_path: Path, scheduler: str) -> None:
 
 def test_the_command_line_tells_what_is_wrong(tmp_path: Path) -> None:
     code, said = run("batch", tmp_path / "nothing", "-o", tmp_path / "out")
-    assert (code, said) == (1, f"Error: there is no file or folder {tmp_path / 'nothing'}. Is its name right?\n")
+    assert (code, said) == (1, f"Error: there is no file or folder {tmp_path / 'nothing'}. Check its name.\n")

@@ -1,4 +1,4 @@
-"""What a worker does to one image: the files it leaves, and that nothing it meets is an exception."""
+"""The work on one image: the files of the result, and failures without exceptions."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_an_error_that_was_not_foreseen_has_a_traceback(
     entry = fit_image(job, settings(), out)
     assert (entry.status, entry.reason) == ("failed", "ZeroDivisionError: by zero")
     assert "in stumble" in str(entry.traceback)
-    # Nothing of a job that failed looks like a result.
+    # A failed job writes no result.
     assert not (out / "00.png").exists()
 
 

@@ -19,7 +19,7 @@ import napari_siren as ns
 from napari_siren.cli import options as arguments
 from napari_siren.cli import output as console
 from napari_siren.cli.app import app
-from napari_siren.core.clock import Stopwatch
+from napari_siren.core.clock import Cancellation, Stopwatch
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.steps import FitSteps
 from napari_siren.io.images import read_image, write_image
@@ -37,7 +37,7 @@ def run(*words: object) -> Any:
 
 
 def fails(*words: object) -> str:
-    """Run a command that is to fail on purpose; give the one line that it says."""
+    """Run a command with an expected error, and return its one line of output."""
     result = run(*words)
     assert result.exit_code == 1, result.output
     assert re.fullmatch(r"Error: .*[.?]\n", result.stderr), result.stderr
@@ -76,7 +76,7 @@ def test_fit_writes_everything_and_says_where(tmp_path: Path, photo: Path) -> No
     assert read_image(tmp_path / "out" / "upscaled_x4.png").array.shape == (80, 120, 3)
     for said in ("PSNR", "SSIM", "RMSE", "largest error", "parameters per value", "4 steps", *files):
         assert said in result.stdout
-    assert f"The pictures are in {tmp_path / 'out'}" in result.stdout
+    assert f"The results are in {tmp_path / 'out'}" in result.stdout
 
 
 def test_fit_passes_every_option_on(tmp_path: Path, photo: Path) -> None:
@@ -108,12 +108,12 @@ def test_a_fit_goes_on_with_its_own_settings(tmp_path: Path, stack: Path, model:
     assert (told["steps"], told["config"]["hidden_features"], told["history"]["step"]) == (6, 8, [5, 6])
     assert told["history"]["events"] == [{"step": 4, "event": "resumed"}]
     assert "already made its 4 steps" in fails("fit", stack, "-o", tmp_path / "x", "--resume", model)
-    assert "give one of" in fails("fit", stack, "-o", tmp_path / "x", "--resume", model, "--preset", "fast")
+    assert "Give one of" in fails("fit", stack, "-o", tmp_path / "x", "--resume", model, "--preset", "fast")
 
 
 def test_an_upscaling_goes_on(tmp_path: Path) -> None:
     image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (40, 42), np.uint8), "YX")
-    first = ["--preset", "upscale", "--set", "cross_scale_steps=2", "--max-steps", "4", *TINY, "--scale", "1"]
+    first = ["--preset", "upscale", "--set", "task_steps=2", "--max-steps", "4", *TINY, "--scale", "1"]
     assert run("fit", image, "-o", tmp_path / "first", "--resumable", *first).exit_code == 0
     model = tmp_path / "first" / "model.safetensors"
     assert "already made its 4 steps" in fails("fit", image, "-o", tmp_path / "x", "--resume", model)
@@ -142,7 +142,7 @@ def test_upscale_to_ome_zarr_goes_block_by_block_and_is_known_again(tmp_path: Pa
     first, again, anew = run(*words), run(*words), run(*words, "--no-resume")
     for result, fitted in ((first, 1), (again, 0), (anew, 1)):
         assert result.exit_code == 0, result.output
-        assert f"1, of which {fitted} were fitted now" in result.stdout
+        assert f"1 ({fitted} fitted in this run)" in result.stdout
         assert f"Written: {out} (4 x 24 x 32)" in result.stdout
     found = read_image(out)
     assert (found.axes, found.unit, found.array.shape) == ("ZYX", "µm", (4, 24, 32))
@@ -177,7 +177,7 @@ def test_upscale_writes_one_picture(tmp_path: Path, stack: Path) -> None:
 def test_upscale_writes_how_far_to_trust_it(tmp_path: Path, photo: Path) -> None:
     out, trust = tmp_path / "up.png", tmp_path / "trust.tif"
     words = ["upscale", photo, "--scale", "2", "-o", out, "--uncertainty"]
-    result = run(*words, trust, "--max-steps", "2", "--set", "cross_scale_steps=2", *TINY)
+    result = run(*words, trust, "--max-steps", "2", "--set", "task_steps=2", *TINY)
     assert result.exit_code == 0, result.output
     assert f"Written: {trust}" in result.stdout
     found = read_image(trust).array
@@ -223,7 +223,7 @@ def test_blend_writes_one_picture_with_the_other_in_it(tmp_path: Path) -> None:
     assert (found.shape, found.dtype.kind) == ((30, 40, 3), "f")
     assert found[16, 27] == pytest.approx(200, abs=12)
     assert found[12, 22] == pytest.approx(100, abs=12)
-    # Cut off at the image's edge.
+    # A part of the picture is outside the image.
     assert run(*words, "--at=-4,-5", "--mixed", "--max-steps", "60", "-q").output == ""
     assert read_image(out).array[2, 2].astype(float) == pytest.approx(200, abs=30)
     assert "whole number" in fails(*words, "--at", "1.5,2")
@@ -291,7 +291,7 @@ def test_doctor_examines(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_siren.core.cost._MOST_SAMPLES", 5000)
     result = run("doctor")
     assert result.exit_code == 0, result.output
-    for said in (ns.__version__, "PyTorch", "cpu", "compiled kernel", "napari", "ms a step", "768 x 512"):
+    for said in (ns.__version__, "PyTorch", "cpu", "compiled kernel", "napari", "ms per step", "768 x 512"):
         assert said in result.stdout
 
 
@@ -314,10 +314,10 @@ def test_version() -> None:
         (["photo.png", "--set", "hidden_layers=0"], "hidden_layers"),
         (["photo.png", "--max-steps", "0"], "max_steps"),
         (["photo.png", "--config", "nothing.json"], "nothing.json"),
-        (["photo.png", "--config", "photo.png", "--preset", "fast"], "give one of"),
+        (["photo.png", "--config", "photo.png", "--preset", "fast"], "Give one of"),
         (["photo.png", "--resume", "nothing"], "no model file nothing"),
         (["photo.png", "--resume", "photo.png"], "photo.png"),
-        (["photo.png", "--scale", "0"], "must be positive"),
+        (["photo.png", "--scale", "0"], "scale=0.0 is out of range"),
         (["photo.png", "--scale", "1,2,3"], "2 numbers are needed"),
         (["photo.png", "--scale", "much"], "--scale much"),
         (["photo.png", "--scale", "1e5"], "Choose a lower resolution"),
@@ -343,18 +343,22 @@ def test_files_that_cannot_be_written_are_told_before_the_fit(
     photo: Path, stack: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(console, "follow", lambda *_: pytest.fail("it was fitted"))
-    assert "Make it first" in fails("upscale", photo, "-o", photo.parent / "nowhere" / "up.png")
+    assert "Create it first" in fails("upscale", photo, "-o", photo.parent / "nowhere" / "up.png")
     assert "cannot hold uint16" in fails("upscale", stack, "-o", photo.parent / "up.png")
     assert "cannot hold float32" in fails("render", model, "--derivative", "laplacian", "-o", photo.parent / "up.png")
     assert "should end in" in fails("render", model, "-o", photo.parent / "up.gif")
-    assert "several" in fails("render", model, "--scale", "2", "--spacing", "2", "-o", photo.parent / "up.tif")
+    assert "exclude each other" in fails(
+        "render", model, "--scale", "2", "--spacing", "2", "-o", photo.parent / "up.tif"
+    )
     assert "lower resolution" in fails("render", model, "--scale", "1e4", "-o", photo.parent / "up.tif")
     assert "--region 1-2" in fails("render", model, "--region", "1-2", "-o", photo.parent / "up.tif")
-    assert "no derivative" in fails("render", model, "--derivative", "curl", "-o", photo.parent / "up.tif")
+    assert "derivative='curl' is unknown" in fails(
+        "render", model, "--derivative", "curl", "-o", photo.parent / "up.tif"
+    )
 
 
 def test_info_of_another_file(photo: Path) -> None:
-    assert "not a whole napari-siren model" in fails("info", photo)
+    assert "not a complete napari-siren model" in fails("info", photo)
 
 
 # ---- arguments ----------------------------------------------------------------------------------------------
@@ -383,7 +387,7 @@ def test_one_number_stands_for_every_axis() -> None:
 
 
 def interrupted(times: int) -> Any:
-    """Steps of a fit that is interrupted at its third step, as often as asked."""
+    """Run a fit, and interrupt it at its third step, `times` times."""
     steps = fit_iter(np.eye(16, dtype=np.float32), preset="fast", max_steps=50, engine="torch")
     answer = None
     while True:
@@ -411,7 +415,7 @@ def test_checkpoints_are_saved_while_a_fit_goes_on(tmp_path: Path, monkeypatch: 
 
 def test_the_first_interrupt_keeps_the_best_so_far() -> None:
     before = signal.getsignal(signal.SIGINT)
-    result = console.follow(FitSteps(interrupted(1), nothing_to_see, Stopwatch()), quiet=True)
+    result = console.follow(FitSteps(interrupted(1), nothing_to_see, Stopwatch(), Cancellation()), quiet=True)
     assert (result.history.stopped, result.history.step) == ("asked", [1, 2, 3])
     assert signal.getsignal(signal.SIGINT) is before
 
@@ -419,7 +423,7 @@ def test_the_first_interrupt_keeps_the_best_so_far() -> None:
 def test_the_second_interrupt_aborts() -> None:
     before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
-        console.follow(FitSteps(interrupted(2), nothing_to_see, Stopwatch()), quiet=True)
+        console.follow(FitSteps(interrupted(2), nothing_to_see, Stopwatch(), Cancellation()), quiet=True)
     assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -439,7 +443,7 @@ def test_the_program_fits_an_image(tmp_path: Path, photo: Path) -> None:
     assert read_image(tmp_path / "out" / "upscaled_x2.png").array.shape == (40, 60, 3)
     failed = program("fit", tmp_path / "nothing.png", "-o", tmp_path / "out")
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr == f"Error: there is no file {tmp_path / 'nothing.png'}. Is its name right?\n"
+    assert failed.stderr == f"Error: there is no file {tmp_path / 'nothing.png'}. Check its name.\n"
 
 
 def test_the_module_is_the_program() -> None:

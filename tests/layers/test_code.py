@@ -1,4 +1,4 @@
-"""The code that the panel copies: it runs, and does what the panel did."""
+"""Code copied from the panel: it runs, and repeats the fit of the panel."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TINY = {"max_steps": 3, "hidden_features": 8, "hidden_layers": 1, "engine": "tor
 
 @pytest.fixture
 def viewer(monkeypatch: pytest.MonkeyPatch) -> ViewerModel:
-    """What `napari.current_viewer` gives."""
+    """Make `napari.current_viewer` return a viewer model."""
     model = ViewerModel()
     monkeypatch.setattr(napari, "current_viewer", lambda: model)
     return model
@@ -39,7 +39,7 @@ def run(code: str) -> ns.LayerFit:
 
 
 def keywords(code: str) -> list[str | None]:
-    """The keyword arguments of the call that the code ends with."""
+    """Return the keyword arguments of the call at the end of the code."""
     last = ast.parse(code).body[-1]
     assert isinstance(last, ast.Assign)
     assert isinstance(last.value, ast.Call)

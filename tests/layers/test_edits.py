@@ -1,4 +1,4 @@
-"""Pictures made of layers: which pixels meet which, and what is refused."""
+"""Edits of layers: positions of the pixels, and errors for layers that do not fit together."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from napari.layers import Image, Labels, Shapes
 
 import napari_siren as ns
-from napari_siren.core.compositing import Blending
-from napari_siren.layers.edits import Evening, blend_edit, even_edit
+from napari_siren.core.compositing import SeamlessCloning
+from napari_siren.layers.edits import AutoFlattening, blend_edit, flatten_edit
 from napari_siren.layers.spec import LayerSpec
 
 
 def made(edit: Any) -> Any:
-    """Give the pixels that are fitted in the end."""
+    """Return the pixels of the new picture, to be fitted."""
     arguments = edit.spec.loaded().fit_arguments()
     image = arguments.pop("image")
     assert arguments.pop("axes_as_coordinates") is None
@@ -35,16 +35,16 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
 def test_even_is_the_flattening_of_the_layers_pixels() -> None:
     image = noise(24, 30).astype(np.float32) * np.linspace(0.5, 1.5, 30, dtype=np.float32)
     layer = SimpleNamespace(data=image, name="cells", scale=(0.5, 0.5))
-    edit = even_edit(LayerSpec.of(layer, lazily=True))
-    assert (edit.spec.name, edit.spec.data) == ("cells, even", None)
+    edit = flatten_edit(LayerSpec.from_layer(layer, lazily=True))
+    assert (edit.spec.name, edit.spec.data) == ("cells, flattened", None)
     wanted = ns.flatten_illumination(image, spacing=0.5, preset="fast", max_steps=1).samples.image
     np.testing.assert_array_equal(made(edit), wanted)
 
 
 def test_light_is_added_where_there_are_values_below_0() -> None:
     image = np.random.default_rng(0).normal(size=(16, 20))
-    assert Evening().prepare(image).told["flattened"]["multiplicative"] is False
-    assert Evening().prepare(np.abs(image)).told["flattened"]["multiplicative"] is True
+    assert AutoFlattening().prepare(image).told["flattened"]["multiplicative"] is False
+    assert AutoFlattening().prepare(np.abs(image)).told["flattened"]["multiplicative"] is True
 
 
 # ---- blending --------------------------------------------------------------------------------------------------------
@@ -65,13 +65,13 @@ def test_the_picture_goes_where_it_lies(row: int, column: int, scale: float, ori
     mask = Shapes([np.array([[0, 0], [0, 7.6], [6.6, 7.6], [6.6, 0]]) - 0.3], scale=(scale, scale), translate=place)
     edit = blend_edit(layer, target, mask)
     assert edit.spec.name == "sea, with boat"
-    wanted = Blending(picture, _drawn(mask, layer), (row, column)).prepare(target.data).image
+    wanted = SeamlessCloning(picture, _drawn(mask, layer), (row, column)).prepare(target.data).image
     np.testing.assert_allclose(made(edit), wanted, atol=0.02)
 
 
 def _drawn(mask: Shapes, layer: Image) -> np.ndarray:
-    """Pixels of the picture within the shapes, as a region of a fit has them."""
-    part = LayerSpec.of(layer, None, mask)
+    """Return the mask of the picture's pixels within the shapes, as for a region of a fit."""
+    part = LayerSpec.from_layer(layer, None, mask)
     inside = np.ones(part.shape, bool) if part.missing is None else ~part.missing
     whole = np.zeros(layer.data.shape, bool)
     start = np.rint((part.placement.translate - layer.translate) / layer.scale).astype(int)
@@ -82,7 +82,7 @@ def _drawn(mask: Shapes, layer: Image) -> np.ndarray:
 def test_a_picture_of_other_pixels_is_read_between_them() -> None:
     rows, columns = np.mgrid[:20, :24] * 1.0
     target = Image(rows * 2 + columns, name="a", units=("um", "um"))
-    # The same plane, somewhat brighter, by pixels half as large and shifted.
+    # The picture is the same plane, but brighter, with shifted pixels of half the size.
     fine_rows, fine_columns = np.mgrid[:20, :20] / 2 + 5.25
     place = {"scale": (500, 500), "translate": (5250, 5250), "units": ("nm", "nm")}
     picture = Image(fine_rows * 2 + fine_columns + 30, name="b", **place)
@@ -99,7 +99,7 @@ def test_smaller_pixels_are_averaged() -> None:
     picture = Image(noisy, name="b", scale=(0.25, 0.25))
     mask = np.zeros((20, 24), bool)
     mask[2:18, 2:22] = True
-    # Single samples would keep all of the noise.
+    # Without averaging, all of the noise would remain.
     assert blend_edit(picture, target, mask).supervision.picture[1:-1, 1:-1].std() < 0.4
 
 
@@ -133,7 +133,7 @@ def test_colours_and_modes(mode: Any) -> None:
     mask = np.zeros((20, 24), bool)
     mask[5:11, 7:13] = True
     found = made(blend_edit(Image(colours, name="b", rgb=True), target, mask, mode=mode))
-    wanted = Blending(colours[..., :3], mask, mode=mode).prepare(target.data).image
+    wanted = SeamlessCloning(colours[..., :3], mask, mode=mode).prepare(target.data).image
     np.testing.assert_array_equal(found, wanted)
 
 
@@ -142,18 +142,18 @@ def test_channels_of_an_axis() -> None:
     picture = Image(noise(2, 20, 24, seed=1), name="b", axis_labels=("c", "y", "x"))
     mask = np.zeros((20, 24), bool)
     mask[5:11, 7:13] = True
-    wanted = Blending(picture.data, mask).prepare(target.data, "CYX").image
+    wanted = SeamlessCloning(picture.data, mask).prepare(target.data, "CYX").image
     np.testing.assert_array_equal(made(blend_edit(picture, target, mask)), wanted)
 
 
 def test_what_does_not_go_together_is_refused() -> None:
     target, mask = Image(noise(20, 24), name="sea"), np.ones((20, 24), bool)
     mask[0] = False
-    with pytest.raises(ns.InputError, match=r"nothing of layer 'boat' lies over layer 'sea'"):
+    with pytest.raises(ns.InputError, match=r"no pixel of layer 'boat' lies over layer 'sea'"):
         blend_edit(Image(noise(8, 8), name="boat", translate=(30, 0)), target, mask)
     with pytest.raises(ns.InputError, match="3 axes in space and time"):
         blend_edit(Image(noise(5, 8, 8), name="boat"), target, mask)
     with pytest.raises(ns.InputError, match="a Shapes or a Labels layer"):
         blend_edit(Image(noise(8, 8), name="boat"), target, target)
-    with pytest.raises(ns.InputError, match="3 channels or colours and layer 'sea' 1"):
+    with pytest.raises(ns.InputError, match="3 channels or colours, but layer 'sea' has 1"):
         blend_edit(Image(noise(8, 8, 3), name="boat", rgb=True), target, mask)

@@ -1,4 +1,4 @@
-"""From a layer to a fit and back: `fit_layer`, and the layers made from a result, fresh or loaded."""
+"""`fit_layer`, and the layers made from a result, fresh or loaded."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from napari_siren.layers.outputs import (
 )
 from napari_siren.layers.spec import LayerData, LayerSpec
 
-# napari says so of every turned stack that it shows in slices.
+# napari warns of this for every rotated stack in a view of slices.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
 
 FAST = {"preset": "fast", "max_steps": 3, "engine": "torch", "hidden_features": 8, "hidden_layers": 1}
@@ -50,15 +50,15 @@ FAST = {"preset": "fast", "max_steps": 3, "engine": "torch", "hidden_features": 
             "more than one axis of chan",
         ),
         (SimpleNamespace(data=[[1, 2], [3]]), "not an array of numbers"),
-        (SimpleNamespace(data=np.zeros(5), axis_labels=("c",)), "no axis in space"),
+        (SimpleNamespace(data=np.zeros(5), axis_labels=("c",)), "no spatial axis"),
         (SimpleNamespace(data=np.zeros((4, 5)), rgb=True), "3 or 4 entries"),
         (SimpleNamespace(data=np.zeros((4, 4)), scale=(0, 1)), "cannot be 0"),
         (
             SimpleNamespace(data=np.zeros((4, 4)), scale=(1, 1, 1)),
-            r"scale \[1.0, 1.0, 1.0\]; .* shape \(2,\)",
+            r"scale \[1.0, 1.0, 1.0\]\. .* shape \(2,\)",
         ),
-        (SimpleNamespace(data=np.zeros((4, 4)), rotate=30), r"rotate 30.0; .* shape \(2, 2\)"),
-        (SimpleNamespace(data=np.zeros((4, 4)), translate=("a", "b")), "translate .* not numbers"),
+        (SimpleNamespace(data=np.zeros((4, 4)), rotate=30), r"rotate 30.0\. .* shape \(2, 2\)"),
+        (SimpleNamespace(data=np.zeros((4, 4)), translate=("a", "b")), "translate .* not numeric"),
         (SimpleNamespace(data=np.zeros((4, 4)), affine=np.full((3, 3), np.nan)), "affine .* finite"),
         (SimpleNamespace(data=np.zeros((4, 4)), units=("um",)), "units .* one for each axis"),
     ],
@@ -76,7 +76,7 @@ def test_bad_options_are_refused_before_the_fit() -> None:
         ns.fit_layer(layer, scale=(2, 2, 2), **options)
     with pytest.raises(ns.InputError, match="scale"):
         ns.fit_layer(layer, scale=0, **options)
-    with pytest.raises(ns.InputError, match="viewer should be a napari viewer"):
+    with pytest.raises(ns.InputError, match="should be a napari viewer"):
         ns.fit_layer(layer, viewer=object(), **options)
     with pytest.raises(ns.InputError, match="two axes or more"):
         ns.fit_layer(SimpleNamespace(data=np.zeros(6)), viewer=ViewerModel(), **options)
@@ -84,13 +84,13 @@ def test_bad_options_are_refused_before_the_fit() -> None:
         ns.fit_layer(Image(np.zeros((40, 50, 3))), axes="ZYX", **options)
     with pytest.raises(ns.ConfigError, match="did you mean"):
         ns.fit_layer(layer, max_stepz=9, **options)
-    with pytest.raises(ns.InputError, match="error='relative': it is"):
+    with pytest.raises(ns.InputError, match="error='relative' is unknown"):
         ns.fit_layer(layer, error="relative", **options)
     with pytest.raises(ns.InputError, match="too much for the"):
         ns.fit_layer(layer, scale=1e7, **options)
     with pytest.raises(ns.InputError, match="no pixel of layer"):
         ns.fit_layer(layer, region=((9, 12), None), **options)
-    with pytest.raises(ns.InputError, match="goes with a region that is a box"):
+    with pytest.raises(ns.InputError, match="with a region that is a box"):
         ns.fit_layer(layer, region=np.eye(4, 6) == 0, missing=np.zeros((4, 6), bool), **options)
     assert not steps
 
@@ -148,12 +148,12 @@ def test_the_data_are_those_of_the_result(cells: Image, fitted: ns.LayerFit) -> 
     reconstruction, upscaled, error = (layer.data for layer in fitted.layers)
     assert reconstruction.dtype == upscaled.dtype == cells.data.dtype
     assert reconstruction.shape == error.shape == (7, 10)
-    # 7 x 10 at (2, 1.25) is 14 x 12.5 pixels: 12 are laid from edge to edge.
+    # 7 x 10 at (2, 1.25) is 14 x 12.5 pixels: 12 cover the image from edge to edge.
     assert upscaled.shape == (14, 12)
     np.testing.assert_array_equal(upscaled, fitted.result.render(shape=(14, 12)))
     assert error.dtype == np.float32
     np.testing.assert_array_equal(error, reconstruction.astype(float) - cells.data)
-    assert fitted.result.field.format.spacing == (0.5, 0.25)
+    assert fitted.result.field.layout.spacing == (0.5, 0.25)
 
 
 def test_the_display_is_the_originals_but_for_the_error(cells: Image, fitted: ns.LayerFit) -> None:
@@ -229,7 +229,7 @@ def test_an_exact_reconstruction_still_has_an_error_layer_with_limits() -> None:
     (_, meta, _), _, (error, error_meta, _) = derive(SimpleNamespace(data=np.full((5, 5), 7, np.uint8)))
     assert not error.any()
     assert error_meta["contrast_limits"] == [-1.0, 1.0]
-    # A PSNR without end is no number that JSON knows.
+    # JSON has no number for an infinite PSNR.
     assert meta["metadata"][METADATA_KEY]["metrics"]["psnr"] == "inf"
 
 
@@ -239,7 +239,7 @@ def test_options_are_those_of_fit() -> None:
     layer = Image(image, contrast_limits=(0, 1), scale=(2, 2))
     fitted = ns.fit_layer(layer, missing=np.isnan(image), spacing=3.0, seed=4, **FAST)
     assert fitted.layers == ()
-    assert fitted.result.field.format.spacing == (3.0, 3.0)
+    assert fitted.result.field.layout.spacing == (3.0, 3.0)
     assert fitted.result.provenance["seed"] == 4
     assert np.isfinite(fitted.layer_data[2][0]).all()
     with pytest.raises(ns.InputError, match="missing="):
@@ -252,7 +252,7 @@ def test_the_default_preset_is_faithful() -> None:
 
 
 def test_values_stay_where_they_are_in_the_world() -> None:
-    """A layer whose values are its own world coordinate: so must be those of the upscaled one."""
+    """Use world coordinates as values of a layer: the upscaled layer must show its world coordinates, too."""
     scale, offset = 0.5, 3.0
     image = np.tile((np.arange(16) * scale + offset).astype(np.float32), (8, 1))
     layer = Image(image, scale=(1.0, scale), translate=(0.0, offset))
@@ -267,7 +267,7 @@ def test_a_series_is_fitted_with_time_as_a_coordinate() -> None:
     layer = Image(ramp((3, 6, 8)), axis_labels=("t", "y", "x"), scale=(60, 0.5, 0.5), name="cells")
     fitted = ns.fit_layer(layer, scale=2, **FAST)
     assert fitted.result.field.dimensions == 3
-    assert fitted.result.field.format.spacing == (60, 0.5, 0.5)
+    assert fitted.result.field.layout.spacing == (60, 0.5, 0.5)
     assert [data.shape for data, _, _ in fitted.layer_data] == [(3, 6, 8), (3, 12, 16), (3, 6, 8)]
     assert fitted.layer_data[1][1]["metadata"][METADATA_KEY]["scale"] == [1.0, 2.0, 2.0]
     finer = upscaled_layer(spec_of(fitted.result), fitted.result, (3, 1, 1))
@@ -325,7 +325,7 @@ def test_a_level_can_be_fitted() -> None:
 
 @pytest.fixture(scope="module")
 def drawn() -> tuple[Image, np.ndarray, ns.LayerFit]:
-    """A part with a mask: the layer, the mask in the box around it, and the fit."""
+    """Return a fitted part with a mask: the layer, the mask of its shape, and the fit."""
     image = Image(np.random.default_rng(0).integers(100, 200, (12, 14), dtype=np.uint8), scale=(0.5, 2), name="cells")
     outline = np.array([[1.5, 6], [6, 1.5], [10.5, 6], [6, 12.5]]) * (0.5, 2)
     fitted = ns.fit_layer(image, region=Shapes([outline], shape_type="polygon"), scale=2, **FAST)
@@ -368,7 +368,7 @@ def test_missing_pixels_within_a_box_are_filled_in() -> None:
     layer = Image(image, contrast_limits=(0, 1))
     fitted = ns.fit_layer(layer, region=((1, 9), None), missing=np.isnan(image[1:]), **FAST)
     assert fitted.layer_data[0][0][2, 4] > 0.5
-    # As a region, they are outside.
+    # Missing pixels given as a region are outside of it.
     outside = ns.fit_layer(layer, region=np.isfinite(image), **FAST)
     assert outside.layer_data[0][0][3, 4] == 0
 
@@ -384,7 +384,7 @@ def coloured(alpha: Any) -> Image:
 
 @pytest.mark.parametrize("alpha", [255, 128])
 def test_an_alpha_that_is_the_same_for_all_comes_back_exactly(alpha: int, tmp_path: Path) -> None:
-    # Without a scale of their own the networks alone would miss it.
+    # Without standardised tiles, the networks alone would miss the exact value.
     fitted = ns.fit_layer(coloured(alpha), scale=3, standardise=False, **FAST)
     reconstruction, upscaled, _ = (data for data, _, _ in fitted.layer_data)
     loaded, _, _ = model_layer(ns.load(fitted.result.save(tmp_path / "a.safetensors")), 3)
@@ -448,7 +448,7 @@ def test_derivatives_are_those_of_the_field(
 ) -> None:
     found = request.getfixturevalue(fixture)
     original, result = (found, fitted.result) if fixture == "cells" else found
-    data, meta, type_ = derivative_layer(LayerSpec.of(original), result, kind, scale)
+    data, meta, type_ = derivative_layer(LayerSpec.from_layer(original), result, kind, scale)
     rendered = result.render(scale=scale, derivative=kind)
     np.testing.assert_allclose(data, rendered[..., :3].mean(axis=-1) if original.rgb else rendered, rtol=1e-5)
     assert data.dtype == np.float32
@@ -467,15 +467,15 @@ def test_a_gradient_is_in_units_of_the_image_per_unit_of_the_world() -> None:
     image = np.tile(np.arange(16, dtype=np.float32) * 3, (12, 1))
     layer = SimpleNamespace(data=image, scale=(1.0, 0.5))
     fitted = ns.fit_layer(layer, **{**FAST, "max_steps": 30})
-    data, _, _ = derivative_layer(LayerSpec.of(layer), fitted.result, "gradient_magnitude")
-    # 3 a pixel, which is half a unit.
+    data, _, _ = derivative_layer(LayerSpec.from_layer(layer), fitted.result, "gradient_magnitude")
+    # The slope is 3 per pixel, and a pixel is half a world unit.
     assert abs(np.median(data) - 6) < 1
 
 
 @pytest.mark.parametrize("fixture", ["photo", "stack"])
 def test_the_uncertainty_lies_over_the_upscaled_layer(fixture: str, request: pytest.FixtureRequest) -> None:
     original, result = request.getfixturevalue(fixture)
-    data, meta, type_ = uncertainty_layer(LayerSpec.of(original), result, 2)
+    data, meta, type_ = uncertainty_layer(LayerSpec.from_layer(original), result, 2)
     expected = result.uncertainty(2)
     np.testing.assert_allclose(data, expected[..., :3].mean(axis=-1) if original.rgb else expected, rtol=1e-5)
     layer = Layer.create(data, meta, type_)
@@ -550,11 +550,11 @@ def test_a_model_of_an_array_lies_at_the_origin(
 
 def test_a_result_knows_its_layer_once_it_is_told(cells: Image) -> None:
     result = ns.fit(cells.data, **FAST)
-    told = with_layer(result, LayerSpec.of(cells))
+    told = with_layer(result, LayerSpec.from_layer(cells))
     assert "layer" not in result.provenance
     assert told.provenance["seed"] == result.provenance["seed"]
     assert spec_of(told).name == "cells"
-    assert spec_of(told).placement.as_meta() == LayerSpec.of(cells).placement.as_meta()
+    assert spec_of(told).placement.as_meta() == LayerSpec.from_layer(cells).placement.as_meta()
 
 
 @pytest.mark.parametrize(

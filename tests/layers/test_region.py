@@ -1,4 +1,4 @@
-"""Regions: which pixels of a layer lie in a box, an array, the shapes of a Shapes or the labels of a Labels layer."""
+"""Regions: pixels of a layer in a box, an array, the shapes of a Shapes layer or the labels of a Labels layer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_siren.layers.reading import Placement
 from napari_siren.layers.region import Region, mask_from_text, mask_to_text
 from napari_siren.layers.spec import LayerSpec
 
-# napari says so of every turned stack that it shows in slices.
+# napari warns of this for every rotated stack in a view of slices.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
 
 SQUARE = np.array([[2, 3], [2, 6], [5, 6], [5, 3]])
@@ -27,11 +27,11 @@ SQUARE = np.array([[2, 3], [2, 6], [5, 6], [5, 3]])
 
 def region_of(region: Any, image: Any, plane: Any = None) -> Region:
     shape = image.data.shape[: len(image.data.shape) - bool(getattr(image, "rgb", False))]
-    return Region.of(region, plane, shape, Placement.of(image, len(shape)), "layer 'cells'")
+    return Region.from_layer(region, plane, shape, Placement.from_layer(image, len(shape)), "layer 'cells'")
 
 
 def inside(region: Any, image: Any, plane: Any = None) -> np.ndarray:
-    """The region as an array of the image's shape."""
+    """Return the region as an array of the image's shape."""
     whole = np.zeros(image.data.shape, bool)
     try:
         found = region_of(region, image, plane)
@@ -85,27 +85,31 @@ def test_boxes_and_planes(region: Any, plane: Any, box: Any, held: Any) -> None:
         (((2, 5), (0, 3)), (None, 4), "no pixel"),
         (((5, 2), None), None, r"start must be less than stop, in \(5, 2\)"),
         (((3, 3), None), None, "start must be less than stop"),
-        (((2, 5),), None, r"give 2 entries, \(start, stop\) in pixels or None for each axis"),
-        (((2, 5), None, None), None, "give 2 entries"),
-        (((2, 5), 4), None, "give 2 entries"),
-        (((2, 5), (1, 2, 3)), None, "give 2 entries"),
-        (((2, 5), (1.5, 3)), None, "give 2 entries"),
-        (((2, 5), (0, float("inf"))), None, "give 2 entries"),
-        (((2, 5), ("0", "3")), None, "give 2 entries"),
-        (((2, 5), (2, None)), None, "give 2 entries"),
+        (((2, 5),), None, r"Give 2 entries, \(start, stop\) in pixels or None for each axis"),
+        (((2, 5), None, None), None, "Give 2 entries"),
+        (((2, 5), 4), None, "Give 2 entries"),
+        (((2, 5), (1, 2, 3)), None, "Give 2 entries"),
+        (((2, 5), (1.5, 3)), None, "Give 2 entries"),
+        (((2, 5), (0, float("inf"))), None, "Give 2 entries"),
+        (((2, 5), ("0", "3")), None, "Give 2 entries"),
+        (((2, 5), (2, None)), None, "Give 2 entries"),
         ("all", None, "or a Shapes or Labels layer, or a boolean array"),
         (7, None, "or a Shapes or Labels layer, or a boolean array"),
         (np.ones((8, 9)), None, "or a Shapes or Labels layer, or a boolean array"),
-        (None, (1, None, None), "give 2 entries, an index or None"),
-        (None, 3, "give 2 entries, an index or None"),
+        (None, (1, None, None), "Give 2 entries, an index or None"),
+        (None, 3, "Give 2 entries, an index or None"),
         (None, (8, None), "8 is no index from 0 to 7"),
         (None, (-1, None), "-1 is no index from 0 to 7"),
         (None, (None, 2.0), "2.0 is no index from 0 to 8"),
         (None, (None, (2, 3)), "no index from 0 to 8"),
-        (np.ones((9, 8), bool), None, r"region has shape \(9, 8\); it should be the layer's \(8, 9\) or its last axes"),
+        (
+            np.ones((9, 8), bool),
+            None,
+            r"region has shape \(9, 8\)\. Give the layer's shape \(8, 9\), or that of its last axes",
+        ),
         (np.ones((1, 8, 9), bool), None, "region has shape"),
         (np.zeros((8, 9), bool), None, "no pixel"),
-        (Points(np.zeros((4, 2)), name="spots"), None, "'spots' marks no region; use a Shapes or a Labels layer"),
+        (Points(np.zeros((4, 2)), name="spots"), None, "'spots' marks no region. Use a Shapes or a Labels layer"),
         (Image(np.ones((8, 9)), name="other"), None, "'other' marks no region"),
     ],
 )
@@ -132,7 +136,7 @@ def test_a_boolean_array_of_the_last_axes_holds_for_the_others_and_goes_with_a_p
     np.testing.assert_array_equal(inside(mask, stack), np.broadcast_to(mask, (4, 8, 9)))
     found = region_of(mask, stack, (None, 2, None))
     assert (found.box, found.held, found.mask) == (((0, 4), (2, 3), (3, 7)), (1,), None)
-    # A row in which nothing is marked.
+    # No pixel is marked in this row.
     with pytest.raises(InputError, match="no pixel"):
         region_of(mask, stack, (None, 3, None))
 
@@ -153,17 +157,17 @@ def test_a_mask_comes_back_from_its_text(shape: tuple[int, ...]) -> None:
 
 @st.composite
 def outlined(draw: st.DrawFn, image_ndim: int, shapes_ndim: int) -> tuple[Image, Shapes, tuple[int, ...], np.ndarray]:
-    """An image, a Shapes layer with an area somewhere over it, the axes along which that is drawn, and its outline."""
+    """Draw an image, a Shapes layer with an area over it, the two axes of the area, and its outline."""
     image = Image(np.zeros(draw(shapes(image_ndim, 12))), **draw(transforms(image_ndim, 4)))
     placed = draw(transforms(shapes_ndim, 4))
     kind = draw(st.sampled_from(["rectangle", "polygon", "ellipse"]))
     drawn = tuple(sorted(draw(st.permutations(range(shapes_ndim)))[:2]))
-    # The image's corners, as the Shapes layer has them.
+    # Corners of the image in data pixels of the Shapes layer.
     empty = Shapes(ndim=shapes_ndim, **placed)
     reached = np.array([empty.world_to_data(corner) for corner in corners(image)])
     size, unit = np.ptp(reached, axis=0)[list(drawn)], st.floats(0.1, 1)
     if kind == "polygon":
-        # Never quite regular: napari's triangulation fails for some in which three corners are in line.
+        # The polygon is irregular: napari's triangulation fails for some polygons with three collinear corners.
         n, random = draw(st.integers(3, 7)), np.random.default_rng(draw(st.integers(0, 999)))
         angles = (np.arange(n) + random.uniform(0, 0.4, n)) * 2 * np.pi / n
         outline = random.uniform(0.1, 1, (n, 1)) * np.c_[np.cos(angles), np.sin(angles)] * size / 2
@@ -177,11 +181,14 @@ def outlined(draw: st.DrawFn, image_ndim: int, shapes_ndim: int) -> tuple[Image,
 
 
 def membership(points: np.ndarray, kind: str, outline: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which points lie in an area, by other means than the package's, and which are too near its edge to tell."""
+    """Return the points in an area, and the points too near its edge to decide.
+
+    The method is independent of the package.
+    """
     if kind == "ellipse":
         halves = np.array([outline[1] - outline[0], outline[2] - outline[1]]) / 2
         radius = np.linalg.norm((points - outline.mean(axis=0)) @ np.linalg.inv(halves), axis=-1)
-        # The package draws 128 chords of it.
+        # The package replaces the ellipse by 128 chords.
         return radius < 1, (radius > 0.9995) & (radius < 1.0001)
     ends = np.roll(outline, -1, axis=0) - outline
     along = np.einsum("pei,ei->pe", points[:, None] - outline, ends) / np.square(ends).sum(axis=1)
@@ -242,7 +249,7 @@ def test_shapes_drawn_in_a_slice_hold_for_every_slice(at: int) -> None:
     flat = inside(Shapes([SQUARE], shape_type="polygon"), plain())
     stack = plain((3, 8, 9))
     np.testing.assert_array_equal(inside(Shapes([drawn], shape_type="polygon"), stack), np.stack([flat] * 3))
-    # A stack's shapes mark an image of two axes too.
+    # Shapes of a stack also mark an image of two axes.
     np.testing.assert_array_equal(inside(Shapes([drawn], shape_type="polygon"), plain()), flat)
 
 
@@ -294,7 +301,7 @@ def test_labels_of_the_same_shape() -> None:
 
 @st.composite
 def labelled(draw: st.DrawFn, image_ndim: int, labels_ndim: int) -> tuple[Image, Labels]:
-    """An image, and labels somewhere over it."""
+    """Draw an image, and labels over it at any position."""
     image = Image(np.zeros(draw(shapes(image_ndim, 9))), **draw(transforms(image_ndim, 4)))
     random = np.random.default_rng(draw(st.integers(0, 99)))
     marks = random.integers(0, 2, draw(shapes(labels_ndim, 9)))
@@ -305,7 +312,7 @@ def labelled(draw: st.DrawFn, image_ndim: int, labels_ndim: int) -> tuple[Image,
 
 
 def assert_labels_are_seen(image: Image, layer: Labels) -> None:
-    """Compare with the labels that napari finds at the pixels' centres."""
+    """Compare a region with the labels of napari at the centres of the pixels."""
     positions = world(image, pixels(image.data.shape)).reshape(-1, image.ndim)
     found = inside(layer, image).ravel()
     for at, here in zip(in_layer(layer, positions), found, strict=True):
@@ -347,7 +354,7 @@ def test_labels_elsewhere() -> None:
 def test_flat_labels_hold_for_every_slice_and_more_axes_than_the_images_are_refused() -> None:
     marks = np.random.default_rng(0).integers(0, 2, (8, 9))
     np.testing.assert_array_equal(inside(Labels(marks), plain((3, 8, 9))), np.stack([marks != 0] * 3))
-    with pytest.raises(InputError, match=r"'series' has 4 axes, the image 2\. Use labels"):
+    with pytest.raises(InputError, match=r"'series' has 4 axes, but the image has 2\. Use labels"):
         region_of(Labels(np.ones((2, 3, 8, 9), int), name="series"), plain())
 
 
@@ -417,14 +424,14 @@ def test_a_layer_made_from_a_region_lies_where_the_region_is(
     if ndim > 2 and data.draw(st.booleans()):
         plane[0] = data.draw(st.integers(box[0][0], box[0][1] - 1))
         box[0] = (plane[0], plane[0] + 1)
-    spec = LayerSpec.of(image, region=box, plane=plane)
+    spec = LayerSpec.from_layer(image, region=box, plane=plane)
     made = Layer.create(*spec.like(spec.data, "part"))
     assert_close(corners(made), box_corners(image, box))
-    # Each pixel of the part is the image's pixel at its place in the world.
+    # Each pixel of the part is the image's pixel at the same position in the world.
     for position in pixels(made.data.shape[:ndim]).reshape(-1, ndim):
         origin = np.rint(image.world_to_data(made.data_to_world(position))).astype(int)
         np.testing.assert_array_equal(made.data[tuple(position)], values[tuple(origin)])
-    # So too at another resolution.
+    # The same holds at another resolution.
     finer = tuple(2 * n for n in spec.data.shape[: spec.data.ndim - rgb])
     assert_close(corners(Layer.create(*spec.like(np.zeros((*finer, *[3] * rgb)), "x2"))), box_corners(image, box))
 
@@ -433,7 +440,7 @@ def test_the_layer_of_a_drawn_region_has_the_pixels_under_it() -> None:
     image = Image(ramp((20, 30)), scale=(0.5, -2), translate=(3, 40), rotate=30)
     rows = pixels((20, 30))[4:9, 10:17]
     outline = world(image, [[3.5, 9.5], [3.5, 16.5], [8.5, 16.5], [8.5, 9.5]])
-    spec = LayerSpec.of(image, region=Shapes([outline], shape_type="polygon"))
+    spec = LayerSpec.from_layer(image, region=Shapes([outline], shape_type="polygon"))
     np.testing.assert_array_equal(spec.data, image.data[4:9, 10:17])
     assert spec.missing is None
     made = Layer.create(*spec.like(spec.data, "part"))

@@ -1,4 +1,4 @@
-"""`LayerSpec`: what is read of a layer, and that every derived layer lies exactly over its original."""
+"""`LayerSpec`: properties read of a layer, and the exact position of derived layers over their original."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import napari_siren as ns
 from napari_siren.core.image.axes import check_axes
 from napari_siren.layers.spec import LayerSpec
 
-# napari says so of every turned stack that it shows in slices.
+# napari warns of this for every rotated stack in a view of slices.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
 
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarni
 def test_a_derived_layer_has_the_world_corners_of_the_original(ndim: int, data: st.DataObject, rgb: bool) -> None:
     placed, colours = data.draw(transforms(ndim)), (3,) * rgb
     original = Image(np.zeros(data.draw(shapes(ndim, 9)) + colours, np.uint8), rgb=rgb, **placed)
-    spec = LayerSpec.of(original)
+    spec = LayerSpec.from_layer(original)
     assert spec.axes == "ZYX"[-ndim:] + "C" * rgb
     assert spec.spacing == pytest.approx(np.abs(placed["scale"]))
     derived_shape = data.draw(shapes(ndim, 40))
@@ -46,13 +46,13 @@ def test_a_derived_layer_has_the_world_corners_of_the_original(ndim: int, data: 
 
 def test_the_same_shape_keeps_the_placement_to_the_bit() -> None:
     original = Image(np.zeros((5, 7)), scale=(0.3, -0.7), translate=(1 / 3, 9.1), rotate=33, shear=[0.2])
-    derived = Layer.create(*LayerSpec.of(original).like(np.zeros((5, 7)), "same"))
+    derived = Layer.create(*LayerSpec.from_layer(original).like(np.zeros((5, 7)), "same"))
     for name in ("scale", "translate", "rotate", "shear"):
         np.testing.assert_array_equal(getattr(derived, name), getattr(original, name))
 
 
 def test_twice_the_pixels_lie_a_quarter_pixel_before_the_first() -> None:
-    spec = LayerSpec.of(SimpleNamespace(data=np.zeros((4, 6)), scale=(2.0, 0.5), translate=(10.0, 0.0)))
+    spec = LayerSpec.from_layer(SimpleNamespace(data=np.zeros((4, 6)), scale=(2.0, 0.5), translate=(10.0, 0.0)))
     _, meta, _ = spec.like(np.zeros((8, 12)), "x2")
     assert meta["scale"] == [1.0, 0.25]
     assert meta["translate"] == [9.5, -0.125]
@@ -60,7 +60,7 @@ def test_twice_the_pixels_lie_a_quarter_pixel_before_the_first() -> None:
 
 def test_a_channel_axis_stays_as_it_is() -> None:
     layer = Image(np.zeros((2, 4, 6)), axis_labels=("channel", "y", "x"), scale=(1, 2, 3), translate=(5, 0, 0))
-    spec = LayerSpec.of(layer)
+    spec = LayerSpec.from_layer(layer)
     assert (spec.axes, spec.spacing, spec.coordinate_shape, spec.channels) == ("CYX", (2.0, 3.0), (4, 6), 2)
     derived = Layer.create(*spec.like(np.zeros((2, 8, 18)), "x2,3"))
     assert_same_corners(layer, derived)
@@ -69,30 +69,30 @@ def test_a_channel_axis_stays_as_it_is() -> None:
 
 def test_name_metadata_and_display_of_a_derived_layer() -> None:
     layer = Image(ramp((4, 6)), name="cells", colormap="magma", metadata={"microscope": object()}, gamma=1.5)
-    derived = Layer.create(*LayerSpec.of(layer).like(ramp((4, 6)), "x2", {"key": 1}, gamma=0.5))
+    derived = Layer.create(*LayerSpec.from_layer(layer).like(ramp((4, 6)), "x2", {"key": 1}, gamma=0.5))
     assert (derived.name, derived.metadata, derived.gamma) == ("cells [x2]", {"key": 1}, 0.5)
     assert derived.colormap == layer.colormap
-    assert LayerSpec.of(layer).like(ramp((4, 6)), "x2")[1]["metadata"] == {}
+    assert LayerSpec.from_layer(layer).like(ramp((4, 6)), "x2")[1]["metadata"] == {}
 
 
 @pytest.mark.parametrize("shape", [(4,), (4, 6, 3), (0, 6)])
 def test_data_of_other_axes_cannot_lie_over_a_layer(shape: tuple[int, ...]) -> None:
     with pytest.raises(ns.InputError, match="cannot lie over"):
-        LayerSpec.of(Image(np.zeros((4, 6)))).like(np.zeros(shape), "x2")
+        LayerSpec.from_layer(Image(np.zeros((4, 6)))).like(np.zeros(shape), "x2")
 
 
 def test_an_object_with_data_only_is_as_napari_has_it_by_default() -> None:
     data = ramp((6, 8))
-    _, meta, _ = LayerSpec.of(SimpleNamespace(data=data)).like(data, "same")
+    _, meta, _ = LayerSpec.from_layer(SimpleNamespace(data=data)).like(data, "same")
     ours, napari = Layer.create(data, meta, "image"), Image(data)
     placed = ("scale", "translate", "rotate", "shear", "units", "axis_labels", "rgb")
-    for name in (*LayerSpec.of(napari).display, *placed):
+    for name in (*LayerSpec.from_layer(napari).display, *placed):
         np.testing.assert_equal(getattr(ours, name), getattr(napari, name), err_msg=name)
 
 
 def test_a_custom_interpolation_is_not_passed_on() -> None:
     layer = SimpleNamespace(data=ramp((6, 8)), interpolation2d="custom", interpolation3d="cubic")
-    assert Layer.create(*LayerSpec.of(layer).like(layer.data, "x")).interpolation2d == "nearest"
+    assert Layer.create(*LayerSpec.from_layer(layer).like(layer.data, "x")).interpolation2d == "nearest"
 
 
 # ---- axes --------------------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def test_a_custom_interpolation_is_not_passed_on() -> None:
         ((3, 4, 5), {"axis_labels": ("Time", "row", "column")}, "TYX"),
         ((3, 4, 5), {"axis_labels": ("z", "y", "frame")}, "ZYT"),
         ((3, 2, 4, 5), {"axis_labels": ("t", "c", "y", "x")}, "TCYX"),
-        # Which of two is time cannot be told.
+        # It is not known which of the two is time.
         ((3, 4, 5), {"axis_labels": ("t", "frame", "x")}, "ZYX"),
         ((4, 5), {"axis_labels": ("t", "time")}, "YX"),
         ((40, 50, 3), {}, "YXC"),
@@ -122,9 +122,9 @@ def test_a_custom_interpolation_is_not_passed_on() -> None:
     ],
 )
 def test_axes_come_from_rgb_and_labels(shape: tuple[int, ...], keywords: dict[str, Any], axes: str) -> None:
-    spec = LayerSpec.of(Image(np.zeros(shape, np.uint8), **keywords))
+    spec = LayerSpec.from_layer(Image(np.zeros(shape, np.uint8), **keywords))
     assert spec.axes == axes
-    # Time and space, under letters that the core knows.
+    # The letters of time and space are those of the core.
     arguments = spec.fit_arguments()
     assert check_axes(arguments["axes"], arguments["image"].shape) == arguments["axes"]
     assert all(ours in (core, "T") for ours, core in zip(axes, arguments["axes"], strict=True))
@@ -135,16 +135,16 @@ def test_axes_come_from_rgb_and_labels(shape: tuple[int, ...], keywords: dict[st
 def test_axes_can_be_given() -> None:
     layer = Image(np.zeros((2, 5, 4, 6)), name="cells")
     with pytest.raises(ns.InputError, match=r"'cells' has 4 axes .* Take one frame or channel"):
-        LayerSpec.of(layer)
-    assert LayerSpec.of(layer, "czyx").axes == "CZYX"
-    told = LayerSpec.of(layer, "TCYX").fit_arguments()
+        LayerSpec.from_layer(layer)
+    assert LayerSpec.from_layer(layer, "czyx").axes == "CZYX"
+    told = LayerSpec.from_layer(layer, "TCYX").fit_arguments()
     assert (told["axes"], told["axes_as_coordinates"]) == ("TCYX", "TYX")
     with pytest.raises(ns.InputError, match="names an axis twice"):
-        LayerSpec.of(layer, "CYYX")
-    with pytest.raises(ns.InputError, match="names 3 axes, the image has 4"):
-        LayerSpec.of(layer, "ZYX")
+        LayerSpec.from_layer(layer, "CYYX")
+    with pytest.raises(ns.InputError, match="names 3 axes, but the image has 4"):
+        LayerSpec.from_layer(layer, "ZYX")
     with pytest.raises(ns.InputError, match="axes should be a string"):
-        LayerSpec.of(layer, 3)
+        LayerSpec.from_layer(layer, 3)
 
 
 # ---- planes ------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ UNLABELLED = None
         ((5, 4, 6), UNLABELLED, (3, None, None), "YX"),
         ((5, 4, 6), UNLABELLED, (None, 2, None), "YX"),
         ((5, 4, 6), "zyx", (3, None, None), "YX"),
-        # What a viewer shows with its axes rolled: the plane of z and x.
+        # A viewer with rolled axes shows the plane of z and x.
         ((5, 4, 6), "zyx", (None, 2, None), "ZX"),
         ((5, 4, 6), "tyx", (3, None, None), "YX"),
         ((5, 4, 6), "tyx", (None, 1, None), "TX"),
@@ -181,7 +181,7 @@ def test_planes_of_stacks_and_series(
     scale, shear = random.uniform(0.5, 2, n), [0.1] * (n * (n - 1) // 2)
     placed = {"scale": scale, "shear": shear, "translate": random.normal(size=n)}
     layer = Image(ramp(shape), axis_labels=labels and tuple(labels), **placed)
-    spec = LayerSpec.of(layer, plane=plane)
+    spec = LayerSpec.from_layer(layer, plane=plane)
     index = tuple(slice(None) if i is None else i for i in plane)
     np.testing.assert_array_equal(spec.data, layer.data[index])
     assert spec.axes == axes
@@ -202,7 +202,7 @@ def test_planes_of_stacks_and_series(
 
 def test_a_plane_of_an_rgb_stack() -> None:
     layer = Image(np.random.default_rng(0).integers(0, 255, (5, 4, 6, 3), np.uint8), rgb=True, scale=(3, 1, 1))
-    spec = LayerSpec.of(layer, plane=(2, None, None))
+    spec = LayerSpec.from_layer(layer, plane=(2, None, None))
     assert (spec.axes, spec.rgb, spec.shape, spec.coordinate_shape, spec.channels) == (
         "YXC",
         True,
@@ -230,7 +230,7 @@ def test_a_plane_of_an_rgb_stack() -> None:
 )
 def test_given_axes_count_those_that_are_held(axes: str, plane: tuple[int | None, ...], found: str) -> None:
     layer = SimpleNamespace(data=ramp((2, 5, 4, 6)))
-    assert LayerSpec.of(layer, axes, plane=plane).axes == found
+    assert LayerSpec.from_layer(layer, axes, plane=plane).axes == found
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ def test_given_axes_count_those_that_are_held(axes: str, plane: tuple[int | None
 )
 def test_a_plane_leaves_an_axis_in_space(labels: str | None, plane: tuple[int | None, ...]) -> None:
     layer = Image(ramp((5, 4, 6)), axis_labels=labels and tuple(labels))
-    with pytest.raises(ns.InputError, match="has no axis in space"):
-        LayerSpec.of(layer, plane=plane)
+    with pytest.raises(ns.InputError, match="has no spatial axis"):
+        LayerSpec.from_layer(layer, plane=plane)
 
 
 # ---- levels ------------------------------------------------------------------------------------------
@@ -247,14 +247,14 @@ def test_a_plane_leaves_an_axis_in_space(labels: str | None, plane: tuple[int | 
 
 @pytest.fixture(scope="module")
 def pyramid() -> Image:
-    # Sizes that halve unevenly, as those of real pyramids do.
+    # The sizes halve unevenly, as in real pyramids.
     levels = [ramp((17, 26)), ramp((9, 13)), ramp((4, 6))]
     return Image(levels, multiscale=True, scale=(0.5, -0.25), translate=(3, 4), rotate=30, contrast_limits=(0, 1))
 
 
 @pytest.mark.parametrize("level", [0, 1, np.int64(2)])
 def test_a_level_of_a_multiscale_layer_lies_over_the_largest(pyramid: Image, level: int) -> None:
-    spec = LayerSpec.of(pyramid, level=level)
+    spec = LayerSpec.from_layer(pyramid, level=level)
     np.testing.assert_array_equal(spec.data, pyramid.data[level])
     sizes = np.array(pyramid.data[0].shape) / spec.data.shape
     assert spec.spacing == pytest.approx(sizes * (0.5, 0.25))
@@ -263,11 +263,11 @@ def test_a_level_of_a_multiscale_layer_lies_over_the_largest(pyramid: Image, lev
 
 
 def test_a_multiscale_layer_gives_its_highest_level(pyramid: Image) -> None:
-    assert LayerSpec.of(pyramid).data.shape == (17, 26)
+    assert LayerSpec.from_layer(pyramid).data.shape == (17, 26)
 
 
 def test_a_region_of_a_level_is_in_its_pixels(pyramid: Image) -> None:
-    spec = LayerSpec.of(pyramid, region=((2, 5), (6, 13)), level=1)
+    spec = LayerSpec.from_layer(pyramid, region=((2, 5), (6, 13)), level=1)
     np.testing.assert_array_equal(spec.data, pyramid.data[1][2:5, 6:13])
     edges = np.array([[2, 6], [2, 13], [5, 6], [5, 13]]) * np.array([17, 26]) / (9, 13) - 0.5
     wanted = np.array([pyramid.data_to_world(edge) for edge in edges])
@@ -276,8 +276,8 @@ def test_a_region_of_a_level_is_in_its_pixels(pyramid: Image) -> None:
 
 @pytest.mark.parametrize("level", [3, -1, 0.0, None])
 def test_a_level_that_is_not_there_is_refused(pyramid: Image, level: Any) -> None:
-    with pytest.raises(ns.InputError, match=r"has no level .*; it has 3, counted from 0"):
-        LayerSpec.of(pyramid, level=level)
+    with pytest.raises(ns.InputError, match=r"has no level .* from 0 to 2"):
+        LayerSpec.from_layer(pyramid, level=level)
 
 
 # ---- lazy data ---------------------------------------------------------------------------------------
@@ -286,8 +286,8 @@ def test_a_level_that_is_not_there_is_refused(pyramid: Image, level: Any) -> Non
 def test_lazy_data_are_read_but_not_before_their_axes_are_checked() -> None:
     image = ramp((6, 8))
     for lazy in (dask.array.from_array(image), zarr.array(image)):
-        np.testing.assert_array_equal(LayerSpec.of(Image(lazy, contrast_limits=(0, 1))).data, image)
-        np.testing.assert_array_equal(LayerSpec.of(SimpleNamespace(data=lazy), plane=(2, None)).data, image[2])
+        np.testing.assert_array_equal(LayerSpec.from_layer(Image(lazy, contrast_limits=(0, 1))).data, image)
+        np.testing.assert_array_equal(LayerSpec.from_layer(SimpleNamespace(data=lazy), plane=(2, None)).data, image[2])
 
     class Series:
         shape = (1000, 2, 512, 512)
@@ -296,7 +296,7 @@ def test_lazy_data_are_read_but_not_before_their_axes_are_checked() -> None:
             raise AssertionError("read")
 
     with pytest.raises(ns.InputError, match="has 4 axes"):
-        LayerSpec.of(SimpleNamespace(data=Series()))
+        LayerSpec.from_layer(SimpleNamespace(data=Series()))
 
 
 @pytest.mark.parametrize(
@@ -317,7 +317,7 @@ def test_of_lazy_data_only_what_is_fitted_is_computed(region: Any, plane: Any, b
 
     image = ramp((6, 8, 10))
     lazy = dask.array.from_array(image, chunks=(1, 4, 5)).map_blocks(block, meta=image[:0])
-    spec = LayerSpec.of(SimpleNamespace(data=lazy), region=region, plane=plane, lazily=True)
+    spec = LayerSpec.from_layer(SimpleNamespace(data=lazy), region=region, plane=plane, lazily=True)
     assert spec.data is None
     assert not computed
     read = spec.loaded()
@@ -328,7 +328,7 @@ def test_of_lazy_data_only_what_is_fitted_is_computed(region: Any, plane: Any, b
 
 
 def test_data_that_is_a_list_can_be_cut() -> None:
-    spec = LayerSpec.of(SimpleNamespace(data=[[1, 2, 3], [4, 5, 6]]), region=(None, (1, 3)))
+    spec = LayerSpec.from_layer(SimpleNamespace(data=[[1, 2, 3], [4, 5, 6]]), region=(None, (1, 3)))
     np.testing.assert_array_equal(spec.data, [[2, 3], [5, 6]])
 
 
@@ -336,25 +336,25 @@ def test_data_that_is_a_list_can_be_cut() -> None:
 
 
 def test_a_scale_for_space_makes_no_frames_in_between() -> None:
-    series = LayerSpec.of(Image(np.zeros((3, 4, 6)), axis_labels=("t", "y", "x"), scale=(10, 2, 2)))
+    series = LayerSpec.from_layer(Image(np.zeros((3, 4, 6)), axis_labels=("t", "y", "x"), scale=(10, 2, 2)))
     assert (series.axes, series.spacing, series.coordinate_shape) == ("TYX", (10.0, 2.0, 2.0), (3, 4, 6))
     assert series.scaled_shape(2) == (3, 8, 12)
     assert series.scaled_shape(np.float32(0.5)) == (3, 2, 3)
     assert series.scaled_shape((2, 1, 3)) == (6, 4, 18)
-    assert LayerSpec.of(Image(np.zeros((3, 4, 6)))).scaled_shape(2) == (6, 8, 12)
+    assert LayerSpec.from_layer(Image(np.zeros((3, 4, 6)))).scaled_shape(2) == (6, 8, 12)
 
 
 @pytest.mark.parametrize("scale", [0, -1, float("nan"), (2, 2), "two"])
 def test_a_bad_scale_is_refused_for_a_series_too(scale: Any) -> None:
     with pytest.raises(ns.InputError, match="scale"):
-        LayerSpec.of(SimpleNamespace(data=np.zeros((3, 4, 6)), axis_labels=("t", "y", "x"))).scaled_shape(scale)
+        LayerSpec.from_layer(SimpleNamespace(data=np.zeros((3, 4, 6)), axis_labels=("t", "y", "x"))).scaled_shape(scale)
 
 
 # ---- within a region ---------------------------------------------------------------------------------
 
 
 def masked(shape: tuple[int, ...], mask: np.ndarray, **keywords: Any) -> LayerSpec:
-    return LayerSpec.of(SimpleNamespace(data=np.ones(shape, np.uint8), **keywords), region=mask)
+    return LayerSpec.from_layer(SimpleNamespace(data=np.ones(shape, np.uint8), **keywords), region=mask)
 
 
 def test_what_is_outside_is_zero_at_any_size() -> None:
@@ -369,7 +369,7 @@ def test_what_is_outside_is_zero_at_any_size() -> None:
         assert found.dtype == np.uint16
         np.testing.assert_array_equal(found, 7 * np.kron(mask, np.ones(factors)))
         assert (data == 7).all()
-    # Of a smaller one each pixel is what lies at its centre: here at (1, 1), (1, 3), … of the original.
+    # Each pixel of smaller data takes the value at its centre: here at (1, 1), (1, 3), … of the original.
     np.testing.assert_array_equal(spec.within(np.ones((2, 3))), mask[1::2, 1::2])
 
 
@@ -400,14 +400,14 @@ def test_a_point_belongs_where_any_channel_does() -> None:
 def test_a_mask_in_a_plane_has_the_axes_that_are_fitted() -> None:
     mask = np.random.default_rng(0).integers(0, 2, (5, 4, 6)).astype(bool)
     mask[:, 2, [0, 5]] = mask[[0, 4], 2, 0] = True
-    spec = LayerSpec.of(SimpleNamespace(data=ramp((5, 4, 6))), region=mask, plane=(None, 2, None))
+    spec = LayerSpec.from_layer(SimpleNamespace(data=ramp((5, 4, 6))), region=mask, plane=(None, 2, None))
     np.testing.assert_array_equal(spec.missing, ~mask[:, 2])
     np.testing.assert_array_equal(spec.within(np.ones((5, 6))), mask[:, 2])
 
 
 def test_without_a_mask_data_is_left_alone() -> None:
     data = ramp((4, 6))
-    assert LayerSpec.of(SimpleNamespace(data=data), region=((0, 2), None)).within(data) is data
+    assert LayerSpec.from_layer(SimpleNamespace(data=data), region=((0, 2), None)).within(data) is data
 
 
 # ---- provenances ----------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ def test_without_a_mask_data_is_left_alone() -> None:
 )
 def test_a_spec_comes_back_from_json(shape: Any, keywords: dict[str, Any], options: dict[str, Any]) -> None:
     layer = Image(np.random.default_rng(0).integers(0, 255, shape, np.uint8), name="cells", **keywords)
-    spec = LayerSpec.of(layer, **options)
+    spec = LayerSpec.from_layer(layer, **options)
     back = LayerSpec.from_provenance(json.loads(json.dumps(spec.as_provenance(), allow_nan=False)))
     assert back.as_provenance() == spec.as_provenance()
     for name in ("name", "shape", "axes", "held", "rgb", "channels", "spacing", "coordinate_shape", "ndim"):
@@ -450,12 +450,12 @@ def test_a_spec_comes_back_from_json(shape: Any, keywords: dict[str, Any], optio
 
 def test_a_spec_follows_a_layer_that_was_made_from_it() -> None:
     original = Image(ramp((4, 6)), scale=(0.5, 0.25), translate=(3, 4))
-    spec = LayerSpec.of(original)
+    spec = LayerSpec.from_layer(original)
     derived = Layer.create(*spec.like(np.zeros((8, 18)), "x2,3"))
     moved = spec.placed_as(derived)
     assert moved.spacing == pytest.approx(spec.spacing)
     assert_same_corners(original, Layer.create(*moved.like(ramp((4, 6)), "again")))
-    # Calibrated by hand, afterwards.
+    # The layer is calibrated by hand afterwards.
     derived.scale, derived.translate, derived.units, derived.axis_labels = (0.1, 0.2), (7, 8), ("um", "um"), ("y", "x")
     derived.rotate = 30
     moved = spec.placed_as(derived)
@@ -468,7 +468,7 @@ def test_a_spec_follows_a_layer_that_was_made_from_it() -> None:
 
 
 def test_a_spec_of_a_plane_follows_its_layer() -> None:
-    spec = LayerSpec.of(Image(ramp((5, 4, 6)), scale=(3, 1, 1)), plane=(2, None, None))
+    spec = LayerSpec.from_layer(Image(ramp((5, 4, 6)), scale=(3, 1, 1)), plane=(2, None, None))
     derived = Layer.create(*spec.like(np.zeros((8, 12)), "x2"))
     derived.scale, derived.translate = (2, 0.25, 0.5), (1, 2, 3)
     moved = spec.placed_as(derived)
@@ -481,7 +481,7 @@ def test_a_spec_of_a_plane_follows_its_layer() -> None:
 
 def test_frames_that_are_joined_lie_over_the_first() -> None:
     layer = Image(ramp((5, 3, 8, 6)), axis_labels=("t", "c", "y", "x"), scale=(2, 1, 0.5, 0.5), translate=(7, 0, 1, 2))
-    whole = LayerSpec.of(layer)
+    whole = LayerSpec.from_layer(layer)
     spec = whole.joined()
     told = spec.fit_arguments()
     assert (told["axes"], told["axes_as_coordinates"], told["spacing"]) == ("TCYX", None, (0.5, 0.5))
@@ -490,7 +490,7 @@ def test_frames_that_are_joined_lie_over_the_first() -> None:
     assert data.shape == (1, 3, 16, 12)
     assert meta["translate"][0] == 7
     assert spec.joined() == spec
-    assert LayerSpec.of(Image(np.zeros((4, 6)))).joined().series == ""
+    assert LayerSpec.from_layer(Image(np.zeros((4, 6)))).joined().series == ""
 
 
 @pytest.mark.parametrize(
@@ -504,6 +504,6 @@ def test_frames_that_are_joined_lie_over_the_first() -> None:
     ],
 )
 def test_scales_of_cubic_voxels(labels: str, scale: tuple[float, ...], factors: Any) -> None:
-    spec = LayerSpec.of(Image(np.zeros((4,) * len(labels)), axis_labels=tuple(labels), scale=scale))
+    spec = LayerSpec.from_layer(Image(np.zeros((4,) * len(labels)), axis_labels=tuple(labels), scale=scale))
     assert spec.scales(2, isotropic=True) == (pytest.approx(factors) if factors != 2 else 2)
     assert spec.scales(2, isotropic=False) == 2

@@ -1,4 +1,4 @@
-"""What a fit leaves in a folder: every file, in the right size, and a report of strict JSON."""
+"""Tests of the files of a fit: all files in the right size, and a report in strict JSON."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def fitted(axes: str, dtype: str = "uint8", channels: int = 3, **options: Any) -
 
 
 def strict(path: Path) -> dict[str, Any]:
-    """Read JSON that has no NaN and no Infinity."""
+    """Read JSON; raise AssertionError for NaN and Infinity."""
 
     def refuse(name: str) -> None:
         raise AssertionError(f"{name} in {path}")
@@ -194,7 +194,7 @@ def test_the_overview_says_which_slice_and_which_channel() -> None:
 
 def test_the_detail_is_the_same_part_of_image_and_field() -> None:
     result = fitted("XYZ", "float32", max_steps=40)
-    view = View(result.field.format)
+    view = View(result.field.layout)
     rows, columns = busiest_window(view.picture(result.samples.image))  # type: ignore[union-attr]
     again = result.render(scale=view.magnification(1), region=view.window(rows, columns))
     whole = view.plane(result.reconstruction)
@@ -202,7 +202,7 @@ def test_the_detail_is_the_same_part_of_image_and_field() -> None:
 
 
 def test_pixels_that_are_not_square_are_drawn_so() -> None:
-    assert View(fitted("ZX", spacing=(3.0, 0.5)).field.format).aspect == 6
+    assert View(fitted("ZX", spacing=(3.0, 0.5)).field.layout).aspect == 6
 
 
 def test_the_busiest_window_is_where_the_contrast_is() -> None:

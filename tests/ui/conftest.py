@@ -1,8 +1,8 @@
-"""napari for the tests of the plugin: with our plugin and napari's own, and nothing of the user's.
+"""napari for the tests of the plugin, with this plugin and napari's own, and without the user's settings.
 
-Two things need care. napari's `make_napari_viewer` resets the settings, of the user if nobody takes them away; and
-npe2 discovers every plugin that is installed, so that a test would depend on what else is there. So each test gets
-settings in its own folder, and a plugin manager that knows two plugins: this one, by its entry point, and napari's.
+Two things need care. napari's `make_napari_viewer` would reset the settings of the user. And npe2 discovers every
+installed plugin, so a test would depend on the other plugins. Therefore each test gets settings in its own folder, and
+a plugin manager with two plugins: this one, by its entry point, and napari's.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from waiting import LIMIT
 
 from napari_siren import FitResult, fit_layer
 
-# Before anything of Qt, which Windows wants so; and the images here are so small that a second thread only costs.
+# PyTorch is imported before Qt, as Windows needs it. The images are so small that a second thread only takes time.
 torch.set_num_threads(1)
 
 
 class PatientBot(QtBot):
-    """Waits until it is there: by itself pytest-qt waits for five seconds, which a busy machine takes for anything."""
+    """A `QtBot` with a long time limit. The five seconds of pytest-qt are too short on a busy machine."""
 
     waitUntil = partialmethod(QtBot.waitUntil, timeout=1000 * LIMIT)
     waitSignal = partialmethod(QtBot.waitSignal, timeout=1000 * LIMIT)
@@ -38,17 +38,17 @@ class PatientBot(QtBot):
 
 @pytest.fixture
 def qtbot(qapp: Any, request: pytest.FixtureRequest) -> PatientBot:
-    """pytest-qt's, but for its patience."""
+    """Replace pytest-qt's fixture by one with a longer time limit."""
     return PatientBot(request)
 
 
 @pytest.fixture(autouse=True)
 def plugins(npe2pm: Any, plugin_settings: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The plugin manager, with two plugins; the settings of both, napari's own, and what we remember are fresh."""
+    """The plugin manager with two plugins. All settings, and those of the last session, have their defaults."""
     monkeypatch.setattr(settings, "_SETTINGS", None)
     settings.get_settings(tmp_path / "settings.yaml")
     monkeypatch.setattr(platformdirs, "user_config_path", lambda *_, **__: tmp_path / "config")
-    # So that what `apply_cache` sets is taken away again.
+    # monkeypatch restores this variable after the test, so that a value set by `apply_cache` is removed.
     monkeypatch.setenv("NAPARI_SIREN_CACHE", "")
     with npe2pm.tmp_plugin(package="napari"), npe2pm.tmp_plugin(package="napari-siren"):
         yield npe2pm
@@ -56,7 +56,7 @@ def plugins(npe2pm: Any, plugin_settings: None, tmp_path: Path, monkeypatch: pyt
 
 @pytest.fixture
 def viewer(plugins: Any, make_napari_viewer: Callable[..., Any]) -> Any:
-    """A real viewer, whose window is not shown."""
+    """A real viewer without a visible window."""
     return make_napari_viewer(show=False)
 
 
@@ -70,5 +70,5 @@ def fitted() -> FitResult:
 
 @pytest.fixture
 def model_file(fitted: FitResult, tmp_path: Path) -> Path:
-    """That fit, saved."""
+    """The file of the model of `fitted`."""
     return fitted.save(tmp_path / "saved.safetensors")

@@ -1,4 +1,4 @@
-"""Driving the panel as a person does: clicks, waits, what was notified, and whether anything still runs."""
+"""Helpers for tests of the panel by clicks: clicks, waiting, notifications, running work."""
 
 from __future__ import annotations
 
@@ -15,16 +15,17 @@ from qtpy.QtWidgets import QApplication, QScrollArea
 from superqt.utils import WorkerBase
 
 from napari_siren import FitConfig
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 
-# Networks as small as can be; and so many steps that a fit does not end by itself while a test lasts.
+# Settings of a very small network.
 SMALL = {"hidden_features": 4, "hidden_layers": 1, "engine": "torch"}
+# Number of steps of a fit that does not end by itself during a test.
 ENDLESS = 1_000_000
 
 
 def shown_viewer(qtbot: Any, make_napari_viewer: Any) -> Any:
-    """A viewer whose window is there; the fixture waits for none, as it calls `wait_exposed` without `with`."""
+    """Return a viewer with an exposed window. napari's fixture does not wait: it lacks `with` for `wait_exposed`."""
     viewer = make_napari_viewer(show=True)
     with qtbot.waitExposed(viewer.window._qt_window):
         pass
@@ -32,7 +33,7 @@ def shown_viewer(qtbot: Any, make_napari_viewer: Any) -> Any:
 
 
 def open_panel(viewer: Any, **settings: Any) -> SirenWidget:
-    """Open the panel as the menu does, with settings in place of those of a tiny fit of five steps."""
+    """Open the panel in the same way as the menu, with the settings of a tiny fit of five steps, and `settings`."""
     _, panel = viewer.window.add_plugin_dock_widget("napari-siren", "SIREN")
     panel.set_config(tiny(**settings))
     return panel
@@ -43,7 +44,7 @@ def tiny(**settings: Any) -> FitConfig:
 
 
 def click(qtbot: Any, button: Any) -> None:
-    """Press a button, which a person could, having scrolled to it."""
+    """Scroll to a button and press it, if a person could do so."""
     assert button.isEnabled(), f"{button.text()} cannot be pressed"
     assert button.isVisibleTo(button.window()), f"{button.text()} cannot be seen"
     if button.isVisible():
@@ -52,7 +53,7 @@ def click(qtbot: Any, button: Any) -> None:
 
 
 def _under_mouse(button: Any) -> bool:
-    """Scroll to a button of a window that is shown, and tell whether it is there."""
+    """Scroll to a button of a visible window, and return whether it is now at its place on the screen."""
     area = button.parent()
     while area is not None and not isinstance(area, QScrollArea):
         area = area.parent()
@@ -61,37 +62,37 @@ def _under_mouse(button: Any) -> bool:
     return QApplication.widgetAt(button.mapToGlobal(button.rect().center())) is button
 
 
-def wait_for(qtbot: Any, panel: SirenWidget, state: State) -> None:
+def wait_for(qtbot: Any, panel: SirenWidget, state: SessionState) -> None:
     qtbot.waitUntil(lambda: panel.session.state is state)
 
 
 def fit(qtbot: Any, panel: SirenWidget) -> list[Layer]:
-    """Press Fit, wait for its end, and give the layers that came."""
+    """Press Fit, wait for the end of the fit, and return the new layers."""
     before, states = list(panel.viewer.layers), []
-    # Such a fit may end before the click is dealt with: napari handles events while it draws its progress bar.
+    # Such a fit may end before the click has been handled: napari handles events while it draws its progress bar.
     panel.session.changed.connect(lambda: states.append(panel.session.state))
     click(qtbot, panel.run_panel.fit_button)
-    assert State.FITTING in states, panel.run_panel.status.text()
-    wait_for(qtbot, panel, State.IDLE)
+    assert SessionState.FITTING in states, panel.run_panel.status.text()
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert panel.session.result is not None, panel.run_panel.status.text()
     return [layer for layer in panel.viewer.layers if layer not in before]
 
 
 def begin_fit(qtbot: Any, panel: SirenWidget, previews: int = 1) -> None:
-    """Press Fit, and wait for so many previews; of a fit without end the test is then in the middle."""
-    seen: list[Any] = []
-    panel.session.told.connect(lambda update: seen.append(update) if update.preview is not None else None)
+    """Press Fit, and wait for a number of previews. A fit without end is then still running."""
+    updates: list[Any] = []
+    panel.session.updated.connect(lambda update: updates.append(update) if update.preview is not None else None)
     click(qtbot, panel.run_panel.fit_button)
-    qtbot.waitUntil(lambda: len(seen) >= previews)
-    assert panel.session.state is State.FITTING
+    qtbot.waitUntil(lambda: len(updates) >= previews)
+    assert panel.session.state is SessionState.FITTING
 
 
 def wait_rendered(qtbot: Any, panel: SirenWidget) -> None:
-    qtbot.waitUntil(lambda: not panel.session._rendering and not panel.session._wishes)
+    qtbot.waitUntil(lambda: not panel.session._rendering and not panel.session._pending_renders)
 
 
 def anything_alive() -> bool:
-    """Tell whether a fit, or any other work of ours, still runs in a thread."""
+    """Return whether a fit, or any other work of this plugin, is still running in a thread."""
     return bool(WorkerBase._worker_set) or QThreadPool.globalInstance().activeThreadCount() > 0
 
 
@@ -101,7 +102,7 @@ def wait_all_ended(qtbot: Any) -> None:
 
 @contextmanager
 def notified() -> Iterator[list[str]]:
-    """Gather the errors that are notified meanwhile."""
+    """Collect the errors shown by napari within the context."""
     first, messages = len(notification_manager.records), []
     try:
         yield messages
@@ -111,7 +112,7 @@ def notified() -> Iterator[list[str]]:
 
 
 def corners(layer: Layer) -> Any:
-    """World positions of the outer corners of a layer, by napari's own transform, (2 ** ndim, ndim)."""
+    """Return the world positions of a layer's outer corners, by napari's transform, of shape (2 ** ndim, ndim)."""
     shape = layer.level_shapes[0] if layer.multiscale else layer.data.shape
     edges = product(*((-0.5, n - 0.5) for n in shape[: layer.ndim]))
     return np.array([layer.data_to_world(corner) for corner in edges])

@@ -1,4 +1,4 @@
-"""Work in another thread, and errors that are shown."""
+"""Tests of work in another thread, and of the display of errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_siren.ui.background import notify, start_function, start_generator
 
 
 class Receiver(QObject):
-    """Keeps what it is told, and in which threads."""
+    """A receiver of news and results. It also stores the threads of its calls."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +40,7 @@ def receiver(qtbot: Any) -> Iterator[Receiver]:
 
 
 def settle() -> None:
-    """Wait for the threads, and for what they have told."""
+    """Wait for the threads, and handle their signals."""
     assert QThreadPool.globalInstance().waitForDone(1000 * LIMIT)
     QCoreApplication.processEvents()
 
@@ -83,7 +83,7 @@ def test_a_worker_that_is_to_quit_calls_its_work_off(qtbot: Any, receiver: Recei
 
     def work() -> Generator[str, None, str]:
         yield "begun"
-        # In the middle of a step, so to say.
+        # This stands for the middle of a step.
         assert called_off.wait(LIMIT)
         return "called off"
 

@@ -1,4 +1,4 @@
-"""The estimate: in the background, of what is asked for now."""
+"""Tests of the estimates: in the background, and always of the present settings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui import estimator as estimator_module
 from napari_siren.ui.estimator import Estimator
 
-SPEC = LayerSpec.of(SimpleNamespace(data=np.zeros((5, 12, 16, 3), np.uint8), rgb=True), lazily=True)
+SPEC = LayerSpec.from_layer(SimpleNamespace(data=np.zeros((5, 12, 16, 3), np.uint8), rgb=True), lazily=True)
 
 
 class Asker:
-    """Asks an estimator whose trials wait to be let go."""
+    """An estimator for tests. Its trials wait until `settle` releases them."""
 
     def __init__(self) -> None:
         self.wish: Any = "first"
@@ -34,7 +34,7 @@ class Asker:
         self.tried: list[Any] = []
         self.trying, self.go = threading.Event(), threading.Event()
         self.estimator = Estimator(self.question)
-        self.estimator.said.connect(self.said.append)
+        self.estimator.message.connect(self.said.append)
 
     def question(self) -> Any:
         self.questions += 1
@@ -58,11 +58,11 @@ class Asker:
 
     @property
     def asking(self) -> bool:
-        """Whether a change has not settled yet."""
+        """Whether the estimator still waits for changes to settle."""
         return self.estimator._timer.isActive()
 
     def settle(self) -> None:
-        """Let the trials go on, and all that follows from them."""
+        """Release the trials, wait for their end, and handle their signals."""
         self.go.set()
         assert QThreadPool.globalInstance().waitForDone(1000 * LIMIT)
         QCoreApplication.processEvents()
@@ -151,6 +151,6 @@ def test_when_closed_it_neither_asks_nor_says_any_more(asker: Asker, qtbot: Any)
 def test_a_real_estimate(qtbot: Any) -> None:
     config = FitConfig.preset("fast", engine="torch", hidden_features=4, hidden_layers=1)
     estimator = Estimator(lambda: (SPEC, config, "cpu"))
-    with qtbot.waitSignal(estimator.said) as said:
+    with qtbot.waitSignal(estimator.message) as said:
         estimator.ask_again()
     assert re.fullmatch(r"cpu \(\d+ threads\): about [\w ]+, \d+ MB", said.args[0])

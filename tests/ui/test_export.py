@@ -1,4 +1,4 @@
-"""What is taken out of the panel and into it: files, by dialogs, and the clipboard."""
+"""Tests of saving and loading by file dialogs and the clipboard."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CONFIG = ns.FitConfig.preset("upscale", max_steps=77, target_psnr=41.5)
 
 
 class Panel(QWidget):
-    """What exports need of the dock widget."""
+    """A stand-in for the dock widget, with the parts needed by the exports."""
 
     def __init__(self, result: Any) -> None:
         super().__init__()
@@ -60,7 +60,7 @@ def export(panel: Panel) -> ExportActions:
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """Say what the user chooses in the next file dialogs; an empty name is "Cancel"."""
+    """Set the user's choice in the next file dialogs. An empty name is "Cancel"."""
 
     def choose(name: Any) -> None:
         for dialog in ("getSaveFileName", "getOpenFileName"):
@@ -72,13 +72,13 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
 
 @pytest.fixture
 def notes() -> Callable[[], list[str]]:
-    """Gives what was notified in this test so far."""
+    """A function for the notifications of this test so far."""
     before = len(notification_manager.records)
     return lambda: [note.message for note in notification_manager.records[before:]]
 
 
 def unwritable(tmp_path: Path) -> list[Path]:
-    """Places where no file can be written, not even by an administrator."""
+    """Return paths in a missing folder and below a file. Not even an administrator can write there."""
     (tmp_path / "file").touch()
     return [tmp_path / "missing" / "name", tmp_path / "file" / "name"]
 
@@ -135,7 +135,7 @@ def test_settings_come_back_as_they_were_saved(
     answer(tmp_path / "mine.json")
     export.load_settings()
     assert panel.settings_form.config() == CONFIG
-    assert panel.said == "Settings of mine.json."
+    assert panel.said == "Loaded the settings of mine.json."
     assert notes() == []
 
 
@@ -151,7 +151,7 @@ def test_a_file_that_only_the_suffix_names_is_not_replaced_unasked(
     export.save_settings()
     assert (path.read_text() != "{}") == agreed
     assert (panel.said == "Saved mine.json.") == agreed
-    # About this name the file dialog has asked already.
+    # The file dialog has already asked whether to replace this name.
     monkeypatch.setattr(QMessageBox, "question", lambda *_: pytest.fail("asked twice"))
     answer(path)
     export.save_settings()
@@ -174,7 +174,7 @@ def test_where_settings_cannot_be_written_it_is_said(
     [
         (None, "cannot read settings"),
         ("no JSON", "is not a JSON file of settings"),
-        (json.dumps([1]), "should hold a JSON object"),
+        (json.dumps([1]), "not an object"),
         (json.dumps({"max_stepz": 5}), "did you mean 'max_steps'"),
         (json.dumps({"max_steps": -5}), "max_steps: "),
         (json.dumps({"name": "best"}), "there is no preset 'best'"),

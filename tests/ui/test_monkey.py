@@ -1,4 +1,4 @@
-"""A monkey at the panel: whatever it does, nothing breaks, and no fit is left behind."""
+"""A test with random actions in the panel: no action causes an exception, and no fit is left running."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QPus
 from napari_siren.layers.outputs import METADATA_KEY
 from napari_siren.ui.contributions import commands
 from napari_siren.ui.panels import source_panel
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 from napari_siren.ui.widgets.number_box import NumberBox
 
 ACTIONS = 300
 MOST_LAYERS = 6
 KINDS = ["grey", "rgb", "rgba", "stack", "film", "4d", "float", "nan", "pyramid", "flat", "labels", "points", "shapes"]
-# What napari says of turned layers in slices, and of the colours of its labels.
+# napari warns of rotated layers in slices, and of the colours of its labels.
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning"),
     pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),
@@ -33,14 +33,14 @@ pytestmark = [
 
 
 class Monkey:
-    """Does one thing after another to a viewer with the panel.
+    """A user with random actions in a viewer with the panel.
 
     Parameters
     ----------
     viewer, qtbot
-        Of the test.
+        Fixtures of the test.
     seed
-        Of what it does.
+        Seed of the random actions.
     """
 
     def __init__(self, viewer: Any, qtbot: Any, seed: int) -> None:
@@ -71,38 +71,38 @@ class Monkey:
         ]
 
     def count(self, event: Any) -> None:
-        """Count the fits that came to their end."""
+        """Count the finished fits."""
         self.fits += event.value.metadata.get(METADATA_KEY, {}).get("role") == "error"
 
     def act(self) -> None:
-        """Do something, and let the viewer deal with it, or not quite."""
+        """Do a random action, and then let the viewer handle all, some or none of its events."""
         weights, tricks = zip(*self.tricks, strict=True)
         [trick] = self.random.choices(tricks, weights)
         self.done.append(trick.__name__)
         trick()
         self.random.choice([self.go_on, self.go_on, self.look_up, self.look_up, self.watch])()
 
-    # ---- between two things ----
+    # ---- between two actions ----
 
     def go_on(self) -> None:
-        """Let the viewer deal with nothing yet."""
+        """Do nothing, so that the viewer handles no event."""
 
     def look_up(self) -> None:
-        """Let it deal with what there is to deal with now."""
+        """Handle all present events of the viewer."""
         QApplication.processEvents()
 
     def watch(self) -> None:
-        """Let a fit that is under way come to its next news, or to its end."""
+        """Wait for the next update of a running fit, or for its end."""
         session = self.panel.session
         news: list[Any] = []
-        session.told.connect(news.append)
-        self.qtbot.waitUntil(lambda: bool(news) or session.state in (State.IDLE, State.PAUSED))
-        session.told.disconnect(news.append)
+        session.updated.connect(news.append)
+        self.qtbot.waitUntil(lambda: bool(news) or session.state in (SessionState.IDLE, SessionState.PAUSED))
+        session.updated.disconnect(news.append)
 
-    # ---- what it does ----
+    # ---- actions ----
 
     def steer(self) -> None:
-        """Fit, Pause, Resume, Stop or Continue."""
+        """Press Fit, Pause, Resume, Stop or Continue."""
         self.press(self.panel.run_panel)
 
     def press(self, where: QWidget | None = None) -> None:
@@ -202,7 +202,7 @@ class Monkey:
             self.random.choice(boxes).stepBy(self.random.choice([-3, -1, 1, 3]))
 
     def put_back(self) -> None:
-        """Settings with which a fit is over soon."""
+        """Choose settings of a short fit, or sometimes of a long one."""
         if self.panel.settings_form.isEnabled():
             self.panel.set_config(tiny(max_steps=self.random.choice([1, 20, 20, 100_000])))
 
@@ -254,8 +254,8 @@ def test_whatever_it_does(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: 
             monkey.act()
         monkey.panel.close_down()
         wait_all_ended(qtbot)
-    # What goes wrong by its doing is said in our own words; an exception that was not meant is another kind of note.
+    # Errors by wrong use have messages of this plugin. An unexpected exception is an `ErrorNotification`.
     surprises = [note for note in notification_manager.records[before:] if isinstance(note, ErrorNotification)]
     assert not surprises, (surprises, monkey.done[-5:])
-    assert monkey.fits > 5, "the monkey was too lazy to tell"
+    assert monkey.fits > 5, "too few fits for a meaningful test"
     assert all(message.strip() and "Traceback" not in message for message in errors)

@@ -1,4 +1,4 @@
-"""What napari is told of the plugin: the manifest is found, is sound, and all that it names is there."""
+"""Tests of the manifest: napari finds it, it is valid, and everything named in it exists."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_everything_names_a_command_that_there_is() -> None:
 
 
 def titles(viewer: Any, menu: str) -> list[str]:
-    """What the entries of a menu read, of those that are ours."""
+    """Return the titles of this plugin's entries in a menu."""
     from napari._app_model import get_app_model
 
     items = get_app_model().menus.get_menu(menu)

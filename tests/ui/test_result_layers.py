@@ -1,4 +1,4 @@
-"""The layers of a fit: previews go into place, the user may do with them as they like, and nothing comes back."""
+"""Tests of the layers of a fit: the placement of previews, changes by the user, and deleted layers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def source(model: ViewerModel) -> Image:
 
 @pytest.fixture
 def layers(model: ViewerModel, source: Image) -> ResultLayers:
-    return ResultLayers(model, source, LayerSpec.of(source))
+    return ResultLayers(model, source, LayerSpec.from_layer(source))
 
 
 WHOLE = ((0, 12), (0, 16))
@@ -41,7 +41,7 @@ def preview(value: float, box: Any = WHOLE) -> Preview:
 
 
 def made(layers: ResultLayers, value: float, factor: int = 1, label: str = "reconstruction") -> LayerData:
-    """What a fit, or a re-rendering, gives."""
+    """Return a LayerDataTuple as a fit or a new render would make it."""
     data = np.full([n * factor for n in layers.spec.coordinate_shape], value, dtype=np.float32)
     return layers.spec.like(data, label, {METADATA_KEY: {"role": label, "value": value}})
 
@@ -51,7 +51,7 @@ def names(model: ViewerModel) -> list[str]:
 
 
 def corners(layer: Layer) -> np.ndarray:
-    """World positions of the outer corners."""
+    """Return the world positions of the outer corners of a layer."""
     return np.array([layer.data_to_world(c) for c in product(*((-0.5, n - 0.5) for n in layer.data.shape))])
 
 
@@ -72,7 +72,7 @@ def test_the_first_preview_lies_over_the_source_which_stays_selected(
     assert_same_corners(corners(shown), corners(source))
     assert shown.units == source.units
     assert (shown.data == 5).all()
-    # So that the panel does not take it for the next image to fit.
+    # The panel recognises it by this entry, and does not choose it as the next image to fit.
     assert METADATA_KEY in shown.metadata
     assert model.layers.selection == {source}
 
@@ -94,7 +94,7 @@ def test_the_next_ones_are_written_into_it(model: ViewerModel, layers: ResultLay
 
 def test_previews_of_colours_in_a_slice_of_a_stack(model: ViewerModel) -> None:
     source = model.add_image(np.ones((6, 12, 16, 3), np.uint8), rgb=True, scale=(5, 1, 1))
-    layers = ResultLayers(model, source, LayerSpec.of(source, plane=(4, None, None)))
+    layers = ResultLayers(model, source, LayerSpec.from_layer(source, plane=(4, None, None)))
     layers.show_preview(Preview(WHOLE, np.full((12, 16, 3), 5, np.uint8)))
     layers.show_preview(Preview(((2, 5), (8, 16)), np.full((3, 8, 3), 7, np.uint8)))
     shown = model.layers[1]
@@ -111,7 +111,7 @@ def test_a_preview_that_is_deleted_does_not_come_back(model: ViewerModel, layers
     layers.show_preview(preview(7))
     assert names(model) == ["cells"]
     assert layers.get("reconstruction") is None
-    layers.take_back()
+    layers.rollback()
     assert names(model) == ["cells"]
 
 
@@ -123,7 +123,7 @@ def test_the_source_may_be_deleted_meanwhile(model: ViewerModel, source: Image, 
     assert names(model) == ["cells [reconstruction]", "cells [x2]"]
 
 
-# ---- what the fit gave -----------------------------------------------------------------------------------
+# ---- results ---------------------------------------------------------------------------------------------
 
 
 def test_the_end_goes_into_the_layers_that_are_there(model: ViewerModel, source: Image, layers: ResultLayers) -> None:
@@ -136,7 +136,7 @@ def test_the_end_goes_into_the_layers_that_are_there(model: ViewerModel, source:
     assert model.layers[1] is shown
     assert shown.data is data
     assert shown.metadata == meta["metadata"]
-    # How it is shown is the user's.
+    # The display settings stay as the user has set them.
     assert (shown.colormap.name, shown.opacity, shown.visible) == ("magma", 0.5, False)
     assert_same_corners(corners(model.layers[2]), corners(source))
     assert model.layers.selection == {source}
@@ -197,14 +197,14 @@ def test_a_role_whose_layer_was_deleted_gets_a_new_one(model: ViewerModel, sourc
     assert_same_corners(corners(model.layers[1]), corners(source))
 
 
-# ---- called off, and gone on with ------------------------------------------------------------------------
+# ---- cancelled and continued fits ------------------------------------------------------------------------
 
 
 def test_a_fit_that_is_called_off_leaves_nothing(model: ViewerModel, layers: ResultLayers) -> None:
     layers.show_preview(preview(5))
-    layers.take_back()
+    layers.rollback()
     assert names(model) == ["cells"]
-    # The next fit begins anew.
+    # The next fit starts with a new layer.
     layers.show_preview(preview(7))
     assert names(model) == ["cells", "cells [reconstruction]"]
 
@@ -231,7 +231,7 @@ def test_going_on_that_is_called_off_gives_back_what_was_there(model: ViewerMode
     layers.show({"reconstruction": made(layers, 9), "upscaled": made(layers, 9, 2, "x2")})
     for _ in range(2):
         layers.show_preview(preview(7))
-        layers.take_back()
+        layers.rollback()
         assert (model.layers[1].data == 9).all()
     assert names(model) == ["cells", "cells [reconstruction]", "cells [x2]"]
 
@@ -239,6 +239,6 @@ def test_going_on_that_is_called_off_gives_back_what_was_there(model: ViewerMode
 def test_nothing_is_taken_back_where_nothing_was_shown(model: ViewerModel, layers: ResultLayers) -> None:
     layers.show_preview(preview(5))
     layers.show({"reconstruction": made(layers, 9)})
-    # A fit that failed before its first preview.
-    layers.take_back()
+    # This is the case of a fit that failed before its first preview.
+    layers.rollback()
     assert (model.layers[1].data == 9).all()

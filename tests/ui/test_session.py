@@ -1,4 +1,4 @@
-"""The session: its states, wishes that overtake each other, news that come too late, errors."""
+"""Tests of the session: its states, several requests at once, late updates, errors."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui import session as session_module
 from napari_siren.ui.logic.fit_task import FitRequest, Outcome
-from napari_siren.ui.session import Session, State, release_memory
+from napari_siren.ui.session import Session, SessionState, release_memory
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def viewer() -> ViewerModel:
 def session(viewer: ViewerModel, qtbot: Any) -> Any:
     made = Session(viewer)
     made.texts = []
-    made.said.connect(made.texts.append)
+    made.message.connect(made.texts.append)
     yield made
     made.close()
     wait_all_ended(qtbot)
@@ -42,22 +42,22 @@ def session(viewer: ViewerModel, qtbot: Any) -> Any:
 @pytest.fixture
 def fitted_session(session: Any, viewer: ViewerModel, qtbot: Any) -> Any:
     session.start(request(viewer), viewer.layers[0])
-    wait_for(qtbot, session, State.IDLE)
+    wait_for(qtbot, session, SessionState.IDLE)
     assert session.result is not None
     return session
 
 
 def request(viewer: ViewerModel, **settings: Any) -> FitRequest:
-    spec = LayerSpec.of(viewer.layers[0], lazily=True)
+    spec = LayerSpec.from_layer(viewer.layers[0], lazily=True)
     return FitRequest(spec, tiny(**settings), "cpu", 0, 2.0, "signed", preview_rate=10)
 
 
-def wait_for(qtbot: Any, session: Session, state: State) -> None:
+def wait_for(qtbot: Any, session: Session, state: SessionState) -> None:
     qtbot.waitUntil(lambda: session.state is state)
 
 
 def begin(qtbot: Any, session: Session, viewer: ViewerModel) -> None:
-    """Start a fit without end, and wait until it is shown."""
+    """Start a fit without end, and wait for its first layer."""
     session.start(request(viewer, max_steps=ENDLESS), viewer.layers[0])
     qtbot.waitUntil(lambda: len(viewer.layers) == 2)
 
@@ -79,7 +79,7 @@ def test_what_makes_no_sense_now_is_left(session: Any, viewer: ViewerModel) -> N
     session.show_error("absolute")
     session.show_derivative("laplacian")
     session.adopt(viewer.layers[0])
-    assert session.state is State.IDLE
+    assert session.state is SessionState.IDLE
     assert len(viewer.layers) == 1
     assert session.texts == []
 
@@ -96,8 +96,8 @@ def test_one_fit_at_a_time(session: Any, viewer: ViewerModel, qtbot: Any, fitted
     session.stop()
     session.stop()
     session.pause()
-    assert session.state is State.ENDING
-    wait_for(qtbot, session, State.IDLE)
+    assert session.state is SessionState.ENDING
+    wait_for(qtbot, session, SessionState.IDLE)
     assert session.result.history.stopped == "asked"
 
 
@@ -115,7 +115,7 @@ def test_the_bar_of_napari_comes_and_goes(session: Any, viewer: ViewerModel, qtb
     assert (bar.total, bar.desc) == (ENDLESS, "SIREN: cells")
     qtbot.waitUntil(lambda: bar.n > 5)
     session.stop()
-    wait_for(qtbot, session, State.IDLE)
+    wait_for(qtbot, session, SessionState.IDLE)
     assert not progress._all_instances
 
 
@@ -136,44 +136,44 @@ def test_a_layer_is_taken_up_once(fitted_session: Any, viewer: ViewerModel) -> N
     assert (fitted_session.result, changes) == (own, [])
 
 
-# ---- news that come too late --------------------------------------------------------------------------
+# ---- late updates -------------------------------------------------------------------------------------
 
 
 def test_news_after_the_end_are_not_heard(session: Any, viewer: ViewerModel, qtbot: Any) -> None:
     begin(qtbot, session, viewer)
     told: list[Any] = []
-    session.told.connect(told.append)
+    session.updated.connect(told.append)
     qtbot.waitUntil(lambda: bool(told))
     session.close()
     assert [layer.name for layer in viewer.layers] == ["cells"]
     said, heard = list(session.texts), list(told)
     wait_all_ended(qtbot)
-    # What they have told by then comes now, if ever.
+    # Signals from the threads that are still waiting are handled now.
     QCoreApplication.processEvents()
     session._on_update(heard[-1])
     session._on_outcome(Outcome())
     assert (session.texts, told) == (said, heard)
     assert [layer.name for layer in viewer.layers] == ["cells"]
-    assert session.state is State.IDLE
+    assert session.state is SessionState.IDLE
 
 
 def test_the_outcome_may_come_while_the_bar_is_drawn(session: Any, viewer: ViewerModel, qtbot: Any) -> None:
-    """napari handles events meanwhile: what is said last must be how it ended."""
+    """Check the last message: it must be the outcome. napari handles events while it draws the bar."""
     told: list[Any] = []
-    session.told.connect(told.append)
+    session.updated.connect(told.append)
     begin(qtbot, session, viewer)
     qtbot.waitUntil(lambda: bool(told))
     bar, control = session._bar, session._control
     control.cancel()
     session._bar = SimpleNamespace(n=0, update=lambda _: session._on_outcome(Outcome()), close=bar.close)
     session._on_update(told[-1])
-    assert session.state is State.IDLE
+    assert session.state is SessionState.IDLE
     assert session.texts[-1] == "Nothing was fitted."
 
 
 @pytest.fixture
 def renders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
-    """What would be rendered in the background, and whom to tell."""
+    """The waiting renders, with the functions for their results. They do not run in the background."""
     waiting: list[Any] = []
     monkeypatch.setattr(session_module, "start_function", lambda make, returned: waiting.append((make, returned)))
     return waiting
@@ -187,7 +187,7 @@ def finish(renders: list[Any]) -> None:
 def test_of_many_wishes_the_last_one_counts(fitted_session: Any, viewer: ViewerModel, renders: list[Any]) -> None:
     for scale in (3, 4, 5):
         fitted_session.rescale(scale)
-    # Another role does not wait.
+    # A render of another role does not wait.
     fitted_session.show_error("absolute")
     assert len(renders) == 2
     finish(renders)
@@ -205,12 +205,12 @@ def test_a_render_of_an_earlier_fit_is_dropped(
     fitted_session.rescale(3)
     fitted_session.rescale(4)
     fitted_session.start(request(viewer, max_steps=7), viewer.layers[0])
-    wait_for(qtbot, fitted_session, State.IDLE)
+    wait_for(qtbot, fitted_session, SessionState.IDLE)
     assert len(viewer.layers) == 7
     finish(renders)
     assert renders == []
     assert [layer.data.shape for layer in viewer.layers] == [(8, 10), *[(8, 10), (16, 20), (8, 10)] * 2]
-    # The next wish is not in the way of it.
+    # The dropped request does not block the next one.
     fitted_session.rescale(5)
     finish(renders)
     assert viewer.layers[-2].data.shape == (40, 50)
@@ -265,12 +265,12 @@ def test_a_fit_that_fails(session: Any, viewer: ViewerModel, qtbot: Any, monkeyp
     with notified() as errors, monkeypatch.context() as patched:
         patched.setattr("napari_siren.core.fit.fit_iter", fail)
         session.start(request(viewer), viewer.layers[0])
-        wait_for(qtbot, session, State.IDLE)
+        wait_for(qtbot, session, SessionState.IDLE)
     assert errors == ["surprise"]
     assert session.texts[-1] == "ZeroDivisionError: surprise"
     assert (session.result, session.can_go_on, len(viewer.layers)) == (None, False, 1)
     session.start(request(viewer), viewer.layers[0])
-    wait_for(qtbot, session, State.IDLE)
+    wait_for(qtbot, session, SessionState.IDLE)
     assert len(viewer.layers) == 4
 
 
@@ -279,10 +279,10 @@ def test_what_goes_on_must_be_the_same_image(fitted_session: Any, viewer: Viewer
     viewer.layers[0].data[:] = 0
     with notified() as errors:
         fitted_session.go_on(5)
-        wait_for(qtbot, fitted_session, State.IDLE)
+        wait_for(qtbot, fitted_session, SessionState.IDLE)
     assert errors == [fitted_session.texts[-1]]
     assert "image" in errors[0]
-    # The first fit is as it was.
+    # The first fit has not changed.
     assert fitted_session.result is first
     assert len(viewer.layers) == 4
     np.testing.assert_array_equal(viewer.layers[1].data, data)

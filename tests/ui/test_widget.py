@@ -1,4 +1,4 @@
-"""The panel in a real viewer, driven as a person does: fits of every kind of layer, and what becomes of them."""
+"""Tests of the panel in a real viewer, used like by a person: fits of every kind of layer, and their results."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from qtpy.QtWidgets import QApplication
 
 from napari_siren import FitConfig
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 from napari_siren.ui.widgets.setting_editors import Editor
 
-# napari says so of every turned stack that it shows in slices.
+# napari warns of every rotated stack that it shows in slices.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
 
 
@@ -81,7 +81,7 @@ def expand(panel: SirenWidget, section: str) -> None:
 
 
 def assert_three_layers(viewer: Any, source: Image, layers: list[Image], scale: float = 2) -> None:
-    """Check what has to be true of the layers of any fit of all of a layer."""
+    """Check the three layers of a fit of a whole layer."""
     reconstruction, upscaled, error = layers
     assert names(layers) == [f"{source.name} [{label}]" for label in ("reconstruction", f"x{scale:g}", "error")]
     assert viewer.layers.selection == {source}
@@ -123,14 +123,14 @@ def test_a_stack(viewer: Any, qtbot: Any) -> None:
     layers = fit(qtbot, panel)
     assert_three_layers(viewer, source, layers)
     assert layers[1].data.shape == (8, 20, 24)
-    assert layers[0].metadata[RESULT_KEY].field.format.spacing == (2, 0.5, 0.25)
+    assert layers[0].metadata[RESULT_KEY].field.layout.spacing == (2, 0.5, 0.25)
 
 
 def test_a_time_series(viewer: Any, qtbot: Any) -> None:
     source = viewer.add_image(noise(5, 10, 12), name="film", axis_labels=("t", "y", "x"), scale=(3, 1, 1))
     panel = open_panel(viewer)
     viewer.dims.set_current_step(0, 3)
-    # Frame by frame, unless all are asked for.
+    # The default is a single frame.
     assert panel.source_panel.extent_box.currentText() == "This slice"
     frame = fit(qtbot, panel)
     assert [layer.data.shape for layer in frame] == [(1, 10, 12), (1, 20, 24), (1, 10, 12)]
@@ -140,7 +140,7 @@ def test_a_time_series(viewer: Any, qtbot: Any) -> None:
 
     panel.source_panel.extent_box.setCurrentText("The whole stack")
     whole = fit(qtbot, panel)
-    # There are no frames in between.
+    # No frames are added in between.
     assert [layer.data.shape for layer in whole] == [(5, 10, 12), (5, 20, 24), (5, 10, 12)]
     for layer in whole:
         assert_same_corners(source, layer)
@@ -214,7 +214,7 @@ def test_dims_in_another_order(viewer: Any, qtbot: Any) -> None:
     viewer.dims.order = (2, 0, 1)
     viewer.dims.set_current_step(2, 7)
     assert_three_layers(viewer, source, fit(qtbot, panel))
-    # The slice that is shown is across x.
+    # The slice on the canvas is perpendicular to x.
     panel.source_panel.extent_box.setCurrentText("This slice")
     layers = fit(qtbot, panel)
     assert [layer.data.shape for layer in layers] == [(4, 10, 1), (8, 20, 1), (4, 10, 1)]
@@ -233,7 +233,7 @@ def test_values_that_are_not_numbers(viewer: Any, qtbot: Any) -> None:
     layer, panel = viewer.add_image(image, name="holes", contrast_limits=(0, 255)), open_panel(viewer)
     with notified() as errors:
         click(qtbot, panel.run_panel.fit_button)
-        wait_for(qtbot, panel, State.IDLE)
+        wait_for(qtbot, panel, SessionState.IDLE)
     [message] = errors
     assert "not finite" in message
     assert "region" in message
@@ -243,7 +243,7 @@ def test_values_that_are_not_numbers(viewer: Any, qtbot: Any) -> None:
     assert_three_layers(viewer, layer, fit(qtbot, panel))
 
 
-# ---- which layer --------------------------------------------------------------------------------------
+# ---- the layer ----------------------------------------------------------------------------------------
 
 
 def test_the_panel_follows_the_selected_image(viewer: Any, qtbot: Any) -> None:
@@ -265,7 +265,7 @@ def test_other_layers_are_explained(viewer: Any, qtbot: Any) -> None:
     for add, kind in ((viewer.add_points, "Points"), (viewer.add_shapes, "Shapes")):
         viewer.layers.selection.active = add(name=f"my {kind}")
         assert hint.isVisibleTo(panel)
-        assert hint.text() == f"“my {kind}” is a {kind} layer; a fit is of an Image layer."
+        assert hint.text() == f"“my {kind}” is a {kind} layer. Only an Image layer can be fitted."
         assert panel.source_panel.layer is image
         assert panel.run_panel.fit_button.isEnabled()
     viewer.layers.selection.active = image
@@ -286,7 +286,7 @@ def test_without_an_image_there_is_nothing_to_fit(viewer: Any, qtbot: Any) -> No
     assert "no image layer" in errors[0]
 
 
-# ---- while it goes on ---------------------------------------------------------------------------------
+# ---- a running fit ------------------------------------------------------------------------------------
 
 
 def test_the_picture_changes_while_it_is_learned(viewer: Any, qtbot: Any) -> None:
@@ -297,7 +297,7 @@ def test_the_picture_changes_while_it_is_learned(viewer: Any, qtbot: Any) -> Non
         if update.preview is not None:
             pictures.append(viewer.layers["photo [reconstruction]"].data.copy())
 
-    panel.session.told.connect(look)
+    panel.session.updated.connect(look)
     begin_fit(qtbot, panel, previews=3)
     assert names(viewer.layers) == ["photo", "photo [reconstruction]"]
     assert viewer.layers.selection == {source}
@@ -318,7 +318,7 @@ def test_the_layer_that_is_worked_in_stays_selected(viewer: Any, qtbot: Any) -> 
     begin_fit(qtbot, panel)
     labels = viewer.add_labels(noise(12, 16), name="being painted")
     click(qtbot, panel.run_panel.stop_button)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert len(viewer.layers) == 5
     assert viewer.layers.selection == {labels}
 
@@ -328,23 +328,23 @@ def test_pause_resume_stop_and_keep(viewer: Any, qtbot: Any) -> None:
     panel = open_panel(viewer, max_steps=ENDLESS)
     run = panel.run_panel
     updates: list[Any] = []
-    panel.session.told.connect(updates.append)
+    panel.session.updated.connect(updates.append)
     begin_fit(qtbot, panel)
     click(qtbot, run.pause_button)
     qtbot.waitUntil(lambda: updates[-1].paused)
     assert run.pause_button.text() == "Resume"
     assert run.status.text().startswith("Paused at step")
     paused_at = updates[-1].progress.step
-    assert panel.session.state is State.PAUSED
+    assert panel.session.state is SessionState.PAUSED
 
     click(qtbot, run.pause_button)
     assert run.pause_button.text() == "Pause"
     qtbot.waitUntil(lambda: updates[-1].progress.step > paused_at)
-    # It stood still: had it taken a step meanwhile, it would have told of a pause at that one, too.
+    # The fit took no step during the pause. Otherwise there would be an update of a pause at that step, too.
     assert [update.progress.step for update in updates if update.paused] == [paused_at]
     click(qtbot, run.stop_button)
     assert not run.stop_button.isEnabled()
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert run.status.text().startswith("Stopped and kept, ")
     layers = viewer.layers[1:]
     assert names(layers) == ["photo [reconstruction]", "photo [x2]", "photo [error]"]
@@ -358,7 +358,7 @@ def test_stop_while_paused(viewer: Any, qtbot: Any) -> None:
     begin_fit(qtbot, panel)
     click(qtbot, panel.run_panel.pause_button)
     click(qtbot, panel.run_panel.stop_button)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert len(viewer.layers) == 4
     wait_all_ended(qtbot)
 
@@ -368,7 +368,7 @@ def test_stop_before_the_first_step(viewer: Any, qtbot: Any) -> None:
     panel = open_panel(viewer, max_steps=ENDLESS)
     click(qtbot, panel.run_panel.fit_button)
     click(qtbot, panel.run_panel.stop_button)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert len(viewer.layers) == 4
     assert panel.session.result.history.stopped == "asked"
 
@@ -385,14 +385,14 @@ def test_continue_adds_steps_to_the_same_layers(viewer: Any, qtbot: Any) -> None
     qtbot.keyClick(box, Qt.Key.Key_Return)
     assert box.value() == 30
     click(qtbot, panel.run_panel.continue_button)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert list(viewer.layers) == [source, *layers]
     assert panel.session.result.history.step[-1] == 35
     assert {provenance(layer)["history"]["steps"] for layer in layers} == {35}
     assert panel.curve.points[0][-1] == 35
     for layer, data in zip(layers, kept, strict=True):
         assert not np.array_equal(layer.data, data)
-    # The earlier fit has its own pixels still.
+    # The earlier fit still has its own pixels.
     for data, copy in zip(before, kept, strict=True):
         np.testing.assert_array_equal(data, copy)
     assert first.history.step[-1] == 5
@@ -405,19 +405,19 @@ def test_a_continued_fit_that_is_called_off_leaves_the_first(viewer: Any, qtbot:
     kept = layers[0].data.copy()
     panel.run_panel.more_box.setValue(ENDLESS)
     seen: list[Any] = []
-    panel.session.told.connect(seen.append)
+    panel.session.updated.connect(seen.append)
     click(qtbot, panel.run_panel.continue_button)
     qtbot.waitUntil(lambda: not np.array_equal(layers[0].data, kept))
-    # As napari does with the workers of a window that it closes.
+    # napari does the same with the workers of a window that it closes.
     panel.session._worker.quit()
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert names(viewer.layers[1:]) == names(layers)
     np.testing.assert_array_equal(layers[0].data, kept)
     assert panel.session.result is layers[0].metadata[RESULT_KEY]
     assert panel.run_panel.continue_button.isEnabled()
 
 
-# ---- what was fitted ----------------------------------------------------------------------------------
+# ---- results ------------------------------------------------------------------------------------------
 
 
 def test_the_scale_is_rendered_anew_without_a_fit(viewer: Any, qtbot: Any) -> None:
@@ -427,7 +427,7 @@ def test_the_scale_is_rendered_anew_without_a_fit(viewer: Any, qtbot: Any) -> No
     slider, pixel_box = panel.fit_panel.scale_slider, panel.fit_panel.pixel_box
     assert pixel_box.value() == 0.125
     assert pixel_box.suffix() == " µm"
-    # As by a drag: only the last of many counts.
+    # This stands for dragging the slider: only the last of the values counts.
     for scale in (1.5, 3, 2.5):
         slider.setValue(scale)
     wait_rendered(qtbot, panel)
@@ -467,7 +467,7 @@ def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
     box.setChecked(False)
     wait_rendered(qtbot, panel)
     assert upscaled.data.shape == image.shape
-    # Of a picture with square pixels there is nothing to choose.
+    # For an image with square pixels the choice is hidden.
     photo(viewer)
     assert not box.isVisibleTo(panel)
 
@@ -477,11 +477,11 @@ def test_a_burst_lies_over_its_first_frame(viewer: Any, qtbot: Any) -> None:
     frames = np.stack([scene[k : k + 32, :36].reshape(16, 2, 18, 2).mean((1, 3)) for k in (0, 1, 3)])
     source = viewer.add_image(frames, name="burst", scale=(9, 0.5, 0.5), axis_labels=("t", "y", "x"))
     panel = open_panel(viewer)
-    panel.set_config(FitConfig.preset("burst", burst_steps=20, max_steps=9))
-    # A slice has nothing to join.
+    panel.set_config(FitConfig.preset("burst", task_steps=20, max_steps=9))
+    # A single slice has no frames to combine.
     with notified() as errors:
         click(qtbot, panel.run_panel.fit_button)
-        wait_for(qtbot, panel, State.IDLE)
+        wait_for(qtbot, panel, SessionState.IDLE)
         wait_all_ended(qtbot)
     assert "has no T" in errors[0]
     panel.source_panel.extent_box.setCurrentText("The whole stack")
@@ -561,7 +561,7 @@ def test_derivatives(viewer: Any, qtbot: Any) -> None:
         assert layer.visible
         assert_same_corners(source, layer)
         assert layer.units == source.units
-    # Once more is the same layer.
+    # A second click renders the same layer again.
     click(qtbot, panel.result_panel.laplacian_button)
     wait_rendered(qtbot, panel)
     assert len(viewer.layers) == 6
@@ -577,7 +577,7 @@ def test_a_model_that_is_opened_is_taken_up(viewer: Any, qtbot: Any, model_file:
     assert results.gradient_button.isEnabled()
     assert results.model_button.isEnabled()
     assert not panel.run_panel.continue_button.isEnabled()
-    assert "The model of saved" in panel.run_panel.status.text()
+    assert "Model of saved" in panel.run_panel.status.text()
     assert panel.curve.points[0] == layer.metadata[RESULT_KEY].history.step
     layer.translate = (100, 200)
     panel.fit_panel.scale_slider.setValue(3)
@@ -590,7 +590,7 @@ def test_a_model_that_is_opened_is_taken_up(viewer: Any, qtbot: Any, model_file:
     click(qtbot, results.gradient_button)
     wait_rendered(qtbot, panel)
     assert_same_corners(layer, viewer.layers[-1])
-    # It has no image to compare with: there is nothing to show, and nothing to complain about.
+    # An opened model has no image for a comparison. The choice then shows no error map and no error message.
     with notified() as errors:
         results.error_box.setCurrentText("absolute")
         wait_rendered(qtbot, panel)
@@ -621,7 +621,7 @@ def test_an_earlier_fit_is_taken_up_with_all_its_layers(viewer: Any, qtbot: Any)
     assert len(viewer.layers) == 8
     assert names(old) == ["first [reconstruction]", "first [x3]", "first [absolute error]"]
     assert_same_corners(first, old[1])
-    # The next fit is of the image that is picked, not of the layer that was made.
+    # The next fit is of the chosen image, not of the selected layer, which a fit has made.
     assert panel.source_panel.layer.name == "second"
 
 
@@ -635,7 +635,7 @@ def choose_region(panel: SirenWidget, text: str) -> None:
 
 
 def assert_is_part(source: Image, layers: list[Image], box: tuple[slice, ...]) -> None:
-    """Check that layers are of a box of pixels of the source, and lie over it."""
+    """Check the pixels and the position of layers of a box of the source."""
     part = source.data[box]
     assert [layer.data.shape for layer in layers[::2]] == [part.shape] * 2
     first = [edge.start - 0.5 for edge in box]
@@ -688,7 +688,7 @@ def test_what_is_in_view(make_napari_viewer: Callable[..., Any], qtbot: Any) -> 
     sizes: list[Any] = []
     panel.session.changed.connect(lambda: sizes.append(viewer.canvas.size))
     layers = fit(qtbot, panel)
-    # That of the canvas when the fit began: the dock makes it smaller once Qt has laid it out.
+    # This is the size of the canvas at the start of the fit. The dock makes it smaller once Qt has laid it out.
     high, wide = np.array(sizes[0]) / 40
     box = tuple(
         slice(int(np.floor((centre - side / 2) / 2 + 0.5)), int(np.ceil((centre + side / 2) / 2 + 0.5)))
@@ -750,14 +750,14 @@ def test_settings_that_do_not_go_together(viewer: Any, qtbot: Any) -> None:
         click(qtbot, panel.run_panel.fit_button)
     assert errors == [panel.run_panel.status.text()]
     assert 'observation="box"' in errors[0]
-    assert panel.session.state is State.IDLE
+    assert panel.session.state is SessionState.IDLE
     assert len(viewer.layers) == 1
     editor(panel, "observation").combo.setCurrentText("box")
     assert fit(qtbot, panel)
 
 
 def reopened(viewer: Any, panel: SirenWidget, qtbot: Any) -> SirenWidget:
-    """Close the panel by its x, and open it again."""
+    """Close the panel by its x, open a new one, and return it."""
     click(qtbot, panel.parent().title.close_button)
     _, again = viewer.window.add_plugin_dock_widget("napari-siren", "SIREN")
     assert again is not panel
@@ -783,7 +783,7 @@ def test_settings_are_remembered(viewer: Any, qtbot: Any) -> None:
         "curve": False,
         "results": True,
     }
-    # A new choice in the preferences counts more than what was used last.
+    # A new choice in the preferences takes precedence over the last session.
     settings.get_plugin_settings("napari-siren").fitting.preset = "upscale"
     again = reopened(viewer, again, qtbot)
     assert again.settings_form.config() == FitConfig.preset("upscale")
@@ -849,7 +849,7 @@ def test_the_preferences_are_used(viewer: Any, qtbot: Any) -> None:
     assert panel.request().preview_rate == 2
 
 
-# ---- what is taken out --------------------------------------------------------------------------------
+# ---- exports ------------------------------------------------------------------------------------------
 
 
 def copied(qtbot: Any, panel: SirenWidget) -> str:
@@ -901,7 +901,7 @@ def test_the_code_does_the_same(viewer: Any, qtbot: Any, what: str) -> None:
         }
 
 
-# ---- the end ------------------------------------------------------------------------------------------
+# ---- closing ------------------------------------------------------------------------------------------
 
 
 def assert_fits_again(viewer: Any, qtbot: Any) -> None:
@@ -918,7 +918,7 @@ def test_the_panel_closed_in_the_middle(viewer: Any, qtbot: Any) -> None:
     wait_all_ended(qtbot)
     assert list(viewer.layers) == [source]
     assert panel.session.result is None
-    # It follows the viewer no longer.
+    # The panel is disconnected from the viewer.
     viewer.theme = "light"
     viewer.layers.selection.active = None
     source.name = "other"
@@ -956,13 +956,13 @@ def test_the_panel_hidden_in_the_middle(make_napari_viewer: Callable[..., Any], 
     click(qtbot, panel.parent().title.hide_button)
     assert not panel.isVisible()
     steps: list[int] = []
-    panel.session.told.connect(lambda update: steps.append(update.progress.step))
+    panel.session.updated.connect(lambda update: steps.append(update.progress.step))
     qtbot.waitUntil(lambda: len(steps) >= 2)
-    # The menu shows it again.
+    # The menu shows the panel again.
     assert open_panel(viewer) is panel
     panel.parent().show()
     click(qtbot, panel.run_panel.stop_button)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert len(viewer.layers) == 4
     assert_fits_again(viewer, qtbot)
 
@@ -972,7 +972,7 @@ def test_the_viewer_closed_in_the_middle(make_napari_viewer: Callable[..., Any],
     viewer = make_napari_viewer()
     photo(viewer)
     panel = open_panel(viewer, max_steps=ENDLESS)
-    # Of two viewers napari calls off the work in the one that was made last.
+    # With two viewers, napari ends only the work in the newer one.
     other = None if alone else make_napari_viewer()
     begin_fit(qtbot, panel)
     assert anything_alive()
@@ -982,12 +982,15 @@ def test_the_viewer_closed_in_the_middle(make_napari_viewer: Callable[..., Any],
 
 
 def test_work_called_off_by_napari(viewer: Any, qtbot: Any) -> None:
-    """As it does for all work in a window that is closed by its x; the panel may be in another one."""
+    """Check a cancellation by napari.
+
+    When a window is closed by its x, napari cancels all work, also that of a panel in another window.
+    """
     source, panel = photo(viewer), open_panel(viewer, max_steps=ENDLESS)
     begin_fit(qtbot, panel)
     click(qtbot, panel.run_panel.pause_button)
     viewer.window._task_status_manager.cancel_all()
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert list(viewer.layers) == [source]
     assert panel.run_panel.status.text() == "Nothing was fitted."
     assert_fits_again(viewer, qtbot)
@@ -1002,12 +1005,12 @@ def test_layers_removed_in_the_middle(viewer: Any, qtbot: Any, which: str) -> No
     else:
         viewer.layers.remove(source if which == "source" else viewer.layers["photo [reconstruction]"])
     steps: list[int] = []
-    panel.session.told.connect(lambda update: steps.append(update.progress.step))
+    panel.session.updated.connect(lambda update: steps.append(update.progress.step))
     qtbot.waitUntil(lambda: len(steps) >= 2)
-    # What is deleted does not come back while it goes on.
+    # Deleted layers do not come back during the fit.
     assert len(viewer.layers) == (0 if which == "all" else 1)
     click(qtbot, panel.run_panel.stop_button)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     kept = ["photo"] if which == "reconstruction" else []
     assert sorted(names(viewer.layers)) == sorted([*kept, "photo [reconstruction]", "photo [x2]", "photo [error]"])
     assert_fits_again(viewer, qtbot)

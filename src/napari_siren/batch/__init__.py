@@ -1,1 +1,1 @@
-"""Many images: planned, fitted on this machine or on a cluster, and taken down so that a batch can go on."""
+"""Batches of images: planned, fitted on this machine or on a cluster, and recorded, so that they can be continued."""

@@ -1,4 +1,4 @@
-"""Where the work is done: a cluster on this machine, or one that is there."""
+"""Dask clusters for a batch: one started on this machine, or one already running."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from napari_siren.batch.plan import Job, Settings
 from napari_siren.errors import ConfigError, InputError
 
-# Of a process with PyTorch in it, before there is an image.
+# Memory of a process that has imported PyTorch, before it reads an image, in bytes.
 _PROCESS_BYTES = 800_000_000
 
 
@@ -20,48 +20,52 @@ _PROCESS_BYTES = 800_000_000
 def connected(
     scheduler: str | None, workers: int | None, settings: Settings, jobs: Sequence[Job], timeout: float = 20.0
 ) -> Iterator[Any]:
-    """Return a client of a Dask cluster.
+    """Yield a client of a Dask cluster.
 
     Parameters
     ----------
     scheduler
-        Address of one that is there, ``"tcp://host:8786"``; None starts one on this machine, and ends it at the end.
+        Address of a running scheduler, ``"tcp://host:8786"``. None starts a cluster on this machine, and closes it at
+        the end.
     workers
-        Number of processes of that; None takes what suits the machine.
+        Number of processes to start on this machine. None chooses a number that suits the machine; see `local_size`.
     settings, jobs
-        What is to be done.
+        Settings and jobs of the batch. The number of processes depends on them.
     timeout
-        Seconds to wait for a scheduler that is there.
+        Time to wait for a running scheduler, in seconds.
 
     Raises
     ------
     ConfigError
-        Both were given, or a number that cannot be.
+        Both `scheduler` and `workers` were given, or `workers` is not a positive whole number.
     InputError
-        There is no scheduler at the address, Dask is missing, or the script would be run again by each process.
+        There is no scheduler at the address, Dask is missing, or each process would run the script again.
     DeviceError
-        The device is not there.
+        The device is not available.
     """
     if scheduler is not None and workers is not None:
-        raise ConfigError("give a scheduler, whose workers are there, or a number of workers to start: one of the two.")
+        raise ConfigError(
+            f"scheduler={scheduler!r} and workers={workers!r} were both given. Give the address of a running "
+            "scheduler, or the number of workers to start on this machine."
+        )
     if workers is not None and (not isinstance(workers, int) or workers < 1):
-        raise ConfigError(f"workers={workers!r}: a whole number of 1 or more is needed.")
+        raise ConfigError(f"workers={workers!r} is not a positive whole number. Give 1 or more.")
     try:
         from dask import config
         from distributed import Client, LocalCluster
     except ImportError:
-        raise InputError('a batch needs Dask. Install it with: pip install "napari-siren[batch]".') from None
+        raise InputError('Dask is not installed. Install it with: pip install "napari-siren[batch]".') from None
     if scheduler is not None:
         try:
             client = Client(scheduler, timeout=timeout, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise InputError(f"there is no Dask scheduler at {scheduler}: {error}. Is the address right?") from None
+            raise InputError(f"there is no Dask scheduler at {scheduler}: {error}. Check the address.") from None
         with client:
             yield client
         return
     check_script()
     count, threads = local_size(workers, settings, jobs)
-    # A process that is forked after PyTorch has computed hangs.
+    # Processes are spawned, because a process that is forked after a PyTorch computation hangs.
     with (
         config.set({"distributed.worker.multiprocessing-method": "spawn"}),
         LocalCluster(
@@ -78,12 +82,12 @@ def connected(
 
 
 def check_script() -> None:
-    """Refuse to start processes from a script that would be run again in each of them.
+    """Raise an error if each new process would run the calling script again.
 
     Raises
     ------
     InputError
-        It has no ``if __name__ == "__main__":``.
+        The script has no ``if __name__ == "__main__":``.
     """
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     path = Path(file) if file else None
@@ -91,16 +95,17 @@ def check_script() -> None:
         return
     if "__main__" not in path.read_text(encoding="utf-8", errors="replace"):
         raise InputError(
-            f"each process of a batch reads {path.name} anew, and would run it all again. Put what it does under "
+            f"each process of a batch imports {path.name}, and would run all of it again. Put its code under "
             'if __name__ == "__main__":, or give the address of a scheduler.'
         )
 
 
 def local_size(workers: int | None, settings: Settings, jobs: Sequence[Job]) -> tuple[int, int]:
-    """Return the number of processes that suits this machine, and of threads of each, so that each core has one.
+    """Return the number of processes for this machine, and the number of threads of each process.
 
-    With GPUs it is a process for each. Otherwise one for each core: many small fits side by side use a machine better
-    than one with many threads; fewer where there are fewer jobs, or not enough memory for so many.
+    Together the processes have one thread for each core. With GPUs there is one process for each GPU. Otherwise there
+    is one process for each core: many small fits side by side use a machine better than one fit with many threads.
+    There are fewer processes if there are fewer jobs, or if the memory is too small for one process for each core.
     """
     import torch
     from dask.system import CPU_COUNT
@@ -122,7 +127,7 @@ def local_size(workers: int | None, settings: Settings, jobs: Sequence[Job]) -> 
 
 
 def _layout(job: Job) -> tuple[tuple[int, ...], int]:
-    """Shape in space, and number of channels."""
+    """Return the shape in space and the number of channels of a job's image."""
     sizes = dict(zip(job.outline.axes, job.outline.shape, strict=True))
     channels = sizes.pop("C", 1)
     return tuple(sizes.values()), channels

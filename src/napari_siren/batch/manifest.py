@@ -1,4 +1,4 @@
-"""What a batch has done: a line of JSON for each job, so that a batch that was killed goes on where it was."""
+"""`Manifest`: one line of JSON for each job, so that an interrupted batch can be continued."""
 
 from __future__ import annotations
 
@@ -12,48 +12,48 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from napari_siren.core.atomic import prepare_folder, strict_values
+from napari_siren.core.atomic import json_safe, prepare_folder
 from napari_siren.errors import StorageError
 
 _NAME = "manifest.jsonl"
-# What the batch keeps beside the results: a record of each job, the models that others start from, finished frames.
+# Folder for the batch's own files: a record of each job, models for other fits to start from, and finished frames.
 _KEPT = ".batch"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What became of a job.
+    """The outcome of a job, one line of the manifest.
 
     Parameters
     ----------
     job
-        Name of the job: that of its file in the folder of the results, and the frame where there are several.
+        Name of the job: the name of its file in the folder of results, and the number of the frame if there is one.
     input, output
-        The image's file, and the file of the result, relative to the folder.
+        The image's file, and the file of the result relative to the folder of results.
     status
         "done" or "failed".
     settings
-        Hash of the settings, see `Settings.digest`.
+        Hash of the settings; see `Settings.digest`.
     size, changed
-        Of the image's file: bytes, and time of its last change in nanoseconds.
+        Size of the image's file in bytes, and time of its last change in nanoseconds.
     sha256
-        Of the pixels, their axes and size; None where they could not be read.
+        SHA-256 of the pixels, their axes, shape, dtype, pixel size and channel names. None if they could not be read.
     reason
-        Why it failed.
+        Reason of a failure, otherwise None.
     traceback
-        Where it failed, for errors that were not foreseen.
+        Traceback of an unexpected error, otherwise None.
     start
-        Name of the job whose model the fit started from; None for a cold start.
+        Name of the job whose model the fit started from. None for a cold start.
     metrics
-        As `Metrics.as_dict` gives them.
+        Values from `Metrics.as_dict`.
     shape, rendered
-        Shape of the image and of the result.
+        Shape of the image, and shape of the result.
     steps, seconds
-        Steps of the fit, and time of the job.
+        Number of steps of the fit, and time of the job in seconds.
     worker
-        Name of the worker that did it.
+        Name of the worker that did the job.
     finished
-        When, ISO 8601.
+        Time of the end, in ISO 8601.
     """
 
     job: str
@@ -76,34 +76,36 @@ class Entry:
     finished: str = ""
 
     @classmethod
-    def from_json(cls, told: Mapping[str, Any]) -> Entry:
-        """Make an entry of what `as_json` gave.
+    def from_json(cls, record: Mapping[str, Any]) -> Entry:
+        """Create an entry from the values of `as_json`.
 
         Raises
         ------
         TypeError
-            It is something else.
+            The values are not those of an entry.
         """
-        known = {name: value for name, value in told.items() if name in {f.name for f in fields(cls)}}
+        known = {name: value for name, value in record.items() if name in {f.name for f in fields(cls)}}
         for name in ("shape", "rendered"):
             known[name] = tuple(known.get(name, ()))
-        # Strict JSON has "inf" for an infinite number.
+        # Strict JSON has no infinite numbers: `as_json` writes "inf", and `float` reads it.
         known["metrics"] = {name: None if v is None else float(v) for name, v in known.get("metrics", {}).items()}
         return cls(**known)
 
     def as_json(self) -> dict[str, Any]:
-        """Return plain values of strict JSON."""
-        plain: dict[str, Any] = strict_values(asdict(self))
+        """Return plain values for strict JSON."""
+        plain: dict[str, Any] = json_safe(asdict(self))
         return plain
 
 
 class Manifest:
-    """The file `manifest.jsonl` of a folder of results. One process writes it; a line that was torn is passed over.
+    """The file `manifest.jsonl` of a folder of results.
+
+    Only one process writes it. Incomplete lines are skipped when the file is read.
 
     Parameters
     ----------
     folder
-        The folder.
+        Folder of the results.
 
     Examples
     --------
@@ -120,23 +122,23 @@ class Manifest:
         self.path = self.folder / _NAME
 
     def read(self) -> dict[str, Entry]:
-        """Return the last entry of each job, by its name.
+        """Return the last entry of each job, by the name of the job.
 
         Raises
         ------
         StorageError
-            The file is there and cannot be read.
+            The file exists and cannot be read.
         """
         try:
             text = self.path.read_text(encoding="utf-8", errors="replace")
         except FileNotFoundError:
             return {}
         except OSError as error:
-            raise StorageError(f"cannot read {self.path}: {error.strerror}.") from error
+            raise StorageError(f"cannot read {self.path}: {error.strerror}. Check its permissions.") from error
         return {entry.job: entry for line in text.split("\n") if (entry := _parsed(line)) is not None}
 
     def add(self, entry: Entry) -> None:
-        """Append an entry; once it returns, the entry outlasts a crash.
+        """Append an entry, and flush it to the disk, so that it survives a crash.
 
         Raises
         ------
@@ -147,21 +149,23 @@ class Manifest:
         try:
             with self.path.open("a+b") as file:
                 if file.tell() and not _ends_a_line(file):
-                    line = "\n" + line  # what a killed process left of a line stays a line by itself
+                    line = "\n" + line  # the incomplete line of a killed process stays a line of its own
                 file.write(line.encode())
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise StorageError(f"cannot write {self.path}: {error.strerror}. Is the disk full?") from error
+            raise StorageError(
+                f"cannot write {self.path}: {error.strerror}. Check the disk space and the permissions."
+            ) from error
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep other batches out of the folder; a lock of a process that was killed is no lock.
+        """Lock the folder against other batches. A killed process releases the lock.
 
         Raises
         ------
         StorageError
-            Another batch is at work in the folder.
+            Another batch is running in the folder.
         """
         for part in ("records", "models"):
             prepare_folder(kept(self.folder, part))
@@ -170,12 +174,12 @@ class Manifest:
                 yield
         except Timeout:
             raise StorageError(
-                f"another batch is at work in {self.folder}. Wait for its end, or choose another folder."
+                f"another batch is running in {self.folder}. Wait until it ends, or choose another folder."
             ) from None
 
 
 def kept(folder: Path, *parts: str) -> Path:
-    """Return the place of something that a batch keeps beside its results."""
+    """Return a path in the folder for the batch's own files, beside the results."""
     return folder.joinpath(_KEPT, *parts)
 
 

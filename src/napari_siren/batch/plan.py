@@ -1,4 +1,4 @@
-"""What there is to do: images found, files of results named, jobs done before left out, images alike put together."""
+"""`Plan`: the jobs of a batch, with names for the results, without finished jobs, and with groups of similar images."""
 
 from __future__ import annotations
 
@@ -14,33 +14,34 @@ from typing import Any, Literal, get_args
 from napari_siren.batch.inputs import described_by, find_images, name_results
 from napari_siren.batch.manifest import Entry, kept
 from napari_siren.core.config import FitConfig, detail_for
-from napari_siren.core.image.axes import check_coordinates
+from napari_siren.core.image.axes import Axes, check_coordinates
 from napari_siren.errors import ConfigError, InputError, SirenError
-from napari_siren.io.images import Outline, outline_image, suffix_for
+from napari_siren.io.formats import FORMATS, FormatName
+from napari_siren.io.images import inspect_image
+from napari_siren.io.picture import ImageInfo, suffix_for
 
-Format = Literal["auto", "png", "tif", "ome.tif", "ome.zarr", "npy"]
+Format = Literal["auto"] | FormatName
+# Names of the formats of results.
+FORMAT_CHOICES = ("auto", *(name for name, entry in FORMATS.items() if entry.for_batches))
 Frames = Literal["whole", "each"]
-
-# They decide how fast a fit is, not what comes out.
-_NOT_IN_DIGEST = {"threads", "max_memory", "memory_fraction", "engine"}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What is done to each image. Use `of` to make one.
+    """The settings of a batch, created by `from_options`.
 
     Parameters
     ----------
     config
-        Of a cold fit.
+        Settings of a cold fit.
     scale, axes, spacing, seed, device
-        As in `napari_siren.upscale`.
+        Output pixels per pixel, axes, pixel size, seed and device, as in `napari_siren.upscale`.
     format
-        Kind of file of the results.
+        File format of the results.
     each
-        Whether a time series is taken frame by frame.
+        Whether a time series is fitted frame by frame.
     warm_start
-        Whether images start from what an alike one has learned.
+        Whether fits start from the model of a similar image.
     """
 
     config: FitConfig
@@ -54,7 +55,7 @@ class Settings:
     device: str
 
     @classmethod
-    def of(
+    def from_options(
         cls,
         scale: float | Sequence[float],
         preset: str,
@@ -68,53 +69,55 @@ class Settings:
         seed: int,
         device: str,
     ) -> Settings:
-        """Check what was asked for, and put it together; parameters are those of `batch`.
+        """Check the options, and create the settings. The parameters are those of `fit_batch`.
 
         Raises
         ------
         ConfigError, InputError
-            Some of it cannot be.
+            An option is unknown or out of range.
         """
-        for name, given, known in (("format", format, get_args(Format)), ("frames", frames, get_args(Frames))):
-            if given not in known:
-                raise ConfigError(f"{name}={given!r}: there are {', '.join(map(repr, known))}.")
+        for name, value, choices in (("format", format, FORMAT_CHOICES), ("frames", frames, get_args(Frames))):
+            if value not in choices:
+                raise ConfigError(f"{name}={value!r} is unknown. Choose one of {', '.join(map(repr, choices))}.")
         for name, size in (("scale", scale), ("spacing", spacing)):
             sizes = [] if size is None else [size] if isinstance(size, int | float) else list(size)
             if not all(0 < s < math.inf for s in sizes):
-                raise InputError(f"{name}={size!r}: a positive number is needed, or one for each spatial axis.")
+                raise InputError(
+                    f"{name}={size!r} is not positive. Give a positive number, or one for each spatial axis."
+                )
         config = FitConfig.preset(preset, **{"detail": detail_for(scale), **overrides})
         plain = [v if v is None or isinstance(v, int | float) else tuple(v) for v in (scale, spacing)]
         return cls(config, plain[0] or 1.0, axes, plain[1], format, frames == "each", warm_start, seed, device)
 
     @cached_property
     def digest(self) -> str:
-        """Hash of all that the results depend on."""
-        told = {
-            "config": self.config.model_dump(mode="json", exclude=_NOT_IN_DIGEST),
+        """Hash of all settings with an influence on the results."""
+        values = {
+            "config": self.config.described(),
             "fit": [self.scale, self.axes, self.spacing, self.seed, self.each, self.warm_start],
             "format": self.format,
         }
-        return short_hash(json.dumps(told, sort_keys=True))
+        return short_hash(json.dumps(values, sort_keys=True))
 
 
 @dataclass(frozen=True)
 class Job:
-    """An image to fit: a file, or a frame of one.
+    """An image to fit: a file, or one frame of a file.
 
     Parameters
     ----------
     name
-        That of the file of results, and the frame.
+        Name of the file of the result, with the number of the frame if there is one.
     path
         The image's file.
     output
         File of the result, relative to the folder of results.
     size, changed
-        Of the image's file: bytes, and time of its last change in nanoseconds.
+        Size of the image's file in bytes, and time of its last change in nanoseconds.
     outline
-        What the image is.
+        Shape, dtype, axes, pixel size and number of frames of the image.
     frame
-        Which frame, or None.
+        Index of the frame, or None for the whole file.
     """
 
     name: str
@@ -122,30 +125,33 @@ class Job:
     output: str
     size: int
     changed: int
-    outline: Outline
+    outline: ImageInfo
     frame: int | None = None
 
     def result(self, folder: Path) -> Path:
-        """Return the file that the job writes: its own, or that of a frame, kept until the stack is whole."""
+        """Return the file of the job's result.
+
+        The result of a frame has a file of its own until the stack is complete.
+        """
         if self.frame is None:
             return folder / self.output
         return kept(folder, "frames", short_hash(self.output), f"{self.frame:06d}.npy")
 
-    def entry(self, settings: Settings, **told: Any) -> Entry:
-        """Return an entry of the manifest, of a failure where `told` says nothing else."""
+    def entry(self, settings: Settings, **values: Any) -> Entry:
+        """Return an entry of the manifest, with the status "failed" and the fields in `values` changed."""
         basis = Entry(self.name, str(self.path), self.output, "failed", settings.digest, self.size, self.changed)
-        return replace(basis, **told)
+        return replace(basis, **values)
 
     def is_done(self, settings: Settings, entry: Entry | None, result: Path) -> bool:
-        """Whether an entry says that the file was done with the same settings, and the result is there."""
-        wanted = ("done", settings.digest, self.size, self.changed)
-        found = entry and (entry.status, entry.settings, entry.size, entry.changed)
-        return found == wanted and result.exists()
+        """Return whether an entry shows the same file done with the same settings, and the result exists."""
+        expected = ("done", settings.digest, self.size, self.changed)
+        actual = entry and (entry.status, entry.settings, entry.size, entry.changed)
+        return actual == expected and result.exists()
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Frames that become one file."""
+    """The frames of one file, fitted separately and then joined."""
 
     whole: Job
     frames: tuple[Job, ...]
@@ -153,16 +159,16 @@ class Stack:
 
 @dataclass(frozen=True)
 class Group:
-    """Images alike, of which the later ones start from what the first one learns.
+    """Similar images. The fits of all but the first one start from the model of the first one.
 
     Parameters
     ----------
     name
-        Hash of what is alike: settings, folder or stack, shape, dtype and axes.
+        Hash of the common properties: settings, folder or stack, shape, dtype and axes.
     names
-        Of all jobs, those done before included.
+        Names of all jobs of the group, including those done before.
     jobs
-        Those that are to be done.
+        Jobs to do.
     """
 
     name: str
@@ -170,7 +176,7 @@ class Group:
     jobs: tuple[Job, ...]
 
     def model(self, folder: Path, name: str) -> Path:
-        """Return the file of the model of the job of that name, from which the others start."""
+        """Return the file for the model of a job, by the job's name. The other fits of the group start from it."""
         return kept(folder, "models", f"{self.name}.{short_hash(name)}.safetensors")
 
 
@@ -181,13 +187,13 @@ class Plan:
     Parameters
     ----------
     groups
-        Jobs that are to be done.
+        Groups with jobs to do.
     stacks
-        To be put together once their frames are done.
+        Stacks to join once their frames are done.
     done
         Entries of the jobs that were done before with the same settings.
     failed
-        Entries of files that cannot be read.
+        Entries of the files that cannot be read.
     """
 
     groups: tuple[Group, ...]
@@ -197,30 +203,30 @@ class Plan:
 
     @property
     def jobs(self) -> tuple[Job, ...]:
-        """Those that are to be done."""
+        """Jobs to do, of all groups."""
         return tuple(job for group in self.groups for job in group.jobs)
 
 
 def make_plan(
     inputs: str | Path | Iterable[str | Path], folder: Path, settings: Settings, known: Mapping[str, Entry]
 ) -> Plan:
-    """Find the images, and what is left to do with them.
+    """Find the images of a batch, and return the remaining work.
 
     Parameters
     ----------
     inputs
-        Files, folders (with all that is in them) and patterns such as ``"plates/**/*.tif"``.
+        Files, folders (with everything in them) and patterns such as ``"plates/**/*.tif"``.
     folder
-        Of the results.
+        Folder of the results.
     settings
-        What to do.
+        Settings of the batch.
     known
-        Entries of the manifest.
+        Entries of the manifest, by the name of the job.
 
     Raises
     ------
     InputError
-        An input is not there or holds no image, or a result would take the place of another one, or of an image.
+        An input does not exist or holds no image, or a result would replace another result or an image.
     """
     done: list[Entry] = []
     failed: list[Entry] = []
@@ -228,48 +234,48 @@ def make_plan(
     groups: dict[str, list[tuple[Job, bool]]] = {}
     for path, relative in name_results(find_images(inputs, folder)):
         stat = described_by(path).stat()
-        unread = Job(relative, path, relative, stat.st_size, stat.st_mtime_ns, Outline((), "", ""))
+        basis = Job(relative, path, relative, stat.st_size, stat.st_mtime_ns, ImageInfo((), "", Axes()))
         try:
-            outline = outline_image(path, settings.axes, each=settings.each)
-            if not settings.config.burst_steps:
+            outline = inspect_image(path, settings.axes, each=settings.each)
+            if not settings.config.joins_frames:
                 check_coordinates(outline.axes, None)
         except SirenError as error:
-            failed.append(unread.entry(settings, reason=str(error)))
+            failed.append(basis.entry(settings, reason=str(error)))
             continue
         output = relative + _ending(outline, settings)
         if (folder / output).resolve() == path:
             raise InputError(
-                f"the result would take the place of {path} itself. Choose another folder for the results."
+                f"the result would replace the image {path} itself. Choose another folder for the results."
             )
-        whole = replace(unread, name=output, output=output, outline=outline)
+        whole = replace(basis, name=output, output=output, outline=outline)
         whole_done = whole.is_done(settings, known.get(output), folder / output)
         jobs = _jobs_of(whole)
         if outline.frames is not None and not whole_done:
             stacks.append(Stack(whole, jobs))
-        alike = groups.setdefault(_group_name(whole, settings), [])
+        group = groups.setdefault(_group_name(whole, settings), [])
         for job in jobs:
             entry = known.get(job.name)
             ready = job.is_done(settings, entry, folder / output if whole_done else job.result(folder))
-            alike.append((job, ready))
+            group.append((job, ready))
             done += [entry] if ready and entry is not None else []
-    left = [
-        Group(name, tuple(job.name for job, _ in alike), tuple(job for job, ready in alike if not ready))
-        for name, alike in groups.items()
-        if not all(ready for _, ready in alike)
+    remaining = [
+        Group(name, tuple(job.name for job, _ in group), tuple(job for job, ready in group if not ready))
+        for name, group in groups.items()
+        if not all(ready for _, ready in group)
     ]
-    return Plan(tuple(left), tuple(stacks), tuple(done), tuple(failed))
+    return Plan(tuple(remaining), tuple(stacks), tuple(done), tuple(failed))
 
 
 def short_hash(text: str) -> str:
-    """Return a name made of a text."""
+    """Return the first 16 hexadecimal digits of the SHA-256 of a text."""
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _ending(outline: Outline, settings: Settings) -> str:
+def _ending(outline: ImageInfo, settings: Settings) -> str:
     if settings.format != "auto":
         return f".{settings.format}"
     plain = outline.frames is None and outline.spacing is None and settings.spacing is None
-    photo = plain and "T" not in outline.axes and suffix_for(outline.dtype, outline.axes, outline.shape) == ".png"
+    photo = plain and outline.axes.time is None and suffix_for(outline.dtype, outline.axes, outline.shape) == ".png"
     return ".png" if photo else ".ome.tif"
 
 
@@ -283,5 +289,5 @@ def _jobs_of(whole: Job) -> tuple[Job, ...]:
 
 def _group_name(whole: Job, settings: Settings) -> str:
     outline = whole.outline
-    place = Path(whole.output).parent.as_posix() if outline.frames is None else whole.output
-    return short_hash(repr((settings.digest, place, outline.shape, outline.dtype, outline.axes)))
+    source = Path(whole.output).parent.as_posix() if outline.frames is None else whole.output
+    return short_hash(repr((settings.digest, source, outline.shape, outline.dtype, outline.axes)))

@@ -1,4 +1,4 @@
-"""The report of a batch: one HTML file with pictures, figures and failures, which needs nothing beside it."""
+"""The report of a batch: one self-contained HTML file with pictures, figures and failures."""
 
 from __future__ import annotations
 
@@ -21,39 +21,41 @@ from matplotlib.ticker import MaxNLocator
 from napari_siren.batch.manifest import Entry
 from napari_siren.batch.plan import Settings
 from napari_siren.batch.worker import read_record
-from napari_siren.core.atomic import written_aside
+from napari_siren.core.atomic import atomic_write
 from napari_siren.core.config import FitConfig
 from napari_siren.core.versions import version_of
 
+# The thumbnails of a job, and their captions.
 _PICTURES = {
     "image": "original",
     "detail": "detail",
-    "upscaled": "the same, upscaled",
+    "upscaled": "upscaled detail",
     "error": "error",
 }
-# Columns whose values are plotted, and the names of the axes.
+# Columns with a histogram, and the label of its horizontal axis.
 _PLOTTED = {"PSNR": "PSNR [dB]", "SSIM": "SSIM", "time": "time [s]"}
+# Packages whose versions are reported.
 _PACKAGES = ("napari-siren", "torch", "numpy", "distributed")
 
 
 @dataclass(frozen=True)
 class BatchReport:
-    """What a batch has done.
+    """The results of a batch.
 
     Parameters
     ----------
     folder
-        Of the results.
+        Folder of the results.
     done, failed
-        Entries of the jobs that were done and that failed now.
+        Entries of the jobs that were done in this run, and of those that failed.
     skipped
-        Entries of the jobs that were done before, with the same settings.
+        Entries of the jobs that were done before with the same settings.
     planned
-        Names of the jobs that are left to do: of a dry run, or of a batch that was interrupted.
+        Names of the remaining jobs, after a dry run or an interrupted batch.
     settings
-        What was done.
+        Settings of the batch.
     path
-        The report, an HTML file; None of a dry run.
+        File of the HTML report; None for a dry run.
     """
 
     folder: Path
@@ -66,18 +68,18 @@ class BatchReport:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing failed."""
+        """Whether no job failed."""
         return not self.failed
 
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of the table: what it is called, what it sorts by, and what it shows."""
+    """A column of the table: its title, the value to sort by, and the displayed text."""
 
     title: str
     value: Callable[[Entry], float | str | None]
     shown: Callable[[Any], str]
-    # Whether more is better, so that the first click brings up the worst.
+    # Whether larger values are better. The first click then sorts in ascending order: the worst image comes first.
     ascending: bool = True
 
 
@@ -94,7 +96,9 @@ _COLUMNS = (
 
 
 def write_html(report: BatchReport) -> None:
-    """Write the report of a batch, aside first and then moved into place.
+    """Write the report of a batch as an HTML file.
+
+    The file is written under another name first, and then moved into place. A dry run has no file.
 
     Raises
     ------
@@ -105,7 +109,7 @@ def write_html(report: BatchReport) -> None:
         return
     shown = [entry for entry in sorted((*report.done, *report.skipped), key=lambda e: e.job) if entry.metrics]
     page = Template((files("napari_siren.batch") / "report.html").read_text(encoding="utf-8"))
-    with written_aside(report.path) as aside, aside.open("w", encoding="utf-8") as file:
+    with atomic_write(report.path) as aside, aside.open("w", encoding="utf-8") as file:
         file.write(
             page.substitute(
                 summary=_summary(report),
@@ -153,14 +157,14 @@ def _head(index: int, column: _Column) -> str:
 
 def _row(entry: Entry, folder: Path) -> str:
     _, pictures = read_record(folder, entry.job)
-    drawn = "".join(
+    figures = "".join(
         f'<figure><img loading="lazy" alt="{title} of {escape(entry.job)}" src="{escape(pictures[name])}">'
         f"<figcaption>{title}</figcaption></figure>"
         for name, title in _PICTURES.items()
         if name in pictures
     )
     cells = "".join(_cell(column, column.value(entry)) for column in _COLUMNS)
-    return f'<tbody><tr>{cells}</tr><tr class="pictures"><td colspan="{len(_COLUMNS)}">{drawn}</td></tr></tbody>'
+    return f'<tbody><tr>{cells}</tr><tr class="pictures"><td colspan="{len(_COLUMNS)}">{figures}</td></tr></tbody>'
 
 
 def _cell(column: _Column, value: float | str | None) -> str:
@@ -170,18 +174,19 @@ def _cell(column: _Column, value: float | str | None) -> str:
 
 
 def _plots(entries: Sequence[Entry]) -> str:
-    """Draw how PSNR, SSIM and time are distributed, as SVG."""
-    drawn = []
+    """Return histograms of PSNR, SSIM and time as SVG."""
+    figures = []
     for column in (c for c in _COLUMNS if c.title in _PLOTTED):
         values = [column.value(entry) for entry in entries]
         known = [value for value in values if isinstance(value, float) and math.isfinite(value)]
         if len(known) > 1:
-            drawn.append(f"<figure>{_histogram(known, _PLOTTED[column.title])}</figure>")
-    return f'<section><h2>Distribution</h2><div class="plots">{"".join(drawn)}</div></section>' if drawn else ""
+            figures.append(f"<figure>{_histogram(known, _PLOTTED[column.title])}</figure>")
+    return f'<section><h2>Distribution</h2><div class="plots">{"".join(figures)}</div></section>' if figures else ""
 
 
 def _histogram(values: Sequence[float], title: str) -> str:
-    # Text stays text: small, and in the page's own font and colour.
+    # Text stays text: the drawing is small, and the page sets font and colour. The salt makes the identifiers of the
+    # drawings in a page different.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
         figure = Figure(figsize=(3.2, 2.0), layout="constrained")
         axes = figure.subplots()
@@ -195,7 +200,7 @@ def _histogram(values: Sequence[float], title: str) -> str:
         figure.savefig(stored, format="svg", metadata={"Date": None})
     drawing = stored.getvalue()
     drawing = drawing[drawing.index("<svg") :]
-    # The drawing is part of a page: its own size in points is not wanted, nor names that several drawings share.
+    # The page sets the size of the drawing, so that its own size in points is removed.
     drawing = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", drawing, count=1)
     drawing = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", drawing, count=1)
     return drawing.replace("#000000", "currentColor")
@@ -204,7 +209,7 @@ def _histogram(values: Sequence[float], title: str) -> str:
 def _settings(report: BatchReport) -> str:
     settings = report.settings
     preset = FitConfig.preset(settings.config.name)
-    changed = {
+    changes = {
         name: value
         for name, value in settings.config.model_dump(mode="json").items()
         if value != preset.model_dump(mode="json")[name]
@@ -212,9 +217,9 @@ def _settings(report: BatchReport) -> str:
     rows = {
         "preset": settings.config.name,
         "scale": settings.scale,
-        "changed settings": ", ".join(f"{name} = {value}" for name, value in changed.items()) or "none",
-        "axes": settings.axes or "as the files say",
-        "pixel size": settings.spacing or "as the files say",
+        "changed settings": ", ".join(f"{name} = {value}" for name, value in changes.items()) or "none",
+        "axes": settings.axes or "from the files",
+        "pixel size": settings.spacing or "from the files",
         "time series": "frame by frame" if settings.each else "whole",
         "format": settings.format,
         "warm start": "yes" if settings.warm_start else "no",
@@ -230,7 +235,7 @@ def _settings(report: BatchReport) -> str:
 
 
 def _images(entries: Iterable[Entry]) -> int:
-    """Count the images that were fitted; what was put together of frames is none."""
+    """Return the number of fitted images. Joined stacks do not count."""
     return sum(bool(entry.metrics) for entry in entries)
 
 

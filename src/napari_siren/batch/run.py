@@ -1,4 +1,4 @@
-"""Many images on Dask: what is done is not done again, and one bad file never stops the rest."""
+"""`fit_batch`: many images fitted on Dask. Finished work is not repeated, and a bad file does not stop the rest."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from napari_siren.batch.worker import TOPIC, Reference, fit_image, join_frames
 from napari_siren.core.atomic import prepare_folder
 
 _REPORT = "report.html"
-# Between two looks at whether a batch is to stop.
-_LOOK_SECONDS = 0.1
+# Interval between two checks for a request to stop, in seconds.
+_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far a batch is.
+    """The progress of a batch.
 
     Parameters
     ----------
     job
-        Name of the job that there is news of; nothing when the batch has begun.
+        Name of the job with news; an empty string at the beginning of the batch.
     state
         "begun", "fitting", "done" or "failed".
     share
-        How much of it is done, 0 to 1.
+        Finished share of the job, 0 to 1.
     entry
-        Of a job that has ended.
+        Entry of a job that has ended, otherwise None.
     finished, total
-        Jobs that have ended, and all that there are to do.
+        Number of jobs that have ended, and number of all jobs to do.
     """
 
     job: str
@@ -71,66 +71,71 @@ def fit_batch(
 ) -> BatchReport:
     """Upscale many images, and write a report with pictures.
 
-    In a script the call belongs under ``if __name__ == "__main__":``, as the processes that it starts read the script.
+    In a script the call belongs under ``if __name__ == "__main__":``, because the started processes import the script.
 
     Parameters
     ----------
     inputs
-        Files, folders (with all that is in them), and patterns such as ``"plates/**/*.tif"``.
+        Files, folders (with everything in them), and patterns such as ``"plates/**/*.tif"``.
     out
-        Folder of the results: images under the names of their originals, ``manifest.jsonl`` and ``report.html``.
+        Folder of the results: images with the names of their originals, ``manifest.jsonl`` and ``report.html``.
     scale
         Output pixels per pixel: a number, or one for each spatial axis.
     preset
-        As in `fit`.
+        Name of a set of settings, as in `fit`.
     axes, spacing
-        In place of what the files say.
+        Axes and pixel size to use instead of those in the files.
     frames
-        "whole" takes a file as one image; "each" takes a time series (TIFF, OME-Zarr) frame by frame, and puts the
-        results together again.
+        "whole" treats a file as one image. "each" fits a time series (TIFF, OME-Zarr) frame by frame, and joins the
+        results to one file.
     format
-        "auto" is PNG for photographs of 8 bits of which no pixel size is known, and OME-TIFF for the rest; or "png",
-        "tif", "ome.tif", "ome.zarr", "npy".
+        File format of the results: "auto", "png", "tif", "ome.tif", "ome.zarr" or "npy". "auto" is PNG for photographs
+        of 8 bits without a known pixel size, and OME-TIFF for all other images.
     scheduler
-        Address of a Dask scheduler, ``"tcp://host:8786"``; its workers must see the files under the same paths. None
+        Address of a Dask scheduler, ``"tcp://host:8786"``. Its workers must see the files under the same paths. None
         starts processes on this machine.
     workers
-        Number of these; None takes what suits the machine: one for each GPU, or else for each core.
+        Number of processes to start on this machine. None chooses it: one for each GPU, or one for each core if there
+        is no GPU.
     device, seed
-        As in `fit`. With several GPUs, "auto" gives each process one.
+        Device, and seed of the random initialisation, as in `fit`. With several GPUs, "auto" assigns one to each
+        process.
     resume
-        Whether to leave out what was done before with the same settings.
+        Whether to skip the jobs that were done before with the same settings.
     dry_run
-        Only find out what there is to do.
+        Whether to only find the jobs, without doing them.
     warm_start
-        Whether the images of a folder that are of one shape, dtype and axes, and the frames of a stack, start from what
-        the first of them has learned, and make a third of its steps. It is always the first, so that no result depends
-        on which worker did what, or when.
+        Whether fits start from the model of the first similar image. Similar images are the images of one folder with
+        the same shape, dtype and axes, and the frames of a stack. With presets that learn from the image, these fits
+        make a third of its learning steps. The start is always the first image. A result therefore does not depend on
+        the worker or the order of the fits.
     on_progress
-        Called with a `BatchProgress`, not always from the thread that called.
+        Called with a `BatchProgress`, not always from the calling thread.
     stop
-        Set it, from any thread, to end the batch: what is done stays, and what is under way is left for the next time.
+        Event that ends the batch when any thread sets it. Finished results stay, and unfinished jobs are left for the
+        next run.
     **overrides
-        Any field of `FitConfig`.
+        Any fields of `FitConfig`.
 
     Returns
     -------
     BatchReport
-        What was done, what failed and why. A file that cannot be read, or fitted, is no exception, but an entry there.
+        The finished jobs, and the failed jobs with their reasons. A file that cannot be read or fitted raises no
+        exception; it becomes an entry of the report.
 
     Raises
     ------
     InputError
-        An input is not there, two would have the same result, or there is no scheduler at the address.
+        An input does not exist, two images would have the same result, or there is no scheduler at the address.
     ConfigError
-        An unknown or impossible setting.
+        A setting is unknown or out of range.
     DeviceError
-        The device is not there.
+        The device is not available.
     StorageError
-        The folder cannot be written in, or another batch is at work there.
+        The folder cannot be written, or another batch is running in it.
     """
     folder = Path(out)
-    settings = Settings.of(
+    settings = Settings.from_options(
         scale,
         preset,
         overrides,
@@ -158,60 +163,62 @@ def fit_batch(
                 with connected(scheduler, workers, settings, plan.jobs) as client:
                     run.go(client)
         finally:
-            # An interrupted batch tells of what it has done, too.
-            report = _report_of(plan, settings, folder, run.ended, folder / _REPORT)
+            # An interrupted batch writes a report, too.
+            report = _report_of(plan, settings, folder, run.entries, folder / _REPORT)
             write_html(report)
     return report
 
 
 class _Run:
-    """Hands the jobs of a plan to a cluster, and takes down what comes of them."""
+    """A running batch: it submits the jobs of a plan to a cluster, and records the results."""
 
     def __init__(
         self,
         plan: Plan,
         settings: Settings,
         manifest: Manifest,
-        tell: Callable[[BatchProgress], object] | None,
+        on_progress: Callable[[BatchProgress], object] | None,
         stop: threading.Event | None,
     ) -> None:
         self.plan, self.settings, self.manifest = plan, settings, manifest
-        self.tell = tell or (lambda _: None)
+        self.on_progress = on_progress or (lambda _: None)
         self.stop = stop or threading.Event()
         # Workers may have another working directory.
         self.folder = manifest.folder.resolve()
-        self.ended: list[Entry] = []
+        self.entries: list[Entry] = []
         self.total = len(plan.jobs) + len(plan.stacks) + len(plan.failed)
         self.works: dict[str, Job | Stack] = {}
-        # The job of each group that makes the model, and those that wait for it.
-        self.leading: dict[str, tuple[Group, list[Job]]] = {}
+        # For each running job that makes the model of a group: the group, and the jobs that wait for the model.
+        self.leaders: dict[str, tuple[Group, list[Job]]] = {}
         self.stack_of = {frame.name: stack for stack in plan.stacks for frame in stack.frames}
-        self.missing = Counter(self.stack_of[job.name].whole.name for job in plan.jobs if job.name in self.stack_of)
-        self.broken: dict[str, str] = {}
-        # Workers tell how far they are in a thread of Dask's; news of a job ends with its end.
-        self.telling = threading.Lock()
-        self.under_way: set[str] = set()
+        self.missing_frames = Counter(
+            self.stack_of[job.name].whole.name for job in plan.jobs if job.name in self.stack_of
+        )
+        self.frame_errors: dict[str, str] = {}
+        # Dask delivers the progress of the workers in a thread of its own. No progress follows the end of a job.
+        self.progress_lock = threading.Lock()
+        self.running: set[str] = set()
 
     def begin(self) -> None:
-        """Take down the files that could not be read when the plan was made."""
-        self.tell(BatchProgress("", "begun", 0.0, None, 0, self.total))
+        """Record the unreadable files of the plan."""
+        self.on_progress(BatchProgress("", "begun", 0.0, None, 0, self.total))
         for entry in self.plan.failed:
             self._note(entry)
 
     def go(self, client: Any) -> None:
-        """Do all there is to do, or as much of it as there is time for until it is to stop."""
+        """Submit the jobs and record their results, until all are done or the batch is stopped."""
         from distributed import as_completed
 
         self.client, self.futures = client, as_completed(loop=client.loop)
-        client.subscribe_topic(TOPIC, self._hear)
+        client.subscribe_topic(TOPIC, self._receive)
         for group in self.plan.groups:
             self._begin(group)
         for stack in self.plan.stacks:
-            if not self.missing[stack.whole.name]:
+            if not self.missing_frames[stack.whole.name]:
                 self._submit(stack, join_frames)
         for future in self._as_they_end():
             if future.status == "pending":
-                # What a worker said was lost with it, and is asked for again.
+                # The result was lost with its worker, and is computed again.
                 self.futures.add(future)
                 continue
             work = self.works.pop(future.key)
@@ -223,19 +230,19 @@ class _Run:
                 shutil.rmtree(work.frames[0].result(self.folder).parent)
 
     def _as_they_end(self) -> Iterator[Any]:
-        """Return what ends, until nothing is left or the batch is to stop."""
+        """Yield futures as they end, until none is left or the batch is stopped."""
         while not self.stop.is_set() and not self.futures.is_empty():
             yield from self.futures.next_batch(block=False)
             if not self.futures.has_ready():
-                self.stop.wait(_LOOK_SECONDS)
+                self.stop.wait(_POLL_SECONDS)
 
     def _begin(self, group: Group) -> None:
-        """Submit the jobs of a group; where they start from a model that is not there, first the one that makes it."""
+        """Submit the jobs of a group. If they have to start from a missing model, submit only the job for the model."""
         jobs = {job.name: job for job in group.jobs}
         if not self.settings.warm_start or len(group.names) < 2:
             self._fit(jobs.values())
             return
-        # What made a model does not start from it, should it be fitted again.
+        # If the image of the model is fitted again, its fit starts cold and not from its own model.
         maker = next((name for name in group.names if group.model(self.folder, name).exists()), group.jobs[0].name)
         if maker in jobs:
             self._lead(group, [jobs.pop(maker), *jobs.values()])
@@ -244,12 +251,12 @@ class _Run:
 
     def _lead(self, group: Group, jobs: list[Job]) -> None:
         first, *rest = jobs
-        self.leading[first.name] = group, rest
+        self.leaders[first.name] = group, rest
         self._fit([first], keep=group.model(self.folder, first.name))
 
     def _go_on(self, job: Job, entry: Entry) -> None:
-        """Submit what waited for a job."""
-        group, waiting = self.leading.pop(job.name, (None, []))
+        """Submit the jobs and the stack waiting for a finished job."""
+        group, waiting = self.leaders.pop(job.name, (None, []))
         if group is not None and waiting:
             if entry.status == "done":
                 self._fit(waiting, Reference(job.name, group.model(self.folder, job.name)))
@@ -259,13 +266,13 @@ class _Run:
         if stack is None:
             return
         name = stack.whole.name
-        self.missing[name] -= 1
+        self.missing_frames[name] -= 1
         if entry.status == "failed":
-            self.broken.setdefault(name, f"frame {job.frame}: {entry.reason}")
-        if self.missing[name]:
+            self.frame_errors.setdefault(name, f"frame {job.frame}: {entry.reason}")
+        if self.missing_frames[name]:
             return
-        if name in self.broken:
-            self._note(stack.whole.entry(self.settings, reason=self.broken[name]))
+        if name in self.frame_errors:
+            self._note(stack.whole.entry(self.settings, reason=self.frame_errors[name]))
         else:
             self._submit(stack, join_frames)
 
@@ -276,36 +283,40 @@ class _Run:
     def _submit(self, work: Job | Stack, function: Callable[..., Entry], *more: Any) -> None:
         future = self.client.submit(function, work, self.settings, self.folder, *more, pure=False)
         self.works[future.key] = work
-        self.under_way.add(_job_of(work).name)
+        self.running.add(_job_of(work).name)
         self.futures.add(future)
 
     def _note(self, entry: Entry) -> None:
         self.manifest.add(entry)
-        self.ended.append(entry)
-        with self.telling:
-            self.under_way.discard(entry.job)
-            self.tell(BatchProgress(entry.job, entry.status, 1.0, entry, len(self.ended), self.total))
+        self.entries.append(entry)
+        with self.progress_lock:
+            self.running.discard(entry.job)
+            self.on_progress(BatchProgress(entry.job, entry.status, 1.0, entry, len(self.entries), self.total))
 
-    def _hear(self, event: tuple[float, Mapping[str, Any]]) -> None:
+    def _receive(self, event: tuple[float, Mapping[str, Any]]) -> None:
         job, share = event[1]["job"], event[1]["share"]
-        with self.telling:
-            if job in self.under_way:
-                self.tell(BatchProgress(job, "fitting", share, None, len(self.ended), self.total))
+        with self.progress_lock:
+            if job in self.running:
+                self.on_progress(BatchProgress(job, "fitting", share, None, len(self.entries), self.total))
 
 
 def _entry_of(future: Any, work: Job | Stack, settings: Settings) -> Entry:
-    """Return what a worker says, or that it can say nothing any more."""
+    """Return the entry from a worker, or an entry of a failure if there is no answer."""
     try:
-        # It may be lost with its worker just now: this waits for another one to say it.
+        # The result may be lost with its worker at this moment. This call then waits for another worker.
         error = future.exception()
         if error is None:
             entry: Entry = future.result()
             return entry
         reason = f"{type(error).__name__}: {error}"
-    except Exception as lost:  # the scheduler went away
-        error, reason = lost, f"the cluster was lost ({type(lost).__name__}). Run the batch again to go on."
+    except Exception as lost:  # the scheduler has stopped
+        error = lost
+        reason = f"the connection to the cluster was lost ({type(lost).__name__}). Run the batch again to continue."
     if type(error).__name__ == "KilledWorker":
-        reason = "the processes that fitted it died one after the other, most likely for want of memory."
+        reason = (
+            "several worker processes died at this image, most likely because the memory is too small. Use fewer "
+            "workers, or a machine with more memory."
+        )
     return _job_of(work).entry(settings, reason=reason)
 
 
@@ -313,18 +324,18 @@ def _job_of(work: Job | Stack) -> Job:
     return work if isinstance(work, Job) else work.whole
 
 
-def _report_of(plan: Plan, settings: Settings, folder: Path, ended: list[Entry], path: Path | None) -> BatchReport:
-    names = {entry.job for entry in ended}
-    # In an order that does not depend on which worker was the faster.
-    ordered = sorted(ended if path else plan.failed, key=lambda entry: entry.job)
+def _report_of(plan: Plan, settings: Settings, folder: Path, entries: list[Entry], path: Path | None) -> BatchReport:
+    names = {entry.job for entry in entries}
+    # The order does not depend on the speed of the workers.
+    ordered = sorted(entries if path else plan.failed, key=lambda entry: entry.job)
     done = tuple(entry for entry in ordered if entry.status == "done")
     failed = tuple(entry for entry in ordered if entry.status == "failed")
-    left = tuple(job.name for job in plan.jobs if job.name not in names)
-    return BatchReport(folder, done, failed, plan.done, left, settings, path)
+    remaining = tuple(job.name for job in plan.jobs if job.name not in names)
+    return BatchReport(folder, done, failed, plan.done, remaining, settings, path)
 
 
 def _forget(manifest: Manifest) -> None:
     manifest.path.unlink(missing_ok=True)
     for part in ("records", "models", "frames"):
-        for left in kept(manifest.folder, part).glob("*"):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for path in kept(manifest.folder, part).glob("*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

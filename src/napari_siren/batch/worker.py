@@ -1,4 +1,4 @@
-"""What a worker does: fit one image, write what comes of it, and say how it went, whatever happens."""
+"""The work on one image: the fit, the files of the result, and an entry of success or failure."""
 
 from __future__ import annotations
 
@@ -18,35 +18,37 @@ import numpy.typing as npt
 
 from napari_siren.batch.manifest import Entry, kept
 from napari_siren.batch.plan import Job, Settings, Stack, short_hash
-from napari_siren.core.atomic import write_json, written_aside
+from napari_siren.core.atomic import atomic_write, write_json
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import fit_iter
-from napari_siren.core.image.axes import NOT_SPACE, guess_axes
+from napari_siren.core.image.axes import Axes, guess_axes
 from napari_siren.core.progress import Progress
-from napari_siren.core.restoration.pipeline import learned_part
+from napari_siren.core.restoration.pipeline import restorer_state
 from napari_siren.core.result import FitResult, load
 from napari_siren.core.training.plan import check_size
-from napari_siren.core.warm_start import beginning
+from napari_siren.core.warm_start import plan_warm_start
 from napari_siren.errors import SirenError
-from napari_siren.io.images import Picture, check_target, read_image, write_image
+from napari_siren.io.images import check_target, read_image, write_image
+from napari_siren.io.picture import Picture
 from napari_siren.reporting.fit_report import finer_spacing
 from napari_siren.reporting.thumbnails import thumbnails
 
-# Dask's name for what workers tell while they are at it.
+# Name of the Dask events with the progress of running fits.
 TOPIC = "napari-siren"
-_TELL_SECONDS = 0.5
+# Shortest interval between two such events of a fit, in seconds.
+_REPORT_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A model that fits of alike images start from.
+    """A model for the fits of similar images to start from.
 
     Parameters
     ----------
     job
-        Name of the job that made it.
+        Name of the job that made the model.
     path
-        Its file.
+        File of the model.
     """
 
     job: str
@@ -56,21 +58,23 @@ class Reference:
 def fit_image(
     job: Job, settings: Settings, folder: Path, start: Reference | None = None, keep: Path | None = None
 ) -> Entry:
-    """Fit an image and write its render. What was done before with the same settings and pixels is left as it is.
+    """Fit an image and write its render.
+
+    A result that was made before with the same settings and pixels is not made again.
 
     Parameters
     ----------
     job, settings, folder
-        The image, what to do, and the folder of the results.
+        The image, the settings of the batch, and the folder of the results.
     start
-        To start from; None starts cold.
+        Model to start from; None starts cold.
     keep
-        Where to save the model for others to start from.
+        File to save the model in, for other fits to start from; None saves no model.
 
     Returns
     -------
     Entry
-        Of success or failure; no exception is raised.
+        Entry of success or failure. No exception is raised.
     """
     began = time.perf_counter()
 
@@ -82,8 +86,8 @@ def fit_image(
             return replace(earlier, size=job.size, changed=job.changed)
         rendered, result, warm = _upscaled(picture, job, settings, folder, start)
         if keep is not None:
-            begin = result if result.state is None else replace(result, state=learned_part(result.state))
-            begin.save(keep, resumable=begin.state is not None)
+            model = result if result.state is None else replace(result, state=restorer_state(result.state))
+            model.save(keep, resumable=model.state is not None)
         done = replace(
             entry,
             status="done",
@@ -105,18 +109,21 @@ def fit_image(
 
 
 def join_frames(stack: Stack, settings: Settings, folder: Path) -> Entry:
-    """Write the frames that were fitted one by one as one file; see `fit_image`."""
+    """Join the separately fitted frames of a stack to one file.
+
+    The parameters and the returned entry are those of `fit_image`.
+    """
     began = time.perf_counter()
 
     def work(entry: Entry) -> Entry:
         job = stack.whole
         frames = [np.load(frame.result(folder), mmap_mode="r") for frame in stack.frames]
         shape = (len(frames), *frames[0].shape)
-        # In a file: a long series need not fit into memory.
-        gathered = stack.frames[0].result(folder).with_name("all.npy")
-        series = np.lib.format.open_memmap(gathered, "w+", frames[0].dtype, shape)
-        for place, frame in zip(series, frames, strict=True):
-            place[...] = frame
+        # The array is in a file, because a long series may be larger than the memory.
+        path = stack.frames[0].result(folder).with_name("all.npy")
+        series = np.lib.format.open_memmap(path, "w+", frames[0].dtype, shape)
+        for target, frame in zip(series, frames, strict=True):
+            target[...] = frame
         first = _completed(read_image(job.path, settings.axes, 0), settings)
         job.result(folder).parent.mkdir(parents=True, exist_ok=True)
         _write(job, first, series, settings, folder)
@@ -126,15 +133,15 @@ def join_frames(stack: Stack, settings: Settings, folder: Path) -> Entry:
 
 
 def record_path(folder: Path, name: str) -> Path:
-    """Return the file that a job leaves beside its result: its entry, and its thumbnails."""
+    """Return the file for the record of a job: its entry and its thumbnails."""
     return kept(folder, "records", f"{short_hash(name)}.json")
 
 
 def read_record(folder: Path, name: str) -> tuple[Entry | None, dict[str, str]]:
-    """Read what a job left; None and nothing where there is none."""
+    """Return the entry and the thumbnails of a job, or None and no thumbnails if there is no valid record."""
     try:
-        told = json.loads(record_path(folder, name).read_text(encoding="utf-8"))
-        return Entry.from_json(told["entry"]), dict(told["thumbnails"])
+        record = json.loads(record_path(folder, name).read_text(encoding="utf-8"))
+        return Entry.from_json(record["entry"]), dict(record["thumbnails"])
     except (OSError, ValueError, KeyError, TypeError):
         return None, {}
 
@@ -143,7 +150,10 @@ def read_record(folder: Path, name: str) -> tuple[Entry | None, dict[str, str]]:
 
 
 def _attempt(work: Callable[[Entry], Entry], entry: Entry, began: float) -> Entry:
-    """Do the work; whatever it raises becomes the reason of a failure, so that one bad file does not stop the rest."""
+    """Do the work and return its entry. An exception becomes the reason of a failure.
+
+    One bad file therefore does not stop the other jobs.
+    """
     try:
         return work(entry)
     except SirenError as error:
@@ -157,15 +167,21 @@ def _attempt(work: Callable[[Entry], Entry], entry: Entry, began: float) -> Entr
 def _upscaled(
     picture: Picture, job: Job, settings: Settings, folder: Path, start: Reference | None
 ) -> tuple[npt.NDArray[Any], FitResult, bool]:
-    """Check that the result can be written, fit, and render; and tell whether the fit started from a model."""
+    """Check the file of the result, fit the image, and render it.
+
+    Returns
+    -------
+    tuple
+        The render, the result of the fit, and whether the fit started from the model.
+    """
     array, (axes, shape) = picture.array, picture.frame
-    spatial = [n for axis, n in zip(axes, shape, strict=True) if axis != "C"]
-    grid = RenderGrid.of(spatial, (1.0,) * len(spatial), scale=settings.scale)
+    spatial = axes.pick(shape)
+    grid = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=settings.scale)
     check_size(grid.shape, array.nbytes / max(1, int(np.prod(spatial))))
     target = job.result(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     check_target(target, array.dtype, axes, shape)
-    config, model = beginning(array, settings.config, None if start is None else load(start.path))
+    config, model = plan_warm_start(array, settings.config, None if start is None else load(start.path))
     steps = fit_iter(
         array,
         picture.axes,
@@ -175,50 +191,56 @@ def _upscaled(
         seed=settings.seed,
         start=model,
     )
-    tell = _teller(job.name)
+    report = _progress_reporter(job.name)
     for progress in steps:
-        tell(progress)
+        report(progress)
     return steps.result.render(scale=settings.scale), steps.result, model is not None
 
 
 def _completed(picture: Picture, settings: Settings) -> Picture:
-    """Put in what the file does not tell, and what was said in its place."""
-    with dask.config.set(scheduler="synchronous"):  # not by other tasks, for which this worker might have to wait
-        array = np.asarray(picture.array)  # of an OME-Zarr it is lazy
+    """Return a picture with its pixels in memory and with axes.
+
+    A pixel size in the settings overrides that of the file.
+    """
+    with dask.config.set(scheduler="synchronous"):  # tasks on the cluster could make this worker wait
+        array = np.asarray(picture.array)  # the array of an OME-Zarr image is lazy
     axes = picture.axes or guess_axes(array.shape)
     spacing = picture.spacing
     if settings.spacing is not None:
-        given = (settings.spacing,) if isinstance(settings.spacing, int | float) else settings.spacing
-        spacing = given * len(axes.translate(NOT_SPACE)) if len(given) == 1 else given
+        sizes = (settings.spacing,) if isinstance(settings.spacing, int | float) else settings.spacing
+        spacing = sizes * len(axes.spatial) if len(sizes) == 1 else sizes
     return replace(picture, array=array, axes=axes, spacing=spacing)
 
 
 def _write(job: Job, picture: Picture, rendered: npt.NDArray[Any], settings: Settings, folder: Path) -> None:
     target = job.result(folder)
     if job.frame is not None:
-        with written_aside(target) as aside, aside.open("wb") as file:
+        with atomic_write(target) as aside, aside.open("wb") as file:
             np.save(file, rendered)
         return
     axes, shape = picture.frame
-    spatial = [n for axis, n in zip(axes, shape, strict=True) if axis != "C"]
-    step = RenderGrid.of(spatial, (1.0,) * len(spatial), scale=settings.scale).step
+    spatial = axes.pick(shape)
+    step = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=settings.scale).step
     spacing, unit, names = finer_spacing(picture.spacing, step), picture.unit, picture.channel_names
     if job.outline.frames is not None:
-        axes = f"T{axes}"
+        axes = Axes(f"T{axes}")
     write_image(target, rendered, axes, spacing, unit, names, job.outline.interval)
 
 
 def _digest(picture: Picture) -> str:
-    """Hash of all that the result depends on in a file."""
+    """Return a SHA-256 of the pixels and the metadata of a file: everything in it with an influence on the result."""
     array = np.ascontiguousarray(picture.array)
-    told = (array.dtype.str, array.shape, picture.axes, picture.spacing, picture.unit, picture.channel_names)
-    digest = hashlib.sha256(repr(told).encode())
+    metadata = (array.dtype.str, array.shape, picture.axes, picture.spacing, picture.unit, picture.channel_names)
+    digest = hashlib.sha256(repr(metadata).encode())
     digest.update(array.data if array.size else b"")
     return digest.hexdigest()
 
 
 def _earlier(folder: Path, entry: Entry, digest: str) -> Entry | None:
-    """Return the entry of the same work, where it was done before and nobody was left to take it down."""
+    """Return the recorded entry of the same work, or None.
+
+    The work may be done without an entry in the manifest if the batch was killed, or if its file was only touched.
+    """
     earlier, _ = read_record(folder, entry.job)
     if earlier is None or (earlier.status, earlier.settings, earlier.sha256) != ("done", entry.settings, digest):
         return None
@@ -243,7 +265,10 @@ def _worker() -> str:
 
 
 def _device(name: str) -> str:
-    """Return each of the processes on a machine a GPU of its own: those that we start have numbers for names."""
+    """Return the device for this process, a GPU of its own if there are several.
+
+    The processes that a batch starts have numbers as names, so that the number selects the GPU.
+    """
     import torch
 
     worker = _dask_worker()
@@ -251,20 +276,20 @@ def _device(name: str) -> str:
     return f"cuda:{worker.name % gpus}" if gpus and worker is not None and isinstance(worker.name, int) else name
 
 
-def _teller(name: str) -> Callable[[Progress], None]:
-    """Return a function that lets the batch know how far a fit is, now and then."""
+def _progress_reporter(name: str) -> Callable[[Progress], None]:
+    """Return a function to report the progress of a fit to the batch, at most every `_REPORT_SECONDS`."""
     worker, due = _dask_worker(), 0.0
 
-    def tell(progress: Progress) -> None:
+    def report(progress: Progress) -> None:
         nonlocal due
         if worker is None or time.monotonic() < due:
             return
-        due = time.monotonic() + _TELL_SECONDS
-        left = progress.seconds_left
-        share = 0.0 if left is None else progress.seconds / max(progress.seconds + left, 1e-9)
+        due = time.monotonic() + _REPORT_SECONDS
+        remaining = progress.seconds_left
+        share = 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
         worker.log_event(TOPIC, {"job": name, "share": share, "step": progress.step, "max_steps": progress.max_steps})
 
-    return tell
+    return report
 
 
 def _now() -> str:

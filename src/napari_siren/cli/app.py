@@ -12,14 +12,15 @@ from typer.core import TyperGroup
 import napari_siren
 from napari_siren.core.presets import preset_help
 from napari_siren.errors import SirenError
+from napari_siren.io.formats import FORMATS
 
 if TYPE_CHECKING:
-    from napari_siren.core.preprocessing.gradients import Preparation
-    from napari_siren.io.images import Picture
+    from napari_siren.core.preprocessing.gradients import Preprocessor
+    from napari_siren.io.picture import Picture
 
 
 class _Group(TyperGroup):
-    """Commands whose errors on purpose are one line, not a traceback."""
+    """A group of commands with one-line messages for expected errors, instead of tracebacks."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -31,19 +32,29 @@ class _Group(TyperGroup):
 
 app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
-_Image = Annotated[Path | None, typer.Argument(metavar="IMAGE", help="TIFF, PNG, JPEG, NPY, …", show_default=False)]
-_Given = Annotated[Path, typer.Argument(metavar="IMAGE", help="TIFF, PNG, JPEG, NPY, …", show_default=False)]
-_Axes = Annotated[str | None, typer.Option(help="One letter an axis of Z, Y, X, C; else as the file says.")]
-_Spacing = Annotated[str | None, typer.Option(help="Size of a pixel, one number or one a spatial axis: 0.4,0.1,0.1.")]
-_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
-_Seed = Annotated[int, typer.Option(help="Of the random start.")]
-_Seconds = Annotated[float | None, typer.Option(help="Time limit.")]
+_FORMATS_HELP = "Output format: auto, " + ", ".join(n for n, entry in FORMATS.items() if entry.for_batches) + "."
+_PRESETS_HELP = f"Presets: {preset_help('upscale')}"
+_IMAGE_HELP = "Image file: TIFF, OME-Zarr, PNG, JPEG, NPY, …"
+_Image = Annotated[Path | None, typer.Argument(metavar="IMAGE", help=_IMAGE_HELP, show_default=False)]
+_RequiredImage = Annotated[Path, typer.Argument(metavar="IMAGE", help=_IMAGE_HELP, show_default=False)]
+_Axes = Annotated[str | None, typer.Option(help="One letter of Z, Y, X, C for each axis. Default: from the file.")]
+_Spacing = Annotated[
+    str | None,
+    typer.Option(
+        help="Pixel size: a number, or one for each spatial axis, such as 0.4,0.1,0.1. Default: from the file."
+    ),
+]
+_Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
+_Seed = Annotated[int, typer.Option(help="Seed of the random initialisation.")]
+_Seconds = Annotated[float | None, typer.Option(help="Time limit in seconds.")]
 _Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
-_Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Any setting; repeatable.")]
+_Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change any setting. Repeatable.")]
 _Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-_Scale = Annotated[str, typer.Option(help="Output pixels per pixel: a number, or one a spatial axis: 1,4,4.")]
-_File = Annotated[Path, typer.Option("--out", "-o", help="The file to write: .png, .tif, .jpg, .npy, .ome.zarr.")]
-_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A model.safetensors.", show_default=False)]
+_Scale = Annotated[
+    str, typer.Option(help="Output pixels per pixel: a number, or one for each spatial axis, such as 1,4,4.")
+]
+_File = Annotated[Path, typer.Option("--out", "-o", help="Output file: .png, .tif, .jpg, .npy or .ome.zarr.")]
+_Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file: a model.safetensors.", show_default=False)]
 
 
 def main() -> None:
@@ -64,16 +75,16 @@ def _start(
     ] = False,
 ) -> None:
     """Fit SIRENs (sinusoidal implicit neural representations) to images."""
-    # What it would say of a damaged file is in our own errors.
+    # The package's own error messages describe damaged files.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 
 @app.command()
 def fit(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")],
     image: _Image = None,
-    sample: Annotated[bool, typer.Option("--sample", help="Fit the photograph that comes with the package.")] = False,
-    preset: Annotated[str | None, typer.Option(help=f"The default, {preset_help('faithful')}")] = None,
+    sample: Annotated[bool, typer.Option("--sample", help="Fit the photograph in the package.")] = False,
+    preset: Annotated[str | None, typer.Option(help=f"Presets: {preset_help('faithful')} Default: faithful.")] = None,
     scale: _Scale = "4",
     axes: _Axes = None,
     spacing: _Spacing = None,
@@ -82,17 +93,20 @@ def fit(
     max_seconds: _Seconds = None,
     max_steps: _Steps = None,
     target_psnr: Annotated[float | None, typer.Option(help="Stop at this PSNR in dB.")] = None,
-    config: Annotated[Path | None, typer.Option(metavar="FILE.json", help="Settings, in the preset's place.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Settings from a file, instead of a preset.")
+    ] = None,
     changes: _Set = None,
-    resume: Annotated[Path | None, typer.Option(metavar="MODEL", help="Go on with a fit saved as resumable.")] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="MODEL", help="Continue the fit of a resumable model.")] = None,
     resumable: Annotated[
-        bool, typer.Option("--resumable", help="Save what is needed to go on later, each minute too.")
+        bool, typer.Option("--resumable", help="Save the state for --resume at the end, and every minute.")
     ] = False,
     quiet: _Quiet = False,
 ) -> None:
-    """Fit an image; write reconstruction, error map, upscaled image, overview, model and report.json to a folder.
+    """Fit an image, and write the results to a folder.
 
-    Ctrl-C ends the fit and keeps the best so far; a second one aborts.
+    The results are the reconstruction, error map, upscaled image, overview, model and report.json.
+    Ctrl-C ends the fit and keeps the best result so far. A second Ctrl-C aborts.
     """
     from napari_siren.cli import options as arguments
     from napari_siren.cli import output as console
@@ -118,9 +132,9 @@ def fit(
 @app.command()
 def upscale(
     out: _File,
-    image: _Given,
+    image: _RequiredImage,
     scale: _Scale = "4",
-    preset: Annotated[str, typer.Option(help=preset_help("upscale"))] = "upscale",
+    preset: Annotated[str, typer.Option(help=_PRESETS_HELP)] = "upscale",
     axes: _Axes = None,
     spacing: _Spacing = None,
     device: _Device = "auto",
@@ -128,17 +142,17 @@ def upscale(
     max_seconds: _Seconds = None,
     max_steps: _Steps = None,
     changes: _Set = None,
-    level: Annotated[int, typer.Option(help="Of an OME-Zarr image: 0 is the finest.")] = 0,
-    resume: Annotated[bool, typer.Option(help="To OME-Zarr: go on where an earlier run was broken off.")] = True,
+    level: Annotated[int, typer.Option(help="Level of an OME-Zarr image; 0 is the finest.")] = 0,
+    resume: Annotated[bool, typer.Option(help="Continue an interrupted run (OME-Zarr results only).")] = True,
     uncertainty: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write the error to be expected of each pixel: .tif, .npy.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the expected error of each pixel: .tif or .npy.")
     ] = None,
     quiet: _Quiet = False,
 ) -> None:
-    """Fit an image with the preset "upscale" and write it at a higher resolution.
+    """Fit an image with the preset "upscale", and write it at a higher resolution.
 
-    Where the result is OME-Zarr this goes block by block: the image may be larger than memory, and a run that is broken
-    off goes on when it is started again.
+    An OME-Zarr result is computed block by block. The image may then be larger than the memory.
+    An interrupted run continues when the command is repeated.
     """
     from napari_siren.cli import options as arguments
     from napari_siren.cli import output as console
@@ -168,7 +182,7 @@ def upscale(
     steps = fit_iter(picture.array, picture.axes, picture.spacing, config=chosen, device=device, seed=seed)
     result = console.follow(steps, quiet)
     rendered = result.render(scale=factor)
-    spaced = picture.spacing and result.field.format.spacing
+    spaced = picture.spacing and result.field.layout.spacing
     finer = report.finer_spacing(spaced, arguments.grid_of(result, scale=factor).step)
     sources.write_image(out, rendered, names, finer, picture.unit)
     if not quiet:
@@ -182,29 +196,30 @@ def upscale(
 
 @app.command()
 def batch(
-    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, 'patterns/**/*.tif'.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results and the report.")],
+    inputs: Annotated[list[str], typer.Argument(metavar="INPUT...", help="Files, folders, or 'patterns/**/*.tif'.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results and the report.")],
     scale: _Scale = "2",
-    preset: Annotated[str, typer.Option(help=preset_help("upscale"))] = "upscale",
+    preset: Annotated[str, typer.Option(help=_PRESETS_HELP)] = "upscale",
     axes: _Axes = None,
     spacing: _Spacing = None,
-    frames: Annotated[str, typer.Option(help="whole, or each: a time series frame by frame.")] = "whole",
-    format: Annotated[str, typer.Option(help="auto, png, tif, ome.tif, ome.zarr or npy.")] = "auto",
-    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Dask scheduler: tcp://host:8786.")] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes on this machine; else as many as suit it.")] = None,
+    frames: Annotated[str, typer.Option(help="whole, or each: fit a time series frame by frame.")] = "whole",
+    format: Annotated[str, typer.Option(help=_FORMATS_HELP)] = "auto",
+    scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler: tcp://host:8786.")] = None,
+    workers: Annotated[int | None, typer.Option(help="Number of local processes. Default: automatic.")] = None,
     device: _Device = "auto",
     seed: _Seed = 0,
     max_seconds: _Seconds = None,
     max_steps: _Steps = None,
     changes: _Set = None,
-    resume: Annotated[bool, typer.Option(help="Leave out what was done before with the same settings.")] = True,
-    warm_start: Annotated[bool, typer.Option(help="Start images that are alike from the first of them.")] = True,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell what there is to do.")] = False,
+    resume: Annotated[bool, typer.Option(help="Skip images that were done with the same settings.")] = True,
+    warm_start: Annotated[bool, typer.Option(help="Start from the model of the first similar image.")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only list the images to do.")] = False,
     quiet: _Quiet = False,
 ) -> None:
-    """Upscale many images on all cores, or on a cluster; write them, a manifest, and a report with pictures.
+    """Upscale many images on all cores or on a cluster, and write a report with pictures.
 
-    Run again it goes on where it was. The exit status is 1 where an image failed.
+    The results are the upscaled images, a manifest and the report.
+    An interrupted batch continues when the command is repeated. The exit status is 1 if an image failed.
     """
     from napari_siren.batch.run import fit_batch as run
     from napari_siren.cli import options as arguments
@@ -239,9 +254,15 @@ def batch(
 @app.command()
 def flatten(
     out: _File,
-    image: _Given,
-    below: Annotated[str, typer.Option(help="Relative change per pixel, or per unit, that is an edge.")] = "auto",
-    additive: Annotated[bool, typer.Option("--additive", help="The light is added, and is no factor.")] = False,
+    image: _RequiredImage,
+    below: Annotated[
+        str,
+        typer.Option(help="Smallest gradient of an edge: relative change per pixel, or per unit of the pixel size."),
+    ] = "auto",
+    additive: Annotated[
+        bool,
+        typer.Option("--additive", help="Illumination is added, not multiplied. --below has the units of the image."),
+    ] = False,
     axes: _Axes = None,
     spacing: _Spacing = None,
     device: _Device = "auto",
@@ -251,7 +272,7 @@ def flatten(
     changes: _Set = None,
     quiet: _Quiet = False,
 ) -> None:
-    """Take uneven illumination away from an image, fit a field to what is left, and write it."""
+    """Remove uneven illumination from an image, fit a field to the result, and write it."""
     from napari_siren.cli import options as arguments
     from napari_siren.core.compositing import Flattening
 
@@ -264,11 +285,11 @@ def flatten(
 @app.command()
 def blend(
     out: _File,
-    picture: Annotated[Path, typer.Argument(help="What is put in.", show_default=False)],
-    into: Annotated[Path, typer.Argument(help="The image that it is put into.", show_default=False)],
-    mask: Annotated[Path, typer.Argument(help="As large as PICTURE; 0 where it is left out.", show_default=False)],
-    at: Annotated[str | None, typer.Option(help="Pixel of INTO for the first one of PICTURE: row,column.")] = None,
-    mixed: Annotated[bool, typer.Option("--mixed", help="Keep the stronger gradients of the two.")] = False,
+    picture: Annotated[Path, typer.Argument(help="Picture to insert.", show_default=False)],
+    into: Annotated[Path, typer.Argument(help="Image to insert it into.", show_default=False)],
+    mask: Annotated[Path, typer.Argument(help="As large as PICTURE. 0 excludes a pixel.", show_default=False)],
+    at: Annotated[str | None, typer.Option(help="Pixel of INTO for the first pixel of PICTURE: row,column.")] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="Use the stronger gradient of the two images.")] = False,
     axes: _Axes = None,
     device: _Device = "auto",
     seed: _Seed = 0,
@@ -277,13 +298,13 @@ def blend(
     changes: _Set = None,
     quiet: _Quiet = False,
 ) -> None:
-    """Put a part of a picture into an image without a seam, fit a field to it, and write it."""
+    """Insert a part of a picture into an image without a seam, fit a field to the result, and write it."""
     from napari_siren.cli import options as arguments
-    from napari_siren.core.compositing import Blending
+    from napari_siren.core.compositing import SeamlessCloning
 
     source, target = (arguments.open_picture(path, False, axes, None) for path in (picture, into))
     place = arguments.whole_numbers("--at", at)
-    blending = Blending(source.array, arguments.open_mask(mask), place, "mixed" if mixed else "source")
+    blending = SeamlessCloning(source.array, arguments.open_mask(mask), place, "mixed" if mixed else "source")
     limits = {"max_seconds": max_seconds, "max_steps": max_steps}
     _write_fitted(out, target, blending, quiet, device, seed, arguments.settings(changes or (), **limits))
 
@@ -292,17 +313,21 @@ def blend(
 def render(
     model: _Model,
     out: _File,
-    scale: Annotated[str | None, typer.Option(help="Output pixels per pixel: a number, or one a spatial axis.")] = None,
+    scale: Annotated[
+        str | None, typer.Option(help="Output pixels per pixel: a number, or one for each spatial axis.")
+    ] = None,
     shape: Annotated[str | None, typer.Option(help="Output pixels along each spatial axis: 512,768.")] = None,
-    spacing: Annotated[str | None, typer.Option(help="Size of an output pixel, one number or one an axis.")] = None,
+    spacing: Annotated[
+        str | None, typer.Option(help="Size of an output pixel: a number, or one for each spatial axis.")
+    ] = None,
     region: Annotated[
-        str | None, typer.Option(help="start:stop in pixels of the image, each axis: 0:64,32:96.")
+        str | None, typer.Option(help="start:stop in pixels of the image, for each spatial axis: 0:64,32:96.")
     ] = None,
     derivative: Annotated[str | None, typer.Option(help="gradient, gradient_magnitude or laplacian.")] = None,
     device: _Device = "auto",
     quiet: _Quiet = False,
 ) -> None:
-    """Render a fitted model at any resolution, or its exact derivatives; without a size, at its own."""
+    """Render a fitted model, or its exact derivatives, at any resolution. The default is that of the image."""
     from napari_siren.cli import options as arguments
     from napari_siren.cli import output as console
     from napari_siren.core.result import load
@@ -328,7 +353,7 @@ def render(
 
 @app.command()
 def info(model: _Model) -> None:
-    """Print what is known of a fitted model: its image, network, metrics, and how it was made."""
+    """Print the image, network, metrics and provenance of a fitted model."""
     from napari_siren.cli import output as console
     from napari_siren.core.result import load
 
@@ -337,7 +362,7 @@ def info(model: _Model) -> None:
 
 @app.command()
 def doctor() -> None:
-    """Print what this machine offers, what speed to expect, and what is missing."""
+    """Print the devices, the expected speed and the missing packages of this machine."""
     from napari_siren.cli import output as console
     from napari_siren.cli.doctor import examine
 
@@ -347,13 +372,13 @@ def doctor() -> None:
 def _write_fitted(
     out: Path,
     picture: Picture,
-    supervision: Preparation,
+    supervision: Preprocessor,
     quiet: bool,
     device: str,
     seed: int,
     fields: dict[str, Any],
 ) -> None:
-    """Fit a field to what is made of a picture, and write what the picture's pixels see of it."""
+    """Fit a field to a preprocessed picture, and write its reconstruction."""
     from napari_siren.cli import options as arguments
     from napari_siren.cli import output as console
     from napari_siren.core.fit import fit_iter

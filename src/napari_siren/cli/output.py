@@ -1,4 +1,4 @@
-"""What the command line shows: the bar of a fit in progress, and tables."""
+"""The output of the command line: progress bars and tables."""
 
 from __future__ import annotations
 
@@ -30,44 +30,49 @@ if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
 
+# Interval between two saved states of a resumable fit, in seconds.
 _CHECKPOINT_SECONDS = 60.0
 
+# Names of the phases of a fit by blocks.
 _PHASES = {
-    "scan": "looking at the image",
+    "scan": "scanning the image",
     "learn": "learning",
     "fit": "fitting blocks",
     "render": "rendering",
     "pyramid": "coarser levels",
 }
+# Reasons for the end of a fit.
 _STOPPED = {
     "max_steps": "all steps done",
     "max_seconds": "time limit reached",
     "target_psnr": "target PSNR reached",
-    "asked": "stopped by you",
+    "asked": "stopped by the user",
     "": "not ended",
 }
 
 
 def follow(steps: FitSteps, quiet: bool = False, checkpoint: Path | None = None) -> FitResult:
-    """Run a fit to its end with a live bar. Ctrl-C ends it and keeps the best so far, a second one aborts.
+    """Run a fit to its end with a progress bar.
+
+    Ctrl-C ends the fit and keeps the best result so far. A second Ctrl-C aborts.
 
     Parameters
     ----------
     steps
-        From `fit_iter`.
+        Steps from `fit_iter`.
     quiet
-        Show nothing.
+        Whether to show nothing.
     checkpoint
-        Where to save what is needed to go on, each minute; None saves nothing.
+        File to save the state of the fit in, every minute, so that the fit can be continued. None saves nothing.
     """
     due = time.monotonic() + _CHECKPOINT_SECONDS
     text = TextColumn("{task.description}", markup=False)
     with Bar(text, BarColumn(), TextColumn("{task.fields[state]}"), console=Console(stderr=True), disable=quiet) as bar:
         task = bar.add_task("fitting", total=1.0, state="")
-        with _stop_on_interrupt(lambda: bar.update(task, description="stopping")) as asked:
+        with _stop_on_interrupt(lambda: bar.update(task, description="stopping")) as interrupt:
             for progress in steps:
                 _show(bar, task, progress)
-                if asked.is_set():
+                if interrupt.is_set():
                     steps.stop()
                 elif checkpoint is not None and time.monotonic() >= due:
                     steps.snapshot().save(checkpoint, resumable=True)
@@ -79,12 +84,12 @@ def follow(steps: FitSteps, quiet: bool = False, checkpoint: Path | None = None)
 
 
 class BlockBar:
-    """The bar of a large image that is fitted block by block; one line for each phase.
+    """The progress bars of a fit by blocks, one for each phase.
 
     Parameters
     ----------
     quiet
-        Show nothing.
+        Whether to show nothing.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -101,53 +106,53 @@ class BlockBar:
             self._bar.stop()
 
     def show(self, progress: BlockProgress) -> None:
-        """Show how far it is."""
+        """Show the progress of the fit."""
         phase = progress.phase
-        if not self._tasks:  # an error before it is to stand alone
+        if not self._tasks:  # an error before the first phase is shown without a bar
             self._bar.start()
         if phase not in self._tasks:
             self._tasks[phase] = self._bar.add_task(_PHASES[phase], total=1.0, state="")
-        share, left = progress.done / progress.total, progress.seconds_left
-        ahead = "" if left is None or not left else f"  {_duration(left)} left"
-        counted = "" if phase in ("scan", "pyramid") else f"{int(progress.done)}/{progress.total}"
-        self._bar.update(self._tasks[phase], completed=share, state=counted + ahead)
+        share, remaining = progress.done / progress.total, progress.seconds_left
+        time_left = "" if remaining is None or not remaining else f"  {_duration(remaining)} left"
+        count = "" if phase in ("scan", "pyramid") else f"{int(progress.done)}/{progress.total}"
+        self._bar.update(self._tasks[phase], completed=share, state=count + time_left)
 
 
 def show_blocks(result: BlocksResult) -> None:
-    """Print how well a fit by blocks went, and where the result is."""
-    blocks = f"{result.blocks}, of which {result.fitted} were fitted now"
+    """Print the metrics of a fit by blocks, and the file of the result."""
+    blocks = f"{result.blocks} ({result.fitted} fitted in this run)"
     show_rows([("PSNR", _decibels(result.psnr)), ("RMSE", f"{result.rmse:.4g}"), ("blocks", blocks)])
     show_file(result.path, result.shape)
 
 
 def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:
-    """Print how well a fit went, and where its files are."""
-    told = describe(result)
-    unit = value_unit(told["image"]["dtype"])
+    """Print the metrics of a fit, and the names of its files."""
+    metadata = describe(result)
+    unit = value_unit(metadata["image"]["dtype"])
     rows = [
         *_metrics(result),
         ("largest error", f"{result.metrics.max_abs:.4g} {unit}"),
-        ("time", f"{told['seconds']:.1f} s, {told['steps']} steps ({_STOPPED[told['stopped']]})"),
-        ("parameters per value", f"{told['parameters_per_value']:.2f}"),
-        ("axes taken for", told["image"]["axes"]),
+        ("time", f"{metadata['seconds']:.1f} s, {metadata['steps']} steps ({_STOPPED[metadata['stopped']]})"),
+        ("parameters per value", f"{metadata['parameters_per_value']:.2f}"),
+        ("axes", metadata["image"]["axes"]),
         *(("note", event) for step, event in result.history.events if step == 0),
         *((kind, path.name) for kind, path in files.items()),
     ]
     show_rows(rows)
-    _say(f"The pictures are in {next(iter(files.values())).parent}{os.sep}")
+    _print_line(f"The results are in {next(iter(files.values())).parent}{os.sep}")
 
 
 def show_file(path: Path, shape: Iterable[int]) -> None:
-    """Print where one picture was written."""
+    """Print the file and the shape of a picture."""
     size = " x ".join(map(str, shape))
-    _say(f"Written: {path} ({size})")
+    _print_line(f"Written: {path} ({size})")
 
 
 def show_model(result: FitResult, path: Path) -> None:
-    """Print what is known of a model."""
-    told = describe(result)
-    image, field = told["image"], result.field
-    network = field.siren.shape
+    """Print the properties of a model."""
+    metadata = describe(result)
+    image, field = metadata["image"], result.field
+    network = field.siren.spec
     unit = image["unit"] or ("pixels" if set(image["spacing"]) == {1.0} else "(no unit)")
     config = result.config
     rows = [
@@ -155,30 +160,31 @@ def show_model(result: FitResult, path: Path) -> None:
         ("image", f"{image['name'] or 'unnamed'}, {image['dtype']}, axes {image['axes']}, {_times(image['shape'])}"),
         ("spacing", f"{_times(f'{s:g}' for s in image['spacing'])} {unit}"),
         ("network", f"{network.hidden_layers} sine layers of {network.hidden_features}, omega_0 {config.omega_0:g}"),
-        ("tiles", f"{_times(told['tiles'])}, cross-faded over {2 * config.overlap:g} pixels"),
-        ("parameters", f"{told['parameters']:,} ({told['parameters_per_value']:.2f} per value)"),
+        ("tiles", f"{_times(metadata['tiles'])}, blended over {2 * config.overlap:g} pixels"),
+        ("parameters", f"{metadata['parameters']:,} ({metadata['parameters_per_value']:.2f} per value)"),
         *_metrics(result),
         ("largest error", f"{result.metrics.max_abs:.4g} {value_unit(image['dtype'])}"),
         (
             "fit",
-            f"preset {config.name}, {told['steps']} steps, {told['seconds']:.1f} s ({_STOPPED[told['stopped']]})",
+            f"preset {config.name}, {metadata['steps']} steps, {metadata['seconds']:.1f} s "
+            f"({_STOPPED[metadata['stopped']]})",
         ),
         ("can be resumed", "no" if result.state is None else f"yes, from step {result.state.step}"),
-        ("seed", str(told.get("seed"))),
-        ("device", f"{told.get('device')}, {told.get('engine')} engine, {told.get('platform')}"),
-        ("versions", ", ".join(f"{name} {v}" for name, v in told.get("versions", {}).items())),
-        ("image's SHA-256", str(told.get("data_sha256"))),
+        ("seed", str(metadata.get("seed"))),
+        ("device", f"{metadata.get('device')}, {metadata.get('engine')} engine, {metadata.get('platform')}"),
+        ("versions", ", ".join(f"{name} {v}" for name, v in metadata.get("versions", {}).items())),
+        ("SHA-256 of image", str(metadata.get("data_sha256"))),
     ]
     show_rows(rows)
 
 
 class BatchBars:
-    """A line for each image that is being fitted, one for all, and one that stays for each that has ended.
+    """The progress bars of a batch: one for each running fit, and one for all. Each ended job prints a line.
 
     Parameters
     ----------
     quiet
-        Show nothing.
+        Whether to show nothing.
     """
 
     def __init__(self, quiet: bool) -> None:
@@ -197,13 +203,13 @@ class BatchBars:
             self._bar.stop()
 
     def show(self, progress: BatchProgress) -> None:
-        """Show how far a batch is."""
+        """Show the progress of a batch."""
         if self._quiet:
             return
         self._bar.start()
         job, entry = progress.job, progress.entry
-        counted = f"{progress.finished}/{progress.total}"
-        self._bar.update(self._all, total=progress.total, completed=progress.finished, state=counted)
+        count = f"{progress.finished}/{progress.total}"
+        self._bar.update(self._all, total=progress.total, completed=progress.finished, state=count)
         if progress.state == "begun":
             return
         if entry is None:
@@ -217,16 +223,16 @@ class BatchBars:
 
 
 def show_batch(report: BatchReport) -> None:
-    """Print what a batch has done, or, of a dry run, what there is to do."""
+    """Print the results of a batch, or the jobs of a dry run."""
     if report.path is None:
         for name in report.planned:
-            _say(f"to do  {name}")
+            _print_line(f"to do  {name}")
         for entry in report.failed:
-            _say(f"failed  {entry.job}  {_outcome(entry)}")
+            _print_line(f"failed  {entry.job}  {_outcome(entry)}")
     counts = {"failed": report.failed, "done": report.done, "done before": report.skipped, "to do": report.planned}
-    _say(", ".join(f"{len(entries)} {name}" for name, entries in counts.items() if entries) or "nothing to do")
+    _print_line(", ".join(f"{len(entries)} {name}" for name, entries in counts.items() if entries) or "nothing to do")
     if report.path is not None:
-        _say(f"Report: {report.path}")
+        _print_line(f"Report: {report.path}")
 
 
 def _outcome(entry: Entry) -> str:
@@ -237,7 +243,7 @@ def _outcome(entry: Entry) -> str:
 
 
 def show_rows(rows: Iterable[tuple[str, str]]) -> None:
-    """Print names and what they stand for."""
+    """Print a table of names and values."""
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
@@ -246,7 +252,7 @@ def show_rows(rows: Iterable[tuple[str, str]]) -> None:
     Console(highlight=False).print(table)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     Console(highlight=False).print(line, soft_wrap=True, markup=False)
 
 
@@ -258,19 +264,19 @@ def _metrics(result: FitResult) -> list[tuple[str, str]]:
     if metrics.consistency is not None:
         rows.append(("consistency", _decibels(metrics.consistency)))
     rows.append(("SSIM", "not measured" if metrics.ssim is None else f"{metrics.ssim:.4f}"))
-    return [*rows, ("RMSE", f"{metrics.rmse:.4g} {value_unit(result.field.format.dtype)}")]
+    return [*rows, ("RMSE", f"{metrics.rmse:.4g} {value_unit(result.field.layout.dtype)}")]
 
 
 def _show(bar: Bar, task: TaskID, progress: Progress) -> None:
-    left = progress.seconds_left
-    done = 0.0 if left is None else progress.seconds / max(progress.seconds + left, 1e-9)
-    ahead = "" if left is None else f"  {_duration(left)} left"
-    state = f"step {progress.step}/{progress.max_steps}  {_decibels(progress.psnr)}{ahead}"
-    bar.update(task, completed=done, state=state)
+    remaining = progress.seconds_left
+    share = 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
+    time_left = "" if remaining is None else f"  {_duration(remaining)} left"
+    state = f"step {progress.step}/{progress.max_steps}  {_decibels(progress.psnr)}{time_left}"
+    bar.update(task, completed=share, state=state)
 
 
 def _decibels(psnr: float) -> str:
-    return "infinite (every value right)" if math.isinf(psnr) else f"{psnr:.2f} dB"
+    return "infinite (all values exact)" if math.isinf(psnr) else f"{psnr:.2f} dB"
 
 
 def _duration(seconds: float) -> str:
@@ -283,20 +289,20 @@ def _times(values: Iterable[object]) -> str:
 
 
 @contextmanager
-def _stop_on_interrupt(tell: Callable[[], object]) -> Iterator[threading.Event]:
-    """Return an event that the first Ctrl-C sets; from then on Ctrl-C does what it always does."""
-    asked = threading.Event()
+def _stop_on_interrupt(notify: Callable[[], object]) -> Iterator[threading.Event]:
+    """Yield an event for the first Ctrl-C. Later ones raise `KeyboardInterrupt` as usual."""
+    event = threading.Event()
     if threading.current_thread() is not threading.main_thread():
-        yield asked
+        yield event
         return
 
-    def ask(number: int, frame: object) -> None:
-        asked.set()
+    def handle(number: int, frame: object) -> None:
+        event.set()
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        tell()
+        notify()
 
-    before = signal.signal(signal.SIGINT, ask)
+    previous = signal.signal(signal.SIGINT, handle)
     try:
-        yield asked
+        yield event
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, previous)

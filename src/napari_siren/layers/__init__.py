@@ -1,1 +1,1 @@
-"""Layers: what is read of them, and the layers that a fit gives back. Without Qt."""
+"""napari layers: reading of image layers, and layers made from a fit. Without Qt."""

@@ -1,4 +1,4 @@
-"""The code that does again what the panel did. Pure: no napari, no Qt."""
+"""Python code to repeat a fit of the panel. Pure: no napari, no Qt."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-# What `fit_layer` does where nothing else is said.
+# Default arguments of `fit_layer` and `fit`. The code leaves arguments with these values out.
 _DEFAULTS: dict[str, Any] = {
     "preset": "faithful",
     "region": None,
@@ -19,30 +19,30 @@ _DEFAULTS: dict[str, Any] = {
 
 
 class Code(str):
-    """A piece of code, which stands as it is where a value would be quoted."""
+    """A piece of code. Its `repr` is the code itself, without quotes."""
 
     def __repr__(self) -> str:
         return str(self)
 
 
 def viewer_layer(name: str) -> Code:
-    """Return the code for a layer of the viewer."""
+    """Return the code for a layer of the viewer, looked up by its name."""
     return Code(f"viewer.layers[{_literal(name)}]")
 
 
 def as_python(layer_name: str, scale: float | tuple[float, ...], settings: Mapping[str, Any], **arguments: Any) -> str:
-    """Return the code that fits a layer of the current viewer, as the panel did.
+    """Return the code to fit a layer of the current viewer in the same way as the panel.
 
     Parameters
     ----------
     layer_name
-        Of the image layer.
+        Name of the image layer.
     scale
-        Of the upscaled layer.
+        Scale of the upscaled layer, as in `fit_layer`.
     settings
-        Fields of `FitConfig` that are not as in the preset.
+        Fields of `FitConfig` with other values than in the preset.
     **arguments
-        Other arguments of `fit_layer`; those that are as it has them anyway are left out.
+        Other arguments of `fit_layer`. Those with the default value are left out of the code.
 
     Examples
     --------
@@ -76,5 +76,5 @@ def as_python(layer_name: str, scale: float | tuple[float, ...], settings: Mappi
 
 
 def _literal(value: Any) -> str:
-    """Return the code for a value; strings in double quotes, as formatters have them."""
+    """Return the code for a value. Strings have double quotes, as code formatters write them."""
     return json.dumps(value, ensure_ascii=False) if type(value) is str else repr(value)

@@ -1,4 +1,4 @@
-"""Pictures made of napari layers in the gradient domain: what is fitted for them. Pure: no napari, no Qt."""
+"""Edits of napari layers in the gradient domain, to be fitted: flattening and blending. Pure: no napari, no Qt."""
 
 from __future__ import annotations
 
@@ -10,35 +10,38 @@ import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from napari_siren.core.compositing import Blending, Flattening
-from napari_siren.core.preprocessing.gradients import Preparation, Prepared
+from napari_siren.core.compositing import Flattening, SeamlessCloning
+from napari_siren.core.preprocessing.gradients import PreprocessedImage, Preprocessor
 from napari_siren.errors import InputError
 from napari_siren.layers.reading import layer_title
 from napari_siren.layers.region import between
 from napari_siren.layers.spec import LayerSpec
 
-# Of pixels: what is less does not move a picture.
+# Decimal places of positions in pixels. Smaller differences are rounding errors.
 _DIGITS = 6
 
 
 @dataclass(frozen=True, eq=False)
 class Edit:
-    """A picture that is to be made of layers.
+    """A new picture made of one or two layers, to be fitted.
 
     Parameters
     ----------
     spec
-        The pixels that are changed, with the name of what they become.
+        Pixels to change, with the name of the new picture.
     supervision
-        What changes them, as `fit` takes it.
+        Preprocessor of the pixels, an argument of `fit`.
     """
 
     spec: LayerSpec
-    supervision: Preparation
+    supervision: Preprocessor
 
 
-class Evening:
-    """`Flattening` of pixels that are not known before: where some are below 0, light is added, and else a factor."""
+class AutoFlattening:
+    """A `Flattening` of unread pixels.
+
+    The light is additive if any value is below 0, else a factor.
+    """
 
     def prepare(
         self,
@@ -46,15 +49,15 @@ class Evening:
         axes: str | None = None,
         spacing: float | Sequence[float] | None = None,
         missing: npt.ArrayLike | None = None,
-    ) -> Prepared:
-        """Take the illumination away; the parameters are those of `fit`."""
+    ) -> PreprocessedImage:
+        """Remove the illumination from an image. The parameters are those of `fit`."""
         below_zero = bool(np.any(np.asarray(data) < 0))
         return Flattening(multiplicative=not below_zero).prepare(data, axes, spacing, missing)
 
 
-def even_edit(spec: LayerSpec) -> Edit:
-    """Return how the illumination of a layer's pixels, which need not have been read, is evened out."""
-    return Edit(replace(spec, name=f"{spec.name}, even"), Evening())
+def flatten_edit(spec: LayerSpec) -> Edit:
+    """Return the edit to flatten the illumination of a layer. Its pixels need not have been read."""
+    return Edit(replace(spec, name=f"{spec.name}, flattened"), AutoFlattening())
 
 
 def blend_edit(
@@ -65,24 +68,24 @@ def blend_edit(
     plane: Sequence[int | None] | None = None,
     mode: Literal["source", "mixed"] = "source",
 ) -> Edit:
-    """Return how a picture is blended into another, where it lies over it in the world.
+    """Return the edit to blend a picture into another at its position in the world.
 
     Parameters
     ----------
     picture, target
-        Image layers, or what looks like them; see `fit_layer`. The picture is read between its pixels where those of
-        the two do not coincide; alpha that only it has is left out.
+        Image layers, or objects with the same attributes; see `fit_layer`. The picture is interpolated if its pixels
+        do not coincide with those of the target. Its alpha is left out if the target has none.
     mask
-        What of the picture is put in: a Shapes or Labels layer, or a boolean array of the target's shape.
+        Part of the picture to put in: a Shapes or Labels layer, or a boolean array of the target's shape.
     picture_plane, plane
-        Of each, as `plane` of `fit_layer`.
+        Plane of the picture and of the target, like `plane` of `fit_layer`.
     mode
-        As in `blend`.
+        Choice of the gradients, as in `blend`.
 
     Raises
     ------
     InputError
-        The layers do not go together, or the picture does not lie over the target within the mask.
+        The layers do not fit together, or the picture does not lie over the target within the mask.
 
     Examples
     --------
@@ -96,39 +99,39 @@ def blend_edit(
     >>> edit.spec.name, edit.supervision.at, int(edit.supervision.mask.sum())
     ('sea, with boat', (4, 11), 16)
     """
-    spec = LayerSpec.of(target, plane=plane, lazily=True)
-    part = LayerSpec.of(target, None, mask, plane, lazily=True)
-    source = LayerSpec.of(picture, plane=picture_plane)
+    spec = LayerSpec.from_layer(target, plane=plane, lazily=True)
+    part = LayerSpec.from_layer(target, None, mask, plane, lazily=True)
+    source = LayerSpec.from_layer(picture, plane=picture_plane)
     if len(source.coordinate_shape) != len(spec.coordinate_shape):
         raise InputError(
-            f"{layer_title(picture)} has {len(source.coordinate_shape)} axes in space and time, {layer_title(target)} "
-            f"{len(spec.coordinate_shape)}; they should have as many."
+            f"{layer_title(picture)} has {len(source.coordinate_shape)} axes in space and time, but "
+            f"{layer_title(target)} has {len(spec.coordinate_shape)}. Use layers with the same number of axes."
         )
-    # With a pixel more on every side, whose slopes into the mask are the picture's, too.
+    # Include one more pixel on every side: the gradients at the edge of the mask are also those of the picture.
     shape = tuple(n + 2 for n in part.coordinate_shape)
     values = _read_at(source, *_pixels_between(part, source), shape)
-    marked = np.ones(part.coordinate_shape, np.bool_) if part.missing is None else ~part.missing
-    inside = np.pad(marked, 1) & ~np.isnan(values).any(axis=0)
-    if not inside.any():
+    selection = np.ones(part.coordinate_shape, np.bool_) if part.missing is None else ~part.missing
+    blend_mask = np.pad(selection, 1) & ~np.isnan(values).any(axis=0)
+    if not blend_mask.any():
         raise InputError(
-            f"nothing of {layer_title(picture)} lies over {layer_title(target)} where the mask is. Move it there: "
-            "Layers > Transform, or translate and scale in a script."
+            f"no pixel of {layer_title(picture)} lies over {layer_title(target)} within the mask. Move it there with "
+            "Layers > Transform, or with translate and scale in a script."
         )
     if spec.rgb and source.rgb and spec.channels < source.channels:
         values = values[: spec.channels]
     if len(values) != spec.channels:
         raise InputError(
-            f"{layer_title(picture)} has {len(values)} channels or colours and {layer_title(target)} {spec.channels}; "
-            "they should be alike."
+            f"{layer_title(picture)} has {len(values)} channels or colours, but {layer_title(target)} has "
+            f"{spec.channels}. Use layers with the same number."
         )
     position = np.rint(_pixels_between(part, spec)[1]).astype(int) - 1
     name = f"{spec.name}, with {source.name}"
-    seen = np.ma.masked_invalid(np.moveaxis(values, 0, spec.axes.index("C")) if "C" in spec.axes else values[0])
-    return Edit(replace(spec, name=name), Blending(seen, inside, tuple(map(int, position)), mode))
+    picture_values = np.ma.masked_invalid(spec.axes.from_channels_first(values))
+    return Edit(replace(spec, name=name), SeamlessCloning(picture_values, blend_mask, tuple(map(int, position)), mode))
 
 
 def _pixels_between(spec: LayerSpec, other: LayerSpec) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Return where the pixels of a spec are among those of another: a matrix and an offset over their coordinates."""
+    """Return the map from pixels of a spec to pixels of another: a matrix and an offset over their coordinates."""
     matrix = between(spec.placement, other.placement)
     missing = len(other.shape) - len(matrix)
     rows = [axis - missing for axis in other.coordinates]
@@ -140,11 +143,13 @@ def _pixels_between(spec: LayerSpec, other: LayerSpec) -> tuple[npt.NDArray[np.f
 def _read_at(
     source: LayerSpec, matrix: npt.NDArray[np.float64], offset: npt.NDArray[np.float64], shape: tuple[int, ...]
 ) -> npt.NDArray[np.float64]:
-    """Read a layer at such pixels of it, and one before them: (channels, *shape), NaN where it is not."""
+    """Interpolate a layer at mapped pixels, from the pixel before the first: (channels, *shape), NaN outside of it."""
     data = np.asarray(source.data)
-    channels = np.moveaxis(data, source.axes.index("C"), 0) if "C" in source.axes else data[np.newaxis]
+    channels = source.axes.to_channels_first(data)
     matrix, first = np.round(matrix, _DIGITS), np.round(offset - matrix.sum(axis=1), _DIGITS)
-    # Against aliasing where its pixels are the smaller ones, as in skimage.transform.resize.
+    # Smoothing prevents aliasing if the pixels of the source are smaller, as in skimage.transform.resize.
     blur = np.maximum(0, np.linalg.norm(matrix, axis=1) - 1) / 2
-    smooth = [gaussian_filter(channel.astype(np.float64), blur) for channel in channels]
-    return np.stack([affine_transform(channel, matrix, first, shape, order=1, cval=np.nan) for channel in smooth])
+    smooth_channels = [gaussian_filter(channel.astype(np.float64), blur) for channel in channels]
+    return np.stack(
+        [affine_transform(channel, matrix, first, shape, order=1, cval=np.nan) for channel in smooth_channels]
+    )

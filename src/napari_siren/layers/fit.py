@@ -1,4 +1,4 @@
-"""`fit_layer`: from a napari layer to three that lie over it. Pure: no napari, no Qt."""
+"""`fit_layer`: the fit of a napari layer, and three new layers over it. Pure: no napari, no Qt."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class LayerFit:
-    """What `fit_layer` gives back.
+    """The result of `fit_layer`.
 
     Parameters
     ----------
     result
-        The fit: field, metrics, history, render and save.
+        Result of the fit: field, metrics, history, `render` and `save`.
     layer_data
         Three LayerDataTuples: reconstruction, upscaled, error. ``viewer.add_image(data, **meta)`` adds one.
     layers
-        The layers added, where a viewer was given; else empty.
+        Layers added to the viewer. Empty if there is no viewer.
     """
 
     result: FitResult
@@ -52,53 +52,53 @@ def fit_layer(
     error: ErrorKind = "signed",
     **options: Any,
 ) -> LayerFit:
-    """Fit a field to a napari image layer, and make three layers that lie exactly over it.
+    """Fit a field to a napari image layer, and make three layers exactly over it.
 
     Parameters
     ----------
     layer
-        A `napari.layers.Image`, or any object with such attributes: data, and, where they are not napari's
+        A `napari.layers.Image`, or any object with the same attributes: data and, if they differ from napari's
         defaults, name, rgb, multiscale, scale, translate, rotate (a matrix), shear, affine, units,
-        axis_labels, colormap, contrast_limits, blending, opacity, gamma and so on. One to three axes in
-        space and time, and channels: the colours of an RGB layer, or an axis labelled "c" or "channel". An axis
-        labelled "t" or "time" is a coordinate of the field like those of space, so that neighbouring frames share
-        what they show; with the preset "burst" its frames are joined to one scene, which lies over the first. Of
-        dask and zarr arrays what is fitted is read.
+        axis_labels, colormap, contrast_limits, blending, opacity, gamma and so on. It has one to three axes in
+        space and time. It may have channels: the colours of an RGB layer, or an axis labelled "c" or "channel".
+        An axis labelled "t" or "time" is a coordinate of the field like those of space, so that neighbouring
+        frames share their content. With the preset "burst" its frames are joined to one scene, which lies over
+        the first frame. Of dask and zarr arrays, only the part to fit is read.
     scale
-        Of the upscaled layer: output pixels per pixel, a number for all axes in space, or one for each axis in space
-        and time.
+        Scale of the upscaled layer in output pixels per pixel: a number for all axes in space, or one number for each
+        axis in space and time.
     preset
-        "faithful", "upscale", "denoise", "deblur", "burst", "fast" or "paper"; None is "faithful".
+        "faithful", "upscale", "denoise", "deblur", "burst", "fast" or "paper". None is "faithful".
     viewer
-        A napari viewer, or a `ViewerModel`, to add the layers to; if given, call this in the main thread.
+        A napari viewer, or a `ViewerModel`, to add the layers to. With a viewer, call `fit_layer` in the main thread.
     region
-        What of the layer to fit: (start, stop) in pixels, or None, for each of its axes; or a Shapes layer (its
-        rectangles, ellipses and polygons, of those selected if any are); or a Labels layer (all that is not 0); or a
-        boolean array of the layer's shape or of its last axes. None is all of it. The layers made are as large as the
-        box around the region, and 0 outside of it.
+        Part of the layer to fit. None is the whole layer. Otherwise one of: (start, stop) in pixels, or None, for
+        each of its axes; a Shapes layer (its rectangles, ellipses and polygons; only the selected ones if any are
+        selected); a Labels layer (all labels other than 0); a boolean array of the layer's shape or of its last
+        axes. The new layers are as large as the box around the region, and 0 outside of the region.
     plane
-        An index for each of the layer's axes of which only that is fitted, None for the others: ``(12, None, None)``
-        is slice 12 of a stack.
+        An index for each axis of the layer to hold fixed, None for the axes to fit: ``(12, None, None)`` is slice 12
+        of a stack.
     level
-        Of a multiscale layer; 0 is the largest.
+        Index of the level of a multiscale layer; 0 is the largest.
     error
-        "signed" or "absolute".
+        Kind of the error layer: "signed" or "absolute".
     **options
-        Any other argument of `fit`. The spacing is the layer's scale, if not given; `axes` overrides what the
-        layer tells of its axes.
+        Any other argument of `fit`. The default of the spacing is the layer's scale. `axes` overrides the axes of the
+        layer.
 
     Returns
     -------
     LayerFit
-        The result of the fit, the layers as LayerDataTuples, and those added to the viewer.
+        The result of the fit, the layers as LayerDataTuples, and the layers added to the viewer.
 
     Raises
     ------
     InputError
-        Not an image layer, more than three axes in space and time, a bad scale, a region without a pixel, or an image
-        that cannot be fitted.
+        The layer is not an image, or has more than three axes in space and time. The scale is invalid, the region has
+        no pixel, or the image cannot be fitted.
     SirenError
-        As `fit` does.
+        The same errors as those of `fit`.
 
     Examples
     --------
@@ -115,15 +115,15 @@ def fit_layer(
     from napari_siren.core.config import detail_for
     from napari_siren.core.fit import fit
 
-    spec = LayerSpec.of(layer, options.pop("axes", None), region, plane, level)
+    spec = LayerSpec.from_layer(layer, options.pop("axes", None), region, plane, level)
     if spec.missing is not None and options.get("missing") is not None:
         raise InputError(
-            "missing= goes with a region that is a box. Give as region a boolean array that is False where a pixel is "
+            "missing= can only be used with a region that is a box. Give as region a boolean array, False for pixels "
             "outside or missing."
         )
-    if _joins(preset, options):
+    if _joins_frames(preset, options):
         spec = spec.joined()
-    # What would fail at the end should not come to light only after the fit.
+    # Check before the fit what could fail only after it.
     check_scale(spec, scale)
     check_error_kind(error)
     _check_viewer(viewer, spec)
@@ -136,22 +136,25 @@ def fit_layer(
         upscaled_layer(spec, result, scale),
         error_layer(spec, result, error),
     )
-    added = () if viewer is None else tuple(viewer.add_image(data, **meta) for data, meta, _ in layer_data)
-    return LayerFit(result, layer_data, added)
+    new_layers = () if viewer is None else tuple(viewer.add_image(data, **meta) for data, meta, _ in layer_data)
+    return LayerFit(result, layer_data, new_layers)
 
 
-def _joins(preset: str | None, options: Mapping[str, Any]) -> bool:
-    """Tell whether frames are to be joined."""
+def _joins_frames(preset: str | None, options: Mapping[str, Any]) -> bool:
+    """Return whether all frames of a series are fitted as one scene."""
     from napari_siren.core.config import FitConfig
 
     config = options.get("config") or FitConfig.preset(preset or "faithful")
-    return bool(options.get("burst_steps", config.burst_steps))
+    overrides = {name: options[name] for name in FitConfig.model_fields if name in options}
+    return bool(config.override(**overrides).joins_frames)
 
 
 def _check_viewer(viewer: Any, spec: LayerSpec) -> None:
     if viewer is None:
         return
     if not hasattr(viewer, "add_image"):
-        raise InputError(f"viewer should be a napari viewer, or None, not a {type(viewer).__name__}.")
+        raise InputError(f"viewer is of type {type(viewer).__name__}. It should be a napari viewer or None.")
     if len(spec.shape) < 2:
-        raise InputError("napari shows images of two axes or more, not of one; leave viewer out.")
+        raise InputError(
+            "napari cannot show an image of one axis. Leave viewer out, or use an image of two axes or more."
+        )

@@ -1,4 +1,4 @@
-"""From a fit to napari layers, as LayerDataTuples. Pure: no napari, no Qt."""
+"""Layers made from the result of a fit, as LayerDataTuples. Pure: no napari, no Qt."""
 
 from __future__ import annotations
 
@@ -21,55 +21,60 @@ if TYPE_CHECKING:
 ErrorKind = Literal["signed", "absolute"]
 
 METADATA_KEY = "napari_siren"
-"""Under it a layer's metadata say where the layer comes from: config, seed, versions, metrics, …, in plain values."""
+"""Key of a layer's provenance in its metadata: config, seed, versions, metrics, …, as plain values."""
 RESULT_KEY = "napari_siren_result"
-"""Under it they hold the `FitResult` itself."""
+"""Key of the `FitResult` in a layer's metadata."""
 
-# The convention of microscopy for two signs, and one of the diverging colormaps in napari's own list.
+# Colormap of signed values: a convention of microscopy, and one of the diverging colormaps of napari.
 _SIGNED_COLORMAP = "PiYG"
+# Colormap of magnitudes, a sequential one of napari.
 _MAGNITUDE_COLORMAP = "magma"
+# Percentage of the magnitudes within the contrast limits.
 _PERCENTILE = 99.9
-# What an `ErrorModel` looks at, for each value of a render.
+# Memory in bytes of the inputs of an `ErrorModel`, for each value of a render.
 _UNCERTAINTY_BYTES = 80
+# Display settings of maps: napari's defaults instead of the image's settings.
 _PLAIN_DISPLAY = {"blending": "translucent", "opacity": 1.0, "gamma": 1.0, "iso_threshold": None}
 
 
 def with_layer(result: FitResult, spec: LayerSpec) -> FitResult:
-    """Return a result that knows the place of its layer, and keeps it when it is saved."""
+    """Return a result with its layer in its provenance, to be saved with it."""
     return replace(result, provenance={**result.provenance, "layer": spec.as_provenance()})
 
 
 def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
-    """Return the place of a result's layer; of one that was fitted to an array, what its axes and spacing tell.
+    """Return the spec of a result's layer: its position, axes and display.
+
+    If the image was an array, the spec follows from its axes and spacing.
 
     Parameters
     ----------
     result
-        Of a fit, or loaded.
+        Result of a fit, or a loaded one.
     name
-        In place of the layer's own.
+        Name to use instead of the layer's own.
 
     Raises
     ------
     StorageError
         The model's record of its layer is damaged.
     """
-    layout = result.field.format
+    layout = result.field.layout
     if "layer" in result.provenance:
         try:
             spec = LayerSpec.from_provenance(result.provenance["layer"])
         except (KeyError, TypeError, ValueError) as error:
             raise StorageError(
-                f"the model's record of its layer cannot be read ({error!r}). napari_siren.load(path).render() still "
-                "gives its pixels, without their place."
+                f"the model's record of its layer cannot be read ({error!r}). Use napari_siren.load(path).render() for "
+                "its pixels without their position."
             ) from None
     else:
         rgb = layout.channel_axis == len(layout.shape) - 1 and layout.channels in (3, 4)
         shape = layout.shape[: len(layout.shape) - rgb]
-        letters = layout.axes[: len(shape)]
-        n, spacing = len(shape), iter(layout.spacing)
+        letters = layout.axes.coordinates if rgb else layout.axes
+        n = len(shape)
         placement = Placement(
-            np.array([1.0 if letter == "C" else next(spacing) for letter in letters]),
+            np.array(letters.with_channel(layout.spacing, 1.0)),
             np.zeros(n),
             np.eye(n),
             np.eye(n),
@@ -82,53 +87,53 @@ def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
 
 
 def reconstruction_layer(spec: LayerSpec, result: FitResult) -> LayerData:
-    """Make the layer of the reconstruction: the image's shape, dtype and display."""
+    """Make the layer of the reconstruction, with the image's shape, dtype and display."""
     data = spec.within(result.reconstruction)
     return spec.like(data, "reconstruction", _metadata(spec, result, "reconstruction", 1.0))
 
 
 def upscaled_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[float]) -> LayerData:
-    """Make the layer of a render at another resolution: the image's dtype and display.
+    """Make the layer of a render at another resolution, with the image's dtype and display.
 
     Parameters
     ----------
     spec, result
-        Of a fit.
+        Spec of the layer, and result of its fit.
     scale
-        As in `fit_layer`. Where that gives no whole number of pixels, the nearest one is laid over the image from
-        edge to edge.
+        Scale, as in `fit_layer`. If it gives no whole number of pixels, the nearest whole number is used, and its
+        pixels cover the image from edge to edge.
 
     Raises
     ------
     InputError
-        A bad scale, or a render that would not fit into memory.
+        The scale is invalid, or the render would not fit into memory.
     """
-    layout = result.field.format
+    layout = result.field.layout
     rendered = result.render(shape=render_shape(spec, scale, layout.channels * np.dtype(layout.dtype).itemsize))
     data = spec.within(rendered)
     return spec.like(data, scale_label(scale), _metadata(spec, result, "upscaled", scale))
 
 
 def error_layer(spec: LayerSpec, result: FitResult, kind: ErrorKind = "signed") -> LayerData:
-    """Make the layer of the error, float32: the mean over the colours of an RGB image, alpha left out.
+    """Make the layer of the error, float32. For an RGB image it is the mean over the colours without alpha.
 
     Parameters
     ----------
     spec, result
-        Of a fit, not loaded.
+        Spec of the layer, and result of its fit. The result may not be a loaded one.
     kind
-        "signed" is reconstruction - image, shown by a diverging colormap in limits symmetric about 0 that hold 99.9 %
-        of it; "absolute" is its magnitude. Neither is visible at first.
+        "signed" is reconstruction - image. It has a diverging colormap, and limits symmetric about 0 around 99.9 % of
+        the values. "absolute" is the magnitude of the error. The layer is hidden at first.
 
     Raises
     ------
     InputError
-        An unknown kind, or a result that was loaded from a file and so has no image.
+        The kind is unknown, or the result was loaded from a file and has no image.
     """
     check_error_kind(kind)
     error = _grey(spec, result.error if kind == "signed" else np.abs(result.error))
     label, display = ("error", _signed) if kind == "signed" else ("absolute error", _magnitude)
-    # Hidden at first, or it would hide the others.
+    # A visible error layer would cover the other layers.
     return spec.like(error, label, _metadata(spec, result, "error", 1.0), visible=False, **display(error))
 
 
@@ -140,14 +145,14 @@ def derivative_layer(
     Parameters
     ----------
     spec, result
-        Of a fit, or loaded.
+        Spec of the layer, and result of its fit or a loaded one.
     derivative
-        "gradient_magnitude", or "laplacian" (per squared world unit). Of an RGB image the mean over the colours, alpha
-        left out.
+        "gradient_magnitude", or "laplacian" (per squared world unit). For an RGB image it is the mean over the colours
+        without alpha.
     scale
-        As in `fit_layer`.
+        Scale, as in `fit_layer`.
     """
-    shape = render_shape(spec, scale, result.field.format.channels * np.dtype(np.float32).itemsize)
+    shape = render_shape(spec, scale, result.field.layout.channels * np.dtype(np.float32).itemsize)
     rendered = result.render(shape=shape, derivative=derivative)
     values = spec.within(_grey(spec, rendered))
     display = _signed if derivative == "laplacian" else _magnitude
@@ -156,21 +161,22 @@ def derivative_layer(
 
 
 def uncertainty_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[float]) -> LayerData:
-    """Make the layer of the error to be expected of the upscaled layer, float32, in the image's units.
+    """Make the layer of the expected error of the upscaled layer: float32, in the image's units.
 
     Parameters
     ----------
     spec, result
-        Of a fit, not loaded. Of an RGB image the mean over the colours, alpha left out.
+        Spec of the layer, and result of its fit. The result may not be a loaded one. For an RGB image the error is the
+        mean over the colours without alpha.
     scale
-        As in `fit_layer`.
+        Scale, as in `fit_layer`.
 
     Raises
     ------
     InputError
-        A bad scale, a result that was loaded from a file, or a render that would not fit into memory.
+        The scale is invalid, the result was loaded from a file, or the render would not fit into memory.
     """
-    shape = render_shape(spec, scale, result.field.format.channels * _UNCERTAINTY_BYTES)
+    shape = render_shape(spec, scale, result.field.layout.channels * _UNCERTAINTY_BYTES)
     factors = [new / old for new, old in zip(shape, spec.coordinate_shape, strict=True)]
     values = spec.within(_grey(spec, result.uncertainty(factors)))
     label = f"uncertainty {scale_label(scale)}"
@@ -178,34 +184,34 @@ def uncertainty_layer(spec: LayerSpec, result: FitResult, scale: float | Sequenc
 
 
 def model_layer(result: FitResult, scale: float | Sequence[float] = 1, name: str | None = None) -> LayerData:
-    """Make a layer of a model that was loaded, where the layer was that it was fitted to.
+    """Make a layer of a loaded model at the position of its original layer.
 
     Parameters
     ----------
     result
-        As `load` gives it.
+        Result returned by `load`.
     scale
-        As in `fit_layer`.
+        Scale, as in `fit_layer`.
     name
-        In place of the original layer's.
+        Name to use instead of that of the original layer.
     """
     return upscaled_layer(spec_of(result, name), result, scale)
 
 
 def check_scale(spec: LayerSpec, scale: float | Sequence[float]) -> None:
-    """Check before a fit that its upscaled layer can be made.
+    """Check before a fit whether its upscaled layer can be made.
 
     Raises
     ------
     InputError
-        A bad scale, or a render that would not fit into memory.
+        The scale is invalid, or the render would not fit into memory.
     """
     if spec.data is not None:
         render_shape(spec, scale, spec.data.nbytes / max(1, math.prod(spec.coordinate_shape)))
 
 
 def render_shape(spec: LayerSpec, scale: float | Sequence[float], bytes_per_point: float) -> tuple[int, ...]:
-    """Return the number of pixels of a render along each coordinate; see `check_scale`."""
+    """Return the number of pixels of a render along each coordinate. The errors are those of `check_scale`."""
     from napari_siren.core.training.plan import check_size
 
     shape = spec.scaled_shape(scale)
@@ -214,19 +220,19 @@ def render_shape(spec: LayerSpec, scale: float | Sequence[float], bytes_per_poin
 
 
 def scale_label(scale: float | Sequence[float]) -> str:
-    """Name a scale: x2, or x2,1.5."""
+    """Return the label of a scale, such as x2 or x2,1.5."""
     numbers = [f"{value:g}" for value in np.atleast_1d(np.asarray(scale, dtype=np.float64))]
     return "x" + (numbers[0] if len(set(numbers)) == 1 else ",".join(numbers))
 
 
 def check_error_kind(kind: str) -> None:
-    """Refuse what is no kind of error map."""
+    """Raise an InputError for an unknown kind of error layer."""
     if kind not in get_args(ErrorKind):
-        raise InputError(f'error={kind!r}: it is "signed" or "absolute".')
+        raise InputError(f'error={kind!r} is unknown. Use "signed" or "absolute".')
 
 
 def _grey(spec: LayerSpec, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the mean over the colours of an RGB image, alpha left out."""
+    """Return the mean over the colours of an RGB image without alpha; other images as they are."""
     return values[..., :3].mean(axis=-1, dtype=values.dtype) if spec.rgb else values
 
 
@@ -251,7 +257,7 @@ def _metadata(spec: LayerSpec, result: FitResult, role: str, scale: float | Sequ
 
 
 def _provenance(result: FitResult) -> dict[str, Any]:
-    """Return what tells where a layer comes from, in values that JSON knows."""
+    """Return the provenance of a layer as JSON values."""
     history = result.history
     provenance: dict[str, Any] = plain_values(
         {

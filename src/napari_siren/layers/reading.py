@@ -1,4 +1,4 @@
-"""Reading a napari image layer, or what looks like one: transforms, axes, units, display. It never imports napari."""
+"""Reading of napari image layers and similar objects: transforms, axes, units, display. It never imports napari."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image.axes import SPATIAL_AXES, check_axes
+from napari_siren.core.image.axes import SPATIAL_AXES, Axes, check_axes
 from napari_siren.errors import InputError
 
+# Axis labels of channels, in lower case.
 _CHANNEL_LABELS = {"c", "ch", "channel", "channels"}
+# Axis labels of time, in lower case.
 _TIME_LABELS = {"t", "time", "frame", "frames"}
 
-# What a layer shows that has not said otherwise.
+# Display settings of a layer, with napari's defaults.
 _DISPLAY: dict[str, Any] = {
     "colormap": "gray",
     "contrast_limits": None,
@@ -34,16 +36,17 @@ _DISPLAY: dict[str, Any] = {
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """Where a layer's pixels are in the world: world = affine(R·Sh·S·pixel + translate).
+    """The position of a layer's pixels in the world: world = affine(R·Sh·S·pixel + translate).
 
     Parameters
     ----------
     scale, translate
-        (n,), one entry for each axis of the layer; S is the diagonal matrix of `scale`, perhaps negative.
+        Arrays of shape (n,), one entry for each axis of the layer. S is the diagonal matrix of `scale`, which may have
+        negative entries.
     rotate, shear
-        (n, n), R and Sh; `shear` is triangular with ones on its diagonal.
+        Matrices R and Sh, (n, n). `shear` is triangular with ones on its diagonal.
     affine
-        (n + 1, n + 1), homogeneous.
+        Homogeneous matrix, (n + 1, n + 1).
     units, axis_labels
         One string for each axis.
     """
@@ -57,24 +60,26 @@ class Placement:
     axis_labels: tuple[str, ...]
 
     @classmethod
-    def of(cls, layer: Any, ndim: int) -> Placement:
-        """Read a layer's transforms; what it lacks is as napari has it.
+    def from_layer(cls, layer: Any, ndim: int) -> Placement:
+        """Read the transforms of a layer. Missing attributes have napari's defaults.
 
         Parameters
         ----------
         layer
-            As `fit_layer` takes it.
+            Image layer, as in `fit_layer`.
         ndim
-            Number of the layer's axes, the colours of an RGB image not counted.
+            Number of the layer's axes, without the colours of an RGB image.
 
         Raises
         ------
         InputError
-            A transform is not of `ndim` axes, not finite, or scales by zero.
+            A transform does not have `ndim` axes, is not finite, or scales by zero.
         """
         scale = _numbers(layer, "scale", np.ones(ndim))
         if not scale.all():
-            raise InputError(f"{layer_title(layer)} has scale {scale.tolist()}; the scale of an axis cannot be 0.")
+            raise InputError(
+                f"{layer_title(layer)} has scale {scale.tolist()}, but a scale cannot be 0. Set it to the pixel size."
+            )
         return cls(
             scale,
             _numbers(layer, "translate", np.zeros(ndim)),
@@ -87,14 +92,14 @@ class Placement:
 
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any]) -> Placement:
-        """Read what `as_meta` gave."""
+        """Return the placement described by the output of `as_meta`."""
         scale, translate, rotate, shear, affine = (
             np.array(meta[name], dtype=np.float64) for name in ("scale", "translate", "rotate", "shear", "affine")
         )
         return cls(scale, translate, rotate, shear, affine, tuple(meta["units"]), tuple(meta["axis_labels"]))
 
     def resized(self, factors: Sequence[float]) -> Placement:
-        """Place a grid of `factors` times as many pixels where the old one was, outer edge on outer edge.
+        """Return the placement of a grid of `factors` times as many pixels, with the same outer edges.
 
         Parameters
         ----------
@@ -102,25 +107,25 @@ class Placement:
             New pixels per old pixel, one for each axis.
         """
         inverse = 1 / np.asarray(factors, dtype=np.float64)
-        # The centre of the first new pixel, in old data pixels.
+        # Centre of the first new pixel, in old data pixels.
         centre = (inverse - 1) / 2
         shift = self.rotate @ self.shear @ (self.scale * centre)
         return replace(self, scale=self.scale * inverse, translate=self.translate + shift)
 
     def shifted(self, start: Sequence[float]) -> Placement:
-        """Place a part of the grid.
+        """Return the placement of a part of the grid.
 
         Parameters
         ----------
         start
-            The pixel that becomes the first one, for each axis.
+            Index of the new first pixel along each axis.
         """
         shift = self.rotate @ self.shear @ (self.scale * np.asarray(start, dtype=np.float64))
         return replace(self, translate=self.translate + shift)
 
     @property
     def matrix(self) -> npt.NDArray[np.float64]:
-        """(n + 1, n + 1), homogeneous: data pixels to world."""
+        """Homogeneous matrix from data pixels to the world, (n + 1, n + 1)."""
         inner = np.eye(len(self.scale) + 1)
         inner[:-1, :-1] = self.rotate @ self.shear @ np.diag(self.scale)
         inner[:-1, -1] = self.translate
@@ -134,79 +139,94 @@ class Placement:
 
 
 def attribute(layer: Any, name: str, default: Any) -> Any:
-    """Return an attribute, or the default where it is absent or None."""
+    """Return an attribute of a layer, or the default if it is absent or None."""
     value = getattr(layer, name, None)
     return default if value is None else value
 
 
 def layer_name(layer: Any) -> str:
-    """Return the layer's name, or napari's default."""
+    """Return the name of a layer, or napari's default."""
     return str(attribute(layer, "name", "Image"))
 
 
 def layer_title(layer: Any) -> str:
-    """Name the layer in a message."""
+    """Return the name of a layer for a message."""
     return f"layer {layer_name(layer)!r}"
 
 
 def check_is_image(layer: Any) -> None:
-    """Refuse arrays and the other types of napari layers."""
+    """Raise an InputError for arrays and for other types of napari layers."""
     if isinstance(layer, np.ndarray) or not hasattr(layer, "data"):
         raise InputError(f"a napari image layer is needed, not a {type(layer).__name__}. For an array use fit(array).")
     kinds = layer_kinds(layer)
     if kinds and "Image" not in kinds:
         raise InputError(
-            f"{layer_title(layer)} is a {layer.__class__.__name__} layer; a field is fitted to an Image layer. "
-            "Select one, or add the pixels that you mean with viewer.add_image(array)."
+            f"{layer_title(layer)} is a {layer.__class__.__name__} layer; only an Image layer can be fitted. "
+            "Select one, or add the pixels with viewer.add_image(array)."
         )
 
 
 def layer_kinds(layer: Any) -> list[str]:
-    """Name the types of napari layers that a layer is of; none for other objects. napari need not be there."""
-    # Not its type, which may be that of a proxy: napari gives such to plugins.
+    """Return the names of the napari layer types of an object; none for other objects. napari need not be installed."""
+    # Plugins may receive a proxy of the layer from napari. type(layer) would be the type of the proxy.
     return [kind.__name__ for kind in layer.__class__.__mro__ if kind.__module__.startswith("napari.layers")]
 
 
 def to_array(data: Any, layer: Any) -> npt.NDArray[np.generic]:
-    """Read the data, lazy or not, into memory."""
+    """Read the data of a layer, lazy or not, into memory."""
     try:
         return np.asarray(data)
     except ValueError as error:
-        raise InputError(f"the data of {layer_title(layer)} is not an array of numbers: {error}.") from None
+        raise InputError(
+            f"the data of {layer_title(layer)} is not an array of numbers: {error}. Give a regular array."
+        ) from None
 
 
 def is_rgb(layer: Any, shape: tuple[int, ...], axes: str | None) -> bool:
-    """Tell whether the last axis is colours; refuse what contradicts itself."""
+    """Return whether the last axis is colours. Raise an InputError if `rgb`, shape and axes contradict each other."""
     colours = len(shape) > 1 and shape[-1] in (3, 4)
-    said = attribute(layer, "rgb", None)
-    if said is None:
+    rgb = attribute(layer, "rgb", None)
+    if rgb is None:
         return colours and (len(shape) > 2 if axes is None else axes.endswith("C"))
-    if said and not colours:
-        raise InputError(f"{layer_title(layer)} is RGB; its last axis should then have 3 or 4 entries (shape {shape}).")
-    if said and axes is not None and not axes.endswith("C"):
-        raise InputError(f"{layer_title(layer)} is RGB, so that its last axis is C; axes={axes!r} says otherwise.")
-    return bool(said)
+    if rgb and not colours:
+        raise InputError(
+            f"{layer_title(layer)} is RGB, but has shape {shape}. Its last axis should have 3 or 4 entries."
+        )
+    if rgb and axes is not None and not axes.endswith("C"):
+        raise InputError(
+            f"{layer_title(layer)} is RGB, so that its last axis is C, unlike axes={axes!r}. Correct axes, or leave "
+            "it out."
+        )
+    return bool(rgb)
 
 
-def read_axes(layer: Any, labels: Sequence[str], shape: tuple[int, ...], rgb: bool, held: Sequence[int] = ()) -> str:
-    """Tell the axes that are fitted by their labels, where these are known; space is else Z, Y, X, the last of them.
+def read_axes(layer: Any, labels: Sequence[str], shape: tuple[int, ...], rgb: bool, held: Sequence[int] = ()) -> Axes:
+    """Return the letters of the axes to fit, from their labels.
+
+    If the labels of the spatial axes are not all known, these axes are Z, Y, X in this order; of fewer than three, the
+    last ones.
 
     Parameters
     ----------
     layer
-        For messages.
+        Layer to name in messages.
     labels
-        Of the layer's axes.
+        Labels of the layer's axes.
     shape
-        Of its data.
+        Shape of the layer's data.
     rgb
-        Whether a last axis is colours.
+        Whether the last axis of the data is colours.
     held
-        Axes of which a single index is fitted; they have no letter.
+        Positions of the axes with a fixed index. They have no letter.
+
+    Raises
+    ------
+    InputError
+        There are several axes of channels, more than three axes in space and time, or no spatial axis.
     """
     kinds = [axis_kind(label) for i, label in enumerate(labels) if i not in held]
     if kinds.count("T") > 1:
-        # Which of them is time cannot be told.
+        # It is not known which of them is time.
         kinds = ["" if kind == "T" else kind for kind in kinds]
     if kinds.count("C") + rgb > 1:
         raise InputError(
@@ -215,26 +235,29 @@ def read_axes(layer: Any, labels: Sequence[str], shape: tuple[int, ...], rgb: bo
     coordinates = [kind for kind in kinds if kind != "C"]
     if len(coordinates) > len(SPATIAL_AXES):
         raise InputError(
-            f"{layer_title(layer)} has {len(coordinates)} axes (shape {shape}), a field three in space and time at "
-            "most. Take one frame or channel of it, for example plane=(0, None, None, None); or, "
-            'if an axis is channels to be fitted together, say so with axes="CZYX".'
+            f"{layer_title(layer)} has {len(coordinates)} axes in space and time (shape {shape}), but a field has at "
+            "most three. Take one frame or channel of it, for example plane=(0, None, None, None). Or name an axis of "
+            'channels to fit together, for example axes="CZYX".'
         )
     if not coordinates or coordinates == ["T"]:
-        raise InputError(f"{layer_title(layer)} has no axis in space (axis_labels {tuple(labels)}).")
-    in_space = [kind for kind in coordinates if kind != "T"]
-    if len(set(in_space)) < len(in_space) or not set(in_space) <= set(SPATIAL_AXES):
-        in_space = list(SPATIAL_AXES[-len(in_space) :])
-    letters = iter(in_space)
-    return "".join(kind if kind in ("C", "T") else next(letters) for kind in kinds) + "C" * rgb
+        raise InputError(
+            f"{layer_title(layer)} has no spatial axis to fit (axis_labels {tuple(labels)}). Change its axis_labels, "
+            "or the plane."
+        )
+    spatial = [kind for kind in coordinates if kind != "T"]
+    if len(set(spatial)) < len(spatial) or not set(spatial) <= set(SPATIAL_AXES):
+        spatial = list(SPATIAL_AXES[-len(spatial) :])
+    letters = iter(spatial)
+    return Axes("".join(kind if kind in ("C", "T") else next(letters) for kind in kinds) + "C" * rgb)
 
 
-def given_axes(axes: str, shape: tuple[int, ...], held: Sequence[int] = ()) -> str:
-    """Check axes that were given, one letter for each axis of the data, and return those that are fitted.
+def given_axes(axes: str, shape: tuple[int, ...], held: Sequence[int] = ()) -> Axes:
+    """Check given axes, one letter for each axis of the data, and return the letters of the axes to fit.
 
     Raises
     ------
     InputError
-        Wrong length, unknown or repeated letters, or no axis in space.
+        The axes have the wrong length, unknown or repeated letters, or no spatial axis.
     """
     if not isinstance(axes, str) or len(axes) != len(shape):
         check_axes(axes, shape)
@@ -243,7 +266,7 @@ def given_axes(axes: str, shape: tuple[int, ...], held: Sequence[int] = ()) -> s
 
 
 def axis_kind(label: str) -> str:
-    """Return what a label says of an axis: "C" for channels, "T" for time, else itself in upper case."""
+    """Return the letter for the label of an axis: "C" for channels, "T" for time, else the label in upper case."""
     plain = label.strip().lower()
     if plain in _CHANNEL_LABELS:
         return "C"
@@ -251,21 +274,23 @@ def axis_kind(label: str) -> str:
 
 
 def _numbers(layer: Any, name: str, default: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Read an attribute of finite numbers, as many as its default has, into an array of its own."""
+    """Read an attribute of finite numbers into a new array, which has the shape of the default."""
     value = attribute(layer, name, default)
     try:
         array = np.array(getattr(value, "affine_matrix", value), dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{layer_title(layer)} has {name} {value!r}, which is not numbers.") from None
+        raise InputError(
+            f"{layer_title(layer)} has {name} {value!r}, which is not numeric. Give numbers of shape {default.shape}."
+        ) from None
     if array.shape != default.shape or not np.isfinite(array).all():
         raise InputError(
-            f"{layer_title(layer)} has {name} {array.tolist()}; it should be finite, of shape {default.shape}."
+            f"{layer_title(layer)} has {name} {array.tolist()}. Give finite numbers of shape {default.shape}."
         )
     return array
 
 
 def _shear(layer: Any, ndim: int) -> npt.NDArray[np.float64]:
-    """Read the shear as a matrix; napari gives an upper triangular one as the vector of its entries."""
+    """Read the shear as a matrix. napari stores an upper triangular matrix as the vector of its entries."""
     matrix = np.eye(ndim)
     above = np.triu_indices(ndim, 1)
     if np.ndim(attribute(layer, "shear", ())) == 2:
@@ -278,25 +303,23 @@ def _strings(layer: Any, name: str, default: tuple[str, ...]) -> tuple[str, ...]
     value = attribute(layer, name, default)
     strings = (value,) * len(default) if isinstance(value, str) else tuple(map(str, value))
     if len(strings) != len(default):
-        raise InputError(
-            f"{layer_title(layer)} has {name} {strings}; it should have {len(default)}, one for each axis."
-        )
+        raise InputError(f"{layer_title(layer)} has {name} {strings}. Give {len(default)} strings, one for each axis.")
     return strings
 
 
 def read_display(layer: Any, rgb: bool) -> dict[str, Any]:
-    """Return how the layer is shown, as plain values."""
+    """Return the display settings of a layer as plain values."""
     display = {name: plain_values(attribute(layer, name, default)) for name, default in _DISPLAY.items()}
     if rgb:
         display["contrast_limits"] = None
     if display["interpolation2d"] == "custom":
-        # Its kernel belongs to the original's pixels.
+        # A custom kernel suits only the pixels of the original.
         display["interpolation2d"] = _DISPLAY["interpolation2d"]
     return display
 
 
 def plain_values(value: Any) -> Any:
-    """Turn a value into what JSON knows: napari's models (a colormap) into dicts, infinity into "inf"."""
+    """Convert a value to JSON values: napari's models (a colormap) to dicts, infinity to "inf"."""
     dump = getattr(value, "model_dump", None) or getattr(value, "dict", None)
     if callable(dump):
         value = dump()

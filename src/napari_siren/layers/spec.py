@@ -1,8 +1,8 @@
-"""`LayerSpec`: what of a napari image layer matters to a fit, and to the layers made from it. Pure: no napari, no Qt.
+"""`LayerSpec`: properties of a napari image layer for a fit and for new layers. Pure: no napari, no Qt.
 
-A tuple given to napari inherits nothing from the layer that it was made from, so that it says everything. Two
-units of length: *data pixels*, in which napari puts the centre of sample k at k, so that an axis of n pixels
-spans [-0.5, n - 0.5]; and *world* units, those of `units`.
+A LayerDataTuple inherits nothing from the original layer, so that it has to be complete. There are two units of
+length. In *data pixels* napari puts the centre of sample k at k, so that an axis of n pixels spans
+[-0.5, n - 0.5]. *World* units are those of the layer's `units`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_siren.core.image.axes import Axes
 from napari_siren.errors import InputError
 from napari_siren.layers.reading import (
     Placement,
@@ -30,46 +31,47 @@ from napari_siren.layers.reading import (
 from napari_siren.layers.region import Region, mask_from_text, mask_to_text
 
 LayerData = tuple[npt.NDArray[np.generic], dict[str, Any], str]
-"""What napari calls a LayerDataTuple: the data, the layer's keyword arguments, and its type, "image"."""
+"""A LayerDataTuple of napari: the data, the layer's keyword arguments, and its type, "image"."""
 
 
 @dataclass(frozen=True, eq=False)
 class LayerSpec:
-    """The pixels of a layer that are to be fitted, or have been: where they are, and how they are shown.
+    """The pixels of a layer for a fit, with their position in the world and their display settings.
 
     Parameters
     ----------
     name
-        The layer's name.
+        Name of the layer.
     shape
         Number of pixels along each of the layer's axes, as napari counts them: without the colours.
     axes
-        One letter for each axis that is fitted, of T, Z, Y, X and C.
+        One letter for each fitted axis: T, Z, Y, X or C.
     held
-        Axes of the layer of which only one index is fitted; they have no letter.
+        Positions of the layer's axes with a fixed index. They have no letter.
     rgb
-        Whether the last axis is colours, which napari does not count among a layer's axes.
+        Whether the last axis of the data is colours. napari does not count it among the layer's axes.
     placement
-        Where the pixels are in the world.
+        Position of the pixels in the world.
     display
-        Keyword arguments of a napari image layer, plain values: colormap, contrast_limits and others.
+        Keyword arguments of a napari image layer, as plain values: colormap, contrast_limits and others.
     channels
-        Number of channels or colours, 1 where there is no such axis.
+        Number of channels or colours; 1 if there is no such axis.
     data
-        The pixels, of the axes that are fitted; None where they have not been read, or there are none any more.
+        Pixels of the fitted axes. None if they have not been read, or do not exist any more.
     missing
-        bool, of the fitted axes' shape without channels: True where a pixel is outside the region; None is nowhere.
+        bool array of the fitted axes' shape without channels, True for pixels outside the region. None if there are no
+        such pixels.
     read
-        Reads the pixels.
+        Function to read the pixels.
     series
-        Axes of the pixels, where they are frames that are joined to one (see `joined`).
+        Axes of the pixels if they are frames to be joined to one scene (see `joined`), else empty.
 
     Examples
     --------
     >>> import numpy as np
     >>> from types import SimpleNamespace
     >>> layer = SimpleNamespace(data=np.zeros((8, 6)), name="cells", scale=(0.5, 0.5), units=("um", "um"))
-    >>> spec = LayerSpec.of(layer, region=((2, 6), None))
+    >>> spec = LayerSpec.from_layer(layer, region=((2, 6), None))
     >>> spec.axes, spec.spacing, spec.shape
     ('YX', (0.5, 0.5), (4, 6))
     >>> data, meta, kind = spec.like(np.zeros((8, 12)), "x2")
@@ -79,7 +81,7 @@ class LayerSpec:
 
     name: str
     shape: tuple[int, ...]
-    axes: str
+    axes: Axes
     held: tuple[int, ...]
     rgb: bool
     placement: Placement
@@ -91,7 +93,7 @@ class LayerSpec:
     series: str = ""
 
     @classmethod
-    def of(
+    def from_layer(
         cls,
         layer: Any,
         axes: str | None = None,
@@ -100,36 +102,36 @@ class LayerSpec:
         level: int = 0,
         lazily: bool = False,
     ) -> LayerSpec:
-        """Read a layer, or a part of it. Of lazy data only that part is read.
+        """Read a layer, or a part of it. Of lazy data only this part is read.
 
         Parameters
         ----------
         layer, region, plane, level
-            As `fit_layer` takes them.
+            Layer and its part, as in `fit_layer`.
         lazily
-            Leave the pixels for `loaded` to read.
+            Whether to leave the reading of the pixels to `loaded`.
         axes
-            One letter for each axis of the data; None asks the layer's `rgb` and `axis_labels`: one called
-            "c" or "channel" is channels, "t" or "time" is time, the others are space, by labels z, y and x or
+            One letter for each axis of the data. None uses the layer's `rgb` and `axis_labels`: an axis labelled
+            "c" or "channel" is channels, and "t" or "time" is time. The others are space, by their labels z, y and x or
             else in this order.
 
         Raises
         ------
         InputError
-            Another type of layer, too many axes, a transform that makes no sense, or a region without a pixel.
+            The layer is not an image, has too many axes or an invalid transform, or the region has no pixel.
         """
         check_is_image(layer)
         levels = list(layer.data) if attribute(layer, "multiscale", False) else [layer.data]
         if not (isinstance(level, int | np.integer) and 0 <= level < len(levels)):
-            raise InputError(f"{layer_title(layer)} has no level {level!r}; it has {len(levels)}, counted from 0.")
+            raise InputError(f"{layer_title(layer)} has no level {level!r}. Choose one from 0 to {len(levels) - 1}.")
         lazy = levels[level] if hasattr(levels[level], "shape") else to_array(levels[level], layer)
         whole = tuple(lazy.shape)
         rgb = is_rgb(layer, whole, axes)
         shape = whole[: len(whole) - rgb]
-        placement = Placement.of(layer, len(shape))
+        placement = Placement.from_layer(layer, len(shape))
         if level:
             placement = placement.resized([n / m for n, m in zip(shape, levels[0].shape, strict=False)])
-        part = Region.of(region, plane, shape, placement, layer_title(layer))
+        part = Region.from_layer(region, plane, shape, placement, layer_title(layer))
         if axes is None:
             letters = read_axes(layer, placement.axis_labels, whole, rgb, part.held)
         else:
@@ -147,21 +149,21 @@ class LayerSpec:
             _missing(part, letters, rgb),
             lambda: to_array(lazy if part.shape == shape and not part.held else lazy[part.slices], layer),
         )
-        # Only now: before the checks above, a lazy series of any size would have been read.
+        # Pixels are read after the checks, because a lazy series can have any size.
         return spec if lazily else spec.loaded()
 
     def loaded(self) -> LayerSpec:
-        """Return the same with its pixels read."""
+        """Return the same spec with its pixels in memory."""
         return self if self.data is not None or self.read is None else replace(self, data=self.read())
 
     @property
     def coordinates(self) -> tuple[int, ...]:
-        """Which of the layer's axes are coordinates of the field."""
+        """Positions of the field's coordinates among the layer's axes."""
         return tuple(axis for axis, _ in self._coordinates(range(len(self.shape))))
 
     @property
     def coordinate_shape(self) -> tuple[int, ...]:
-        """Number of pixels along each axis that is a coordinate of the field: space and time."""
+        """Number of pixels along each coordinate of the field: the axes in space and time."""
         return tuple(n for n, _ in self._coordinates(self.shape))
 
     @property
@@ -171,38 +173,38 @@ class LayerSpec:
 
     @property
     def ndim(self) -> int:
-        """Number of axes of data that are fitted, channels and colours included."""
+        """Number of axes of the fitted data, including channels and colours."""
         return len(self.axes)
 
     def fit_arguments(self) -> dict[str, Any]:
-        """Return the arguments of `fit` that say what is fitted."""
+        """Return the arguments of `fit` for these pixels."""
         return {
             "image": self.data,
             "axes": self.series or self.axes,
             "spacing": self.spacing,
             "missing": self.missing,
-            "axes_as_coordinates": self.axes.replace("C", "") if "T" in self.axes else None,
+            "axes_as_coordinates": None if self.axes.time is None else self.axes.coordinates,
         }
 
     def joined(self) -> LayerSpec:
-        """Return the same pixels, the frames of which are to be joined to what the first one shows, where that lies."""
-        if "T" not in self.axes:
+        """Return the spec of the same frames joined to one scene, at the position of the first frame."""
+        if self.axes.time is None:
             return self
         fitted = [axis for axis in range(len(self.shape)) if axis not in self.held]
-        time = fitted[self.axes.index("T")]
+        time = fitted[self.axes.time]
         shape = tuple(1 if axis == time else n for axis, n in enumerate(self.shape))
         held = tuple(sorted((*self.held, time)))
-        return replace(self, shape=shape, held=held, axes=self.axes.replace("T", ""), series=self.axes)
+        return replace(self, shape=shape, held=held, axes=self.axes.without("T"), series=self.axes)
 
     def scales(self, factor: float, isotropic: bool) -> float | tuple[float, ...]:
-        """Return the scale of a render: the same for all axes, or such that its voxels are cubes.
+        """Return the scale of a render: the same for all axes, or one with cubic voxels.
 
         Parameters
         ----------
         factor
-            Output pixels per pixel; of cubes, along the axis in space on which pixels are closest.
+            Output pixels per pixel. For cubic voxels it is the factor of the spatial axis with the smallest spacing.
         isotropic
-            Whether voxels are to be cubes; frames in between are not made.
+            Whether voxels should be cubes. The factor along time is then 1, so that no frames are added in between.
         """
         pairs = self._coordinates(self.placement.scale)
         finest = min((abs(float(size)) for size, letter in pairs if letter != "T"), default=1.0)
@@ -222,15 +224,14 @@ class LayerSpec:
         Raises
         ------
         InputError
-            The scale is not positive and finite, or of a wrong length.
+            The scale is not positive and finite, or has the wrong length.
         """
         from napari_siren.core.field.tiling import RenderGrid
 
-        letters = [letter for _, letter in self._coordinates(self.shape)]
-        if np.ndim(scale) == 0 and "T" in letters:
-            # A number for the space does not make frames in between.
-            scale = [1.0 if letter == "T" else scale for letter in letters]  # type: ignore[misc]
-        return RenderGrid.of(self.coordinate_shape, self.spacing, scale=scale).shape
+        if np.ndim(scale) == 0 and self.axes.time is not None:
+            # A single number is for space only. It adds no frames in between.
+            scale = [1.0 if letter == "T" else scale for letter in self.axes.coordinates]  # type: ignore[misc]
+        return RenderGrid.from_shape(self.coordinate_shape, self.spacing, scale=scale).shape
 
     def like(
         self,
@@ -239,18 +240,19 @@ class LayerSpec:
         metadata: Mapping[str, Any] | None = None,
         **display: Any,
     ) -> LayerData:
-        """Make a layer over the same piece of the world from other data.
+        """Make a layer of other data over the same part of the world.
 
         Parameters
         ----------
         data
-            Of the fitted axes, with any number of pixels along each; or, if RGB, without the colours.
+            Array of the fitted axes, with any number of pixels along each. For an RGB layer, the colours may be absent.
         label
-            Goes behind the original's name, in brackets.
+            Text in brackets after the original's name.
         metadata
-            Of the layer; the original's own is not passed on, since much of it would be untrue of other pixels.
+            Metadata of the new layer. The original's metadata are not copied, since much of them would be wrong for
+            other pixels.
         **display
-            Keyword arguments of a napari image layer, in place of the original's.
+            Keyword arguments of a napari image layer, instead of the original's.
 
         Returns
         -------
@@ -264,7 +266,9 @@ class LayerSpec:
         """
         rgb = self.rgb and data.ndim == self.ndim
         if data.ndim != self.ndim - self.rgb + rgb or 0 in data.shape:
-            raise InputError(f"data of shape {data.shape} cannot lie over a layer with axes {self.axes}.")
+            raise InputError(
+                f"data of shape {data.shape} cannot lie over a layer with axes {self.axes}. Give data with these axes."
+            )
         data = np.expand_dims(data, self.held)
         factors = [new / old for new, old in zip(data.shape, self.shape, strict=False)]
         meta = {
@@ -278,26 +282,26 @@ class LayerSpec:
         return data, meta, "image"
 
     def within(self, data: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Put 0 where data lies outside of the region; data of the fitted axes, of any size, is left as it was.
+        """Return data with 0 outside of the region. The array itself is not changed.
 
         Parameters
         ----------
         data
-            With or without channels.
+            Array of the fitted axes, with any number of pixels along each, with or without channels.
         """
         if self.missing is None:
             return data
-        # Without channels it has as many axes as there are coordinates.
-        letters = self.axes if data.ndim == self.ndim else self.axes.replace("C", "")
-        sizes = [n for n, letter in zip(data.shape, letters, strict=True) if letter != "C"]
+        # Data without channels has one axis for each coordinate.
+        letters = self.axes if data.ndim == self.ndim else self.axes.coordinates
+        sizes = letters.pick(data.shape)
         nearest = [((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(sizes, self.missing.shape, strict=True)]
         outside = self.missing[np.ix_(*nearest)]
-        if data.ndim > outside.ndim:
-            outside = np.expand_dims(outside, letters.index("C"))
+        if letters.channel is not None:
+            outside = np.expand_dims(outside, letters.channel)
         return np.where(outside, np.zeros((), data.dtype), data)
 
     def as_provenance(self) -> dict[str, Any]:
-        """Return all but the pixels, as plain values."""
+        """Return the spec without its pixels, as plain values."""
         return {
             "name": self.name,
             "shape": list(self.shape),
@@ -312,11 +316,11 @@ class LayerSpec:
 
     @classmethod
     def from_provenance(cls, provenance: Mapping[str, Any]) -> LayerSpec:
-        """Read what `as_provenance` gave."""
+        """Return the spec described by the output of `as_provenance`."""
         spec = cls(
             provenance["name"],
             tuple(provenance["shape"]),
-            provenance["axes"],
+            Axes(provenance["axes"]),
             tuple(provenance["held"]),
             provenance["rgb"],
             Placement.from_meta(provenance["placement"]),
@@ -326,33 +330,35 @@ class LayerSpec:
         return replace(spec, missing=mask_from_text(provenance["missing"], spec.coordinate_shape))
 
     def placed_as(self, layer: Any) -> LayerSpec:
-        """Return the same pixels where a layer over the same piece of the world is now, with its units and labels."""
-        placement = Placement.of(layer, len(self.shape))
+        """Return the same pixels with the current position, units and labels of a layer.
+
+        The layer covers the same part of the world, with any number of pixels.
+        """
+        placement = Placement.from_layer(layer, len(self.shape))
         factors = [new / old for new, old in zip(self.shape, layer.data.shape, strict=False)]
         return replace(self, placement=placement.resized(factors))
 
     def _coordinates(self, values: Sequence[Any] | npt.NDArray[Any]) -> list[tuple[Any, str]]:
-        """Return what of a sequence over the layer's axes belongs to coordinates, with the letters of these."""
+        """Return the coordinates' entries of a sequence over the layer's axes, with the letters of the coordinates."""
         fitted = [value for i, value in enumerate(values) if i not in self.held]
         return [(value, letter) for value, letter in zip(fitted, self.axes, strict=False) if letter != "C"]
 
 
-def _channels(part: Region, axes: str, whole: Sequence[int], rgb: bool) -> int:
+def _channels(part: Region, axes: Axes, whole: Sequence[int], rgb: bool) -> int:
     if rgb:
         return whole[-1]
     fitted = [n for i, n in enumerate(part.shape) if i not in part.held]
-    return fitted[axes.index("C")] if "C" in axes else 1
+    return 1 if axes.channel is None else fitted[axes.channel]
 
 
-def _missing(part: Region, axes: str, rgb: bool) -> npt.NDArray[np.bool_] | None:
-    """Return what of a region's box is outside, over the coordinates that are fitted."""
+def _missing(part: Region, axes: Axes, rgb: bool) -> npt.NDArray[np.bool_] | None:
+    """Return the mask of the pixels of the box outside the region, over the fitted coordinates."""
     if part.mask is None:
         return None
     inside: npt.NDArray[np.bool_] = np.squeeze(part.mask, part.held)
-    letters = axes[: len(axes) - rgb]
-    if "C" in letters:
-        # A field has its channels at every point: a point belongs where any of them does.
-        inside = np.any(inside, axis=letters.index("C"), keepdims=False)
+    if axes.channel is not None and not rgb:
+        # A field has all channels at every point: a point is inside if it is inside for any channel.
+        inside = np.any(inside, axis=axes.channel, keepdims=False)
     return None if inside.all() else np.logical_not(inside)
 
 

@@ -1,1 +1,1 @@
-"""Reports of a fit: figures, thumbnails, pages."""
+"""Reports of a fit: figures, thumbnails, and the files in a folder."""

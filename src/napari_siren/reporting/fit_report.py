@@ -1,4 +1,4 @@
-"""What a fit leaves in a folder: pictures, the model, and a report that a program can read."""
+"""`write_report`: the files of a fit in a folder, with pictures, the model, and a machine-readable report."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import napari_siren
 from napari_siren.core.atomic import prepare_folder, write_json
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.result import FitResult
-from napari_siren.io.images import suffix_for, write_image
+from napari_siren.io.images import write_image
+from napari_siren.io.picture import suffix_for
 from napari_siren.reporting.figures import error_figure, overview_figure, samples_of, save_figure
 
 __all__ = ["describe", "finer_spacing", "parameter_count", "pixel_size", "prepare_folder", "write_report"]
 
-# Points of the course of the fit that the report keeps.
+# Maximum number of points of the course of the fit in the report.
 _COURSE_POINTS = 200
 
 
@@ -31,25 +32,25 @@ def write_report(
     unit: str | None = None,
     resumable: bool = False,
 ) -> dict[str, Path]:
-    """Write reconstruction, upscaled image, error map, overview, model and report.json.
+    """Write the reconstruction, the upscaled image, the error map, the overview, the model, and report.json.
 
     Parameters
     ----------
     result
-        Of a fit.
+        Result of a fit.
     folder
-        Where to; made where it is missing. Files of the same names are replaced, each in one stroke.
+        Folder for the files; it is created if it is missing. Files of the same names are replaced, each atomically.
     scale
         Output pixels per pixel of the upscaled image: a number, or one for each spatial axis.
     name, unit
-        Of the image, and of its spacing; the model and the report tell them.
+        Name of the image, and unit of its spacing; both are stored in the model and in the report.
     resumable
-        Whether the model is to hold the optimiser's state, to go on with the fit later.
+        Whether to store the optimiser's state in the model, to continue the fit later.
 
     Returns
     -------
     dict
-        The files: "reconstruction", "upscaled", "error", "overview", "model" and "report".
+        Paths of the files: "reconstruction", "upscaled", "error", "overview", "model" and "report".
 
     Raises
     ------
@@ -66,13 +67,13 @@ def write_report(
     >>> sorted(write_report(result, tempfile.mkdtemp(), scale=2))
     ['error', 'model', 'overview', 'reconstruction', 'report', 'upscaled']
     """
-    layout = samples_of(result).format
-    # What the field does not know, and the model file should tell all the same.
-    told = {key: value for key, value in (("image", name), ("unit", unit)) if value is not None}
-    result = replace(result, provenance={**result.provenance, **told})
+    layout = samples_of(result).layout
+    # The field does not have these values, but the model file should.
+    metadata = {key: value for key, value in (("image", name), ("unit", unit)) if value is not None}
+    result = replace(result, provenance={**result.provenance, **metadata})
     folder = prepare_folder(Path(folder))
     size = pixel_size(result)
-    grid = RenderGrid.of(layout.spatial_shape, layout.spacing, scale=scale)
+    grid = RenderGrid.from_layout(layout, scale=scale)
     finer = finer_spacing(size, grid.step)
     ending = suffix_for(layout.dtype, layout.axes, layout.shape)
     files = {
@@ -93,17 +94,17 @@ def write_report(
 
 
 def describe(result: FitResult) -> dict[str, Any]:
-    """Return all that is known of a fit, as plain values.
+    """Return all data of a fit, as plain values.
 
     Parameters
     ----------
     result
-        Of a fit, or loaded. In a report an infinite PSNR (every value right) is written "inf".
+        Result of a fit, or a loaded one. In a report, an infinite PSNR (every value right) is written as "inf".
     """
-    layout, history, provenance = result.field.format, result.history, dict(result.provenance)
+    layout, history, provenance = result.field.layout, result.history, dict(result.provenance)
     every = max(1, -(-len(history.step) // _COURSE_POINTS))
-    # Every so many steps, counted from the last.
-    picked = slice((len(history.step) - 1) % every, None, every)
+    # Every `every`-th step, counted from the last.
+    selection = slice((len(history.step) - 1) % every, None, every)
     return {
         "napari_siren": napari_siren.__version__,
         "image": {
@@ -125,22 +126,22 @@ def describe(result: FitResult) -> dict[str, Any]:
         "config": result.config.model_dump(mode="json"),
         "history": {
             "events": [{"step": step, "event": event} for step, event in history.events],
-            "step": history.step[picked],
-            "seconds": history.seconds[picked],
-            "loss": history.loss[picked],
-            "psnr": history.psnr[picked],
+            "step": history.step[selection],
+            "seconds": history.seconds[selection],
+            "loss": history.loss[selection],
+            "psnr": history.psnr[selection],
         },
     }
 
 
 def parameter_count(result: FitResult) -> int:
-    """Count the parameters of all networks."""
+    """Return the number of parameters of all networks."""
     return int(result.field.siren.theta.numel())
 
 
 def pixel_size(result: FitResult) -> tuple[float, ...] | None:
-    """Return the spacing, or None where nobody told one: no unit, and 1 along every axis."""
-    spacing = result.field.format.spacing
+    """Return the spacing, or None if none was given: no unit, and 1 along every axis."""
+    spacing = result.field.layout.spacing
     return None if "unit" not in result.provenance and set(spacing) == {1.0} else spacing
 
 
@@ -150,13 +151,13 @@ def finer_spacing(spacing: Sequence[float] | None, step: Sequence[float]) -> tup
     Parameters
     ----------
     spacing
-        Of the image, or None where it is not known.
+        Spacing of the image, or None if it is not known.
     step
-        Size of an output pixel in pixels of the image, see `RenderGrid`.
+        Size of an output pixel along each axis, in pixels of the image; see `RenderGrid`.
     """
     return None if spacing is None else tuple(s * d for s, d in zip(spacing, step, strict=True))
 
 
 def scale_name(scale: float | Sequence[float]) -> str:
-    """Return a scale as part of a file name: x4, x1x2.5x2.5."""
+    """Return a scale as part of a file name, such as x4 or x1x2.5x2.5."""
     return "".join(f"x{v:g}" for v in np.atleast_1d(scale))

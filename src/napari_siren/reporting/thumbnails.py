@@ -1,4 +1,4 @@
-"""Small pictures of a fit, as data URIs: the image, a detail of it and of its render, and the error."""
+"""Thumbnails of a fit as data URIs: the image, a detail of it and of its render, and the error."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from PIL import Image
 from napari_siren.core.result import FitResult
 from napari_siren.reporting.figures import Aspect, View, as_shown, busiest_window, error_limit, limits_of, samples_of
 
-# Of the longer side, in pixels.
+# Length of the longer side, in pixels.
 _SIDE = 192
+# Quality of the WebP compression, from 0 to 100.
 _QUALITY = 75
 
 
 def thumbnails(result: FitResult, scale: float | Sequence[float]) -> dict[str, str]:
-    """Draw a fit: "image", "detail" (where there is most to see), "upscaled" (the same of a render) and "error".
+    """Return the thumbnails "image", "detail" (highest contrast), "upscaled" (the same of a render) and "error".
 
     Parameters
     ----------
     result
-        Of a fit, with its image.
+        Result of a fit, with its image.
     scale
-        Of the render.
+        Scale of the render.
 
     Returns
     -------
     dict
-        WebP as data URIs, of 192 pixels along the longer side.
+        WebP images as data URIs by name, with 192 pixels along the longer side.
 
     Examples
     --------
@@ -43,7 +44,7 @@ def thumbnails(result: FitResult, scale: float | Sequence[float]) -> dict[str, s
     'data:image/webp;'
     """
     samples = samples_of(result)
-    view = View(samples.format)
+    view = View(samples.layout)
     image = view.picture(samples.image)
     limits = limits_of(view, image)
     rows, columns = busiest_window(image)
@@ -61,14 +62,14 @@ def thumbnails(result: FitResult, scale: float | Sequence[float]) -> dict[str, s
 
 
 def _as_uri(picture: npt.NDArray[np.float64], aspect: Aspect) -> str:
-    """Encode values between 0 and 1; a small picture keeps its pixels to be seen, a large one is made smaller."""
+    """Encode values between 0 and 1; a small picture is enlarged with visible pixels, a large one is reduced."""
     width = picture.shape[1]
     # A line of pixels is drawn as a band.
     height = width / 4 if aspect == "auto" else picture.shape[0] * aspect
     factor = _SIDE / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    drawn = Image.fromarray(np.round(255 * picture).astype(np.uint8))
-    kind = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
-    stored = BytesIO()
-    drawn.resize(size, kind).save(stored, "WEBP", quality=_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(stored.getvalue()).decode()
+    image = Image.fromarray(np.round(255 * picture).astype(np.uint8))
+    resampling = Image.Resampling.NEAREST if factor > 1 else Image.Resampling.BOX
+    buffer = BytesIO()
+    image.resize(size, resampling).save(buffer, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,1 +1,1 @@
-"""The plugin: the only part of the package that imports Qt."""
+"""The napari plugin: the only part of the package that imports Qt."""

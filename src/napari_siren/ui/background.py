@@ -1,4 +1,4 @@
-"""Work in another thread, as napari knows it: it asks before the viewer closes, and calls the work off when it does."""
+"""Work in other threads by napari's workers. napari asks before it closes the viewer, and then ends the work."""
 
 from __future__ import annotations
 
@@ -11,19 +11,25 @@ from napari.utils.notifications import Notification, NotificationSeverity, notif
 from napari_siren.errors import SirenError
 
 
-class SteeredWorker(GeneratorWorker):
-    """A worker that, when napari wants it to quit, calls its work off at once rather than at its next news."""
+class CancellableWorker(GeneratorWorker):
+    """A worker with work to be cancelled at once.
+
+    napari's own worker ends only at the next `yield` of its generator.
+    """
 
     call_off: Callable[[], None] | None = None
 
     def quit(self) -> None:
-        """Call off. The work then ends by itself, and what it returns is told as ever."""
+        """Cancel the work. It then ends by itself, and `returned` is emitted as usual."""
         if self.call_off is not None:
             self.call_off()
 
 
-class FrankWorker(FunctionWorker):
-    """A worker that returns an exception like anything else, where napari would show it."""
+class ErrorReturningWorker(FunctionWorker):
+    """A worker for a function, with an exception of the function as a normal result.
+
+    napari's own worker would show the exception to the user.
+    """
 
     def work(self) -> Any:
         """Run the function."""
@@ -31,7 +37,7 @@ class FrankWorker(FunctionWorker):
             return super().work()
         except Exception as error:
             self.returned.emit(error)
-            # So that nothing else is returned.
+            # A worker that has quit emits no other result.
             self.quit()
 
 
@@ -41,19 +47,20 @@ def start_generator(
     call_off: Callable[[], None],
     yielded: Callable[[Any], None],
     returned: Callable[[Any], None],
-) -> SteeredWorker:
+) -> CancellableWorker:
     """Run a generator in another thread.
 
     Parameters
     ----------
     work, arguments
-        What is run; it must not raise.
+        The generator function and its arguments; it must not raise an error.
     call_off
-        Ends the work soon, from any thread.
+        Function that ends the work soon, from any thread.
     yielded, returned
-        Called in the main thread; methods of a QObject, which are forgotten when it is deleted.
+        Functions called in the main thread. They should be methods of a QObject: they are disconnected when it is
+        deleted.
     """
-    worker: SteeredWorker = create_worker(work, *arguments, _worker_class=SteeredWorker, _ignore_errors=True)
+    worker: CancellableWorker = create_worker(work, *arguments, _worker_class=CancellableWorker, _ignore_errors=True)
     worker.call_off = call_off
     worker.yielded.connect(yielded)
     worker.returned.connect(returned)
@@ -62,14 +69,17 @@ def start_generator(
 
 
 def start_function(work: Callable[..., Any], *arguments: Any, returned: Callable[[Any], None]) -> None:
-    """Run a function in another thread; what it returns, or the exception that it raises, goes to `returned`."""
-    worker = create_worker(work, *arguments, _worker_class=FrankWorker, _ignore_errors=True)
+    """Run a function in another thread, and pass its result or its exception to `returned`."""
+    worker = create_worker(work, *arguments, _worker_class=ErrorReturningWorker, _ignore_errors=True)
     worker.returned.connect(returned)
     worker.start()
 
 
 def notify(error: Exception) -> None:
-    """Show an error: one of ours as its own sentence, others with their traceback, to be reported."""
+    """Show an error to the user.
+
+    A `SirenError` is shown as its message. Other errors are shown with their traceback, so that users can report them.
+    """
     if isinstance(error, SirenError):
         notification_manager.dispatch(Notification(str(error), NotificationSeverity.ERROR))
     else:

@@ -1,4 +1,4 @@
-"""`Estimator`: says what a fit will take, in the background, some time after the last change."""
+"""`Estimator`: estimates of a fit's time and memory, made in the background some time after the last change."""
 
 from __future__ import annotations
 
@@ -14,22 +14,24 @@ from napari_siren.ui.background import start_function
 from napari_siren.ui.logic.fit_task import explain, load_torch
 from napari_siren.ui.logic.messages import describe_estimate
 
+# Milliseconds without a change before an estimate starts.
 _SETTLED_MS = 300
 
 
 class Estimator(QObject):
-    """Estimates time and memory whenever what is asked for has settled.
+    """A source of estimates of time and memory, made when the settings have settled.
 
     Parameters
     ----------
     question
-        Gives what is to be estimated: pixels, settings, device; None for nothing now. It may raise a `SirenError`.
+        Function that returns the fit to estimate: pixels, settings and device; or None if there is none now. It may
+        raise a `SirenError`.
     parent
-        A QObject that owns this one.
+        The QObject that owns this one.
     """
 
-    said = Signal(str)
-    """The estimate in words, or why there is none."""
+    message = Signal(str)
+    """The estimate in words, or the reason why there is none."""
 
     def __init__(
         self, question: Callable[[], tuple[LayerSpec, FitConfig, str] | None], parent: QObject | None = None
@@ -43,12 +45,12 @@ class Estimator(QObject):
         self._timer.timeout.connect(self._ask)
 
     def ask_again(self) -> None:
-        """Something has changed."""
+        """Start a new estimate soon, because something has changed."""
         if not self._closed:
             self._timer.start()
 
     def close(self) -> None:
-        """Ask no more, and say no more."""
+        """Stop all estimates and messages."""
         self._closed = True
         self._timer.stop()
 
@@ -57,19 +59,19 @@ class Estimator(QObject):
             self._stale = True
             return
         try:
-            asked = self._question()
+            arguments = self._question()
         except SirenError as error:
-            self.said.emit(str(error))
+            self.message.emit(str(error))
             return
-        if asked is not None:
+        if arguments is not None:
             self._busy = True
-            start_function(_estimate, *asked, returned=self._answer)
+            start_function(_estimate, *arguments, returned=self._answer)
 
     def _answer(self, text: Any) -> None:
         self._busy = False
         if self._closed:
             return
-        self.said.emit(explain(text) if isinstance(text, Exception) else text)
+        self.message.emit(explain(text) if isinstance(text, Exception) else text)
         if self._stale:
             self._stale = False
             self.ask_again()

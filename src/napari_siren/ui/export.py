@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 
-from napari_siren.core.atomic import written_aside
+from napari_siren.core.atomic import atomic_write
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
 from napari_siren.ui.background import notify, start_function
@@ -18,23 +18,24 @@ from napari_siren.ui.logic.fit_task import explain
 if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
 
+# Filters of the file dialogs.
 _MODELS = "SIREN models (*.safetensors)"
 _SETTINGS = "Settings (*.json)"
 
 
 class ExportActions(QObject):
-    """Save and load by file dialogs and the clipboard.
+    """The actions to save and load by file dialogs and the clipboard.
 
     Parameters
     ----------
     parent
-        The widget that dialogs belong to.
+        Parent widget of the dialogs.
     result
-        Returns the latest result, or None.
+        Function that returns the latest result, or None.
     code
-        Returns the Python code of the fit.
+        Function that returns the Python code of the fit.
     config
-        Returns the settings.
+        Function that returns the settings.
     """
 
     message = Signal(str)
@@ -58,7 +59,7 @@ class ExportActions(QObject):
             start_function(result.save, path, returned=self._saved)
 
     def copy_code(self) -> None:
-        """Put the code of the fit on the clipboard."""
+        """Copy the Python code of the fit to the clipboard."""
         try:
             code = self._code()
         except SirenError as error:
@@ -73,20 +74,20 @@ class ExportActions(QObject):
             text = self._config().model_dump_json(indent=2)
             path = self._ask_where("Save settings", _SETTINGS, ".json")
             if path is not None:
-                with written_aside(path) as aside:
-                    aside.write_text(text + "\n", encoding="utf-8")
+                with atomic_write(path) as temporary_path:
+                    temporary_path.write_text(text + "\n", encoding="utf-8")
                 self.message.emit(f"Saved {path.name}.")
         except SirenError as error:
             self._report(error)
 
     def load_settings(self) -> None:
-        """Ask for a file, and show its settings."""
+        """Ask for a file, and emit its settings."""
         name, _ = QFileDialog.getOpenFileName(self._parent, "Load settings", "", _SETTINGS)
         if not name:
             return
         try:
             self.settings_loaded.emit(FitConfig.from_file(name))
-            self.message.emit(f"Settings of {Path(name).name}.")
+            self.message.emit(f"Loaded the settings of {Path(name).name}.")
         except SirenError as error:
             self._report(error)
 
@@ -95,11 +96,11 @@ class ExportActions(QObject):
         if not name or name.lower().endswith(suffix):
             return Path(name) if name else None
         path = Path(name + suffix)
-        # The dialog has asked about the name that was typed only.
+        # The dialog has checked only the name as it was typed, without the suffix.
         return path if not path.exists() or self._may_replace(path) else None
 
     def _may_replace(self, path: Path) -> bool:
-        answer = QMessageBox.question(self._parent, "Save", f"{path.name} is there already. Replace it?")
+        answer = QMessageBox.question(self._parent, "Save", f"{path.name} already exists. Replace it?")
         return bool(answer == QMessageBox.StandardButton.Yes)
 
     def _saved(self, path: Path | Exception) -> None:

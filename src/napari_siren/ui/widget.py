@@ -1,4 +1,4 @@
-"""`SirenWidget`: the dock widget; puts the panels together and connects them with the session."""
+"""`SirenWidget`: the dock widget with all panels, connected with the session."""
 
 from __future__ import annotations
 
@@ -26,51 +26,55 @@ from napari_siren.ui.panels.result_panel import ResultPanel
 from napari_siren.ui.panels.run_panel import RunPanel
 from napari_siren.ui.panels.settings_form import SettingsForm
 from napari_siren.ui.panels.source_panel import SourcePanel
-from napari_siren.ui.session import Session, State
-from napari_siren.ui.widgets.loss_plot import Curve
+from napari_siren.ui.session import Session, SessionState
+from napari_siren.ui.widgets.loss_plot import LossPlot
 from napari_siren.ui.widgets.section import Section
 from napari_siren.ui.widgets.wheel_guard import WheelGuard
 
 if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
 
-# Two columns of buttons; and what a laptop's screen has room for, in pixels.
-_WIDTH, _HEIGHT = 300, 660
+# Width of the panel in pixels: room for two columns of buttons.
+_WIDTH = 300
+# Height of the panel in pixels: it fits on the screen of a laptop.
+_HEIGHT = 660
 
 
 class SirenWidget(QWidget):
-    """Fit a SIREN to an image layer, watch it learn, and get layers that line up exactly; or to many images at once.
+    """A dock widget to fit a SIREN to an image layer, or to many images at once.
+
+    A preview shows the progress of the fit. The new layers are exactly aligned with the image.
 
     Parameters
     ----------
     napari_viewer
         The viewer whose layers are fitted.
     parent
-        The dock around it.
+        The dock that contains the widget.
     """
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, parent: QWidget | None = None) -> None:
         self._closed = False
         super().__init__(parent)
-        # napari gives plugins a proxy, whose layers are other objects at every look.
+        # napari passes a proxy to plugins. Its layers are different objects at each access.
         self.viewer = getattr(napari_viewer, "__wrapped__", napari_viewer)
         self.preferences = Preferences.load()
         apply_cache(self.preferences)
-        last = remembered()
+        last_session = remembered()
         self.session = Session(self.viewer, self)
         self.source_panel = SourcePanel(self.viewer)
         self.fit_panel = FitPanel(self.preferences.preset, self.preferences.device)
         self.settings_form = SettingsForm()
         self.seed_box = QSpinBox()
         self.run_panel = RunPanel()
-        self.curve = Curve()
+        self.curve = LossPlot()
         self.result_panel = ResultPanel("signed")
         self.batch_panel = BatchPanel(self.viewer, self.batch_options)
         self.export = ExportActions(self, lambda: self.session.result, self.code, self.settings_form.config)
         self.estimator = Estimator(self._question, self)
         self.settings_form.set_preset(self.preferences.preset)
         self._lay_out()
-        self._recall(last)
+        self._recall(last_session)
         self._connect()
         self._on_source()
         self._on_theme()
@@ -78,37 +82,42 @@ class SirenWidget(QWidget):
         if active is not None:
             self.session.adopt(active)
 
-    # ---- what is asked for ---------------------------------------------------------------------------------
+    # ---- requests ------------------------------------------------------------------------------------------
 
     def request(self, edit: Edit | None = None) -> FitRequest:
-        """Return what a fit would be asked for now, of what is shown or of a picture made of layers.
+        """Return the request of a fit with the present settings.
+
+        Parameters
+        ----------
+        edit
+            An image made from layers, to fit instead of the source panel's pixels.
 
         Raises
         ------
         SirenError
-            There is no image, no pixel of it in the region, or the settings do not go together.
+            There is no image, the region has no pixel of it, or the settings contradict each other.
         """
         config = self.settings_form.config()
         spec = self.source_panel.source().spec() if edit is None else edit.spec
         return FitRequest(
-            spec.joined() if config.burst_steps else spec,
+            spec.joined() if config.joins_frames else spec,
             config,
             self.fit_panel.device,
             self.seed_box.value(),
             spec.scales(self.fit_panel.scale, self.fit_panel.isotropic),
             self.result_panel.error_kind,
-            # As it is now, since nothing in the panel shows it.
+            # The preference is read again for each fit, since the panel does not show it.
             Preferences.load().preview_rate,
             supervision="value" if edit is None else edit.supervision,
         )
 
     def code(self) -> str:
-        """Return the code that fits what is shown.
+        """Return Python code for a fit with the present settings.
 
         Raises
         ------
         SirenError
-            As `request` does.
+            For the same reasons as in `request`.
         """
         source, config = self.source_panel.source(), self.settings_form.config()
         return as_python(
@@ -123,18 +132,24 @@ class SirenWidget(QWidget):
         )
 
     def batch_options(self) -> dict[str, Any]:
-        """Return the settings that are shown as `napari_siren.fit_batch` takes them.
+        """Return the present settings as keyword arguments of `napari_siren.fit_batch`.
 
         Raises
         ------
         ConfigError
-            They do not go together.
+            The settings contradict each other.
         """
         config, overrides = self.settings_form.config(), self.settings_form.overrides()
         return {"preset": config.name, "device": self.fit_panel.device, "seed": self.seed_box.value(), **overrides}
 
     def start(self, make: Callable[[], Edit] | None = None) -> None:
-        """Fit, as the button does: what is shown, or a picture that is made of layers first."""
+        """Start a fit, the same as the button *Fit*.
+
+        Parameters
+        ----------
+        make
+            Function that makes an image from layers, to fit instead of the source panel's pixels.
+        """
         try:
             request = self.request(None if make is None else make())
         except SirenError as error:
@@ -146,16 +161,16 @@ class SirenWidget(QWidget):
         self.session.start(request, self.source_panel.layer)
 
     def set_config(self, config: FitConfig) -> None:
-        """Show settings, as of a file."""
+        """Show settings, for example those of a file."""
         self.settings_form.set_config(config)
         self.fit_panel.show_preset(config.name)
         self._estimate_anew()
 
-    # ---- putting together ------------------------------------------------------------------------------------
+    # ---- construction ----------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
         self.seed_box.setRange(0, 2**31 - 1)
-        self.seed_box.setToolTip("Of the random start. The same seed gives the same fit.")
+        self.seed_box.setToolTip("Seed of the random start. Use the same seed to repeat the same fit.")
         advanced = QWidget()
         form = QFormLayout(advanced)
         form.setContentsMargins(0, 0, 0, 0)
@@ -202,7 +217,7 @@ class SirenWidget(QWidget):
         fit.scale_changed.connect(lambda scale: session.rescale(scale, fit.isotropic))
         fit.device_box.currentTextChanged.connect(self._estimate_anew)
         self.settings_form.changed.connect(self._estimate_anew)
-        self.estimator.said.connect(fit.estimate.setText)
+        self.estimator.message.connect(fit.estimate.setText)
         run.fit.connect(self.start)
         run.pause.connect(session.pause)
         run.resume.connect(session.resume)
@@ -220,14 +235,14 @@ class SirenWidget(QWidget):
         session.adopted.connect(self.curve.clear)
         session.changed.connect(self._on_session)
         session.changed.connect(self._estimate_anew)
-        session.told.connect(self._on_update)
-        session.said.connect(run.say)
+        session.updated.connect(self._on_update)
+        session.message.connect(run.say)
         self.viewer.events.theme.connect(self._on_theme)
 
-    # ---- what happens ------------------------------------------------------------------------------------------
+    # ---- reactions to signals ----------------------------------------------------------------------------------
 
     def _question(self) -> tuple[LayerSpec, FitConfig, str] | None:
-        if self.session.state is not State.IDLE:
+        if self.session.state is not SessionState.IDLE:
             return None
         request = self.request()
         return request.spec, request.config, request.device
@@ -248,7 +263,7 @@ class SirenWidget(QWidget):
         session = self.session
         fittable = self.source_panel.layer is not None
         self.run_panel.show_state(session.state, fittable=fittable, can_go_on=session.can_go_on)
-        idle = session.state is State.IDLE
+        idle = session.state is SessionState.IDLE
         for widget in (self.source_panel, self.fit_panel, self.sections["settings"]):
             widget.setEnabled(idle)
         result = session.result
@@ -258,8 +273,8 @@ class SirenWidget(QWidget):
             self._complete_curve(session.result)
 
     def _estimate_anew(self) -> None:
-        """Estimate again, and say so at once: what stands there is of something else."""
-        if self.session.state is State.IDLE and not self._closed:
+        """Start a new estimate, and show this at once, because the old estimate is of other settings."""
+        if self.session.state is SessionState.IDLE and not self._closed:
             self.fit_panel.estimate.setText("Estimating…")
             self.estimator.ask_again()
 
@@ -268,11 +283,11 @@ class SirenWidget(QWidget):
         self.curve.extend(update.steps, update.losses, update.psnrs)
 
     def _complete_curve(self, result: FitResult) -> None:
-        """Add the steps after the last news; of a model that was opened, all."""
+        """Add the steps after the last update. For a model that was opened from a file, these are all steps."""
         steps, _, _ = self.curve.points
-        history, last = result.history, steps[-1] if steps else 0
+        history, last_step = result.history, steps[-1] if steps else 0
         for step, loss, psnr in zip(history.step, history.loss, history.psnr, strict=True):
-            if step > last:
+            if step > last_step:
                 self.curve.add(step, loss, psnr)
 
     def _on_error(self, error: Exception) -> None:
@@ -285,7 +300,7 @@ class SirenWidget(QWidget):
         for section in self.sections.values():
             section.set_colors(theme.text.as_hex(), theme.foreground.as_hex())
 
-    # ---- from one session to the next ------------------------------------------------------------------------
+    # ---- settings of the last session ------------------------------------------------------------------------
 
     @property
     def _preferred(self) -> list[str]:
@@ -307,9 +322,9 @@ class SirenWidget(QWidget):
         )
 
     def _recall(self, last: dict[str, Any]) -> None:
-        """Show the settings of the last session; what no longer makes sense is left as the preferences have it."""
+        """Show the settings of the last session. Invalid ones are ignored, and the preferences stay."""
         try:
-            # What has been chosen in the preferences since then counts.
+            # If the preferences have changed since then, they take precedence.
             if last["preferences"] == self._preferred:
                 self.set_config(FitConfig.preset(last["preset"], **last["settings"]))
                 self.fit_panel.recall_device(str(last["device"]))
@@ -322,31 +337,31 @@ class SirenWidget(QWidget):
         except (SirenError, KeyError, TypeError, ValueError, OverflowError):
             return
 
-    # ---- the end ---------------------------------------------------------------------------------------------
+    # ---- closing ---------------------------------------------------------------------------------------------
 
     def close_down(self) -> None:
-        """Stop the fit, let go of what it took, and follow the viewer no longer."""
+        """Cancel the fit and the batch, release their memory, and disconnect from the viewer."""
         if self._closed:
             return
         self._closed = True
         self.estimator.close()
         self.session.close()
         self.batch_panel.close_down()
-        self.source_panel.let_go()
+        self.source_panel.disconnect_viewer()
         self.viewer.events.theme.disconnect(self._on_theme)
 
     def event(self, event: QEvent) -> bool:
-        """Close down when the dock lets go of the panel: napari does not close it."""
+        """Close down when the dock releases the panel. napari does not close the panel then."""
         if event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.close_down()
         return bool(super().event(event))
 
     def sizeHint(self) -> QSize:
-        """Ask for no more than the panel needs; a dock takes what it can get."""
+        """Return the size needed by the panel. A dock may give it more."""
         return QSize(_WIDTH, _HEIGHT)
 
     def closeEvent(self, event: Any) -> None:
-        """Close down with the panel."""
+        """Close down when the panel is closed."""
         self.close_down()
         super().closeEvent(event)
 
@@ -361,5 +376,5 @@ def _scrolled(content: QWidget) -> QScrollArea:
 
 
 def _symbol(unit: Any) -> str:
-    """Return the symbol of a unit, of pint as napari gives it."""
+    """Return the symbol of a unit. napari's units are those of pint."""
     return f"{unit:~}" if hasattr(unit, "dimensionality") else str(unit)

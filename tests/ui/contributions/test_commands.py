@@ -1,4 +1,4 @@
-"""The entries of Layers > Transform > SIREN, chosen in a real viewer's menu, and run as commands."""
+"""Tests of the entries of Layers > Transform > SIREN, chosen in a real viewer's menu, and run as commands."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from napari.layers import Image
 from napari_siren import FitConfig
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.ui.contributions import commands
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 
 FIT = "SIREN: fit this layer"
 UPSCALE = "SIREN: upscale this layer…"
-EVEN = "SIREN: even out illumination"
+EVEN = "SIREN: flatten illumination"
 BLEND = "SIREN: blend into another layer…"
 GRADIENT = "SIREN: gradient magnitude of the fitted field"
 LAPLACIAN = "SIREN: Laplacian of the fitted field"
 
 
 def entries(viewer: Any) -> dict[str, Any]:
-    """What Layers > Transform > SIREN shows now."""
+    """Return the present entries of Layers > Transform > SIREN."""
     menu = viewer.window.layers_menu
     menu.aboutToShow.emit()
     for title in ("Transform", "SIREN"):
@@ -88,19 +88,19 @@ def test_the_panel_opens_once(viewer: Any) -> None:
 def test_fit(viewer: Any, qtbot: Any) -> None:
     first, second = photo(viewer, "first"), photo(viewer, "second")
     viewer.layers.selection.active = first
-    # With the panel closed: it opens, and shows what it does.
+    # The panel is closed. The command opens it and starts the fit in it.
     choose(viewer, FIT)
     panel = panel_of(viewer)
     assert panel.session.request is not None
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert [layer.name for layer in viewer.layers[2:]] == ["first [reconstruction]", "first [x2]", "first [error]"]
-    # The active layer, even one that was made by a fit, which the panel does not pick by itself.
+    # The command fits the active layer, even one made by a fit, which the panel does not choose by itself.
     viewer.layers.remove(second)
     viewer.layers.selection.active = viewer.layers["first [x2]"]
     assert panel.source_panel.layer is first
     panel.set_config(tiny())
     choose(viewer, FIT)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert viewer.layers[-1].name == "first [x2] [error]"
 
 
@@ -119,7 +119,7 @@ def test_upscale(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> No
     assert asked == [("Upscale the layer", ["scale", "preset"])]
     assert panel.session.request is None
     choose(viewer, UPSCALE)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert panel.session.result.config.name == "fast"
     assert panel.fit_panel.scale == 3
     assert viewer.layers["photo [x3]"].data.shape == (36, 48, 3)
@@ -132,7 +132,7 @@ def test_the_questions_of_upscale(viewer: Any, monkeypatch: pytest.MonkeyPatch) 
     shown: list[Any] = []
 
     def accept(dialog: DialogWidget) -> bool:
-        # In the style of napari, and before its window.
+        # The panel as its parent gives the dialog napari's style, and its place in front of the window.
         assert dialog.native.parent() is panel
         shown.append(dialog.asdict())
         dialog["scale"].value = 1.5
@@ -151,23 +151,23 @@ def test_even(viewer: Any, qtbot: Any) -> None:
     image = (np.random.default_rng(0).integers(50, 99, (30, 40)) * np.linspace(0.5, 1.5, 40)).astype(np.uint16)
     source = viewer.add_image(image, name="cells", scale=(0.5, 0.5), translate=(3, 4), units=("um", "um"))
     panel, states = open_panel(viewer), []
-    # Such a fit may end before the choice is dealt with: napari handles events while it draws its progress bar.
+    # Such a fit may end before the choice has been handled: napari handles events while it draws its progress bar.
     panel.session.changed.connect(lambda: states.append(panel.session.state))
     choose(viewer, EVEN)
-    assert State.FITTING in states
-    wait_for(qtbot, panel, State.IDLE)
+    assert SessionState.FITTING in states
+    wait_for(qtbot, panel, SessionState.IDLE)
     [even] = viewer.layers[1:]
-    assert even.name == "cells, even [reconstruction]"
+    assert even.name == "cells, flattened [reconstruction]"
     assert_same_corners(source, even)
     halves = even.data[:, :20].mean() / even.data[:, 20:].mean()
     assert abs(1 - halves) < 0.5 * abs(1 - image[:, :20].mean() / image[:, 20:].mean())
     assert even.metadata[METADATA_KEY]["flattened"]["multiplicative"] is True
-    # It is a fit like any other: gone on with, rendered at another scale.
+    # It is a fit like any other: it can be continued, and rendered at another scale.
     panel.session.go_on(3)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     panel.session.rescale(2)
     wait_rendered(qtbot, panel)
-    assert [layer.name for layer in viewer.layers[1:]] == ["cells, even [reconstruction]", "cells, even [x2]"]
+    assert [layer.name for layer in viewer.layers[1:]] == ["cells, flattened [reconstruction]", "cells, flattened [x2]"]
 
 
 def test_what_cannot_be_evened_is_told(viewer: Any, qtbot: Any) -> None:
@@ -175,7 +175,7 @@ def test_what_cannot_be_evened_is_told(viewer: Any, qtbot: Any) -> None:
     panel = open_panel(viewer)
     with notified() as errors:
         choose(viewer, EVEN)
-        wait_for(qtbot, panel, State.IDLE)
+        wait_for(qtbot, panel, SessionState.IDLE)
     assert "not finite" in errors[0]
     assert len(viewer.layers) == 1
 
@@ -201,9 +201,9 @@ def test_blend(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     choose(scene, BLEND)
     assert panel.session.request is None
     choose(scene, BLEND)
-    # Such a fit may end before the choice is dealt with.
+    # Such a fit may end before the choice has been handled.
     assert panel.session.request is not None
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     blended = scene.layers[-1]
     assert (len(scene.layers), blended.name) == (4, "sea, with boat [reconstruction]")
     assert_same_corners(scene.layers["sea"], blended)
@@ -228,7 +228,7 @@ def test_the_questions_of_blend(scene: Any, qtbot: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(DialogWidget, "exec", accept)
     choose(scene, BLEND)
     assert shown == [{"target": "sea", "mask": "all of it", "mixed": "False"}]
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     assert scene.layers[-1].metadata[METADATA_KEY]["blended"]["mode"] == "mixed"
 
 
@@ -239,10 +239,10 @@ def test_what_blend_lacks_is_told(scene: Any, qtbot: Any, monkeypatch: pytest.Mo
     scene.layers["boat"].translate = (500, 500)
     with notified() as errors:
         choose(scene, BLEND)
-    assert "nothing of layer 'boat' lies over layer 'sea'" in errors[0]
-    assert panel.session.state is State.IDLE
+    assert "no pixel of layer 'boat' lies over layer 'sea'" in errors[0]
+    assert panel.session.state is SessionState.IDLE
     monkeypatch.setattr(commands, "request_values", lambda *_, **__: pytest.fail("no question that has no answer"))
-    for gone, said in (("mask", "a Shapes or Labels layer"), ("sea", "open that image, too")):
+    for gone, said in (("mask", "a Shapes or Labels layer"), ("sea", "Open that image, too")):
         scene.layers.remove(gone)
         scene.layers.selection.active = scene.layers["boat"]
         with notified() as errors:
@@ -255,9 +255,9 @@ def test_derivatives(viewer: Any, qtbot: Any) -> None:
     panel = open_panel(viewer)
     with notified() as errors:
         choose(viewer, GRADIENT)
-    assert errors == ["the derivatives are those of a fitted field: fit this layer first, then ask again."]
+    assert errors == ["this layer has no fit, and derivatives are computed from a fit. Fit this layer first."]
     layers = fit(qtbot, panel)
-    # Of the image that was fitted, or of any layer that the fit gave.
+    # The active layer may be the fitted image, or any layer of the fit.
     choose(viewer, GRADIENT)
     wait_rendered(qtbot, panel)
     viewer.layers.selection.active = layers[1]
@@ -267,11 +267,11 @@ def test_derivatives(viewer: Any, qtbot: Any) -> None:
     for layer in viewer.layers[-2:]:
         assert_same_corners(source, layer)
         assert layer.metadata[RESULT_KEY] is layers[0].metadata[RESULT_KEY]
-    # Of an image that was not.
+    # This image has not been fitted.
     photo(viewer, "other")
     with notified() as errors:
         choose(viewer, LAPLACIAN)
-    assert "fit this layer first" in errors[0]
+    assert "Fit this layer first" in errors[0]
 
 
 def test_derivatives_of_an_opened_model(viewer: Any, qtbot: Any, model_file: Any) -> None:
@@ -283,7 +283,7 @@ def test_derivatives_of_an_opened_model(viewer: Any, qtbot: Any, model_file: Any
 
 
 def run(command: str) -> None:
-    """As by the command palette, or a key, which may not know what is active."""
+    """Run a command in the same way as the command palette or a key: without a check of the active layer."""
     get_app_model().commands.execute_command(f"napari-siren.{command}").result()
 
 
@@ -293,21 +293,21 @@ def test_one_fit_at_a_time(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPa
     panel = open_panel(viewer, max_steps=ENDLESS)
     begin_fit(qtbot, panel)
     steps = list(panel.curve.points[0])
-    for command in ("fit", "upscale", "even", "blend", "gradient_magnitude", "laplacian"):
+    for command in ("fit", "upscale", "flatten", "blend", "gradient_magnitude", "laplacian"):
         with notified() as errors:
             run(command)
-        assert errors == ["a fit is going on already: wait for its end, or press “Stop and keep” in the panel."]
-    assert panel.session.state is State.FITTING
+        assert errors == ["a fit is already running. Wait for its end, or press “Stop and keep” in the panel."]
+    assert panel.session.state is SessionState.FITTING
     assert panel.curve.points[0][: len(steps)] == steps
     click(qtbot, panel.run_panel.stop_button)
-    wait_for(qtbot, panel, State.IDLE)
+    wait_for(qtbot, panel, SessionState.IDLE)
     wait_all_ended(qtbot)
 
 
 def test_without_an_image(viewer: Any) -> None:
     photo(viewer, "photo")
     viewer.add_points(name="dots")
-    for command in ("fit", "upscale", "even", "blend"):
+    for command in ("fit", "upscale", "flatten", "blend"):
         with notified() as errors:
             run(command)
-        assert errors == ["select an Image layer in the layer list first: a field is fitted to an image."]
+        assert errors == ["no Image layer is selected. Select one in the layer list."]

@@ -1,4 +1,4 @@
-"""Saved models open in napari: which files, at which resolution, where in the world, and what is said of bad ones."""
+"""Tests of opening saved models in napari: kinds of files, resolution, position in the world, errors of bad files."""
 
 from __future__ import annotations
 
@@ -30,13 +30,16 @@ NO_LAYERS = [(None,)]
 
 @pytest.fixture
 def open_window(qtbot: Any, make_napari_viewer: Callable[..., Any]) -> Any:
-    """A viewer whose window is shown, so that it can ask."""
+    """A viewer with a visible window, as needed by the dialog."""
     return shown_viewer(qtbot, make_napari_viewer)
 
 
 @pytest.fixture
 def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[float | None], list[str]]:
-    """Answers every question for a scale, None by Cancel; gives a list that will hold the titles of the dialogs."""
+    """A function to set the answer of all dialogs for a scale.
+
+    None is Cancel. The function returns a list, to which the titles of the dialogs are added.
+    """
 
     def arrange(scale: float | None) -> list[str]:
         asked = []
@@ -56,7 +59,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[float | None], list[str
     return arrange
 
 
-# ---- which files -------------------------------------------------------------------------------------
+# ---- kinds of files ----------------------------------------------------------------------------------
 
 
 def test_our_models_are_told_from_other_safetensors_files(model_file: Path, tmp_path: Path) -> None:
@@ -88,7 +91,7 @@ def test_folders_and_missing_files_are_not_ours(tmp_path: Path) -> None:
 
 
 def test_telling_files_apart_needs_neither_qt_nor_torch(model_file: Path) -> None:
-    assert importlib.util.find_spec("PyQt6"), "the test would say nothing"
+    assert importlib.util.find_spec("PyQt6"), "the test would prove nothing"
     code = (
         "import sys; from napari_siren.ui.contributions.reader import get_reader; "
         "print(get_reader(sys.argv[1]), *sys.modules)"
@@ -99,7 +102,7 @@ def test_telling_files_apart_needs_neither_qt_nor_torch(model_file: Path) -> Non
     assert not {"qtpy", "PyQt6", "torch"} & set(done.stdout.split())
 
 
-# ---- how they open -----------------------------------------------------------------------------------
+# ---- opened layers -----------------------------------------------------------------------------------
 
 
 def test_without_a_window_a_model_opens_at_the_original_resolution(model_file: Path, fitted: FitResult) -> None:
@@ -122,7 +125,7 @@ def test_the_preferences_give_the_resolution(scale: str, shape: tuple[int, ...],
     get_plugin_settings("napari-siren").models.open_scale = scale
     [layer] = ViewerModel().open(model_file, plugin="napari-siren")
     assert layer.data.shape == shape
-    # The same outer edges: the first and last pixel's centre, half a pixel out.
+    # The outer edges are the same: half a pixel beyond the centres of the first and last pixels.
     assert layer.extent.world + np.array([-0.5, 0.5])[:, None] * layer.scale == pytest.approx(
         np.array([[4.0, 5.5], [52.0, 101.5]])
     )
@@ -176,14 +179,14 @@ def test_a_window_that_is_not_shown_does_not_ask(
 
 def test_a_model_cut_short_is_told_of(model_file: Path) -> None:
     model_file.write_bytes(model_file.read_bytes()[:-100])
-    with pytest.raises(StorageError, match=r"saved\.safetensors is not a whole napari-siren model"):
+    with pytest.raises(StorageError, match=r"saved\.safetensors is not a complete napari-siren model"):
         ViewerModel().open(model_file, plugin="napari-siren")
 
 
 def test_a_model_of_a_line_is_refused_in_words(tmp_path: Path) -> None:
     line = ns.fit(np.linspace(0, 1, 40, dtype=np.float32), axes="X", preset="fast", max_steps=1, engine="torch")
     path = line.save(tmp_path / "line.safetensors")
-    with pytest.raises(InputError, match="model of a line"):
+    with pytest.raises(InputError, match="model with one axis"):
         ViewerModel().open(path, plugin="napari-siren")
 
 

@@ -1,4 +1,4 @@
-"""The sample images open in napari as what they are: size, colours, voxel size, units, axes."""
+"""Tests of the sample images in napari: size, colours, voxel size, units, axes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from napari_siren.ui.contributions.samples import small_photo
 
 
 def open_sample(key: str) -> Image:
-    """Open a sample as the menu does; give the layer."""
+    """Open a sample in the same way as the menu, and return its layer."""
     [layer] = ViewerModel().open_sample("napari-siren", key)
     assert isinstance(layer, Image)
     return layer
 
 
 def distance(a: npt.NDArray[Any], b: npt.NDArray[Any]) -> float:
-    """Root mean square difference."""
+    """Return the root mean square difference of two arrays."""
     return float(np.sqrt(np.mean((a - b) ** 2)))
 
 
@@ -36,7 +36,7 @@ def test_the_photo_is_the_one_that_comes_with_the_package() -> None:
 def test_the_small_photo_is_a_small_copy_without_aliasing() -> None:
     layer = open_sample("small_photo")
     assert (layer.name, layer.data.shape, layer.data.dtype, layer.rgb) == ("photo 32 x 32", (32, 32, 3), np.uint8, True)
-    # Each pixel stands for 16 x 16; to pick one of them would be aliasing.
+    # Each pixel should be the mean of 16 x 16 pixels. One of these pixels instead would be aliasing.
     square = read_image(sample_path()).array[:, 128:-128].astype(float)
     means = square.reshape(32, 16, 32, 16, 3).mean(axis=(1, 3))
     assert distance(layer.data, means) < 0.4 * distance(square[8::16, 8::16], means)

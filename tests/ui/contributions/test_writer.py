@@ -1,4 +1,4 @@
-"""Layers save their models through napari, and say what to do where they have none."""
+"""Tests of saving the models of layers by napari, and of the error message for a layer without a model."""
 
 from __future__ import annotations
 
@@ -52,14 +52,14 @@ def test_a_model_that_was_opened_can_be_saved_again(model: ViewerModel, model_fi
 def test_a_layer_without_a_model_says_what_to_do(model: ViewerModel, tmp_path: Path) -> None:
     path = tmp_path / "model.safetensors"
     model.add_image(np.zeros((8, 8)), name="cells")
-    with pytest.raises(StorageError, match=r"no model of 'cells'.*Fit it first: Plugins > SIREN"):
+    with pytest.raises(StorageError, match=r"'cells' has no model.*Fit it first with Plugins > SIREN"):
         model.layers.save(path, plugin="napari-siren")
     assert not path.exists()
 
 
 def test_a_place_that_cannot_be_written_is_told_of(fitted: FitResult, tmp_path: Path) -> None:
     data, meta, _ = model_layer(fitted)
-    with pytest.raises(StorageError, match="Make it first"):
+    with pytest.raises(StorageError, match="Create it first"):
         write_model(str(tmp_path / "none" / "model.safetensors"), data, meta)
 
 

@@ -1,4 +1,4 @@
-"""The dialog for the scale of a model shows what one would get, as one types."""
+"""Tests of the dialog for the scale of a model: it shows the resulting size during typing."""
 
 from __future__ import annotations
 

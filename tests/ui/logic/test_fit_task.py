@@ -1,4 +1,4 @@
-"""A fit as a task, driven here as a plain generator: no Qt, no viewer."""
+"""Tests of a fit as a task, run here as a plain generator without Qt and without a viewer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from napari_siren.ui.logic.fit_task import Control, FitRequest, Outcome, Update,
 
 STEPS = 12
 TINY = {"hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
-# More news than there are steps, so that each of these is told of.
+# A rate of updates so high that each step has its own update.
 EVERY_STEP = 1e9
 
 
@@ -36,17 +36,17 @@ def image_layer(**options: Any) -> SimpleNamespace:
 
 
 def request(layer: Any = None, **options: Any) -> FitRequest:
-    """A request of a tiny fit; settings are told from other fields by their names."""
+    """Return the request of a tiny fit. Options with names of `FitConfig` are settings, the others are fields."""
     settings = {name: options.pop(name) for name in list(options) if name in FitConfig.model_fields}
     config = FitConfig.preset("fast", **{"max_steps": STEPS, **TINY, **settings})
-    spec = LayerSpec.of(layer or image_layer(), lazily=True)
+    spec = LayerSpec.from_layer(layer or image_layer(), lazily=True)
     return FitRequest(spec, config, **{"device": "cpu", "seed": 3, "scale": 2.0, "error": "signed", **options})
 
 
 def drive(
     wanted: FitRequest, control: Control | None = None, on_update: Callable[[Update], Any] = lambda update: None
 ) -> tuple[list[Update], Outcome]:
-    """Run to the end, dealing with every preview at once."""
+    """Run a fit to its end, and report every preview as shown at once."""
     control = control or Control()
     updates: list[Update] = []
     steps = run_fit(wanted, control)
@@ -60,7 +60,7 @@ def drive(
         on_update(update)
 
 
-# ---- from beginning to end -------------------------------------------------------------------------------
+# ---- complete fits ---------------------------------------------------------------------------------------
 
 
 def test_a_fit_gives_its_layers() -> None:
@@ -88,7 +88,7 @@ def test_it_is_the_fit_that_scripts_do() -> None:
         np.testing.assert_array_equal(data, wanted)
         assert meta["name"] == wanted_meta["name"]
         assert meta["translate"] == wanted_meta["translate"]
-    # It knows its place, so that a saved model opens there.
+    # The result has the position of the layer, so that a saved model opens there.
     assert outcome.result is not None
     assert outcome.result.provenance["layer"] == scripted.result.provenance["layer"]
 
@@ -109,7 +109,7 @@ def test_the_pixels_are_read_in_the_task_only() -> None:
     assert Lazy.reads == 1
 
 
-# ---- the news --------------------------------------------------------------------------------------------
+# ---- updates ---------------------------------------------------------------------------------------------
 
 
 def test_every_step_is_told_of_once() -> None:
@@ -124,7 +124,7 @@ def test_every_step_is_told_of_once() -> None:
 
 def test_the_first_step_is_told_of_at_once_and_the_next_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
-    # A fit of which each step takes a second, by the only clock that the news look at.
+    # Each step of the fit takes a second of the clock that determines the updates.
     monkeypatch.setattr(fit_task, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     original = FitSteps.send
 
@@ -144,7 +144,7 @@ def test_no_preview_comes_before_the_last_one_was_shown() -> None:
     assert next(steps).preview is not None
     waiting = [next(steps) for _ in range(3)]
     assert all(update.preview is None for update in waiting)
-    # The news go on all the same.
+    # The updates continue without previews.
     assert [update.steps for update in waiting] == [[2], [3], [4]]
     control.preview_shown()
     assert next(steps).preview is not None
@@ -162,7 +162,7 @@ def test_the_previews_are_of_what_is_in_view_after_the_first() -> None:
 
 
 class Driven:
-    """A fit that another thread drives, as in napari."""
+    """A fit in another thread, the same as in napari."""
 
     def __init__(self, wanted: FitRequest, control: Control) -> None:
         self.control = control
@@ -192,7 +192,7 @@ class Driven:
 
 @pytest.fixture
 def control() -> Iterator[Control]:
-    """A control whose fit ends with the test, however that ends."""
+    """A control for a fit in a test. The fit is cancelled at the end of the test, even if the test fails."""
     control = Control()
     yield control
     control.cancel()
@@ -207,7 +207,7 @@ def test_a_paused_fit_stands_still_and_its_clock_too(control: Control, monkeypat
     [paused] = driven.updates
     assert paused.paused
     assert paused.progress.step == 1
-    # It stands still while another fit goes all its way.
+    # It takes no step while another fit runs to its end.
     drive(request())
     assert driven.updates == [paused]
     now[0] = 1000.0
@@ -282,7 +282,7 @@ def test_a_fit_that_is_called_off_while_it_stops_is_no_error(control: Control, m
     assert (outcome.result, outcome.layers, outcome.error) == (None, None, None)
 
 
-# ---- what goes wrong -------------------------------------------------------------------------------------
+# ---- errors ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -333,7 +333,7 @@ def test_values_that_are_missing_by_a_region_are_no_error() -> None:
     pixels[0, 0] = np.nan
     good = np.isfinite(pixels)
     wanted = request()
-    wanted = replace(wanted, spec=LayerSpec.of(image_layer(data=pixels), region=good, lazily=True))
+    wanted = replace(wanted, spec=LayerSpec.from_layer(image_layer(data=pixels), region=good, lazily=True))
     _, outcome = drive(wanted)
     assert outcome.error is None
 
@@ -366,11 +366,11 @@ def test_what_pytorch_loads_beside_a_canvas_does_not_crash() -> None:
     assert "it lives" in done.stdout, done.stderr
 
 
-# ---- going on --------------------------------------------------------------------------------------------
+# ---- continued fits --------------------------------------------------------------------------------------
 
 
 def test_going_on_is_as_if_the_fit_had_been_longer() -> None:
-    # The rates of other schedules depend on the number of steps.
+    # With other schedules the learning rates depend on the number of steps.
     short, long = (request(max_steps=n, schedule="constant") for n in (7, 12))
     _, first = drive(short)
     assert first.result is not None
@@ -400,7 +400,7 @@ def test_going_on_is_not_held_up_by_the_limits_that_ended_the_fit() -> None:
 
 def test_an_upscaling_goes_on_at_the_scale_that_it_learned() -> None:
     layer = image_layer(data=np.random.default_rng(0).random((40, 42), dtype=np.float32))
-    fields = {"observation": "box", "cross_scale_steps": 3, "max_steps": 5}
+    fields = {"observation": "box", "task": "super-resolution", "task_steps": 3, "max_steps": 5}
     wanted = request(layer, scale=3.0, **fields)
     updates, first = drive(wanted)
     assert first.result is not None, first.error

@@ -1,4 +1,4 @@
-"""What the panel says."""
+"""Tests of the texts in the panel."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_psnrs(psnr: float, text: str) -> None:
     ],
 )
 def test_where_a_fit_stands(fields: dict[str, Any], paused: bool, text: str) -> None:
-    progress = Progress(12, 60, 2.0, 0.1, 31.5, 8.2, lambda: pytest.fail("not to be asked for"))
+    progress = Progress(12, 60, 2.0, 0.1, 31.5, 8.2, lambda: pytest.fail("the field is not needed"))
     update = Update(replace(progress, **fields), [], [], [], None, paused)
     assert describe_progress(update) == text
 
@@ -77,7 +77,7 @@ def test_where_a_fit_stands(fields: dict[str, Any], paused: bool, text: str) -> 
     [
         ("max_steps", "Done, 60 steps in 3 min 20 s. PSNR 44.13 dB, SSIM 0.9812, largest error 12.3"),
         ("max_seconds", "Done: the time is up, 60 steps"),
-        ("target_psnr", "Done: the PSNR asked for is reached, 60 steps"),
+        ("target_psnr", "Done: the target PSNR is reached, 60 steps"),
         ("asked", "Stopped and kept, 60 steps"),
         ("", "Fitted, 60 steps"),
     ],
@@ -118,8 +118,8 @@ def entry(**told: Any) -> Entry:
 
 
 def test_what_becomes_of_a_batch() -> None:
-    assert describe_batch(0, 1, 0) == "Fitting: 0 of 1 image ended"
-    assert describe_batch(3, 20, 1) == "Fitting: 3 of 20 images ended, 1 failed"
+    assert describe_batch(0, 1, 0) == "Fitting: 0 of 1 image finished"
+    assert describe_batch(3, 20, 1) == "Fitting: 3 of 20 images finished, 1 failed"
     bad = entry(status="failed", reason="/photos/a.png is no image.")
     assert describe_entry(bad) == "failed: a.png is no image."
     assert describe_entry(entry()) == "done"
@@ -130,7 +130,9 @@ def test_what_becomes_of_a_batch() -> None:
 
     assert describe_report(report()) == "Finished: nothing to do"
     assert describe_report(report(done=(1, 2), skipped=(3,))) == "Finished: 2 done, 1 done before"
-    assert describe_report(report(failed=(1,), planned=(2,))) == "Stopped: 1 failed, 1 left to do. Start goes on"
+    assert (
+        describe_report(report(failed=(1,), planned=(2,))) == "Stopped: 1 failed, 1 left to do. Press Start to continue"
+    )
     assert describe_failures(report(failed=(bad,))) == "a.png failed: a.png is no image."
     more = describe_failures(report(failed=(bad, bad, bad)))
     assert more == "a.png failed: a.png is no image. 2 more failed: see the list, or the report."

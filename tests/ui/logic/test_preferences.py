@@ -1,4 +1,4 @@
-"""Preferences come from napari, with the manifest's defaults; the memory of the last session survives anything."""
+"""Tests of the preferences from napari, with the manifest's defaults, and of the settings of the last session."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CHOSEN = {
 
 
 def settings_file(tmp_path: Path) -> Path:
-    """Where napari keeps the preferences of this plugin in the tests."""
+    """Return the path of napari's file with the preferences of this plugin in the tests."""
     return tmp_path / "napari-siren.yaml"
 
 
@@ -56,13 +56,13 @@ def test_a_choice_is_read_now_and_in_the_next_session(name: str) -> None:
 def test_values_that_mean_nothing_fall_back(
     name: str, value: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    # As a napari that does not check them may give.
+    # A version of napari that does not check the values may return such values.
     section = type("Section", (), {name: value})
     plugin = type("Settings", (), {CHOSEN[name][0]: section})
     monkeypatch.setattr(settings, "get_plugin_settings", lambda _: plugin)
     with caplog.at_level(logging.WARNING, "napari_siren"):
         assert Preferences.load() == Preferences()
-    assert (value is None) != (f"{value!r} means nothing" in caplog.text)
+    assert (value is None) != (f"{value!r} is not valid" in caplog.text)
 
 
 @pytest.mark.parametrize("content", ["fitting: [", "- a\n- list\n", "fitting:\n  preset: slow\n"])
@@ -96,7 +96,7 @@ def test_the_preferences_have_a_page_in_napari(viewer: Any, qtbot: Any) -> None:
     choices = [[box.itemText(i) for i in range(box.count())] for box in page.findChildren(QComboBox)]
     assert choices == [list(PRESET_NAMES), ["ask", "1", "2", "4", "8"]]
     assert page.findChild(QDoubleSpinBox).value() == 3
-    # A spin box has a line edit of its own.
+    # A spin box contains a line edit, which is not counted.
     texts = [edit.text() for edit in page.findChildren(QLineEdit) if not isinstance(edit.parent(), QDoubleSpinBox)]
     assert texts == ["auto", ""]
     page.findChildren(QComboBox)[0].setCurrentText("fast")
@@ -135,7 +135,7 @@ def test_a_folder_that_cannot_be_written_is_no_memory(tmp_path: Path, monkeypatc
 
 
 def test_no_qt_is_needed() -> None:
-    assert importlib.util.find_spec("PyQt6"), "the test would say nothing"
+    assert importlib.util.find_spec("PyQt6"), "the test would prove nothing"
     code = "import sys, napari_siren.ui.logic.preferences as p; p.Preferences(); print(*sys.modules)"
     command = [sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=LIMIT)

@@ -1,4 +1,4 @@
-"""Looking at a fit while it goes on: the right pixels, in the right place, no more of them than there is time for."""
+"""Tests of the previews of a running fit: the right pixels at the right place, within the available time."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ TINY = {"preset": "fast", "hidden_features": 8, "hidden_layers": 1, "engine": "t
 
 
 def spec_of(*shape: int, **options: Any) -> LayerSpec:
-    """Of a layer of noise, which a preview cannot show by chance."""
-    of = {name: options.pop(name) for name in ("region", "plane") if name in options}
+    """Return the spec of a layer of noise. A wrong preview cannot agree with noise by chance."""
+    arguments = {name: options.pop(name) for name in ("region", "plane") if name in options}
     pixels = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    return LayerSpec.of(SimpleNamespace(data=pixels, **options), **of)
+    return LayerSpec.from_layer(SimpleNamespace(data=pixels, **options), **arguments)
 
 
 def progress_of(spec: LayerSpec) -> Progress:
@@ -32,19 +32,19 @@ def progress_of(spec: LayerSpec) -> Progress:
 
 
 def values_at(progress: Progress, positions: Sequence[np.ndarray]) -> np.ndarray:
-    """The field at a grid of positions in pixels, (*positions) or (*positions, channels)."""
+    """Return the field's values at a grid of positions in pixels, of shape (*positions) or (*positions, channels)."""
     field = progress.field()
-    spacing = np.array(field.format.spacing)
+    spacing = np.array(field.layout.spacing)
     return field(np.stack(np.meshgrid(*positions, indexing="ij"), axis=-1) * spacing)
 
 
 def middles(start: int, stop: int, stride: int) -> np.ndarray:
-    """For each pixel, the middle of the block of so many in which it is; the last one may have more, or fewer."""
+    """Return for each pixel the middle of its block of `stride` pixels. The last block may have more or fewer."""
     block = np.minimum(np.arange(stop - start) // stride, max(1, round((stop - start) / stride)) - 1)
     return start + (block + 0.5) * stride
 
 
-# ---- what is seen ----------------------------------------------------------------------------------------
+# ---- the pixels ------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("box", [((0, 12), (0, 16)), ((3, 11), (5, 12)), ((4, 5), (0, 16))])
@@ -55,7 +55,7 @@ def test_every_block_has_the_value_of_its_middle(box: tuple[tuple[int, int], ...
     found = coarse_preview(progress, box, stride, spec)
     assert found.dtype == np.float32
     assert found.shape == tuple(stop - start for start, stop in box)
-    # An axis shorter than a block is one block.
+    # An axis that is shorter than a block is one block.
     positions = [middles(start, stop, min(stride, stop - start)) for start, stop in box]
     wanted = values_at(progress, [np.minimum(p, n) for p, n in zip(positions, (12, 16), strict=True)])
     np.testing.assert_allclose(found, wanted, atol=1e-5)
@@ -125,11 +125,11 @@ def test_a_box_lies_where_it_should_in_the_layer() -> None:
     assert box_slices(((3, 5), (8, 16)), channels_first) == (slice(None), slice(3, 5), slice(8, 16))
 
 
-# ---- how much of it --------------------------------------------------------------------------------------
+# ---- the resolution --------------------------------------------------------------------------------------
 
 
 class Fit:
-    """Stands in for a fit of one channel, of which a pixel takes so long, by the clock of the previews."""
+    """A stand-in for a fit of one channel. Each pixel takes `seconds` of the clock of the previews."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...], seconds: float) -> None:
         self.shape, self.seconds, self.now = shape, seconds, 0.0
@@ -139,7 +139,7 @@ class Fit:
 
     def preview(self, scale: float, region: Any, antialias: bool) -> np.ndarray:
         assert not antialias
-        grid = RenderGrid.of(self.shape, (1.0,) * len(self.shape), scale=scale, region=region)
+        grid = RenderGrid.from_shape(self.shape, (1.0,) * len(self.shape), scale=scale, region=region)
         self.strides.append(round(1 / scale))
         self.took.append(self.seconds * float(np.prod(grid.shape)))
         self.now += self.took[-1]
@@ -168,7 +168,7 @@ def test_a_look_takes_no_more_than_its_share_of_the_time(
     for _ in range(5):
         previewer.look(fit, None)  # type: ignore[arg-type]
     assert max(fit.took[1:]) < 0.2
-    # But nor is it coarser than it need be: half the stride would take too long.
+    # It is also not coarser than needed: half the stride would take too long.
     assert all(fit.strides[-1] == 1 or seconds * 1e6 / (stride / 2) ** len(shape) > 0.15 for stride in fit.strides[1:])
 
 

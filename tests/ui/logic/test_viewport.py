@@ -1,4 +1,4 @@
-"""What of a layer is in view: held against the pixels that napari itself shows, and against its camera."""
+"""Tests of the part of a layer in view: comparisons with napari's own pixels and with its camera."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from napari_siren.ui.logic.viewport import box_in_view, field_of_view, shown_axe
 
 
 def numbered(*shape: int) -> np.ndarray:
-    """An image in which every pixel has a value of its own."""
+    """Return an image with a different value in each pixel."""
     return np.arange(np.prod(shape)).reshape(shape)
 
 
 def model(
     data: np.ndarray, ndim: int = 0, order: Sequence[int] | None = None, steps: Sequence[int] = (), **options: Any
 ) -> tuple[ViewerModel, Image]:
-    """A viewer of at least `ndim` axes with one image, its axes in some order, its first sliders at some steps."""
+    """Return a viewer of at least `ndim` axes, and its image.
+
+    `order` is the order of the viewer's axes. `steps` are the positions of its first sliders.
+    """
     viewer = ViewerModel()
     layer = viewer.add_image(data, **options)
     if ndim > layer.ndim:
@@ -36,7 +39,7 @@ def model(
 
 
 def index_that_napari_shows(viewer: ViewerModel, layer: Image) -> tuple[int, ...]:
-    """Index of the pixel at the viewer's position, by its value in the slice that napari has made."""
+    """Return the index of the pixel at the viewer's position, by its value in napari's slice."""
     value = layer.get_value(viewer.dims.point, world=True)
     return tuple(map(int, np.unravel_index(value, layer.data.shape)))
 
@@ -57,7 +60,7 @@ STACK, SERIES = numbered(6, 8, 9), numbered(4, 5, 6, 7)
         (STACK, {"steps": (5,), "scale": (-2, 1, 1)}, (0, None, None)),
         (SERIES, {"steps": (3, 1)}, (3, 1, None, None)),
         (SERIES, {"steps": (3, 1, 2), "order": (2, 1, 0, 3)}, (None, 1, 2, None)),
-        # A layer of fewer axes has the viewer's last ones.
+        # The axes of a layer with fewer axes are the viewer's last axes.
         (numbered(8, 9), {"ndim": 3, "steps": (2,)}, (None, None)),
         (numbered(8, 9), {"ndim": 4, "order": (3, 0, 1, 2), "steps": (2, 2, 3, 4)}, (None, None)),
         (STACK, {"ndim": 4, "steps": (1, 3)}, (3, None, None)),
@@ -110,7 +113,7 @@ def test_a_slice_has_every_channel() -> None:
     assert shown_slice(viewer, layer) == (None, 1, None, None)
 
 
-# ---- what is on the canvas -------------------------------------------------------------------------------
+# ---- the part on the canvas ------------------------------------------------------------------------------
 
 
 def look_at(viewer: Any, centre: tuple[float, float], zoom: float) -> None:
@@ -119,21 +122,21 @@ def look_at(viewer: Any, centre: tuple[float, float], zoom: float) -> None:
 
 
 def world_rectangle(viewer: Any) -> np.ndarray:
-    """(2, 2): what the camera sees, first and last y and x."""
+    """Return the camera's rectangle in the world, of shape (2, 2): first and last y and x."""
     camera = viewer.scene.camera
     half = np.array(viewer.canvas.size) / camera.zoom / 2
     return np.array([camera.center[-2:] - half, camera.center[-2:] + half])
 
 
 def box_of_world(rectangle: np.ndarray, scale: Any, translate: Any, shape: Any) -> np.ndarray:
-    """The same in pixels from edge to edge, cut to the image."""
+    """Return a rectangle of the world in pixels of an image, from edge to edge, clipped to the image."""
     edges = (rectangle - np.array(translate)) / np.array(scale) + 0.5
     return np.clip(np.sort(edges, axis=0), 0, shape)
 
 
 @pytest.fixture
 def canvas(plugins: Any, qtbot: Any, make_napari_viewer: Callable[..., Any]) -> Any:
-    """A viewer whose window is there, so that it draws."""
+    """A viewer with a visible window, as needed for drawing."""
     return shown_viewer(qtbot, make_napari_viewer)
 
 
@@ -142,7 +145,7 @@ def assert_within_a_pixel(found: Any, edges: Any) -> None:
 
 
 def assert_as_drawn(viewer: Any, layer: Image) -> None:
-    """Compare with what napari found when it drew, whose last pixel is inclusive."""
+    """Compare with napari's corners from its last drawing. Their last pixel is inclusive."""
     first, last = layer.corner_pixels
     assert_within_a_pixel(field_of_view(viewer, layer), [first, last + 1])
 
@@ -200,7 +203,7 @@ def test_what_is_in_view_belongs_to_the_axes_of_the_picture(order: tuple[int, in
     found = field_of_view(viewer, layer)
     slider, down, across = order
     assert found[slider] is None
-    # 800 x 600 canvas pixels, as of a canvas that was never shown.
+    # A canvas that was never shown has 800 x 600 pixels.
     assert_within_a_pixel([found[down], found[across]], [[260, 670], [340, 730]])
 
 
@@ -223,7 +226,7 @@ def test_beyond_the_image_nothing_is_in_view() -> None:
     (start, stop), across = field_of_view(viewer, layer)
     assert start == stop
     assert across == (20, 81)
-    assert box_in_view(viewer, layer, LayerSpec.of(layer)) is None
+    assert box_in_view(viewer, layer, LayerSpec.from_layer(layer)) is None
 
 
 # ---- the box of coordinates ------------------------------------------------------------------------------
@@ -232,15 +235,15 @@ def test_beyond_the_image_nothing_is_in_view() -> None:
 def test_the_box_has_the_slice_and_what_is_seen_of_it() -> None:
     viewer, layer = model(np.zeros((30, 1000, 1000), dtype=np.bool_), steps=(12,))
     look_at(viewer, (300, 700), 10)
-    assert box_in_view(viewer, layer, LayerSpec.of(layer)) == ((12, 13), (260, 341), (670, 731))
+    assert box_in_view(viewer, layer, LayerSpec.from_layer(layer)) == ((12, 13), (260, 341), (670, 731))
     viewer.dims.ndisplay = 3
-    assert box_in_view(viewer, layer, LayerSpec.of(layer)) == ((0, 30), (0, 1000), (0, 1000))
+    assert box_in_view(viewer, layer, LayerSpec.from_layer(layer)) == ((0, 30), (0, 1000), (0, 1000))
 
 
 def test_the_box_leaves_out_channels_and_what_is_held() -> None:
     data = np.zeros((3, 2, 30, 40, 50), dtype=np.uint8)
     original = Image(data, axis_labels=("t", "c", "z", "y", "x"))
-    spec = LayerSpec.of(original, plane=(1, None, None, None, None))
+    spec = LayerSpec.from_layer(original, plane=(1, None, None, None, None))
     fitted, meta, _ = spec.like(np.zeros((2, 30, 40, 50), dtype=np.uint8), "reconstruction")
     assert spec.axes == "CZYX"
     viewer, layer = model(fitted, steps=(0, 1, 21), **meta)
@@ -250,9 +253,9 @@ def test_the_box_leaves_out_channels_and_what_is_held() -> None:
 
 def test_the_box_of_a_part_is_counted_from_its_own_first_pixel() -> None:
     original = Image(np.zeros((100, 200, 3), dtype=np.uint8), rgb=True, scale=(2, 0.5), translate=(7, 5))
-    spec = LayerSpec.of(original, region=((10, 60), (100, 180)))
+    spec = LayerSpec.from_layer(original, region=((10, 60), (100, 180)))
     fitted, meta, _ = spec.like(np.zeros((50, 80, 3), dtype=np.uint8), "reconstruction")
     viewer, layer = model(fitted, **meta)
-    # The canvas shows 20 x 15 in the world about the pixel (30, 140) of the original.
+    # The canvas shows 20 x 15 units of the world, centred at the pixel (30, 140) of the original.
     look_at(viewer, (7 + 2 * 30, 5 + 0.5 * 140), 40)
     assert box_in_view(viewer, layer, spec) == ((15, 26), (25, 56))

@@ -1,4 +1,4 @@
-"""Batches from the panel in a real viewer: folders, files and layers; bad files, a stop, going on, and the results."""
+"""Tests of batches from the panel in a real viewer: folders, files, layers, bad files, stop, continuation, results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import distributed
 import numpy as np
@@ -29,19 +29,19 @@ from qtpy.QtCore import QThreadPool
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QTreeWidgetItem
 
-from napari_siren.batch.plan import Format
-from napari_siren.io.images import outline_image, read_image, write_image
+from napari_siren.batch.plan import FORMAT_CHOICES
+from napari_siren.io.images import inspect_image, read_image, write_image
 from napari_siren.ui.panels.batch_form import FORMATS
 from napari_siren.ui.panels.batch_panel import BatchPanel, BatchState
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 
-# napari says so of every turned stack that it shows in slices.
+# napari warns of every rotated stack that it shows in slices.
 pytestmark = pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
 
 
 def open_batch(viewer: Any, scheduler: str | None = None, **settings: Any) -> BatchPanel:
-    """Open the panel at the batch, which takes the settings of the other tab: those of a tiny fit."""
+    """Open the panel at the tab of the batch. It uses the settings of the other tab: those of a tiny fit."""
     panel = open_panel(viewer, **settings)
     panel.tabs.setCurrentIndex(1)
     form = panel.batch_panel.form
@@ -58,7 +58,7 @@ def ended(qtbot: Any, batch: BatchPanel) -> None:
 
 
 def run(qtbot: Any, batch: BatchPanel) -> list[str]:
-    """Press Start, and wait for the end; give the errors that were notified."""
+    """Press Start, wait for the end, and return the errors shown by napari."""
     with notified() as errors:
         click(qtbot, batch.start_button)
         ended(qtbot, batch)
@@ -74,7 +74,7 @@ def row(batch: BatchPanel, name: str) -> QTreeWidgetItem:
 
 
 def rows(batch: BatchPanel) -> dict[str, str]:
-    """What the list says of each image."""
+    """Return the state of each image in the list."""
     found = [batch.list.topLevelItem(i) for i in range(batch.list.topLevelItemCount())]
     return {row.text(0): row.text(1) for row in found}
 
@@ -102,7 +102,7 @@ def test_a_folder_with_a_bad_file(
     (tmp_path / "plate [1]" / "01.png").write_bytes(b"no image")
     batch = open_batch(viewer, scheduler)
     choose_folder(batch, tmp_path / "plate [1]")
-    # Beside the images, if nothing else is chosen.
+    # The default is a folder beside the images.
     out = tmp_path / "plate [1]_upscaled"
     assert batch.form.out.text == str(out)
     assert not batch.report_button.isEnabled()
@@ -120,8 +120,8 @@ def test_a_folder_with_a_bad_file(
     with notified() as errors:
         click(qtbot, batch.report_button)
     assert opened == [str(out / "report.html")]
-    # There is no browser here.
-    assert errors == [f"no browser could be opened. The report is {out / 'report.html'}."]
+    # No browser is available in the tests.
+    assert errors == [f"the browser could not be opened. Open the report yourself: {out / 'report.html'}."]
 
     assert not batch.result_button.isEnabled()
     batch.list.setCurrentItem(row(batch, "01"))
@@ -155,7 +155,7 @@ def test_it_goes_on_where_it_was(viewer: Any, qtbot: Any, tmp_path: Path, schedu
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "out").glob("*.png")}
     photos(tmp_path / "in", 3)
     assert run(qtbot, batch) == []
-    # Written anew, and found to be the same.
+    # The images were written again with the same contents.
     assert batch.status.text() == "Finished: 3 done"
     assert {name: (tmp_path / "out" / name).stat().st_mtime_ns for name in before} == before
     assert run(qtbot, batch) == []
@@ -254,7 +254,7 @@ def test_the_selected_layers(viewer: Any, qtbot: Any, tmp_path: Path, scheduler:
         assert_same_corners(layer, made)
         assert (made.rgb, made.units, made.axis_labels) == (layer.rgb, layer.units, layer.axis_labels)
     assert viewer.layers["a/b [x2]"].contrast_limits == [100, 3000]
-    # The copies that were handed over are gone, and yet nothing is fitted anew.
+    # The temporary copies of the layers have been deleted. Nevertheless no layer is fitted again.
     assert not list((out / ".batch").glob("layers-*"))
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*.tif")}
     choose_layers(batch, out, stack, channels, photo)
@@ -275,7 +275,7 @@ def test_layers_with_time(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: st
     assert "Tick “Each frame" in error
     batch.form.frames_box.setChecked(True)
     assert run(qtbot, batch) == []
-    told = outline_image(out / "film.ome.tif", each=True)
+    told = inspect_image(out / "film.ome.tif", each=True)
     assert (told.frames, told.axes, told.interval) == (3, "ZX", (5.0, "s"))
     batch.list.itemDoubleClicked.emit(row(batch, "film.ome.tif"), 0)
     qtbot.waitUntil(lambda: len(viewer.layers) == 2)
@@ -295,7 +295,7 @@ def test_a_layer_that_cannot_be_taken(viewer: Any, qtbot: Any, tmp_path: Path) -
 
 
 def begin(qtbot: Any, batch: BatchPanel, done: int) -> None:
-    """Press Start, and wait until so many images are done and another one is under way."""
+    """Press Start, and wait until `done` images are done and another one is being fitted."""
     click(qtbot, batch.start_button)
 
     def there() -> bool:
@@ -319,10 +319,10 @@ def test_a_stop_and_going_on(viewer: Any, qtbot: Any, tmp_path: Path, scheduler:
     assert not batch.form.isEnabled()
     assert not batch.start_button.isEnabled()
     click(qtbot, batch.stop_button)
-    assert batch.status.text() == "Stopping; what is done stays…"
+    assert batch.status.text() == "Stopping; the finished results stay…"
     ended(qtbot, batch)
     assert batch.status.text().startswith("Stopped: ")
-    assert batch.status.text().endswith(" left to do. Start goes on")
+    assert batch.status.text().endswith(" left to do. Press Start to continue")
     assert "stopped" in rows(batch).values()
     report = batch.outcome.report
     assert (len(report.done), len(report.planned)) == (1, 6)
@@ -343,7 +343,7 @@ def test_processes_that_are_stopped(viewer: Any, qtbot: Any, tmp_path: Path) -> 
     begin(qtbot, batch, done=0)
     click(qtbot, batch.stop_button)
     ended(qtbot, batch)
-    assert batch.status.text() == "Stopped: 2 left to do. Start goes on"
+    assert batch.status.text() == "Stopped: 2 left to do. Press Start to continue"
     wait_all_ended(qtbot)
     workers = [p for p in psutil.Process().children(recursive=True) if "spawn_main" in " ".join(p.cmdline())]
     assert workers == []
@@ -361,7 +361,7 @@ def test_the_panel_closed_in_the_middle(
     click(qtbot, panel.title.close_button)
     wait_all_ended(qtbot)
     assert batch.state is BatchState.IDLE
-    # It follows the viewer no longer.
+    # The panel is disconnected from the viewer.
     viewer.add_image(np.zeros((8, 8)))
     go_on.set()
     again = open_batch(viewer, scheduler, max_steps=3)
@@ -403,7 +403,7 @@ def test_a_fit_goes_on_beside_a_batch(
         assert batch.state is BatchState.RUNNING
         batch.stop()
         ended(qtbot, batch)
-        wait_for(qtbot, panel, State.IDLE)
+        wait_for(qtbot, panel, SessionState.IDLE)
     finally:
         pool.setMaxThreadCount(most)
     assert pool.activeThreadCount() == 0
@@ -430,13 +430,13 @@ def test_what_is_lacking_is_told(viewer: Any, qtbot: Any, tmp_path: Path) -> Non
         assert errors == [batch.status.text()]
         told += errors
     assert [text[:38] for text in told] == [
-        "choose the files of the images first.",
-        "select one or more Image layers in the",
-        "choose the folder with the images firs",
+        "there are no images. Choose their file",
+        "no Image layer is selected. Select one",
+        "there is no folder with images. Choose",
         "there is no file or folder " + str(tmp_path)[:11],
-        "choose a folder for the results first,",
+        "there is no folder for the results. Ch",
         "there is no file or folder " + str(tmp_path)[:11],
-        "give the address of the cluster's sche",
+        "there is no address of the cluster's s",
     ]
     photos(tmp_path / "nothing", 1)
     form.scheduler_edit.setText("nonsense://x")
@@ -471,7 +471,7 @@ def test_settings_of_the_other_tab_or_a_preset(viewer: Any, tmp_path: Path) -> N
         "frames": "whole",
         "format": "auto",
     }
-    assert set(FORMATS) == set(get_args(Format))
+    assert set(FORMATS) == set(FORMAT_CHOICES)
 
 
 def test_it_is_remembered(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str) -> None:
@@ -484,7 +484,7 @@ def test_it_is_remembered(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: st
     batch.form.format_box.setCurrentText("OME-TIFF")
     run(qtbot, batch)
     kept = batch.form.values()
-    # A fit remembers its own settings, and those of the batch stay.
+    # A fit stores its own settings. The stored settings of the batch stay.
     panel = batch.window().findChild(SirenWidget)
     panel.tabs.setCurrentIndex(0)
     fit(qtbot, panel)

@@ -1,4 +1,4 @@
-"""How to fit: preset, scale or pixel size, device."""
+"""Tests of the panel for preset, scale or pixel size, and device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_siren.ui.panels.fit_panel import FitPanel
 
 @pytest.fixture
 def make_panel(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., FitPanel]:
-    """Make a panel on a machine with two GPUs, which it has found."""
+    """A function to make a panel on a machine with two GPUs. It waits for the list of devices."""
     monkeypatch.setattr(device_module, "available_devices", lambda: ["cuda:0", "cuda:1", "cpu"])
 
     def make(preset: str = "faithful", device: str = "auto") -> FitPanel:
@@ -35,7 +35,7 @@ def panel(make_panel: Callable[..., FitPanel]) -> FitPanel:
 
 @pytest.fixture
 def scales(panel: FitPanel) -> list[float]:
-    """The scales that were told."""
+    """The scales emitted by the panel."""
     told: list[float] = []
     panel.scale_changed.connect(told.append)
     return told
@@ -83,7 +83,7 @@ def test_a_pixel_size_gives_the_scale(panel: FitPanel, scales: list[float]) -> N
     panel.pixel_box.setValue(0.1)
     assert panel.scale == pytest.approx(3.5144, abs=1e-4)
     assert scales == [panel.scale]
-    # What was typed stays.
+    # The typed number stays.
     assert panel.pixel_box.value() == pytest.approx(0.1, abs=1e-5)
 
 
@@ -138,7 +138,7 @@ def test_a_remembered_device_is_shown_there_or_not(
     panel.recall_device(device)
     assert panel.device == device
     assert devices(panel).count(device) == 1
-    # Before the machine's devices are known it is the same.
+    # The result is the same before the machine's devices are known.
     early = FitPanel("fast", "auto")
     qtbot.addWidget(early)
     early.recall_device(device)

@@ -1,4 +1,4 @@
-"""What can be had of a fit."""
+"""Tests of the panel for the outputs of a fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The buttons of a fit, and its progress."""
+"""Tests of the buttons and the progress of a fit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from napari_siren.core.progress import Progress
 from napari_siren.ui.logic.fit_task import Update
 from napari_siren.ui.panels.run_panel import RunPanel
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def panel(qtbot: Any) -> RunPanel:
 
 @pytest.fixture
 def told(panel: RunPanel) -> list[Any]:
-    """What was asked for by the buttons."""
+    """The signals emitted by the buttons."""
     told: list[Any] = []
     for name in ("fit", "pause", "resume", "stop"):
         getattr(panel, name).connect(lambda name=name: told.append(name))
@@ -42,65 +42,67 @@ def enabled(panel: RunPanel) -> set[str]:
 
 
 def update(step: int) -> Update:
-    progress = Progress(step, 60, 1.0, 0.1, 30.0, None, lambda: pytest.fail("not to be asked for"))
+    progress = Progress(step, 60, 1.0, 0.1, 30.0, None, lambda: pytest.fail("not needed"))
     return Update(progress, [step], [0.1], [30.0], None)
 
 
 @pytest.mark.parametrize(
     ("state", "fittable", "can_go_on", "wanted"),
     [
-        (State.IDLE, False, False, set()),
-        (State.IDLE, True, False, {"Fit"}),
-        (State.IDLE, True, True, {"Fit", "Continue"}),
-        (State.IDLE, False, True, {"Continue"}),
-        (State.FITTING, True, True, {"Pause", "Stop and keep"}),
-        (State.PAUSED, True, True, {"Resume", "Stop and keep"}),
-        (State.ENDING, True, True, set()),
+        (SessionState.IDLE, False, False, set()),
+        (SessionState.IDLE, True, False, {"Fit"}),
+        (SessionState.IDLE, True, True, {"Fit", "Continue"}),
+        (SessionState.IDLE, False, True, {"Continue"}),
+        (SessionState.FITTING, True, True, {"Pause", "Stop and keep"}),
+        (SessionState.PAUSED, True, True, {"Resume", "Stop and keep"}),
+        (SessionState.ENDING, True, True, set()),
     ],
 )
-def test_what_can_be_pressed(panel: RunPanel, state: State, fittable: bool, can_go_on: bool, wanted: set[str]) -> None:
+def test_what_can_be_pressed(
+    panel: RunPanel, state: SessionState, fittable: bool, can_go_on: bool, wanted: set[str]
+) -> None:
     panel.show_state(state, fittable=fittable, can_go_on=can_go_on)
     assert enabled(panel) == wanted
-    assert ("Resume" in buttons(panel)) == (state is State.PAUSED)
+    assert ("Resume" in buttons(panel)) == (state is SessionState.PAUSED)
 
 
 def test_at_first_nothing_can_be_pressed(panel: RunPanel) -> None:
     assert enabled(panel) == set()
 
 
-def press(qtbot: Any, panel: RunPanel, state: State, text: str) -> None:
+def press(qtbot: Any, panel: RunPanel, state: SessionState, text: str) -> None:
     panel.show_state(state, fittable=True, can_go_on=True)
     qtbot.mouseClick(buttons(panel)[text], Qt.MouseButton.LeftButton)
 
 
 def test_what_the_buttons_ask_for(qtbot: Any, panel: RunPanel, told: list[Any]) -> None:
-    press(qtbot, panel, State.IDLE, "Fit")
-    press(qtbot, panel, State.FITTING, "Pause")
-    press(qtbot, panel, State.PAUSED, "Resume")
-    press(qtbot, panel, State.FITTING, "Pause")
-    press(qtbot, panel, State.PAUSED, "Stop and keep")
+    press(qtbot, panel, SessionState.IDLE, "Fit")
+    press(qtbot, panel, SessionState.FITTING, "Pause")
+    press(qtbot, panel, SessionState.PAUSED, "Resume")
+    press(qtbot, panel, SessionState.FITTING, "Pause")
+    press(qtbot, panel, SessionState.PAUSED, "Stop and keep")
     panel.more_box.setValue(250)
-    press(qtbot, panel, State.IDLE, "Continue")
+    press(qtbot, panel, SessionState.IDLE, "Continue")
     assert told == ["fit", "pause", "resume", "pause", "stop", ("go_on", 250)]
 
 
 def test_the_bar_moves_with_the_steps_and_runs_at_the_end(panel: RunPanel) -> None:
-    panel.show_state(State.FITTING, fittable=True, can_go_on=False)
+    panel.show_state(SessionState.FITTING, fittable=True, can_go_on=False)
     panel.show_update(update(15))
     assert (panel.bar.minimum(), panel.bar.maximum(), panel.bar.value()) == (0, 60, 15)
     panel.show_update(update(60))
     assert is_running(panel.bar)
-    panel.show_state(State.IDLE, fittable=True, can_go_on=True)
+    panel.show_state(SessionState.IDLE, fittable=True, can_go_on=True)
     assert not is_running(panel.bar)
     assert panel.bar.value() < panel.bar.maximum()
 
 
 def test_the_bar_runs_while_a_fit_is_stopped(panel: RunPanel) -> None:
     panel.show_update(update(15))
-    panel.show_state(State.ENDING, fittable=True, can_go_on=False)
+    panel.show_state(SessionState.ENDING, fittable=True, can_go_on=False)
     assert is_running(panel.bar)
 
 
 def is_running(bar: Any) -> bool:
-    """Tell whether a bar shows that something goes on, not how far."""
+    """Return whether a bar shows activity without a share."""
     return bar.minimum() == bar.maximum()

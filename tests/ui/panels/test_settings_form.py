@@ -1,4 +1,4 @@
-"""The form of settings: every field of the model is there, and what is shown is what comes back."""
+"""Tests of the form of settings: it has every field of the model, and it returns the values that it shows."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pydantic import Field
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QLineEdit, QPushButton, QScrollArea
 
-from napari_siren.core.config import LEARNING, FitConfig
+from napari_siren.core.config import FitConfig
 from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.tasks import TASKS
 from napari_siren.errors import ConfigError
 from napari_siren.ui.panels import settings_form
 from napari_siren.ui.panels.settings_form import SettingsForm
@@ -31,7 +32,7 @@ def form(qtbot: Any) -> SettingsForm:
 
 @pytest.fixture
 def told(form: SettingsForm) -> list[dict[str, Any]]:
-    """The overrides at each time that the form told of a change."""
+    """The overrides, one entry for each change reported by the form."""
     told: list[dict[str, Any]] = []
     form.changed.connect(lambda: told.append(form.overrides()))
     return told
@@ -98,7 +99,7 @@ def test_tooltips_give_name_meaning_default_and_range(form: SettingsForm) -> Non
     assert "Adam's step size." in tip
     assert "paper: 0.0001" in tip
     assert "range: above 0, at most 1" in tip
-    assert "<code>memory_fraction</code> of what is free" in editor(form, "max_memory").toolTip()
+    assert "<code>memory_fraction</code> of the free memory" in editor(form, "max_memory").toolTip()
     assert "`" not in "".join(editor(form, name).toolTip() for name in FIELDS)
 
 
@@ -106,7 +107,7 @@ def test_tooltips_give_name_meaning_default_and_range(form: SettingsForm) -> Non
 
 
 def values_of(name: str) -> st.SearchStrategy[Any]:
-    """Values of a field, within the bounds that the model tells."""
+    """Return a strategy for the values of a field, within the bounds of the model."""
     if name == "tile":
         return st.integers(4) | st.sampled_from(["auto", "whole"])
     if name == "total_variation":
@@ -125,6 +126,8 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
     if get_origin(kind) is Literal or kind is bool:
         return st.from_type(kind)
     numbers = [k for k in (get_args(kind) or (kind,)) if k is not type(None)]
+    if get_origin(numbers[0]) is Literal:
+        return st.none() | st.from_type(numbers[0])
     number = st.from_type(Annotated[(numbers[0], *field.metadata)])
     return number if get_origin(kind) is None else st.none() | number
 
@@ -132,12 +135,11 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
 @st.composite
 def configs(draw: st.DrawFn) -> FitConfig:
     fields = draw(st.fixed_dictionaries({name: values_of(name) for name in FitConfig.model_fields}))
-    for other in LEARNING[LEARNING.index(max(LEARNING, key=lambda name: bool(fields[name]))) + 1 :]:
-        fields[other] = 0
-    if fields["observation"] not in ("gaussian", "measured"):
-        fields["deconvolution_steps"] = 0
-    if fields["observation"] == "point" and (fields["total_variation"] != 0 or fields["cross_scale_steps"]):
+    if fields["observation"] == "point" and fields["total_variation"] != 0:
         fields["observation"] = "box"
+    task = TASKS.get(fields["task"])
+    if task is None or fields["observation"] not in task.observations:
+        fields["task_steps"] = 0
     if fields["observation"] != "gaussian":
         fields["psf_width"] = None
     if fields["observation"] != "measured":
@@ -196,7 +198,7 @@ def test_settings_at_odds_are_refused_in_words(form: SettingsForm) -> None:
 
 
 def edits(form: SettingsForm, qtbot: Any) -> Iterator[dict[str, Any]]:
-    """Change settings as a user does; give the overrides that should be after each change."""
+    """Change settings like a user, and yield the expected overrides after each change."""
     editor(form, "standardise").box.click()
     wanted: dict[str, Any] = {"standardise": False}
     yield wanted

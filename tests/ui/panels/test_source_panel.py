@@ -1,4 +1,4 @@
-"""Which layer is to be fitted, and what of it."""
+"""Tests of the choice of the layer and of the part of it to fit."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def panel(model: ViewerModel, qtbot: Any) -> SourcePanel:
 
 @pytest.fixture
 def told(panel: SourcePanel) -> list[Any]:
-    """The layer that was picked, at each time that the panel told of a change."""
+    """The chosen layers, one for each change reported by the panel."""
     told: list[Any] = []
     panel.changed.connect(lambda: told.append(panel.layer))
     return told
@@ -99,10 +99,10 @@ def test_it_does_not_follow_to_what_a_fit_has_made(model: ViewerModel, panel: So
     panel.activated.connect(told.append)
     made = add(model, "cells [x2]", metadata=MADE_BY_A_FIT)
     assert panel.layer is cells
-    # napari tells it more than once.
+    # napari emits the event more than once.
     assert told
     assert all(layer is made for layer in told)
-    # But it can be picked.
+    # But the user can choose it.
     pick(panel.layer_box, "cells [x2]")
     assert panel.layer is made
 
@@ -234,14 +234,14 @@ def test_what_is_in_view_is_read_when_it_is_asked_for(model: ViewerModel, panel:
     assert panel.source().spec().shape == (1000, 2000)
     model.scene.camera.center, model.scene.camera.zoom = (300, 700), 10
     source = panel.source()
-    # A canvas of 800 x 600, as it is where none was shown.
+    # A canvas that was never shown has 800 x 600 pixels.
     assert source.region == ((260, 341), (670, 731))
     assert source.spec().shape == (81, 61)
     assert source.arguments() == {"region": source.region, "plane": None, "level": 0}
     model.scene.camera.center = (-500, 700)
-    with pytest.raises(InputError, match="nothing of layer 'cells' is in view"):
+    with pytest.raises(InputError, match="no part of layer 'cells' is in view"):
         panel.source()
-    # In 3D there is no rectangle to be seen.
+    # In 3D the part in view is not a rectangle, and the whole layer is fitted.
     model.dims.ndisplay = 3
     assert panel.source().region is None
 
@@ -316,7 +316,7 @@ def test_the_extent_knows_the_axes_of_the_picture(model: ViewerModel, panel: Sou
         model.dims.set_current_step(axis, step)
     pick(panel.extent_box, "This slice")
     assert panel.source().plane == (None, 1, 5, None)
-    # Of those with a slider the last one, which is most like space.
+    # The stack has the last of the axes with a slider, which is most likely an axis in space.
     pick(panel.extent_box, "This stack")
     assert panel.source().plane == (None, 1, None, None)
     model.dims.ndisplay = 3
@@ -387,14 +387,14 @@ def test_levels_of_a_multiscale_image(model: ViewerModel, panel: SourcePanel) ->
     assert source.arguments()["level"] == 1
 
 
-# ---- the end ---------------------------------------------------------------------------------------------
+# ---- closing ---------------------------------------------------------------------------------------------
 
 
 def test_a_panel_that_let_go_follows_no_longer(model: ViewerModel, panel: SourcePanel, told: list[Any]) -> None:
     cells, nuclei, gone = add(model, "cells"), add(model, "nuclei"), add(model, "gone")
     model.layers.remove(gone)
     told.clear()
-    panel.let_go()
+    panel.disconnect_viewer()
     gone.name = "elsewhere"
     cells.name = "HeLa"
     model.layers.reverse()
@@ -407,7 +407,7 @@ def test_a_panel_that_let_go_follows_no_longer(model: ViewerModel, panel: Source
     assert told == []
 
 
-# ---- the size of a voxel ---------------------------------------------------------------------------------
+# ---- the voxel size --------------------------------------------------------------------------------------
 
 
 def test_the_voxel_is_shown_and_corrected(

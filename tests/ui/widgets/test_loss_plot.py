@@ -1,4 +1,4 @@
-"""The curve of a fit: what is drawn, how seldom, and what it tells under the mouse."""
+"""Tests of the plot of a fit: the curves, the rate of drawing, and the text for the step under the mouse."""
 
 from __future__ import annotations
 
@@ -14,49 +14,49 @@ from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QTimer
 from qtpy.QtGui import QColor, QMouseEvent, QWheelEvent
 from qtpy.QtWidgets import QApplication, QLabel
 
-from napari_siren.ui.widgets.loss_plot import LOSS_COLOR, PSNR_COLOR, Curve
+from napari_siren.ui.widgets.loss_plot import LOSS_COLOR, PSNR_COLOR, LossPlot
 
 NO_KEY = Qt.KeyboardModifier.NoModifier
 NO_BUTTON = Qt.MouseButton.NoButton
 
 
 @pytest.fixture
-def curve(qtbot: Any) -> Curve:
-    widget = Curve()
+def curve(qtbot: Any) -> LossPlot:
+    widget = LossPlot()
     qtbot.addWidget(widget)
     widget.resize(300, 170)
     widget.show()
     return widget
 
 
-def line(curve: Curve, color: str) -> Any:
-    """The line of a colour."""
-    lines = [item for item in plot(curve).scene().items() if isinstance(item, pg.PlotCurveItem)]
-    (found,) = [item for item in lines if item.opts["pen"].color() == QColor(color)]
-    return found
+def line(curve: LossPlot, color: str) -> Any:
+    """Return the curve with a colour."""
+    items = [item for item in plot(curve).scene().items() if isinstance(item, pg.PlotCurveItem)]
+    (match,) = [item for item in items if item.opts["pen"].color() == QColor(color)]
+    return match
 
 
-def drawn(curve: Curve, color: str) -> list[tuple[float, float]]:
+def drawn(curve: LossPlot, color: str) -> list[tuple[float, float]]:
     x, y = line(curve, color).getData()
     return [] if x is None else list(zip(x.tolist(), y.tolist(), strict=True))
 
 
-def plot(curve: Curve) -> Any:
+def plot(curve: LossPlot) -> Any:
     return curve.findChild(pg.PlotWidget).getPlotItem()
 
 
-def redraw(curve: Curve) -> None:
-    """Draw now, as it does when it comes into view."""
+def redraw(curve: LossPlot) -> None:
+    """Draw the plot now, the same as when it becomes visible."""
     curve.hide()
     curve.show()
 
 
-def readout(curve: Curve) -> str:
+def readout(curve: LossPlot) -> str:
     return str(curve.findChild(QLabel).text())
 
 
-def hover(curve: Curve, share: float) -> None:
-    """Move the mouse to a share of the steps' axis."""
+def hover(curve: LossPlot, share: float) -> None:
+    """Move the mouse to a position on the axis of steps, 0 to 1."""
     view = plot(curve).getViewBox()
     (left, right), (low, high) = view.viewRange()
     scene = view.mapViewToScene(QPointF(left + share * (right - left), (low + high) / 2))
@@ -66,10 +66,10 @@ def hover(curve: Curve, share: float) -> None:
     QApplication.sendEvent(curve, event)
 
 
-# ---- what is drawn -----------------------------------------------------------------------------------
+# ---- the curves --------------------------------------------------------------------------------------
 
 
-def test_points_are_what_was_added(curve: Curve) -> None:
+def test_points_are_what_was_added(curve: LossPlot) -> None:
     curve.add(1, 0.5, 10.0)
     curve.extend([2, 3], np.array([0.25, 0.0]), (20.0, math.inf))
     assert curve.points == ([1, 2, 3], [0.5, 0.25, 0.0], [10.0, 20.0, math.inf])
@@ -77,26 +77,26 @@ def test_points_are_what_was_added(curve: Curve) -> None:
     assert curve.points == ([], [], [])
 
 
-def test_lists_of_unequal_length_are_refused(curve: Curve) -> None:
+def test_lists_of_unequal_length_are_refused(curve: LossPlot) -> None:
     with pytest.raises(ValueError, match="shorter"):
         curve.extend([1, 2], [0.5], [10.0, 20.0])
 
 
-def test_loss_is_drawn_as_its_logarithm_and_psnr_as_it_is(curve: Curve) -> None:
+def test_loss_is_drawn_as_its_logarithm_and_psnr_as_it_is(curve: LossPlot) -> None:
     curve.extend([1, 2], [0.1, 0.001], [10, 30])
     redraw(curve)
     assert drawn(curve, LOSS_COLOR) == [(1, pytest.approx(-1)), (2, pytest.approx(-3))]
     assert drawn(curve, PSNR_COLOR) == [(1, 10), (2, 30)]
 
 
-def test_what_cannot_be_drawn_is_left_out_of_its_own_curve_only(curve: Curve) -> None:
+def test_what_cannot_be_drawn_is_left_out_of_its_own_curve_only(curve: LossPlot) -> None:
     curve.extend(range(6), [0.1, 0.0, -1.0, math.nan, math.inf, 1.0], [1, 2, math.inf, math.nan, 5, -math.inf])
     redraw(curve)
     assert [x for x, _ in drawn(curve, LOSS_COLOR)] == [0, 5]
     assert [x for x, _ in drawn(curve, PSNR_COLOR)] == [0, 1, 4]
 
 
-def test_clear_empties_the_picture(curve: Curve) -> None:
+def test_clear_empties_the_picture(curve: LossPlot) -> None:
     curve.add(1, 0.5, 10)
     redraw(curve)
     curve.clear()
@@ -105,7 +105,7 @@ def test_clear_empties_the_picture(curve: Curve) -> None:
     assert readout(curve) == ""
 
 
-def test_many_points_are_thinned_without_losing_a_spike(curve: Curve) -> None:
+def test_many_points_are_thinned_without_losing_a_spike(curve: LossPlot) -> None:
     steps = np.arange(1, 15_001)
     losses = 1 / steps
     losses[[4321, 9876]] = 50.0, 1e-9
@@ -121,7 +121,7 @@ def test_many_points_are_thinned_without_losing_a_spike(curve: Curve) -> None:
     assert (points[0][0], points[-1][0]) == (1, 15_000)
 
 
-def test_each_axis_scales_by_itself(curve: Curve) -> None:
+def test_each_axis_scales_by_itself(curve: LossPlot) -> None:
     curve.extend([1, 400], [0.1, 1e-5], [10, 45])
     redraw(curve)
     QApplication.processEvents()
@@ -148,7 +148,7 @@ def test_each_axis_scales_by_itself(curve: Curve) -> None:
     ],
 )
 def test_the_axis_of_the_loss_has_labels_enough_and_not_too_many(
-    curve: Curve, low: float, high: float, labels: list[float]
+    curve: LossPlot, low: float, high: float, labels: list[float]
 ) -> None:
     axis = plot(curve).getAxis("left")
     assert axis.tickValues(low, high, 120)[0][1] == pytest.approx(labels)
@@ -158,7 +158,7 @@ def test_the_axis_of_the_loss_has_labels_enough_and_not_too_many(
 @example([(1, 1e-99, 1e99), (2, 1e99, -1e99)])
 @example([(1, 5e-324, 1e308), (2, 1e308, -1e308)])
 @given(points=st.lists(st.tuples(st.integers(0, 2**53), st.floats(), st.floats()), max_size=9))
-def test_no_values_make_the_drawing_warn(curve: Curve, points: list[tuple[int, float, float]]) -> None:
+def test_no_values_make_the_drawing_warn(curve: LossPlot, points: list[tuple[int, float, float]]) -> None:
     curve.clear()
     for point in points:
         curve.add(*point)
@@ -166,10 +166,10 @@ def test_no_values_make_the_drawing_warn(curve: Curve, points: list[tuple[int, f
     assert not curve.grab().isNull()
 
 
-# ---- when it is drawn --------------------------------------------------------------------------------
+# ---- the time of drawing -----------------------------------------------------------------------------
 
 
-def test_a_burst_of_points_is_drawn_once(curve: Curve, qtbot: Any) -> None:
+def test_a_burst_of_points_is_drawn_once(curve: LossPlot, qtbot: Any) -> None:
     draws: list[int] = []
     line(curve, LOSS_COLOR).sigPlotChanged.connect(lambda: draws.append(len(drawn(curve, LOSS_COLOR))))
     for step in range(50):
@@ -182,7 +182,7 @@ def test_a_burst_of_points_is_drawn_once(curve: Curve, qtbot: Any) -> None:
     assert draws == [50, 51]
 
 
-def test_nothing_is_drawn_while_hidden(curve: Curve) -> None:
+def test_nothing_is_drawn_while_hidden(curve: LossPlot) -> None:
     curve.hide()
     curve.add(1, 0.5, 10)
     assert not curve.findChild(QTimer).isActive()
@@ -191,7 +191,7 @@ def test_nothing_is_drawn_while_hidden(curve: Curve) -> None:
     assert len(drawn(curve, LOSS_COLOR)) == 1
 
 
-def test_closing_stops_the_drawing(curve: Curve) -> None:
+def test_closing_stops_the_drawing(curve: LossPlot) -> None:
     curve.add(1, 0.5, 10)
     assert curve.findChild(QTimer).isActive()
     curve.close()
@@ -199,7 +199,7 @@ def test_closing_stops_the_drawing(curve: Curve) -> None:
 
 
 def test_it_may_be_deleted_while_it_has_something_to_draw(qtbot: Any) -> None:
-    curve = Curve()
+    curve = LossPlot()
     curve.show()
     curve.add(1, 0.5, 10)
     timer = curve.findChild(QTimer)
@@ -210,7 +210,7 @@ def test_it_may_be_deleted_while_it_has_something_to_draw(qtbot: Any) -> None:
 # ---- the mouse ---------------------------------------------------------------------------------------
 
 
-def test_the_text_tells_of_the_last_step_or_of_the_one_under_the_mouse(curve: Curve) -> None:
+def test_the_text_tells_of_the_last_step_or_of_the_one_under_the_mouse(curve: LossPlot) -> None:
     steps = range(1, 101)
     curve.extend(steps, [1 / s for s in steps], [float(s) for s in steps])
     redraw(curve)
@@ -228,7 +228,7 @@ def test_the_text_tells_of_the_last_step_or_of_the_one_under_the_mouse(curve: Cu
     assert "step 101" in readout(curve)
 
 
-def test_the_mouse_may_stay_while_a_new_fit_begins(curve: Curve) -> None:
+def test_the_mouse_may_stay_while_a_new_fit_begins(curve: LossPlot) -> None:
     curve.extend([1, 2, 3], [0.1, 0.1, 0.1], [1, 2, 3])
     redraw(curve)
     QApplication.processEvents()
@@ -240,18 +240,18 @@ def test_the_mouse_may_stay_while_a_new_fit_begins(curve: Curve) -> None:
     assert "step 1" in readout(curve)
 
 
-def test_hovering_over_nothing_says_nothing(curve: Curve) -> None:
+def test_hovering_over_nothing_says_nothing(curve: LossPlot) -> None:
     hover(curve, 0.5)
     assert readout(curve) == ""
 
 
-def test_the_mouse_neither_moves_the_plot_nor_takes_the_wheel(curve: Curve) -> None:
+def test_the_mouse_neither_moves_the_plot_nor_takes_the_wheel(curve: LossPlot) -> None:
     curve.extend([1, 400], [0.1, 1e-5], [10, 45])
     redraw(curve)
     QApplication.processEvents()
     before = plot(curve).getViewBox().viewRange()
     middle = curve.rect().center()
-    # The plot lets the mouse through, to the curve itself, which ignores what it does not know.
+    # The plot passes mouse events to the `LossPlot`, which ignores unknown ones.
     assert curve.childAt(middle) is None
     place = QPointF(middle), QPointF(curve.mapToGlobal(middle))
     wheel = QWheelEvent(*place, QPoint(), QPoint(0, 120), NO_BUTTON, NO_KEY, Qt.ScrollPhase.NoScrollPhase, False)
@@ -268,7 +268,7 @@ def test_the_mouse_neither_moves_the_plot_nor_takes_the_wheel(curve: Curve) -> N
 
 
 def luminance(color: str) -> float:
-    """Relative luminance, as WCAG has it."""
+    """Return the relative luminance of a colour, as defined by WCAG."""
     rgb = np.array(QColor(color).getRgbF()[:3])
     return float(np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [0.2126, 0.7152, 0.0722])
 
@@ -280,7 +280,7 @@ def test_the_curves_stand_out_on_dark_and_light(color: str, background: str) -> 
     assert (light + 0.05) / (dark + 0.05) >= 3
 
 
-def test_axes_have_the_colours_of_their_curves_and_of_the_theme(curve: Curve) -> None:
+def test_axes_have_the_colours_of_their_curves_and_of_the_theme(curve: LossPlot) -> None:
     curve.add(1, 0.5, 10)
     curve.set_colors("#112233", "#ddeeff")
     redraw(curve)
@@ -292,7 +292,7 @@ def test_axes_have_the_colours_of_their_curves_and_of_the_theme(curve: Curve) ->
 
 
 def test_a_psnr_that_was_not_looked_at_again_makes_no_stairs(qtbot: Any) -> None:
-    curve = Curve()
+    curve = LossPlot()
     qtbot.addWidget(curve)
     curve.show()
     curve.extend([1, 2, 3, 4, 5], [5.0, 4.0, 3.0, 2.0, 1.0], [20.0, 20.0, 30.0, 30.0, 35.0])

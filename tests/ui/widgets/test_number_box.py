@@ -1,4 +1,4 @@
-"""The spin box for numbers: exact, bounded, and left alone by the wheel."""
+"""Tests of the spin box for numbers: exact values, bounds, and no changes by scrolling."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ BUTTONS = QAbstractSpinBox.StepEnabledFlag
 
 @pytest.fixture
 def box(qtbot: Any) -> NumberBox:
-    """A box for a share: 0 to 1, but not 0."""
+    """A box for a share: above 0, and at most 1."""
     widget = NumberBox(float, Limits(gt=0, le=1), start=0.25)
     qtbot.addWidget(widget)
     return widget
@@ -34,7 +34,7 @@ def type_into(qtbot: Any, box: NumberBox, text: str) -> None:
 
 
 def turn_wheel(widget: Any) -> bool:
-    """Turn the wheel up over a widget; tell whether the widget took it."""
+    """Turn the wheel up over a widget, and return whether the widget accepted the event."""
     event = QWheelEvent(
         QPointF(widget.rect().center()),
         QPointF(widget.mapToGlobal(widget.rect().center())),
@@ -86,10 +86,10 @@ class Model(BaseModel):
 
 
 def test_limits_are_read_from_pydantic() -> None:
-    assert Limits.of(Model.model_fields["share"].metadata) == Limits(gt=0, le=1)
-    assert Limits.of(Model.model_fields["free"].metadata) == Limits()
-    assert Limits.of([Field(ge=4), Gt(1)]) == Limits(ge=4, gt=1)
-    assert Limits.of(Annotated[int, Field(ge=4, lt=9)].__metadata__) == Limits(ge=4, lt=9)
+    assert Limits.from_metadata(Model.model_fields["share"].metadata) == Limits(gt=0, le=1)
+    assert Limits.from_metadata(Model.model_fields["free"].metadata) == Limits()
+    assert Limits.from_metadata([Field(ge=4), Gt(1)]) == Limits(ge=4, gt=1)
+    assert Limits.from_metadata(Annotated[int, Field(ge=4, lt=9)].__metadata__) == Limits(ge=4, lt=9)
 
 
 def test_limits_in_words() -> None:

@@ -1,4 +1,4 @@
-"""A part of the panel that can be closed."""
+"""Tests of a collapsible part of the panel."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def is_seen(widget: Any) -> bool:
 
 
 def colours(section: Section) -> set[str]:
-    """The colours that the heading has."""
+    """Return the colours of the heading."""
     shown = section.toggleButton().grab().toImage()
     return {shown.pixelColor(x, y).name() for x in range(shown.width()) for y in range(shown.height())}
 

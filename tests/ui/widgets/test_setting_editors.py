@@ -1,4 +1,4 @@
-"""The editor of a value follows from its annotation, and tells once of each change by the user."""
+"""Tests of the editors: their choice by the annotation, and one signal for each change by the user."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WORDS = Literal["auto", "whole"]
 
 
 def editor_of(qtbot: Any, annotation: Any, metadata: Any = (), start: float = 1) -> tuple[Editor, list[Any]]:
-    """An editor, and the list of the values that it tells of."""
+    """Return an editor, and the list of its values after each signal."""
     editor = make_editor(annotation, metadata, start)
     qtbot.addWidget(editor)
     told: list[Any] = []

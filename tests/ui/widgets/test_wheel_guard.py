@@ -1,4 +1,4 @@
-"""Scrolling past an editor leaves it as it is."""
+"""Tests of scrolling over an editor: its value must not change."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the plugin adds to napari: commands, reader, writer, sample data."""
+"""The contributions of the plugin to napari: commands, reader, writer, sample data."""

@@ -1,4 +1,4 @@
-"""What the menus and the command palette do: each opens the panel, if it is not open, and has it do one thing."""
+"""The commands of the menus and of the command palette. Each opens the panel if needed, and starts one action in it."""
 
 from __future__ import annotations
 
@@ -9,37 +9,44 @@ from magicgui.widgets import request_values
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import InputError
-from napari_siren.layers.edits import blend_edit, even_edit
+from napari_siren.layers.edits import blend_edit, flatten_edit
 from napari_siren.layers.outputs import RESULT_KEY
 from napari_siren.layers.reading import layer_kinds
 from napari_siren.ui.background import notify
 from napari_siren.ui.logic.viewport import shown_slice
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 
 if TYPE_CHECKING:
     from napari_siren.core.field.field import Derivative
     from napari_siren.ui.widget import SirenWidget
 
+# Question for the scale, for magicgui's `request_values`.
 _SCALES: dict[str, Any] = {
     "annotation": Annotated[float, {"min": 1.0, "max": 8.0, "step": 0.5}],
     "label": "Scale",
-    "options": {"value": 2.0, "tooltip": "Output pixels for each pixel, along each axis."},
+    "options": {"value": 2.0, "tooltip": "Number of output pixels for each pixel, along each axis."},
 }
+# Question for the preset.
 _PRESETS: dict[str, Any] = {
-    # Those that make a layer larger.
+    # Only the presets for enlarging a layer.
     "annotation": Literal["upscale", "faithful", "fast"],
     "label": "Preset",
-    "options": {"value": "upscale", "tooltip": "upscale is the sharpest, faithful the closest to the image's pixels."},
+    "options": {
+        "value": "upscale",
+        "tooltip": "upscale gives the sharpest result; faithful is the closest to the image's pixels; fast takes the "
+        "least time.",
+    },
 }
+# Question for the mode "mixed" of blending.
 _MIXED: dict[str, Any] = {
     "annotation": bool,
-    "label": "Keep the stronger edges of the two",
-    "options": {"value": False, "tooltip": "For things with holes, or of glass."},
+    "label": "Keep the stronger edges of the two images",
+    "options": {"value": False, "tooltip": "Useful for objects with holes, and for transparent objects."},
 }
 
 
 def open_panel(viewer: napari.Viewer) -> SirenWidget:
-    """Return the panel of a viewer, opened and shown."""
+    """Open and show the panel of a viewer, and return it."""
     dock, panel = viewer.window.add_plugin_dock_widget("napari-siren", "SIREN")
     dock.show()
     dock.raise_()
@@ -47,7 +54,7 @@ def open_panel(viewer: napari.Viewer) -> SirenWidget:
 
 
 def fit_layer(viewer: napari.Viewer) -> None:
-    """Fit the active layer with the settings that the panel shows."""
+    """Fit the active layer with the settings of the panel."""
     panel = _idle_panel(viewer)
     if panel is not None and _pick_active(panel):
         panel.start()
@@ -65,15 +72,18 @@ def upscale_layer(viewer: napari.Viewer) -> None:
         panel.start()
 
 
-def even_layer(viewer: napari.Viewer) -> None:
-    """Even out the illumination of the active layer: of what of it the panel shows."""
+def flatten_layer(viewer: napari.Viewer) -> None:
+    """Flatten the illumination of the active layer, in the region and extent of the panel."""
     panel = _idle_panel(viewer)
     if panel is not None and _pick_active(panel):
-        panel.start(lambda: even_edit(panel.source_panel.source().spec()))
+        panel.start(lambda: flatten_edit(panel.source_panel.source().spec()))
 
 
 def blend_layer(viewer: napari.Viewer) -> None:
-    """Ask into which layer the active one is to be blended, and what of it; do so where it lies."""
+    """Blend a part of the active layer into another layer, at the present position of the two layers.
+
+    A dialog asks for the other layer, and for the Shapes or Labels layer that marks the part.
+    """
     panel = _idle_panel(viewer)
     if panel is None or not _pick_active(panel):
         return
@@ -81,12 +91,15 @@ def blend_layer(viewer: napari.Viewer) -> None:
     targets = [layer for layer in panel.viewer.layers if "Image" in layer_kinds(layer) and layer is not picture]
     masks = [layer for layer in panel.viewer.layers if {"Shapes", "Labels"} & set(layer_kinds(layer))]
     if not (targets and masks):
-        lacking = "add a Shapes or Labels layer that marks what of it is put in" if targets else "open that image, too"
-        notify(InputError(f"a picture is blended into another image: {lacking}."))
+        if targets:
+            message = "no part of the picture is marked. Add a Shapes or Labels layer that marks the part to insert."
+        else:
+            message = "there is no image to blend the picture into. Open that image, too."
+        notify(InputError(message))
         return
     questions = {
-        "target": _choice("Into", targets[::-1], "The image that it is put into, where it lies over it."),
-        "mask": _choice("What is marked in", masks[::-1], "The shapes or labels around what is put in."),
+        "target": _choice("Into", targets[::-1], "The other image. The picture keeps its position over it."),
+        "mask": _choice("Marked in", masks[::-1], "The layer with shapes or labels around the part to insert."),
         "mixed": _MIXED,
     }
     answers = request_values(questions, title=f"Blend {picture.name}", parent=panel)
@@ -95,8 +108,8 @@ def blend_layer(viewer: napari.Viewer) -> None:
     target = answers["target"]
     mode: Literal["source", "mixed"] = "mixed" if answers["mixed"] else "source"
     panel.source_panel.pick(target)
-    mine, its = (shown_slice(panel.viewer, layer) for layer in (picture, target))
-    panel.start(lambda: blend_edit(picture, target, answers["mask"], mine, its, mode))
+    picture_slice, target_slice = (shown_slice(panel.viewer, layer) for layer in (picture, target))
+    panel.start(lambda: blend_edit(picture, target, answers["mask"], picture_slice, target_slice, mode))
 
 
 def add_gradient_magnitude(viewer: napari.Viewer) -> None:
@@ -115,20 +128,23 @@ def _choice(label: str, layers: list[Any], tooltip: str) -> dict[str, Any]:
 
 
 def _idle_panel(viewer: napari.Viewer) -> SirenWidget | None:
-    """Return the panel, unless it is at a fit already: then say so."""
+    """Return the panel if no fit is running, or else show an error and return None."""
     panel = open_panel(viewer)
-    if panel.session.state is State.IDLE:
+    if panel.session.state is SessionState.IDLE:
         return panel
-    notify(InputError("a fit is going on already: wait for its end, or press “Stop and keep” in the panel."))
+    notify(InputError("a fit is already running. Wait for its end, or press “Stop and keep” in the panel."))
     return None
 
 
 def _pick_active(panel: SirenWidget) -> bool:
-    """Pick the active layer for the next fit, one that comes from a fit included; say so if it is no image."""
-    there = panel.source_panel.pick(panel.viewer.layers.selection.active)
-    if not there:
-        notify(InputError("select an Image layer in the layer list first: a field is fitted to an image."))
-    return there
+    """Choose the active layer for the next fit, and return whether this is possible.
+
+    A layer of a fit is possible, too. If the active layer is not an image layer, an error is shown.
+    """
+    is_image = panel.source_panel.pick(panel.viewer.layers.selection.active)
+    if not is_image:
+        notify(InputError("no Image layer is selected. Select one in the layer list."))
+    return is_image
 
 
 def _add_derivative(viewer: napari.Viewer, derivative: Derivative) -> None:
@@ -139,6 +155,6 @@ def _add_derivative(viewer: napari.Viewer, derivative: Derivative) -> None:
     if layer is not None and RESULT_KEY in layer.metadata:
         session.adopt(layer)
     elif session.layers is None or session.result is None or session.layers.source is not layer:
-        notify(InputError("the derivatives are those of a fitted field: fit this layer first, then ask again."))
+        notify(InputError("this layer has no fit, and derivatives are computed from a fit. Fit this layer first."))
         return
     session.show_derivative(derivative)

@@ -1,4 +1,4 @@
-"""Saved models as layers: *File > Open*, drag and drop, ``viewer.open``. No Qt until a question has to be asked."""
+"""Saved models as layers: *File > Open*, drag and drop, ``viewer.open``. Qt is imported only to show the dialog."""
 
 from __future__ import annotations
 
@@ -14,18 +14,19 @@ from napari_siren.errors import InputError
 from napari_siren.layers.spec import LayerData
 from napari_siren.ui.logic.preferences import Preferences
 
-# What napari takes for: opened, but there is no layer to add.
+# napari's value for a file that was opened without a layer to add.
 _NO_LAYERS: list[Any] = [(None,)]
-_LARGEST_HEADER = 100_000_000
+# Largest header in bytes. A larger length means that the file is not a safetensors file.
+_MAX_HEADER = 100_000_000
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], list[Any]] | None:
-    """Tell whether files are models saved by napari-siren, without loading them.
+    """Return `read_models` if all files are models saved by napari-siren. The models are not loaded.
 
     Parameters
     ----------
     path
-        One file or several.
+        Path of one file, or several paths.
 
     Returns
     -------
@@ -37,25 +38,25 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
 
 
 def read_models(path: str | Sequence[str]) -> list[Any]:
-    """Render saved models, each as a layer where the image was that it was fitted to.
+    """Render saved models as layers, each at the position of its fitted image.
 
     Parameters
     ----------
     path
-        One file or several. The resolution is the one in the preferences; where these say "ask", a dialog asks for
-        it if a napari window is open, and the original's is taken if none is.
+        Path of one file, or several paths. The resolution is the one in the preferences. If this is "ask", a dialog
+        asks for it if a napari window is open; without a window, the resolution of the original is used.
 
     Returns
     -------
     list of LayerData
-        One for each file that the user did not cancel; if none is left, what napari knows as no layers.
+        One layer for each file, except those cancelled by the user; without any layer, napari's value for no layers.
 
     Raises
     ------
     StorageError
         A file is damaged, or from a later version.
     InputError
-        The model has one axis only, or its render would not fit into memory.
+        The model has only one axis, or its render would not fit into memory.
     """
     layers = [layer for layer in map(_read, _as_paths(path)) if layer is not None]
     return layers or _NO_LAYERS
@@ -68,17 +69,17 @@ def _read(path: Path) -> LayerData | None:
     result = load(path)
     if len(spec_of(result).shape) < 2:
         raise InputError(
-            f"{path.name} is the model of a line, and napari shows images of two axes or more. Render it in Python: "
-            "napari_siren.load(path).render(scale=2)."
+            f"{path.name} is a model with one axis, and napari shows images with two axes or more. Render it in "
+            "Python: napari_siren.load(path).render(scale=2)."
         )
     scale = _scale(result, path.stem)
     return None if scale is None else model_layer(result, scale, path.stem)
 
 
 def _scale(result: Any, name: str) -> float | None:
-    chosen = Preferences.load().open_scale
-    if chosen != "ask":
-        return float(chosen)
+    open_scale = Preferences.load().open_scale
+    if open_scale != "ask":
+        return float(open_scale)
     window = _window()
     if window is None:
         return 1.0
@@ -88,7 +89,7 @@ def _scale(result: Any, name: str) -> float | None:
 
 
 def _window() -> Any:
-    """Return the window of napari, where there is one to be seen and it may be used from here."""
+    """Return napari's window, or None if there is no visible window or this is not the main thread."""
     viewer = napari.current_viewer()
     if viewer is None or threading.current_thread() is not threading.main_thread():
         return None
@@ -101,11 +102,14 @@ def _as_paths(path: str | Sequence[str]) -> list[Path]:
 
 
 def _is_model(path: Path) -> bool:
-    """Look at the file's own description: the length of a piece of JSON in 8 bytes, then the JSON."""
+    """Return whether the header of a file names napari-siren.
+
+    A safetensors file begins with the length of its header in 8 bytes, followed by the header as JSON.
+    """
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length)) if length < _LARGEST_HEADER else {}
+            header = json.loads(file.read(length)) if length < _MAX_HEADER else {}
     except (OSError, ValueError):
         return False
     metadata = header.get("__metadata__") if isinstance(header, dict) else None

@@ -6,21 +6,24 @@ from typing import Any
 
 import numpy as np
 
-from napari_siren.io.images import Picture, read_image, sample_path
+from napari_siren.core.image.axes import Axes
+from napari_siren.io.images import read_image, sample_path
+from napari_siren.io.picture import Picture
 from napari_siren.layers.spec import LayerData
 
+# Width and height of the small photo in pixels.
 _SMALL = 32
-# napari would stretch the contrast to the brightest voxel, which leaves the cell in the dark.
+# Percentiles for the contrast limits. napari would use the brightest voxel as the limit, and the cell would be dark.
 _CONTRAST_PERCENTILES = (1, 99.9)
 
 
 def kodak23() -> list[LayerData]:
-    """Return the photo of two macaws that comes with the package: 768 x 512, uint8 RGB."""
+    """Return the photo of two macaws in the package: 768 x 512, uint8 RGB."""
     return [_layer(read_image(sample_path()), "macaws")]
 
 
 def small_photo() -> list[LayerData]:
-    """Return the middle of that photo as 32 x 32 pixels, uint8 RGB: small enough to be learned in a few seconds."""
+    """Return the middle of the photo of the macaws as 32 x 32 pixels, uint8 RGB. Its fit takes a few seconds."""
     from skimage import transform
 
     resize: Any = transform.resize
@@ -29,7 +32,7 @@ def small_photo() -> list[LayerData]:
     top, left = ((n - side) // 2 for n in photo.shape[:2])
     square = photo[top : top + side, left : left + side]
     small = resize(square, (_SMALL, _SMALL), anti_aliasing=True, preserve_range=True)
-    picture = Picture(np.rint(small).astype(np.uint8), "YXC", None, None, sample_path())
+    picture = Picture(np.rint(small).astype(np.uint8), Axes("YXC"), None, None, sample_path())
     return [_layer(picture, f"photo {_SMALL} x {_SMALL}")]
 
 

@@ -9,38 +9,39 @@ from typing import Any
 from napari_siren.errors import StorageError
 from napari_siren.layers.outputs import RESULT_KEY
 
+# Suffix of model files.
 _SUFFIX = ".safetensors"
 
 
 def write_model(path: str, data: Any, meta: Mapping[str, Any]) -> list[str]:
-    """Save the model that a layer was made from.
+    """Save the model of a layer.
 
     Parameters
     ----------
     path
-        Where to; ".safetensors" is added where it is missing.
+        Path of the file; ".safetensors" is added if it is missing.
     data
-        The layer's pixels, which are not in the file: the model renders them anew.
+        Pixels of the layer. They are not saved, since the model can render them again.
     meta
-        The layer's keyword arguments, its ``metadata`` among them.
+        Keyword arguments of the layer, including its ``metadata``.
 
     Returns
     -------
     list of str
-        The file that was written.
+        Path of the written file.
 
     Raises
     ------
     StorageError
-        The layer was not made from a model, or the file cannot be written. (napari takes a `ValueError`, which
-        `InputError` is, for: no writer knows this kind of file.)
+        The layer was not made from a model, or the file cannot be written. An `InputError` is not used here, since it
+        is a `ValueError`: napari would report that no writer supports this kind of file.
     """
     result = meta.get("metadata", {}).get(RESULT_KEY)
     if result is None:
         name = meta.get("name", "this layer")
         raise StorageError(
-            f"there is no model of {name!r} to save. Fit it first: Plugins > SIREN. To save its pixels, choose "
-            "another kind of file, such as .tif."
+            f"{name!r} has no model to save. Fit it first with Plugins > SIREN; or choose another kind of file, such "
+            "as .tif, to save its pixels."
         )
     file = Path(path)
     file = file if file.suffix.lower() == _SUFFIX else file.with_name(file.name + _SUFFIX)

@@ -1,4 +1,4 @@
-"""The question at which resolution a saved model is to be drawn."""
+"""`ScaleDialog`: the dialog for the resolution of a saved model."""
 
 from __future__ import annotations
 
@@ -13,39 +13,41 @@ from napari_siren.errors import InputError
 from napari_siren.layers.outputs import render_shape, spec_of
 from napari_siren.ui.logic.messages import decibels, size
 
-_LEAST, _MOST = 0.1, 16.0
+# Range of the scale in output pixels per pixel.
+_MIN_SCALE = 0.1
+_MAX_SCALE = 16.0
 
 
 class ScaleDialog(QDialog):
-    """Asks for the scale of a model, and shows what size of image it gives.
+    """A dialog for the scale of a model, with the resulting image size.
 
     Parameters
     ----------
     result
-        The model, loaded.
+        The loaded model.
     name
-        What to call it.
+        Name of the model in the title.
     parent
-        The window in front of which it appears.
+        Window below the dialog.
     """
 
     def __init__(self, result: FitResult, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.setWindowTitle(f"Open {name}")
-        layout = result.field.format
+        layout = result.field.layout
         self._spec = spec_of(result)
         self._bytes = layout.channels * np.dtype(layout.dtype).itemsize
 
         channels = f", {layout.channels} channels" if layout.channels > 1 else ""
         self.scale_box = QDoubleSpinBox()
-        self.scale_box.setRange(_LEAST, _MOST)
+        self.scale_box.setRange(_MIN_SCALE, _MAX_SCALE)
         self.scale_box.setSingleStep(0.5)
         self.scale_box.setValue(1.0)
-        self.scale_box.setToolTip("Pixels to draw for each pixel of the original image, along each axis")
+        self.scale_box.setToolTip("Number of output pixels for each pixel of the original image, along each axis.")
         self.scale_box.valueChanged.connect(self._show_size)
         self.size_label = QLabel()
         self.size_label.setWordWrap(True)
-        hint = QLabel("To always open models at the same scale: File > Preferences > napari-siren")
+        hint = QLabel("To always use the same scale, choose it in File > Preferences > napari-siren.")
         hint.setEnabled(False)
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Open | QDialogButtonBox.StandardButton.Cancel)
         self.buttons.accepted.connect(self.accept)
@@ -77,7 +79,7 @@ class ScaleDialog(QDialog):
         self.buttons.button(QDialogButtonBox.StandardButton.Open).setEnabled(possible)
 
     def _pixels(self, shape: tuple[int, ...]) -> str:
-        letters = [axis.lower() for axis in self._spec.axes if axis != "C"]
+        letters = self._spec.axes.coordinates.lower()
         return f"{' × '.join(map(str, shape))} pixels ({', '.join(letters)})"
 
 
@@ -87,16 +89,16 @@ def ask_scale(result: FitResult, name: str, parent: Any = None) -> float | None:
     Parameters
     ----------
     result, name, parent
-        As in `ScaleDialog`.
+        The same as for `ScaleDialog`.
 
     Returns
     -------
     float or None
-        Output pixels per pixel; None where the user cancelled.
+        Output pixels per pixel; None if the user has cancelled the dialog.
     """
     dialog = ScaleDialog(result, name, parent)
     accepted = dialog.exec() == QDialog.DialogCode.Accepted
     scale = dialog.scale
-    # A parent would keep it until napari is closed.
+    # Otherwise the parent would keep the dialog until napari is closed.
     dialog.deleteLater()
     return scale if accepted else None

@@ -1,1 +1,1 @@
-"""What the panels know and do, without Qt."""
+"""The logic of the panels, without Qt."""

@@ -1,4 +1,4 @@
-"""A batch as a background task: layers handed over as files, what it tells, and its results as layers. No Qt."""
+"""A batch as a background task: layers written to files, progress reports, and results as layers. No Qt."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_siren.core.image.axes import Axes, guess_axes
 from napari_siren.errors import InputError
 from napari_siren.io.ngff import unit_symbol
 from napari_siren.layers.outputs import scale_label
@@ -28,30 +29,32 @@ if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
     from napari_siren.batch.report import BatchReport
     from napari_siren.batch.run import BatchProgress
-    from napari_siren.io.images import Picture
+    from napari_siren.io.picture import Picture
 
-_NEWS_SECONDS = 0.1
+# Seconds between two progress reports.
+_REPORT_SECONDS = 0.1
+# Channel names of a colour image in OME-Zarr.
 _COLOURS = ("red", "green", "blue")
+# Suffix of the file of a layer.
 _LAYER_SUFFIX = ".ome.tif"
-# What not every system takes in the name of a file.
-_NO_NAME = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
+# Characters that some operating system forbids in file names.
+_FORBIDDEN = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
 
 
 @dataclass(frozen=True, eq=False)
 class BatchRequest:
-    """What to do.
+    """The inputs, the output folder and the options of a batch.
 
     Parameters
     ----------
     inputs
-        Files, folders and patterns, as `batch` takes them.
+        Files, folders and patterns, the same as for `fit_batch`.
     layers
-        What else is taken: layers whose pixels need not have been read, by the names of their results; see
-        `name_layers`.
+        Further inputs: layers by the names of their results (see `name_layers`). Their pixels may be still unread.
     out
         Folder of the results.
     options
-        The other arguments of `batch`.
+        The other arguments of `fit_batch`.
     """
 
     inputs: tuple[str | Path, ...]
@@ -60,20 +63,20 @@ class BatchRequest:
     options: Mapping[str, Any]
 
     def layer_of(self, entry: Entry) -> LayerSpec | None:
-        """Return the layer that an image of the batch is; None where it is a file."""
+        """Return the layer of an entry of the batch, or None if the entry is a file."""
         return self.layers.get(Path(entry.input).name.removesuffix(_LAYER_SUFFIX))
 
 
 @dataclass(frozen=True, eq=False)
 class BatchOutcome:
-    """How a batch ended.
+    """The end of a batch.
 
     Parameters
     ----------
     report
-        What was done; None where it could not begin.
+        Report of the batch; None if it could not start.
     error
-        Why it could not.
+        The exception of a batch that could not start.
     """
 
     report: BatchReport | None = None
@@ -81,26 +84,26 @@ class BatchOutcome:
 
 
 def run_batch(request: BatchRequest, stop: threading.Event) -> Generator[list[BatchProgress], None, BatchOutcome]:
-    """Run a batch, telling the news several times a second; never raises.
+    """Run a batch, report progress several times a second, and never raise an error.
 
     Yields
     ------
     list of BatchProgress
-        All that came since the last one.
+        All reports since the last list.
 
     Returns
     -------
     BatchOutcome
-        With the report, also of a batch that was stopped.
+        The outcome. It has a report also if the batch was stopped.
     """
-    news: SimpleQueue[BatchProgress | None] = SimpleQueue()
-    # What a batch tells comes from several threads, and while it waits.
+    reports: SimpleQueue[BatchProgress | None] = SimpleQueue()
+    # The reports of a batch come from several threads, also while it waits for its work: hence a thread and a queue.
     with ThreadPoolExecutor(1, "napari-siren batch") as pool:
-        work = pool.submit(_run, request, stop, news.put)
-        work.add_done_callback(lambda _: news.put(None))
-        while (first := news.get()) is not None:
-            time.sleep(_NEWS_SECONDS)
-            rest = [news.get() for _ in range(news.qsize())]
+        work = pool.submit(_run, request, stop, reports.put)
+        work.add_done_callback(lambda _: reports.put(None))
+        while (first := reports.get()) is not None:
+            time.sleep(_REPORT_SECONDS)
+            rest = [reports.get() for _ in range(reports.qsize())]
             yield [first, *(progress for progress in rest if progress is not None)]
             if None in rest:
                 break
@@ -108,54 +111,54 @@ def run_batch(request: BatchRequest, stop: threading.Event) -> Generator[list[Ba
 
 
 def whole_layer(layer: Any, each: bool) -> LayerSpec:
-    """Return what of a layer a batch takes: all of it, of a multiscale layer the finest level; no pixel is read.
+    """Return the spec of all pixels of a layer, for a batch. No pixel is read.
 
     Parameters
     ----------
     layer
-        An image layer of napari.
+        An image layer of napari. Of a multiscale layer, the finest level is taken.
     each
-        Whether a time series is taken frame by frame.
+        Whether each frame of a time series is fitted by itself.
 
     Raises
     ------
     InputError
-        As `LayerSpec.of`, or it is a time series that is to be taken as one image.
+        The layer is a time series, and `each` is False; or `LayerSpec.from_layer` refuses the layer.
     """
-    times = [i for i, label in enumerate(attribute(layer, "axis_labels", ())) if axis_kind(label) == "T"]
-    if len(times) != 1:
-        return LayerSpec.of(layer, lazily=True)
+    time_axes = [i for i, label in enumerate(attribute(layer, "axis_labels", ())) if axis_kind(label) == "T"]
+    if len(time_axes) != 1:
+        return LayerSpec.from_layer(layer, lazily=True)
     if not each:
         raise InputError(f"{layer_title(layer)} is a time series. Tick “Each frame of a time series by itself”.")
-    [time_axis] = times
-    first = LayerSpec.of(layer, plane=[0 if i == time_axis else None for i in range(layer.ndim)], lazily=True)
+    [time_axis] = time_axes
+    first = LayerSpec.from_layer(layer, plane=[0 if i == time_axis else None for i in range(layer.ndim)], lazily=True)
     finest = layer.data[0] if layer.multiscale else layer.data
     return replace(
         first,
         shape=tuple(finest.shape[: layer.ndim]),
-        axes=first.axes[:time_axis] + "T" + first.axes[time_axis:],
+        axes=Axes(f"{first.axes[:time_axis]}T{first.axes[time_axis:]}"),
         held=(),
         read=lambda: to_array(finest, layer),
     )
 
 
 def name_layers(layers: Iterable[LayerSpec]) -> dict[str, LayerSpec]:
-    """Return each layer a name for its file, of which no two are the same whatever a system makes of capitals."""
-    named: dict[str, LayerSpec] = {}
-    taken: set[str] = set()
+    """Return the layers by unique file names. The names differ also on systems that ignore upper and lower case."""
+    layer_by_name: dict[str, LayerSpec] = {}
+    used_names: set[str] = set()
     for layer in layers:
-        plain = name = _NO_NAME.sub("_", layer.name).strip(" .") or "layer"
+        stem = name = _FORBIDDEN.sub("_", layer.name).strip(" .") or "layer"
         number = 1
-        while name.casefold() in taken:
+        while name.casefold() in used_names:
             number += 1
-            name = f"{plain} {number}"
-        taken.add(name.casefold())
-        named[name] = layer
-    return named
+            name = f"{stem} {number}"
+        used_names.add(name.casefold())
+        layer_by_name[name] = layer
+    return layer_by_name
 
 
 def result_layer(path: Path, scale: float, source: LayerSpec | None = None) -> LayerData:
-    """Make a layer of a result, over the image that it was made of.
+    """Return a layer of a result, placed over its source image.
 
     Parameters
     ----------
@@ -164,53 +167,61 @@ def result_layer(path: Path, scale: float, source: LayerSpec | None = None) -> L
     scale
         Output pixels per pixel.
     source
-        The layer that it was made of; of a file that is opened in napari its first pixel is at the origin.
+        The source layer. None if the source is a file: the layer is then placed as napari would open that file, with
+        the first pixel at the origin.
 
     Raises
     ------
     InputError
-        The file is not there, or not an image.
+        The file does not exist, or is not an image.
     """
     array, axes, picture = _read(path)
     if source is None:
         rgb = axes.endswith("C") and array.ndim > 2 and array.shape[-1] in (3, 4)
-        letters, name, display = axes[: len(axes) - rgb], path.name.removesuffix(path.suffix).removesuffix(".ome"), {}
+        letters = axes.coordinates if rgb else axes
+        name, display = path.name.removesuffix(path.suffix).removesuffix(".ome"), {}
         placement = _placement_of_file(letters, scale, picture)
     else:
-        rgb, letters, name, display = source.rgb, source.axes[: len(source.shape)], source.name, dict(source.display)
+        rgb, name, display = source.rgb, source.name, dict(source.display)
+        letters = source.axes.coordinates if rgb else source.axes
         array, placement = _in_order(array, axes, source.axes), source.placement
-    # An axis of one entry is left as it is.
-    factors = [scale if letter in axes and letter not in "TC" else 1.0 for letter in letters]
+    # Files leave out an axis of one entry; such an axis is not scaled.
+    factors = [scale if letter in axes.spatial else 1.0 for letter in letters]
     meta = {"name": f"{name} [{scale_label(scale)}]", "rgb": rgb, **placement.resized(factors).as_meta(), **display}
     return array, meta, "image"
 
 
-def _run(request: BatchRequest, stop: threading.Event, tell: Callable[[BatchProgress], object]) -> BatchOutcome:
+def _run(request: BatchRequest, stop: threading.Event, on_progress: Callable[[BatchProgress], object]) -> BatchOutcome:
     try:
         load_torch()
         from napari_siren.batch.manifest import kept
         from napari_siren.batch.run import fit_batch
         from napari_siren.core.atomic import prepare_folder
 
-        with ExitStack() as ends:
+        with ExitStack() as stack:
             inputs = [*request.inputs]
             if request.layers:
-                place = ends.enter_context(TemporaryDirectory(prefix="layers-", dir=prepare_folder(kept(request.out))))
-                inputs += [_write_layer(Path(place), name, layer) for name, layer in request.layers.items()]
-            return BatchOutcome(fit_batch(inputs, request.out, on_progress=tell, stop=stop, **request.options))
+                parent = prepare_folder(kept(request.out))
+                folder = stack.enter_context(TemporaryDirectory(prefix="layers-", dir=parent))
+                inputs += [_write_layer(Path(folder), name, layer) for name, layer in request.layers.items()]
+            return BatchOutcome(fit_batch(inputs, request.out, on_progress=on_progress, stop=stop, **request.options))
     except Exception as error:
         return BatchOutcome(error=error)
 
 
 def _write_layer(folder: Path, name: str, layer: LayerSpec) -> Path:
-    """Write a layer with its axes and pixel size. What a file holds counts in a batch, not when it was written."""
+    """Write a layer with its axes and pixel size to a file.
+
+    A batch compares the contents of its files, not their dates. A layer that is written again is therefore not fitted
+    again.
+    """
     from napari_siren.io.images import write_image
 
-    data, places = layer.loaded().data, layer.placement
+    data, placement = layer.loaded().data, layer.placement
     if data is None:
-        raise InputError(f"the pixels of {layer.name!r} are no longer there.")
-    sizes = {a: (abs(float(s)), u) for a, s, u in zip(layer.axes, places.scale, places.units, strict=False)}
-    in_space = [size for a, size in sizes.items() if a not in "TC"]
+        raise InputError(f"the pixels of {layer.name!r} are no longer available. Add the layer to the batch again.")
+    sizes = {a: (abs(float(s)), u) for a, s, u in zip(layer.axes, placement.scale, placement.units, strict=False)}
+    in_space = [sizes[letter] for letter in layer.axes.spatial]
     units = {unit_symbol(unit) for _, unit in in_space}
     interval, time_unit = sizes.get("T", (0.0, ""))
     return write_image(
@@ -223,34 +234,36 @@ def _write_layer(folder: Path, name: str, layer: LayerSpec) -> Path:
     )
 
 
-def _read(path: Path) -> tuple[npt.NDArray[Any], str, Picture]:
-    """Read a result, time included; give its axes, and what else the file tells."""
-    from napari_siren.core.image.axes import guess_axes
-    from napari_siren.io.images import outline_image, read_image
+def _read(path: Path) -> tuple[npt.NDArray[Any], Axes, Picture]:
+    """Return the array of a result, all frames included, its axes, and the picture with the other metadata."""
+    from napari_siren.io.images import inspect_image, read_image
 
-    frames = outline_image(path, each=True).frames
+    frames = inspect_image(path, each=True).frames
     if frames is None:
         picture = read_image(path)
         array, axes = picture.array, picture.axes or guess_axes(picture.array.shape)
-        if (picture.channel_names or ())[:3] == _COLOURS:  # of OME-Zarr, which has them first
-            last = axes.replace("C", "") + "C"
-            array, axes = _in_order(array, axes, last), last
+        if (picture.channel_names or ())[:3] == _COLOURS:  # OME-Zarr has the colours first
+            colours_last = Axes(f"{axes.coordinates}C")
+            array, axes = _in_order(array, axes, colours_last), colours_last
         return array, axes, picture
     pictures = [read_image(path, frame=frame) for frame in range(frames)]
-    return np.stack([picture.array for picture in pictures]), f"T{pictures[0].axes}", pictures[0]
+    return np.stack([picture.array for picture in pictures]), Axes(f"T{pictures[0].axes}"), pictures[0]
 
 
-def _in_order(array: npt.NDArray[Any], axes: str, wanted: str) -> npt.NDArray[Any]:
-    """Bring the axes of a file into a layer's order; those of one entry, which files leave out, come back."""
-    array = array.transpose([axes.index(letter) for letter in wanted if letter in axes])
-    return np.expand_dims(array, [i for i, letter in enumerate(wanted) if letter not in axes])
+def _in_order(array: npt.NDArray[Any], axes: str, target_axes: str) -> npt.NDArray[Any]:
+    """Return an array with the axes of a file in another order. Missing axes are added with one entry.
+
+    Files leave out axes of one entry.
+    """
+    array = array.transpose([axes.index(letter) for letter in target_axes if letter in axes])
+    return np.expand_dims(array, [i for i, letter in enumerate(target_axes) if letter not in axes])
 
 
-def _placement_of_file(letters: str, scale: float, picture: Picture) -> Placement:
-    """Return the place of the image that a result was made of, as napari opens it."""
+def _placement_of_file(letters: Axes, scale: float, picture: Picture) -> Placement:
+    """Return the placement of a result's source file, as napari opens it."""
     n, spacing = len(letters), iter(picture.spacing or ())
     unit = (picture.unit or "pixel").replace("µ", "u")
-    in_space = [letter not in "TC" for letter in letters]
+    in_space = [letter in letters.spatial for letter in letters]
     sizes = [scale * next(spacing, 1 / scale) if inside else 1.0 for inside in in_space]
     units = tuple(unit if inside else "pixel" for inside in in_space)
     return Placement(np.array(sizes), np.zeros(n), np.eye(n), np.eye(n), np.eye(n + 1), units, tuple(letters.lower()))

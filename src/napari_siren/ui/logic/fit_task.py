@@ -1,4 +1,4 @@
-"""A fit as a background task: what it is asked for, how it is steered while it goes on, and what it tells. No Qt."""
+"""A fit as a background task: its request, its control while it runs, and its progress reports. No Qt."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from napari_siren.ui.logic.previews import Preview, Previewer
 from napari_siren.ui.logic.viewport import Box
 
 if TYPE_CHECKING:
-    from napari_siren.core.preprocessing.gradients import Preparation
+    from napari_siren.core.preprocessing.gradients import Preprocessor
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
@@ -37,24 +37,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class FitRequest:
-    """What to fit, how, and which layers to make of it.
+    """The pixels to fit, the settings, and the layers to make.
 
     Parameters
     ----------
     spec
-        The pixels, which need not have been read.
+        The pixels to fit; they may be still unread.
     config, device, seed
-        As `fit` takes them.
+        The same as for `fit`.
     scale
-        Of the upscaled layer.
+        Scale of the upscaled layer: output pixels per pixel.
     error
         Kind of the error map.
     preview_rate
-        Previews a second.
+        Previews per second.
     resume
-        A fit of the same pixels to go on from.
+        A fit of the same pixels to continue.
     supervision
-        What is made of the pixels before the fit, as `fit` takes it; of an edited picture there is only its own layer.
+        Processing of the pixels before the fit, the same as for `fit`. With a processing that edits the image, the only
+        layer is the edited image.
     """
 
     spec: LayerSpec
@@ -65,34 +66,36 @@ class FitRequest:
     error: ErrorKind
     preview_rate: float = 3.0
     resume: FitResult | None = None
-    supervision: Preparation | Literal["value"] = "value"
+    supervision: Preprocessor | Literal["value"] = "value"
 
     def resumed(self, result: FitResult, more_steps: int) -> FitRequest:
-        """Ask for so many steps more from where a fit was."""
+        """Return a request for `more_steps` further steps, starting from a result."""
         from napari_siren.core.restoration.pipeline import steps_before
 
         done = (0 if result.state is None else result.state.step) - steps_before(result.field, self.config)
-        # The limits have done their work; what is asked for now is steps. A fit that has not come to the part which
-        # they count goes on to its end.
-        most = done + more_steps if done >= 0 else self.config.max_steps
-        config = self.config.override(max_steps=most, max_seconds=None, target_psnr=None, detail=result.config.detail)
+        # The limits of time and PSNR are lifted, since the user now requests steps. `max_steps` does not count the
+        # steps before the fit itself: a fit that is still at those continues to its regular end.
+        max_steps = done + more_steps if done >= 0 else self.config.max_steps
+        config = self.config.override(
+            max_steps=max_steps, max_seconds=None, target_psnr=None, detail=result.config.detail
+        )
         return replace(self, config=config, seed=result.provenance["seed"], resume=result)
 
 
 @dataclass(frozen=True, eq=False)
 class Update:
-    """News of a fit.
+    """A progress report of a fit.
 
     Parameters
     ----------
     progress
         The last step.
     steps, losses, psnrs
-        Of all steps since the last news.
+        Number, loss and PSNR of each step since the last report.
     preview
-        None where none is due, or the last one has not been shown yet.
+        The preview; None if none is due, or if the last one has not been shown yet.
     paused
-        Whether the fit now waits.
+        Whether the fit is paused now.
     """
 
     progress: Progress
@@ -105,16 +108,16 @@ class Update:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """How a fit ended.
+    """The end of a fit.
 
     Parameters
     ----------
     result
-        None where it was called off, or failed.
+        The result; None if the fit was cancelled or failed.
     layers
         LayerDataTuples by their role: reconstruction, upscaled, error.
     error
-        What went wrong.
+        The exception of a fit that failed.
     """
 
     result: FitResult | None = None
@@ -123,12 +126,12 @@ class Outcome:
 
 
 class Control:
-    """Steers a fit from another thread than the one in which it runs.
+    """Control of a fit from another thread.
 
     Parameters
     ----------
     view
-        Box of coordinates that is in view; None is everything.
+        Box of coordinates in view, in pixels; None is all of them.
     """
 
     def __init__(self, view: Box | None = None) -> None:
@@ -140,56 +143,56 @@ class Control:
         self._shown.set()
 
     def pause(self) -> None:
-        """Take no further step until `go_on`."""
+        """Pause the fit until `go_on` is called."""
         self._set(paused=True)
 
     def go_on(self) -> None:
-        """Take steps again."""
+        """Continue the fit after a pause."""
         self._set(paused=False)
 
     def stop(self) -> None:
-        """End the fit, and keep what it has."""
+        """End the fit, and keep its result."""
         self._set(stopping=True)
 
     def cancel(self) -> None:
-        """End the fit at once, and keep nothing."""
+        """End the fit at once, and discard its result."""
         self._set(cancelled=True)
         if self._steps is not None:
             self._steps.cancel()
 
     def preview_shown(self) -> None:
-        """Tell that the last preview was dealt with, so that the next may come."""
+        """Report the last preview as handled. The next one may then be sent."""
         self._shown.set()
 
     @property
     def paused(self) -> bool:
-        """Whether the fit is to wait."""
+        """Whether the fit should wait."""
         return self._paused and not (self._stopping or self._cancelled)
 
     @property
     def stopping(self) -> bool:
-        """Whether the fit is to end and to be kept."""
+        """Whether the fit should end and keep its result."""
         return self._stopping
 
     @property
     def cancelled(self) -> bool:
-        """Whether the fit is called off."""
+        """Whether the fit is cancelled."""
         return self._cancelled
 
     def attach(self, steps: FitSteps) -> None:
-        """Say which fit is steered."""
+        """Connect the control to a fit."""
         self._steps = steps
         if self._cancelled:
             steps.cancel()
 
     def take_turn(self) -> bool:
-        """Return whether a preview may be sent; if so, the next waits for `preview_shown`."""
+        """Return whether a preview may be sent. If so, the next one has to wait for `preview_shown`."""
         free = self._shown.is_set()
         self._shown.clear()
         return free
 
     def wait(self) -> None:
-        """Wait for as long as the fit is paused."""
+        """Wait while the fit is paused."""
         with self._condition:
             self._condition.wait_for(lambda: not self.paused)
 
@@ -201,17 +204,17 @@ class Control:
 
 
 def run_fit(request: FitRequest, control: Control) -> Generator[Update, None, Outcome]:
-    """Fit, telling the news so many times a second; never raises.
+    """Fit the pixels of a request, report progress at the preview rate, and never raise an error.
 
     Yields
     ------
     Update
-        At the preview rate, and once more when it is paused.
+        The progress, at the preview rate, and once more when the fit is paused.
 
     Returns
     -------
     Outcome
-        With the layers, where the fit came to an end.
+        The result with its layers if the fit came to its end; otherwise the exception, or neither after a cancellation.
     """
     try:
         return (yield from _fit(request, control))
@@ -220,7 +223,7 @@ def run_fit(request: FitRequest, control: Control) -> Generator[Update, None, Ou
 
 
 def make_layers(request: FitRequest, result: FitResult) -> dict[str, LayerData]:
-    """Make the three layers of a fit, or the one of an edited picture."""
+    """Return the three layers of a fit, or the single layer of an edited image."""
     reconstruction = {"reconstruction": reconstruction_layer(request.spec, result)}
     if request.supervision != "value":
         return reconstruction
@@ -232,29 +235,30 @@ def make_layers(request: FitRequest, result: FitResult) -> dict[str, LayerData]:
 
 
 def load_torch() -> None:
-    """Import PyTorch, or say what to do where that fails.
+    """Import PyTorch.
 
     Raises
     ------
     DeviceError
-        PyTorch is there but cannot be loaded.
+        PyTorch cannot be loaded. The message has a remedy.
     """
     try:
         import torch  # noqa: F401
     except (ImportError, OSError) as error:
         raise DeviceError(
-            f"PyTorch could not be loaded: {error}. On Windows this happens where Qt was loaded before it: start "
-            'napari by  python -c "import torch, napari; napari.Viewer(); napari.run()"  or reinstall PyTorch and the '
-            "Microsoft Visual C++ redistributable."
+            f"PyTorch could not be loaded: {error}. On Windows this happens if Qt is loaded before PyTorch. Start "
+            'napari with  python -c "import torch, napari; napari.Viewer(); napari.run()"  or reinstall PyTorch and '
+            "the Microsoft Visual C++ redistributable."
         ) from error
     _load_triton()
 
 
 def _load_triton() -> None:
-    """Import Triton, where it is installed, before PyTorch does so by itself: with its first optimiser, for one.
+    """Import Triton, if it is installed, before PyTorch imports it, for example with its first optimiser.
 
-    It brings an LLVM of its own. Where napari's canvas has brought another one, by which Mesa draws, Triton would take
-    the functions of that for its own, and the process would crash: it has to look for them in itself first.
+    Triton contains its own LLVM. Mesa, the software renderer of napari's canvas, may have loaded another LLVM before.
+    Triton would then call the functions of the wrong one, and the process would crash. RTLD_DEEPBIND makes Triton look
+    for functions in its own library first.
     """
     if sys.platform != "linux" or "triton" in sys.modules or importlib.util.find_spec("triton") is None:
         return
@@ -262,7 +266,7 @@ def _load_triton() -> None:
     sys.setdlopenflags(flags | os.RTLD_DEEPBIND)
     try:
         import triton  # noqa: F401
-    except (ImportError, OSError):  # it is of no use to a fit, then
+    except (ImportError, OSError):  # a fit works without Triton
         pass
     finally:
         sys.setdlopenflags(flags)
@@ -271,12 +275,12 @@ def _load_triton() -> None:
 def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outcome]:
     load_torch()
     from napari_siren.core.config import detail_for
-    from napari_siren.core.cost import learn
+    from napari_siren.core.cost import record_timing
     from napari_siren.core.fit import fit_iter
 
     spec = request.spec.loaded()
     _check_finite(spec)
-    # What would fail at the end should not come to light only after the fit.
+    # An invalid scale would raise an error only after the fit, when the layers are made.
     check_scale(spec, request.scale)
     steps = fit_iter(
         **spec.fit_arguments(),
@@ -287,40 +291,40 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
         supervision=request.supervision,
     )
     control.attach(steps)
-    news = _News(request, control)
+    buffer = _UpdateBuffer(request, control)
     for progress in steps:
-        news.add(progress)
+        buffer.add(progress)
         if control.stopping:
             steps.stop()
         elif control.paused:
             with steps.held():
-                yield news.tell(progress, paused=True)
+                yield buffer.flush(progress, paused=True)
                 control.wait()
-        elif news.due:
-            yield news.tell(progress)
+        elif buffer.due:
+            yield buffer.flush(progress)
     if control.cancelled:
         return Outcome()
-    learn(steps.result, request.device)
+    record_timing(steps.result, request.device)
     result = with_layer(steps.result, request.spec)
     return Outcome(result, make_layers(request, result))
 
 
 def _check_finite(spec: LayerSpec) -> None:
-    """Refuse what `fit` would refuse, with a remedy that is at hand in napari."""
+    """Raise an error if a value is not finite. `fit` would raise one, too, but without a remedy for users of napari."""
     if spec.data is None or spec.data.dtype.kind != "f" or spec.missing is not None:
         return
-    bad = int(np.count_nonzero(~np.isfinite(spec.data)))
-    if bad:
-        values = "value that is" if bad == 1 else "values that are"
+    count = int(np.count_nonzero(~np.isfinite(spec.data)))
+    if count:
+        values = "value that is" if count == 1 else "values that are"
         raise InputError(
-            f"“{spec.name}” has {bad} {values} not finite (NaN or infinite). Choose a region without them: draw it in "
-            "a Shapes layer, or label what is good in a Labels layer. A script may have them filled in: "
+            f"“{spec.name}” has {count} {values} not finite (NaN or infinite). Choose a region without them: draw it "
+            "in a Shapes layer, or label the good pixels in a Labels layer. A script can fill them in: "
             "fit_layer(layer, missing=~np.isfinite(layer.data))."
         )
 
 
-class _News:
-    """Gathers what is to be told."""
+class _UpdateBuffer:
+    """A buffer of steps between two progress reports."""
 
     def __init__(self, request: FitRequest, control: Control) -> None:
         self.control = control
@@ -331,16 +335,19 @@ class _News:
 
     @property
     def due(self) -> bool:
+        """Whether the next report is due."""
         return time.perf_counter() - self.last >= self.interval
 
     def add(self, progress: Progress) -> None:
+        """Append a step."""
         self.steps.append(progress.step)
         self.losses.append(progress.loss)
         self.psnrs.append(progress.psnr)
 
-    def tell(self, progress: Progress, paused: bool = False) -> Update:
-        wanted = paused or self.control.take_turn()
-        preview = self.previewer.look(progress, self.control.view) if wanted else None
+    def flush(self, progress: Progress, paused: bool = False) -> Update:
+        """Return a report of the steps since the last one, and empty the buffer."""
+        needs_preview = paused or self.control.take_turn()
+        preview = self.previewer.look(progress, self.control.view) if needs_preview else None
         update = Update(progress, self.steps, self.losses, self.psnrs, preview, paused)
         self._clear()
         self.last = time.perf_counter()
@@ -353,7 +360,7 @@ class _News:
 
 
 def explain(error: Exception) -> str:
-    """Say what went wrong, and what to do, in a sentence for people."""
+    """Return the message of an error for the user. For an error that is not one of ours, its type comes first."""
     if isinstance(error, SirenError):
         return str(error)
     return f"{type(error).__name__}: {error}"

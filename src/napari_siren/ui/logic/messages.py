@@ -1,4 +1,4 @@
-"""What the panel says, in words. No Qt."""
+"""Texts for the panel: progress, outcome, estimate and batch, in words. No Qt."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
     from napari_siren.ui.logic.fit_task import Update
 
+# Text for each reason in `History.stopped`.
 _STOPPED = {
     "max_steps": "Done",
     "max_seconds": "Done: the time is up",
-    "target_psnr": "Done: the PSNR asked for is reached",
+    "target_psnr": "Done: the target PSNR is reached",
     "asked": "Stopped and kept",
 }
 
 
 def duration(seconds: float) -> str:
-    """Return a time as people say it: 8 s, 3 min 20 s, 2 h 5 min."""
+    """Return a time in words: 8 s, 3 min 20 s, 2 h 5 min."""
     whole = max(1, round(seconds))
     if whole < 100:
         return f"{whole} s"
@@ -33,66 +34,68 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """Return a size in memory: 12 MB, 3.4 GB."""
+    """Return a size in memory in words: 12 MB, 3.4 GB."""
     return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(1, round(n_bytes / 1e6))} MB"
 
 
 def decibels(psnr: float) -> str:
-    """Return a PSNR; that of an exact image has no end."""
+    """Return a PSNR in words. The PSNR of an exact image is infinite."""
     return f"{psnr:.2f} dB" if math.isfinite(psnr) else ("exact" if psnr > 0 else "unknown yet")
 
 
 def describe_progress(update: Update) -> str:
-    """Say where a fit stands."""
+    """Return the progress of a fit in words."""
     progress = update.progress
-    where = f"step {progress.step} of {progress.max_steps}"
+    position = f"step {progress.step} of {progress.max_steps}"
     quality = f", PSNR {decibels(progress.psnr)}" if math.isfinite(progress.psnr) else ""
     if update.paused:
-        return f"Paused at {where}{quality}"
+        return f"Paused at {position}{quality}"
     if progress.step >= progress.max_steps:
         return "Measuring, and rendering the upscaled layer…"
-    left = f"; about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-    return f"Fitting: {where}{quality}{left}"
+    remaining = f"; about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
+    return f"Fitting: {position}{quality}{remaining}"
 
 
 def describe_outcome(result: FitResult) -> str:
-    """Say how a fit ended, and how good it is."""
+    """Return in words why a fit ended, how long it took, and how good it is."""
     history, metrics = result.history, result.metrics
     count = history.step[-1] if history.step else 0
     steps = f", {count} step{'' if count == 1 else 's'} in {duration(history.seconds[-1])}" if count else ""
-    why = _STOPPED.get(history.stopped, "Fitted")
+    reason = _STOPPED.get(history.stopped, "Fitted")
     ssim = f", SSIM {metrics.ssim:.4f}" if metrics.ssim is not None and math.isfinite(metrics.ssim) else ""
     notes = "".join(f". Note: {event}" for step, event in history.events if step == 0)
-    return f"{why}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}{notes}"
+    return f"{reason}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}{notes}"
 
 
 def describe_estimate(estimate: Estimate) -> str:
-    """Say what a fit will take."""
+    """Return the estimated time and memory of a fit in words."""
     time = "time unknown" if estimate.seconds is None else f"about {duration(estimate.seconds)}"
-    lacks = "" if estimate.fits else " — more than is free"
-    return f"{estimate.device}: {time}, {size(estimate.memory)}{lacks}"
+    warning = "" if estimate.fits else " — more than is free"
+    return f"{estimate.device}: {time}, {size(estimate.memory)}{warning}"
 
 
 def describe_batch(finished: int, total: int, failed: int) -> str:
-    """Say where a batch stands."""
-    bad = f", {failed} failed" if failed else ""
-    return f"Fitting: {finished} of {images(total)} ended{bad}"
+    """Return the progress of a batch in words."""
+    failures = f", {failed} failed" if failed else ""
+    return f"Fitting: {finished} of {images(total)} finished{failures}"
 
 
 def describe_report(report: BatchReport) -> str:
-    """Say what a batch has done."""
+    """Return the result of a batch in words."""
     counts = {
         "done": report.done,
         "failed": report.failed,
         "done before": report.skipped,
         "left to do": report.planned,
     }
-    told = ", ".join(f"{len(entries)} {name}" for name, entries in counts.items() if entries)
-    return f"Stopped: {told}. Start goes on" if report.planned else f"Finished: {told or 'nothing to do'}"
+    summary = ", ".join(f"{len(entries)} {name}" for name, entries in counts.items() if entries)
+    if report.planned:
+        return f"Stopped: {summary}. Press Start to continue"
+    return f"Finished: {summary or 'nothing to do'}"
 
 
 def describe_entry(entry: Entry) -> str:
-    """Say what became of an image of a batch."""
+    """Return the state of an image of a batch in words."""
     if entry.status == "failed":
         return f"failed: {_reason(entry)}"
     psnr = entry.metrics.get("psnr")
@@ -100,17 +103,17 @@ def describe_entry(entry: Entry) -> str:
 
 
 def describe_failures(report: BatchReport) -> str:
-    """Say which images of a batch failed, and why the first of them did."""
+    """Return a message with the first failed image of a batch, its reason, and the number of other failures."""
     first, *others = report.failed
     more = f" {len(others)} more failed: see the list, or the report." if others else ""
     return f"{first.job} failed: {_reason(first)}{more}"
 
 
 def images(count: int) -> str:
-    """Count images: 1 image, 5 images."""
+    """Return a number of images in words: 1 image, 5 images."""
     return f"{count} image{'' if count == 1 else 's'}"
 
 
 def _reason(entry: Entry) -> str:
-    """Say why an image failed, with the name of its file only: the list and the notification are narrow."""
+    """Return why an image failed. The path is shortened to the file name, because list and notification are narrow."""
     return (entry.reason or "").replace(entry.input, Path(entry.input).name)

@@ -1,4 +1,4 @@
-"""What the user chose in napari's preferences, and what the panel remembers of its last session. No Qt here."""
+"""The user's choices in napari's preferences, and the settings of the panel's last session. No Qt."""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ import platformdirs
 from napari_siren.core.atomic import write_json
 from napari_siren.core.presets import PRESET_NAMES
 
+# The values of the setting "open_scale" in napari.yaml.
 OPEN_SCALES = ("ask", "1", "2", "4", "8")
+# Environment variable with the folder of the compiled kernel.
 CACHE_VARIABLE = "NAPARI_SIREN_CACHE"
 
 _LOG = logging.getLogger(__name__)
 _PLUGIN = "napari-siren"
+# The values of the setting "device" that napari.yaml names.
 _DEVICE = re.compile(r"auto|cpu|mps|cuda(:\d+)?")
 
-# Where the manifest's `configurations` have each setting, and what it may be.
+# For each setting: its section in the manifest's `configurations`, and a test of its value.
 _SETTINGS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
     "device": ("fitting", lambda value: _DEVICE.fullmatch(value) is not None),
     "preset": ("fitting", lambda value: value in PRESET_NAMES),
@@ -35,22 +38,22 @@ _SETTINGS: Mapping[str, tuple[str, Callable[[Any], bool]]] = {
 
 @dataclass(frozen=True)
 class Preferences:
-    """What the user chose in *File > Preferences > napari-siren*.
+    """The user's choices in *File > Preferences > napari-siren*.
 
-    The defaults are those of the manifest.
+    The defaults are the same as in the manifest.
 
     Parameters
     ----------
     device
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
+        Device of a fit: "auto", "cpu", "cuda", "cuda:1" or "mps".
     preset
-        The preset that a new panel starts with.
+        Preset of a new panel.
     preview_rate
-        Previews a second at most, 0.5 to 10.
+        Largest number of previews per second, 0.5 to 10.
     open_scale
-        Output pixels per pixel at which a saved model opens, "1", "2", "4" or "8"; or "ask".
+        Output pixels per pixel for a saved model that is opened: "1", "2", "4" or "8"; or "ask".
     cache
-        Folder for the compiled kernel; empty is the user's cache folder.
+        Folder for the compiled kernel. An empty string stands for the user's cache folder.
     """
 
     device: str = "auto"
@@ -61,62 +64,69 @@ class Preferences:
 
     @classmethod
     def load(cls) -> Preferences:
-        """Read napari's settings; never raises.
+        """Read napari's settings, and never raise an error.
 
         Returns
         -------
         Preferences
-            With the default where napari has no value, or none that makes sense; the log says so.
+            napari's settings. A setting has its default if napari has no value for it, or an invalid one. An invalid
+            value is reported in the log.
         """
-        settings, chosen = _napari_settings(), {}
+        settings, values = _napari_settings(), {}
         for name, (section, is_valid) in _SETTINGS.items():
             value = getattr(getattr(settings, section, None), name, None)
             if value is None:
                 continue
             if _holds(is_valid, value):
-                chosen[name] = value
+                values[name] = value
             else:
                 default = getattr(cls, name)
-                _LOG.warning("preference %s.%s: %r means nothing here; %r is used.", section, name, value, default)
-        return cls(**chosen)
+                _LOG.warning("Preference %s.%s: %r is not valid; %r is used instead.", section, name, value, default)
+        return cls(**values)
 
 
 def apply_cache(preferences: Preferences) -> None:
-    """Have the compiled kernel kept in the chosen folder; of no use once the kernel is loaded.
+    """Set the folder of the compiled kernel; without effect once the kernel is loaded.
 
     Parameters
     ----------
     preferences
-        With an empty `cache`, nothing is done.
+        The preferences. If their `cache` is empty, nothing is done.
     """
     if preferences.cache:
         os.environ[CACHE_VARIABLE] = preferences.cache
 
 
 def remembered() -> dict[str, Any]:
-    """Return what `remember` kept, in this session or an earlier one; empty if there is nothing, or nothing whole."""
+    """Return the values stored by `remember` in this session or an earlier one.
+
+    Returns
+    -------
+    dict
+        The values. Empty if the file is missing or damaged.
+    """
     try:
-        values = json.loads(_memory().read_text(encoding="utf-8"))
+        values = json.loads(_memory_file().read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        _LOG.debug("nothing is remembered of the last session: %s", error)
+        _LOG.debug("The settings of the last session could not be read: %s", error)
         return {}
     return values if isinstance(values, dict) else {}
 
 
 def remember(values: Mapping[str, Any]) -> None:
-    """Keep settings for the next session, in place of those kept before.
+    """Store settings for the next session, instead of those stored before.
 
     Parameters
     ----------
     values
-        Plain values, such as JSON knows. Where they cannot be written, they are forgotten without a word.
+        Plain values of the types of JSON. If they cannot be written, they are lost, and only the debug log reports it.
     """
-    path = _memory()
+    path = _memory_file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_json(path, values)
     except OSError as error:
-        _LOG.debug("nothing will be remembered of this session: %s", error)
+        _LOG.debug("The settings of this session could not be stored: %s", error)
 
 
 def _napari_settings() -> Any:
@@ -124,12 +134,12 @@ def _napari_settings() -> Any:
         from napari.settings import get_plugin_settings
 
         return get_plugin_settings(_PLUGIN)
-    # A napari before 0.9, or one in which the plugin is disabled.
+    # napari is older than 0.9, or the plugin is disabled.
     except (ImportError, KeyError) as error:
         _LOG.debug("napari has no preferences for this plugin: %s", error)
-    # The settings of all plugins are read at once, and the file of any of them may be damaged in any way.
+    # napari reads the settings of all plugins at once. The file of any of them may be damaged in any way.
     except Exception as error:
-        _LOG.warning("napari's preferences could not be read (%s); the defaults are used.", error)
+        _LOG.warning("napari's preferences could not be read (%s). The defaults are used.", error)
     return None
 
 
@@ -140,5 +150,5 @@ def _holds(is_valid: Callable[[Any], bool], value: Any) -> bool:
         return False
 
 
-def _memory() -> Path:
+def _memory_file() -> Path:
     return platformdirs.user_config_path(_PLUGIN) / "last-session.json"

@@ -1,4 +1,4 @@
-"""`Previewer`: looks at a fit while it goes on, no more closely than a share of its time allows. No Qt."""
+"""`Previewer`: previews of a running fit, as fine as a share of the fit's time allows. No Qt."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from napari_siren.ui.logic.viewport import Box
 if TYPE_CHECKING:
     from napari_siren.core.progress import Progress
 
-# Share of the time that may go into previews, and pixels of the first one, whose speed tells how large the next may be.
+# Share of the time that previews may use.
 _SHARE = 0.15
+# Pixels of the first preview. Its measured speed determines how large the next one may be.
 _FIRST = 100_000
 
 
 @dataclass(frozen=True, eq=False)
 class Preview:
-    """A part of the reconstruction, as it is now.
+    """A part of the reconstruction of a running fit.
 
     Parameters
     ----------
     box
-        Where, in pixels of each coordinate.
+        Position of the part: (start, stop) in pixels for each coordinate.
     data
-        Of the fitted axes.
+        Pixels of the part, in the order of the fitted axes.
     """
 
     box: Box
@@ -39,14 +40,14 @@ class Preview:
 
 
 class Previewer:
-    """Looks at what is in view, as finely as there is time for.
+    """A renderer of the part in view, as fine as the time allows.
 
     Parameters
     ----------
     spec
-        Of what is fitted.
+        Description of the fitted pixels.
     interval
-        Seconds between two looks.
+        Seconds between two previews.
     """
 
     def __init__(self, spec: LayerSpec, interval: float) -> None:
@@ -57,55 +58,56 @@ class Previewer:
         self._affordable: float = _FIRST
 
     def look(self, progress: Progress, view: Box | None) -> Preview:
-        """Look at what is in view; the first time at all of it, so that there is something everywhere.
+        """Render the part in view.
+
+        The first preview is of all pixels, so that no part of the layer stays empty.
 
         Parameters
         ----------
         progress
-            Of the fit.
+            Latest step of the fit.
         view
-            Box of coordinates; None is everything.
+            Box of coordinates in view, in pixels; None is all of them.
         """
         box = (self._seen_whole and view) or self.whole
         self._seen_whole = True
         pixels = math.prod(stop - start for start, stop in box)
         stride = max(1, math.ceil((pixels / self._affordable) ** (1 / len(box))))
-        # No coarser than leaves something to see.
+        # The stride is limited, so that the preview keeps at least about 4 pixels along the longest side of the box.
         stride = min(stride, max(1, max(stop - start for start, stop in box) // 4))
-        began = time.perf_counter()
+        start_time = time.perf_counter()
         data = coarse_preview(progress, box, stride, self.spec)
-        took = max(time.perf_counter() - began, 1e-6)
-        self._affordable = max(1.0, pixels / stride ** len(box) * self._seconds / took)
+        seconds = max(time.perf_counter() - start_time, 1e-6)
+        self._affordable = max(1.0, pixels / stride ** len(box) * self._seconds / seconds)
         return Preview(box, data)
 
 
 def coarse_preview(progress: Progress, box: Box, stride: int, spec: LayerSpec) -> npt.NDArray[Any]:
-    """Render a box of pixels, with only every so-many-th computed along each axis.
+    """Render a box of pixels, computing only one of `stride` pixels along each axis.
 
     Parameters
     ----------
     progress
-        Of the fit.
+        Latest step of the fit.
     box
         (start, stop) of each coordinate, in pixels.
     stride
-        1 computes every pixel.
+        Distance between computed pixels along each axis; 1 computes every pixel.
     spec
-        Of what is fitted.
+        Description of the fitted pixels.
 
     Returns
     -------
     ndarray
-        Of the fitted axes, the box's size.
+        Pixels of the box, in the order of the fitted axes and in the size of the box. Pixels that were not computed
+        repeat a computed one.
     """
     data = progress.preview(1 / stride, region=box, antialias=False)
     if stride > 1:
-        letters = iter(box)
-        for axis, letter in enumerate(spec.axes):
-            if letter != "C":
-                start, stop = next(letters)
-                nearest = np.minimum(np.arange(stop - start) // stride, data.shape[axis] - 1)
-                data = np.take(data, nearest, axis=axis)
+        for letter, (start, stop) in zip(spec.axes.coordinates, box, strict=True):
+            axis = spec.axes.index(letter)
+            nearest = np.minimum(np.arange(stop - start) // stride, data.shape[axis] - 1)
+            data = np.take(data, nearest, axis=axis)
     if spec.missing is None:
         return data
     inside = tuple(slice(start, stop) for start, stop in box)
@@ -113,9 +115,8 @@ def coarse_preview(progress: Progress, box: Box, stride: int, spec: LayerSpec) -
 
 
 def box_slices(box: Sequence[tuple[int, int]], spec: LayerSpec) -> tuple[slice, ...]:
-    """Where a box of coordinates lies in data of a layer of its own, held axes and channels included."""
-    edges = iter(box)
-    fitted = [slice(None) if letter == "C" else slice(*next(edges)) for letter in spec.axes]
+    """Return the slices of a box of coordinates in the data of a result layer, held axes and channels included."""
+    fitted = list(spec.axes.with_channel([slice(*edges) for edges in box], slice(None)))
     for axis in spec.held:
         fitted.insert(axis, slice(None))
     return tuple(fitted)

@@ -1,4 +1,4 @@
-"""`BatchForm`: which images a batch takes, what is done to them, and where."""
+"""`BatchForm`: the inputs, the settings, the output folder and the processes of a batch."""
 
 from __future__ import annotations
 
@@ -24,39 +24,43 @@ from qtpy.QtWidgets import (
 )
 
 from napari_siren.errors import InputError
+from napari_siren.io import formats
 from napari_siren.layers.reading import layer_kinds
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.logic.batch_task import BatchRequest, name_layers, whole_layer
 from napari_siren.ui.logic.messages import images
 from napari_siren.ui.panels.fit_panel import preset_box
 
-_FOLDER, _FILES, _LAYERS = "A folder", "Files", "The selected layers"
-_HERE, _CLUSTER = "This computer", "A Dask cluster"
+# Texts of the kinds of inputs.
+_FOLDER = "A folder"
+_FILES = "Files"
+_LAYERS = "The selected layers"
+# Texts of the places to compute.
+_HERE = "This computer"
+_CLUSTER = "A Dask cluster"
+# Text of the choice instead of a preset.
 _AS_FIT = "as in the tab Fit"
-FORMATS = {
+FORMATS: dict[str, str] = {
     "auto": "automatic",
-    "png": "PNG",
-    "tif": "TIFF",
-    "ome.tif": "OME-TIFF",
-    "ome.zarr": "OME-Zarr",
-    "npy": "NumPy (npy)",
+    **{name: entry.title for name, entry in formats.FORMATS.items() if entry.for_batches},
 }
-"""What the batch calls its kinds of files, and what the user does."""
+"""Text in the form for each file format of `fit_batch`."""
 
-_MOST_PROCESSES = 1024
+# Largest number of processes in the form.
+_MAX_PROCESSES = 1024
 
 
 class BatchForm(QWidget):
-    """The rows of a batch, from the images to the processes.
+    """The form of a batch, from the images to the processes.
 
     Parameters
     ----------
     viewer
-        Of napari, whose selected layers may be taken.
+        napari's viewer; its selected layers can be inputs.
     fit_options
-        Gives the settings of the other tab, as `batch` takes them.
+        Function that returns the settings of the other tab as keyword arguments of `fit_batch`.
     parent
-        The panel around it.
+        The panel that contains the form.
     """
 
     def __init__(self, viewer: Any, fit_options: Callable[[], dict[str, Any]], parent: QWidget | None = None) -> None:
@@ -75,26 +79,28 @@ class BatchForm(QWidget):
         self._show_rows()
         self._show_layers()
 
-    # ---- what is asked for ---------------------------------------------------------------------------------
+    # ---- the request ---------------------------------------------------------------------------------------
 
     def request(self) -> BatchRequest:
-        """Return what a batch would be asked for now.
+        """Return the request of a batch with the present settings.
 
         Raises
         ------
         SirenError
-            No image was chosen or no folder for the results, or a layer or the settings of the other tab cannot be
-            taken.
+            There is no image, no folder for the results or no address of a cluster; or a layer or the settings of the
+            other tab cannot be used.
         """
         each = self.frames_box.isChecked()
         inputs, layers = self._inputs(each)
         if not self.out.text:
-            raise InputError("choose a folder for the results first, with the button beside “Results”.")
+            raise InputError("there is no folder for the results. Choose one with the button beside “Results”.")
         as_fit = self.preset_box.currentText() == _AS_FIT
         options = self._fit_options() if as_fit else {"preset": self.preset_box.currentText()}
         here = self.place_box.currentText() == _HERE
         if not (here or self.scheduler_edit.text().strip()):
-            raise InputError("give the address of the cluster's scheduler, such as tcp://host:8786.")
+            raise InputError(
+                "there is no address of the cluster's scheduler. Enter it in “Address”, for example tcp://host:8786."
+            )
         return BatchRequest(
             inputs,
             layers,
@@ -110,7 +116,7 @@ class BatchForm(QWidget):
         )
 
     def values(self) -> dict[str, Any]:
-        """Return what is to be shown again in the next session."""
+        """Return the values to show again in the next session."""
         return {
             "folder": self.folder.text,
             "pattern": self.pattern_edit.text(),
@@ -125,7 +131,7 @@ class BatchForm(QWidget):
         }
 
     def recall(self, last: Any) -> None:
-        """Show the values of the last session; what no longer makes sense is left as it is."""
+        """Show the values of the last session. From the first invalid one on, the present values stay."""
         try:
             self.folder.set_text(last["folder"])
             self.pattern_edit.setText(last["pattern"])
@@ -139,32 +145,32 @@ class BatchForm(QWidget):
         except (KeyError, TypeError, ValueError, OverflowError):
             return
 
-    def let_go(self) -> None:
-        """Follow the viewer no longer."""
+    def disconnect_viewer(self) -> None:
+        """Disconnect from the events of the viewer."""
         self.viewer.layers.selection.events.changed.disconnect(self._show_layers)
 
-    # ---- putting together ----------------------------------------------------------------------------------
+    # ---- construction --------------------------------------------------------------------------------------
 
     def _make_inputs(self) -> None:
         self.source_box = _choices(
             [_FOLDER, _FILES, _LAYERS],
-            "Which images: those of a folder, some files, or the layers that are selected in the layer list "
-            "(Ctrl or Shift selects several).",
+            "The images to fit: the images in a folder, single files, or the layers that are selected in the layer "
+            "list. Hold Ctrl or Shift to select several.",
         )
         self.folder = PathEdit("The folder with the images.")
         self.pattern_edit = QLineEdit()
         self.pattern_edit.setPlaceholderText("all images")
         self.pattern_edit.setToolTip(
-            "Which files of the folder: <b>*.tif</b> takes those whose name ends in .tif, <b>**/*.tif</b> looks in the "
-            "folders within too. Left empty, all images are taken, those of folders within included."
+            "The files of the folder to fit: <b>*.tif</b> takes the files whose names end in .tif; <b>**/*.tif</b> "
+            "also takes those in subfolders. Leave it empty to take all images, including those in subfolders."
         )
         self.files_button = QPushButton("Choose files…")
-        self.files_button.setToolTip("The images to take.")
+        self.files_button.setToolTip("The images to fit.")
         self.layers_label = QLabel()
         self.layers_label.setWordWrap(True)
         self.out = PathEdit(
-            "The folder for the results: an image for each original, under the same name, and a report with pictures. "
-            "Start the same batch again and what is done there is not done again."
+            "The folder for the results: one image for each original, with the same name, and a report with pictures. "
+            "If you start the same batch again, images that are already done in this folder are skipped."
         )
 
     def _make_options(self) -> None:
@@ -172,39 +178,39 @@ class BatchForm(QWidget):
         self.scale_box.setRange(0.1, 16)
         self.scale_box.setSingleStep(0.5)
         self.scale_box.setValue(2)
-        self.scale_box.setToolTip("Output pixels for each pixel, along each axis in space.")
+        self.scale_box.setToolTip("Number of output pixels for each pixel, along each axis in space.")
         self.preset_box = preset_box("upscale")
         self.preset_box.addItem(_AS_FIT)
         self.preset_box.setItemData(
             self.preset_box.count() - 1,
-            "The settings, device and seed that the other tab shows.",
+            "The settings, device and seed of the other tab.",
             Qt.ItemDataRole.ToolTipRole,
         )
         self.format_box = _choices(
             FORMATS.values(),
-            "Kind of file of the results. Automatic: PNG for photographs, and for all else OME-TIFF, which keeps the "
-            "pixel size.",
+            "File format of the results. Automatic: PNG for photographs, and OME-TIFF for all other images, because it "
+            "keeps the pixel size.",
         )
         self.frames_box = QCheckBox("Each frame of a time series by itself")
         self.frames_box.setToolTip(
-            "Fit a film frame by frame, and put the results together in one file. Without it, files with a time axis "
-            "are refused. Stacks of slices are always taken whole."
+            "Fit a film frame by frame, and save the results together in one file. Without this choice, images with a "
+            "time axis are refused. A stack of slices is always fitted as a whole."
         )
         self.place_box = _choices(
-            [_HERE, _CLUSTER], "Where to compute: on this computer, or on a cluster whose Dask scheduler is running."
+            [_HERE, _CLUSTER], "The place to compute: this computer, or a cluster with a running Dask scheduler."
         )
         self.workers_box = QSpinBox()
-        self.workers_box.setRange(0, _MOST_PROCESSES)
+        self.workers_box.setRange(0, _MAX_PROCESSES)
         self.workers_box.setSpecialValueText("automatic")
         self.workers_box.setToolTip(
-            "How many images to fit at the same time, each in a process of its own. Automatic: one for each GPU, or "
-            "else for each core of the processor, as far as the memory goes."
+            "Number of images to fit at the same time, each in its own process. Automatic: one for each graphics card "
+            "(GPU); without a GPU one for each core of the processor, if there is enough memory."
         )
         self.scheduler_edit = QLineEdit()
         self.scheduler_edit.setPlaceholderText("tcp://host:8786")
         self.scheduler_edit.setToolTip(
-            "The address of the scheduler; ask whoever runs the cluster. Its computers must see the images and the "
-            "folder of the results under the same paths as this one."
+            "The address of the scheduler. Ask the administrator of the cluster for it. The computers of the cluster "
+            "must find the images and the folder of the results under the same paths as this computer."
         )
 
     def _lay_out(self) -> None:
@@ -231,7 +237,7 @@ class BatchForm(QWidget):
         ):
             form.addRow(label, editor)
 
-    # ---- what is chosen ------------------------------------------------------------------------------------
+    # ---- inputs --------------------------------------------------------------------------------------------
 
     def _inputs(self, each: bool) -> tuple[tuple[str | Path, ...], Mapping[str, LayerSpec]]:
         source = self.source_box.currentText()
@@ -239,24 +245,24 @@ class BatchForm(QWidget):
             return (self._pattern(),), {}
         if source == _FILES:
             if not self.files:
-                raise InputError("choose the files of the images first.")
+                raise InputError("there are no images. Choose their files with the button “Choose files…”.")
             return tuple(self.files), {}
         layers = self._selected()
         if not layers:
-            raise InputError("select one or more Image layers in the layer list first.")
+            raise InputError("no Image layer is selected. Select one or more in the layer list.")
         return (), name_layers(whole_layer(layer, each) for layer in layers)
 
     def _pattern(self) -> str | Path:
         if not self.folder.text:
-            raise InputError("choose the folder with the images first, with the button beside “Folder”.")
+            raise InputError("there is no folder with images. Choose one with the button beside “Folder”.")
         folder, pattern = Path(self.folder.text).expanduser(), self.pattern_edit.text().strip()
-        # Brackets in the name of the folder are no pattern.
+        # Brackets in the name of the folder are escaped, since they are not a pattern.
         return str(Path(glob.escape(str(folder))) / pattern) if pattern else folder
 
     def _selected(self) -> list[Any]:
-        """Image layers that are selected, in the order of the layer list."""
-        chosen = self.viewer.layers.selection
-        return [layer for layer in self.viewer.layers if layer in chosen and "Image" in layer_kinds(layer)]
+        """Return the selected image layers, in the order of the layer list."""
+        selection = self.viewer.layers.selection
+        return [layer for layer in self.viewer.layers if layer in selection and "Image" in layer_kinds(layer)]
 
     def _choose_files(self) -> None:
         names, _ = QFileDialog.getOpenFileNames(self, "Choose the images")
@@ -267,14 +273,14 @@ class BatchForm(QWidget):
             self._suggest(self.files[0].parent)
 
     def _suggest(self, folder: Path) -> None:
-        """Propose a folder for the results beside that of the images, unless one was chosen."""
+        """Suggest a folder for the results beside the folder of the images, unless the user has chosen one."""
         if self.out.text in ("", self._suggested) and folder.name:
             self._suggested = str(folder.with_name(f"{folder.name}_upscaled"))
             self.out.set_text(self._suggested)
 
     def _show_rows(self) -> None:
         source, here = self.source_box.currentText(), self.place_box.currentText() == _HERE
-        for editor, shown in (
+        for editor, visible in (
             (self.folder, source == _FOLDER),
             (self.pattern_edit, source == _FOLDER),
             (self.files_button, source == _FILES),
@@ -282,24 +288,24 @@ class BatchForm(QWidget):
             (self.workers_box, here),
             (self.scheduler_edit, not here),
         ):
-            self._form.setRowVisible(editor, shown)
+            self._form.setRowVisible(editor, visible)
 
     def _show_layers(self, event: Any = None) -> None:
         names = [layer.name for layer in self._selected()]
-        self.layers_label.setText(f"{len(names)}: {', '.join(names)}" if names else "none is selected")
+        self.layers_label.setText(f"{len(names)}: {', '.join(names)}" if names else "No Image layer is selected.")
 
 
 class PathEdit(QWidget):
-    """A line for a folder, and a button that opens a dialog to choose one.
+    """A line for a folder, with a button to choose it in a dialog.
 
     Parameters
     ----------
     tooltip
-        What the folder is for.
+        Tooltip of the line: the purpose of the folder.
     """
 
     changed = Signal(str)
-    """Another folder, also while it is typed."""
+    """The new folder, also while the user is typing."""
 
     def __init__(self, tooltip: str) -> None:
         super().__init__()
@@ -317,7 +323,7 @@ class PathEdit(QWidget):
 
     @property
     def text(self) -> str:
-        """The folder as it is typed; empty where there is none."""
+        """The folder in the line, or an empty string."""
         return str(self.line.text()).strip()
 
     def set_text(self, text: str) -> None:
@@ -325,9 +331,9 @@ class PathEdit(QWidget):
         self.line.setText(text)
 
     def _choose(self) -> None:
-        chosen = QFileDialog.getExistingDirectory(self, "Choose a folder", self.text)
-        if chosen:
-            self.set_text(chosen)
+        folder = QFileDialog.getExistingDirectory(self, "Choose a folder", self.text)
+        if folder:
+            self.set_text(folder)
 
 
 def _choices(names: Iterable[str], tooltip: str) -> QComboBox:

@@ -1,4 +1,4 @@
-"""`BatchList`: a row for each image of a batch, and what became of it."""
+"""`BatchList`: a table of the images of a batch and their states."""
 
 from __future__ import annotations
 
@@ -11,53 +11,63 @@ from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QWidget
 from napari_siren.batch.manifest import Entry
 from napari_siren.ui.logic.messages import describe_entry
 
-# To be read on dark and on light.
+# Text colour of failed images: a red that is readable on dark and on light backgrounds.
 _FAILED = "#d9433b"
+# Role of the `Entry` in the data of a row.
 _ENTRY = Qt.ItemDataRole.UserRole
-_ROWS_SEEN = 4
+# Smallest number of visible rows.
+_MIN_ROWS = 4
 
 
 class BatchList(QTreeWidget):
-    """Images of a batch as they are heard of; those that failed come first."""
+    """The images of a batch, in the order of their first progress report. Failed images come first."""
 
     opened = Signal(object)
-    """The `Entry` of an image whose result is to be shown."""
+    """The `Entry` of a double-clicked image that is done."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.setHeaderLabels(["Image", "What became of it"])
+        self.setHeaderLabels(["Image", "State"])
         self.setRootIsDecorated(False)
         self.setUniformRowHeights(True)
         self.header().setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
-        self.setMinimumHeight((_ROWS_SEEN + 1) * self.fontMetrics().lineSpacing())
+        self.setMinimumHeight((_MIN_ROWS + 1) * self.fontMetrics().lineSpacing())
         self.setToolTip("Double-click an image that is done to open its result.")
         self._rows: dict[str, QTreeWidgetItem] = {}
         self.itemDoubleClicked.connect(self._on_double_click)
 
     @property
     def chosen(self) -> Entry | None:
-        """What is known of the image that is selected, if it is done."""
+        """The `Entry` of the selected image if it is done, otherwise None."""
         items = self.selectedItems()
         return _done(items[0]) if items else None
 
     def clear(self) -> None:
-        """Forget all images."""
+        """Remove all images."""
         self._rows.clear()
         super().clear()
 
     def show_share(self, job: str, share: float) -> None:
-        """Show how far the fit of an image is."""
+        """Show the progress of an image.
+
+        Parameters
+        ----------
+        job
+            Name of the image.
+        share
+            Finished share of its fit, 0 to 1.
+        """
         self._row(job).setText(1, f"fitting, {share:.0%}")
 
     def show_entry(self, entry: Entry, before: bool = False) -> None:
-        """Show what became of an image.
+        """Show the final state of an image.
 
         Parameters
         ----------
         entry
-            What is known of it.
+            Entry of the image in the manifest.
         before
-            Whether it was done in an earlier run.
+            Whether the image was done in an earlier run.
         """
         row, text = self._row(entry.job), describe_entry(entry)
         row.setText(1, f"{text} before" if before and not entry.metrics else text)
@@ -69,7 +79,7 @@ class BatchList(QTreeWidget):
             self.insertTopLevelItem(0, self.takeTopLevelItem(self.indexOfTopLevelItem(row)))
 
     def show_stopped(self, jobs: Iterable[str]) -> None:
-        """Show that images are left for the next time; of those that nobody has heard of there is no row."""
+        """Mark images as stopped. Images without a progress report have no row and are ignored."""
         for job in jobs:
             if job in self._rows:
                 self._rows[job].setText(1, "stopped")

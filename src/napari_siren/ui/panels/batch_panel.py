@@ -1,4 +1,4 @@
-"""`BatchPanel`: many images at once, from the panel: asks, runs the batch in the background, and shows what comes."""
+"""`BatchPanel`: the tab for batches, with the form, the background work, the progress and the results."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
     from napari_siren.batch.run import BatchProgress
 
-# Of the bar, for a batch of any number of images.
+# Steps of the progress bar, for any number of images.
 _BAR_STEPS = 1000
 
 
 class BatchState(Enum):
-    """What a batch is doing."""
+    """The state of a batch."""
 
     IDLE = "idle"
     RUNNING = "running"
@@ -39,16 +39,16 @@ class BatchState(Enum):
 
 
 class BatchPanel(QWidget):
-    """Form, buttons, progress, and the list of images of a batch.
+    """The form, the buttons, the progress and the list of images of a batch.
 
     Parameters
     ----------
     viewer
-        Of napari.
+        napari's viewer.
     fit_options
-        As `BatchForm` takes it.
+        The same as for `BatchForm`.
     parent
-        The panel around it.
+        The widget that contains the panel.
     """
 
     def __init__(self, viewer: Any, fit_options: Callable[[], dict[str, Any]], parent: QWidget | None = None) -> None:
@@ -59,12 +59,12 @@ class BatchPanel(QWidget):
         self.form = BatchForm(viewer, fit_options)
         self.form.recall(remembered().get("batch"))
         self.start_button = _button(
-            "Start", "Fit the images one after the other. What was done before in this folder is not done again."
+            "Start", "Fit all images. Images that are already done in the folder of the results are skipped."
         )
-        self.stop_button = _button("Stop", "End the batch; what is done stays. Start goes on where it was.")
-        self.report_button = _button("Open report", "Show the report in the browser: pictures, figures and failures.")
+        self.stop_button = _button("Stop", "End the batch and keep the finished results. Press Start to continue.")
+        self.report_button = _button("Open report", "Show the report in the browser: pictures, numbers and failures.")
         self.result_button = _button(
-            "Open result", "Add the result of the image that is selected in the list, as a layer over the original."
+            "Open result", "Add the result of the image that is selected in the list as a layer over the original."
         )
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
@@ -76,14 +76,14 @@ class BatchPanel(QWidget):
         self._request: BatchRequest | None = None
         self._bar: Any = None
         self._failed = 0
-        # Of the images that are under way, how much is done.
+        # Finished share of each running fit, 0 to 1, by the name of its image.
         self._shares: dict[str, float] = {}
         self._lay_out()
         self._connect()
         self._enter(BatchState.IDLE)
 
     def start(self) -> None:
-        """Begin, or go on with, what the form asks for."""
+        """Start or continue the batch of the form."""
         try:
             request = self.form.request()
         except SirenError as error:
@@ -93,37 +93,37 @@ class BatchPanel(QWidget):
         self._request, self.outcome, self._failed = request, None, 0
         self._shares.clear()
         self.list.clear()
-        # One for each batch: that of a batch which has not ended yet stays set.
+        # Each batch has its own event: the event of an earlier batch that has not ended yet stays set.
         stop = self._stop = threading.Event()
-        # A viewer that closes does not close its panels; and of two viewers napari calls off the work of one only.
+        # A viewer does not close its panels when it closes. With two viewers, napari ends the work of only one of them.
         self.destroyed.connect(stop.set)
         self._enter(BatchState.RUNNING)
-        self._say("Looking at the images, and starting the processes…")
+        self._say("Reading the list of images and starting the processes…")
         remember({**remembered(), "batch": self.form.values()})
         start_generator(
             _without_a_thread,
             request,
             stop,
             call_off=stop.set,
-            yielded=self._on_news,
+            yielded=self._on_reports,
             returned=self._on_outcome,
         )
 
     def stop(self) -> None:
-        """End the batch, and keep what is done."""
+        """End the batch, and keep the finished results."""
         if self.state is BatchState.RUNNING:
             self._stop.set()
             self._enter(BatchState.STOPPING)
-            self._say("Stopping; what is done stays…")
+            self._say("Stopping; the finished results stay…")
 
     def close_down(self) -> None:
-        """Call off what is going on, and follow the viewer no longer."""
+        """Cancel the batch, and disconnect from the viewer."""
         self._stop.set()
-        self.form.let_go()
+        self.form.disconnect_viewer()
         if self.state is not BatchState.IDLE:
             self._ended()
 
-    # ---- putting together ----------------------------------------------------------------------------------
+    # ---- construction --------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
         grid = QGridLayout()
@@ -149,12 +149,12 @@ class BatchPanel(QWidget):
         self.list.opened.connect(self._open_result)
         self.list.itemSelectionChanged.connect(self._enable)
 
-    # ---- what happens --------------------------------------------------------------------------------------
+    # ---- reactions to signals ------------------------------------------------------------------------------
 
-    def _on_news(self, news: list[BatchProgress]) -> None:
-        if self.state is BatchState.IDLE:  # closed meanwhile
+    def _on_reports(self, reports: list[BatchProgress]) -> None:
+        if self.state is BatchState.IDLE:  # the panel has been closed
             return
-        for progress in news:
+        for progress in reports:
             if progress.entry is not None:
                 self._shares.pop(progress.job, None)
                 self._failed += progress.state == "failed"
@@ -162,31 +162,31 @@ class BatchPanel(QWidget):
             elif progress.state == "fitting":
                 self._shares[progress.job] = progress.share
                 self.list.show_share(progress.job, progress.share)
-        last = news[-1]
-        done = (last.finished + sum(self._shares.values())) / max(1, last.total)
+        latest = reports[-1]
+        share = (latest.finished + sum(self._shares.values())) / max(1, latest.total)
         self.bar.setRange(0, _BAR_STEPS)
-        self.bar.setValue(round(_BAR_STEPS * done))
+        self.bar.setValue(round(_BAR_STEPS * share))
         if self.state is BatchState.RUNNING:
-            ahead = last.finished == 0 and not self._shares
+            is_starting = latest.finished == 0 and not self._shares
             self._say(
-                f"{images(last.total)} to do; starting the processes…"
-                if ahead
-                else describe_batch(last.finished, last.total, self._failed)
+                f"{images(latest.total)} to fit; starting the processes…"
+                if is_starting
+                else describe_batch(latest.finished, latest.total, self._failed)
             )
-        self._show_activity(last)
+        self._show_activity(latest)
 
-    def _show_activity(self, last: BatchProgress) -> None:
-        """Draw napari's own bar. Last of all: napari handles events while it does, by which the batch may end."""
+    def _show_activity(self, latest: BatchProgress) -> None:
+        """Draw napari's own bar. Call this last: napari handles events while it draws, so the batch may end."""
         if self._bar is None:
-            bar = activity(total=last.total, desc="SIREN: batch")
+            bar = activity(total=latest.total, desc="SIREN: batch")
             if self.state is BatchState.IDLE:
                 bar.close()
                 return
             self._bar = bar
-        self._bar.update(last.finished - self._bar.n)
+        self._bar.update(latest.finished - self._bar.n)
 
     def _on_outcome(self, outcome: BatchOutcome) -> None:
-        if self.state is BatchState.IDLE:  # closed meanwhile
+        if self.state is BatchState.IDLE:  # the panel has been closed
             return
         self._ended()
         self.outcome = outcome
@@ -222,7 +222,7 @@ class BatchPanel(QWidget):
         self._enable()
 
     def _enable(self) -> None:
-        """Enable what can be pressed now."""
+        """Enable or disable the buttons for the present state."""
         self.start_button.setEnabled(self.state is BatchState.IDLE)
         self.stop_button.setEnabled(self.state is BatchState.RUNNING)
         self.report_button.setEnabled(self.outcome is not None and self.outcome.report is not None)
@@ -231,12 +231,12 @@ class BatchPanel(QWidget):
     def _say(self, text: str) -> None:
         self.status.setText(text)
 
-    # ---- what came of it -----------------------------------------------------------------------------------
+    # ---- results -------------------------------------------------------------------------------------------
 
     def _open_report(self) -> None:
         path = self.outcome and self.outcome.report and self.outcome.report.path
         if path and not QDesktopServices.openUrl(QUrl.fromLocalFile(str(path.resolve()))):
-            notify(InputError(f"no browser could be opened. The report is {path}."))
+            notify(InputError(f"the browser could not be opened. Open the report yourself: {path}."))
 
     def _open_result(self, entry: Entry | None) -> None:
         if entry is None or self._request is None:
@@ -244,19 +244,22 @@ class BatchPanel(QWidget):
         path, scale = self._request.out / entry.output, self._request.options["scale"]
         start_function(result_layer, path, scale, self._request.layer_of(entry), returned=self._on_result)
 
-    def _on_result(self, made: LayerData | Exception) -> None:
-        if isinstance(made, Exception):
-            self._say(explain(made))
-            notify(made)
+    def _on_result(self, layer_data: LayerData | Exception) -> None:
+        if isinstance(layer_data, Exception):
+            self._say(explain(layer_data))
+            notify(layer_data)
         else:
-            data, meta, _ = made
+            data, meta, _ = layer_data
             self.viewer.add_image(data, **meta)
 
 
 def _without_a_thread(
     request: BatchRequest, stop: threading.Event
 ) -> Generator[list[BatchProgress], None, BatchOutcome]:
-    """Run a batch, and leave the thread that only waits for it to others: on two cores Qt has but two."""
+    """Run a batch without occupying a thread of Qt's pool.
+
+    The thread only waits for the batch. On a machine with two cores, Qt's pool has only two threads.
+    """
     pool = QThreadPool.globalInstance()
     pool.releaseThread()
     try:
@@ -268,6 +271,6 @@ def _without_a_thread(
 def _button(text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tooltip)
-    # Two in a row must fit a narrow dock.
+    # Two buttons side by side must fit into a narrow dock.
     button.setMinimumWidth(10)
     return button

@@ -1,4 +1,4 @@
-"""`FitPanel`: how to fit: preset, scale, device, and what it will take."""
+"""`FitPanel`: preset, scale and device of a fit, and the estimate of its time and memory."""
 
 from __future__ import annotations
 
@@ -13,51 +13,52 @@ from napari_siren.core.presets import PRESETS
 from napari_siren.ui.background import start_function
 from napari_siren.ui.logic.fit_task import explain, load_torch
 
-_MOST_SCALE = 8.0
+# Largest scale of the slider, in output pixels per pixel.
+_MAX_SCALE = 8.0
 
 
 class FitPanel(QWidget):
-    """Preset, scale (also as a pixel size), device, and the estimate of time and memory.
+    """The preset, the scale (also as a pixel size), the device, and the estimate of time and memory.
 
     Parameters
     ----------
     preset, device
-        What is chosen at first.
+        Preset and device chosen at first.
     parent
-        The panel around it.
+        The panel that contains this one.
     """
 
     preset_chosen = Signal(str)
-    """Another preset."""
+    """Name of a newly chosen preset."""
     scale_changed = Signal(float)
-    """Another scale, while the slider moves too."""
+    """New scale, also while the slider moves."""
 
     def __init__(self, preset: str, device: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.preset_box = preset_box(preset)
         self.scale_slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.scale_slider.setRange(1, _MOST_SCALE)
+        self.scale_slider.setRange(1, _MAX_SCALE)
         self.scale_slider.setDecimals(2)
         self.scale_slider.setSingleStep(0.5)
         self.scale_slider.setValue(2)
         self.scale_slider.setToolTip(
-            "How many times finer the upscaled layer is. After a fit, move it and the layer is rendered anew: "
-            "no fitting is needed."
+            "How many times finer the pixels of the upscaled layer are. After a fit, you can move the slider: the "
+            "layer is drawn again, without a new fit."
         )
         self.pixel_box = QDoubleSpinBox()
         self.pixel_box.setKeyboardTracking(False)
-        self.pixel_box.setToolTip("The same as a pixel size, in the layer's own units (along x).")
+        self.pixel_box.setToolTip("The scale as a pixel size along x, in the layer's unit.")
         self.isotropic_box = QCheckBox("Cubic voxels")
         self.isotropic_box.setToolTip(
-            "Make the upscaled layer as fine along z as across, so that it looks alike from all sides. With the preset "
-            "“upscale” the stack's own sharp slices teach what lies between them."
+            "Make the upscaled layer as fine along z as along x and y, so that it looks the same from all sides. With "
+            "the preset “upscale”, the detail between the slices is learned from the sharp slices of the stack itself."
         )
         self.device_box = QComboBox()
         self.device_box.addItem(device)
-        self.device_box.setToolTip("Where to compute. “auto” takes a GPU where there is one.")
+        self.device_box.setToolTip("The device for the fit. “auto” uses a graphics card (GPU) if there is one.")
         self.estimate = QLabel()
         self.estimate.setWordWrap(True)
-        self.estimate.setToolTip("What the fit will take, measured by a short trial on this machine.")
+        self.estimate.setToolTip("Expected time and memory of the fit, measured by a short trial on this computer.")
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
@@ -87,34 +88,42 @@ class FitPanel(QWidget):
         return str(self.device_box.currentText())
 
     def show_preset(self, name: str) -> None:
-        """Show a preset that was chosen elsewhere."""
+        """Show a preset without emitting `preset_chosen`."""
         with QSignalBlocker(self.preset_box):
             self.preset_box.setCurrentText(name)
 
     def recall_device(self, device: str) -> None:
-        """Show a device that was chosen in the last session, there or not."""
+        """Show the device of the last session, even if it is not available now."""
         if self.device_box.findText(device) < 0:
             self.device_box.addItem(device)
         self.device_box.setCurrentText(device)
 
     @property
     def isotropic(self) -> bool:
-        """Whether voxels are to be cubes."""
+        """Whether the voxels of the upscaled layer should be cubes."""
         return bool(self.isotropic_box.isChecked())
 
     def show_pixel(self, pixel: float, unit: str) -> None:
-        """Say how large a pixel of the image is."""
+        """Set the pixel size of the image, and show the pixel size of the upscaled layer.
+
+        Parameters
+        ----------
+        pixel
+            Size of a pixel of the image along x.
+        unit
+            Symbol of its unit.
+        """
         self._pixel = pixel
         with QSignalBlocker(self.pixel_box):
-            # Enough for the finest scale: 1 µm may be given in metres.
+            # There are enough decimals for the finest scale, also for 1 µm in metres.
             self.pixel_box.setDecimals(max(0, 4 - math.floor(math.log10(pixel))))
-            self.pixel_box.setRange(pixel / _MOST_SCALE, pixel)
+            self.pixel_box.setRange(pixel / _MAX_SCALE, pixel)
             self.pixel_box.setSingleStep(pixel / 20)
             self.pixel_box.setSuffix(f" {unit}")
             self.pixel_box.setValue(pixel / self.scale)
 
     def offer_cubes(self, offered: bool) -> None:
-        """Show the choice of cubic voxels only where they are none already."""
+        """Show or hide the choice of cubic voxels. It is useful only if the image's voxels are not cubes."""
         self._form.setRowVisible(self.isotropic_box, offered)
 
     def _scaled(self) -> None:
@@ -130,16 +139,16 @@ class FitPanel(QWidget):
         if isinstance(names, Exception):
             self.estimate.setText(explain(names))
             return
-        chosen = self.device
+        device = self.device
         with QSignalBlocker(self.device_box):
             self.device_box.clear()
-            # One that is chosen but not there stays: the fit then says so.
-            self.device_box.addItems(list(dict.fromkeys(["auto", *names, chosen])))
-            self.device_box.setCurrentText(chosen)
+            # A chosen device stays in the list even if it is not available. The fit then reports an error.
+            self.device_box.addItems(list(dict.fromkeys(["auto", *names, device])))
+            self.device_box.setCurrentText(device)
 
 
 def preset_box(chosen: str) -> QComboBox:
-    """Make a box to choose a preset in."""
+    """Return a combo box of the presets."""
     box = QComboBox()
     for i, preset in enumerate(PRESETS):
         box.addItem(preset.name)

@@ -1,4 +1,4 @@
-"""`ResultPanel`: what can be had of a fit: the kind of error map, derivatives, the model, the code, the settings."""
+"""`ResultPanel`: the outputs of a fit: error map, derivatives, uncertainty, model, code and settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_siren.layers.outputs import ErrorKind
 
 
 class ResultPanel(QWidget):
-    """Buttons that act on the fit that is there, and on the settings that are shown."""
+    """The buttons for the current result and for the present settings."""
 
     error_chosen = Signal(str)
     """"signed" or "absolute"."""
@@ -27,26 +27,29 @@ class ResultPanel(QWidget):
         self.error_box.addItems(["signed", "absolute"])
         self.error_box.setCurrentText(error)
         self.error_box.setToolTip(
-            "The error map: reconstruction − image, its sign in green and pink; or its magnitude. The layer is hidden "
-            "at first: click its eye in the layer list."
+            "Signed: reconstruction − image, positive and negative values in green and pink. Absolute: the size of the "
+            "error. The layer is hidden at first. To see it, click its eye in the layer list."
         )
         self.gradient_button = _button(
-            "Gradient magnitude", "Add how steep the field is, exact from the field, per unit of length."
+            "Gradient magnitude",
+            "Add a layer of the gradient magnitude: how fast the brightness changes per unit of length. It is computed "
+            "exactly from the field.",
         )
         self.laplacian_button = _button(
-            "Laplacian", "Add the Laplacian of the field, exact from the field: edges and spots stand out."
+            "Laplacian",
+            "Add a layer of the Laplacian. Edges and spots stand out in it. It is computed exactly from the field.",
         )
         self.uncertainty_button = _button(
             "Uncertainty",
-            "Add the error that is to be expected at each pixel of the upscaled layer, in the image's units, learned "
-            "from smaller copies of the image. Takes some seconds.",
+            "Add a layer of the expected error at each pixel of the upscaled layer, in the image's units. It is "
+            "learned from smaller copies of the image. This takes some seconds.",
         )
         self.model_button = _button(
-            "Save model…", "Write the field to a small file. Dropped on napari it opens again, at any resolution."
+            "Save model…", "Save the fit to a small file. Drop the file on napari to open it again at any resolution."
         )
-        self.code_button = _button("Copy as Python", "Put the code on the clipboard that does this fit again.")
-        self.settings_button = _button("Save settings…", "Write the settings to a file, for scripts and other images.")
-        self.load_button = _button("Load settings…", "Take the settings from a file.")
+        self.code_button = _button("Copy as Python", "Copy the Python code that repeats this fit to the clipboard.")
+        self.settings_button = _button("Save settings…", "Save the settings to a file, for scripts and other images.")
+        self.load_button = _button("Load settings…", "Load the settings from a file.")
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.addWidget(QLabel("Error map"), 0, 0)
@@ -70,11 +73,19 @@ class ResultPanel(QWidget):
 
     @property
     def error_kind(self) -> ErrorKind:
-        """Whether the error map is signed or absolute."""
+        """Kind of the error map, "signed" or "absolute"."""
         return "absolute" if self.error_box.currentText() == "absolute" else "signed"
 
     def show_result(self, there: bool, with_image: bool = False) -> None:
-        """Enable what needs a fit, and what needs the image that was fitted."""
+        """Enable the buttons for a result.
+
+        Parameters
+        ----------
+        there
+            Whether there is a result.
+        with_image
+            Whether the result has the fitted image.
+        """
         for button in (self.gradient_button, self.laplacian_button, self.model_button):
             button.setEnabled(there)
         self.uncertainty_button.setEnabled(there and with_image)
@@ -83,6 +94,6 @@ class ResultPanel(QWidget):
 def _button(text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tooltip)
-    # Two in a row must fit a narrow dock.
+    # Two buttons side by side must fit into a narrow dock.
     button.setMinimumWidth(10)
     return button

@@ -1,4 +1,4 @@
-"""`RunPanel`: the buttons of a fit, its progress, and what it is doing in words."""
+"""`RunPanel`: the buttons of a fit, its progress bar and its status line."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QWidget
 
 from napari_siren.ui.logic.fit_task import Update
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 
+# Steps of *Continue* at first.
 _MORE_STEPS = 100
 
 
 class RunPanel(QWidget):
-    """Fit, Pause or Resume, Stop and keep, Continue; the progress bar and the status line."""
+    """The buttons *Fit*, *Pause* or *Resume*, *Stop and keep* and *Continue*, the progress bar and the status line."""
 
     fit = Signal()
     pause = Signal()
@@ -22,17 +23,17 @@ class RunPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.fit_button = _button("Fit", "Fit the image: the reconstruction appears and sharpens while you watch.")
-        self.pause_button = _button("Pause", "Hold the fit; it takes no time on the processor until you resume it.")
-        self.stop_button = _button("Stop and keep", "End the fit now, and make the layers of what it has.")
-        self.continue_button = _button("Continue", "Take more steps from where the last fit ended.")
+        self.fit_button = _button("Fit", "Fit the image. You can watch the reconstruction appear and become sharper.")
+        self.pause_button = _button("Pause", "Pause the fit. It does not use the processor until you resume it.")
+        self.stop_button = _button("Stop and keep", "End the fit now, and make layers of the current result.")
+        self.continue_button = _button("Continue", "Continue the last fit with more steps.")
         self.more_box = QSpinBox()
         self.more_box.setRange(1, 1_000_000)
         self.more_box.setSingleStep(50)
         self.more_box.setValue(_MORE_STEPS)
         self.more_box.setPrefix("+ ")
         self.more_box.setSuffix(" steps")
-        self.more_box.setToolTip("How many steps more.")
+        self.more_box.setToolTip("Number of steps to add.")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setMaximumHeight(8)
@@ -52,43 +53,43 @@ class RunPanel(QWidget):
         self.pause_button.clicked.connect(self._toggle_pause)
         self.stop_button.clicked.connect(self.stop)
         self.continue_button.clicked.connect(self._continue)
-        self.show_state(State.IDLE, fittable=False, can_go_on=False)
+        self.show_state(SessionState.IDLE, fittable=False, can_go_on=False)
 
-    def show_state(self, state: State, *, fittable: bool, can_go_on: bool) -> None:
-        """Enable what can be pressed now.
+    def show_state(self, state: SessionState, *, fittable: bool, can_go_on: bool) -> None:
+        """Enable or disable the buttons for a state.
 
         Parameters
         ----------
         state
-            Of the session.
+            State of the session.
         fittable
-            Whether there is an image.
+            Whether there is an image to fit.
         can_go_on
-            Whether there is a fit to take more steps of.
+            Whether the last fit can be continued.
         """
-        idle, running = state is State.IDLE, state in (State.FITTING, State.PAUSED)
-        self._paused = state is State.PAUSED
+        idle, running = state is SessionState.IDLE, state in (SessionState.FITTING, SessionState.PAUSED)
+        self._paused = state is SessionState.PAUSED
         self.fit_button.setEnabled(idle and fittable)
         self.pause_button.setText("Resume" if self._paused else "Pause")
         self.pause_button.setEnabled(running)
         self.stop_button.setEnabled(running)
         self.continue_button.setEnabled(idle and can_go_on)
         self.more_box.setEnabled(idle and can_go_on)
-        if state is State.ENDING:
+        if state is SessionState.ENDING:
             self.bar.setRange(0, 0)
         elif idle:
             self.bar.setRange(0, 1)
             self.bar.reset()
 
     def show_update(self, update: Update) -> None:
-        """Move the bar; while what is left takes no steps it only runs."""
+        """Show the progress in the bar. After the last step, the bar only shows activity."""
         progress = update.progress
         ending = progress.step >= progress.max_steps
         self.bar.setRange(0, 0 if ending else progress.max_steps)
         self.bar.setValue(progress.step)
 
     def say(self, text: str) -> None:
-        """Show what is going on."""
+        """Show a text in the status line."""
         self.status.setText(text)
 
     def _toggle_pause(self) -> None:
@@ -101,6 +102,6 @@ class RunPanel(QWidget):
 def _button(text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tooltip)
-    # Three in a row must fit a narrow dock.
+    # Three buttons side by side must fit into a narrow dock.
     button.setMinimumWidth(10)
     return button

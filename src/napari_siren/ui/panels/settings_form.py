@@ -1,4 +1,4 @@
-"""`SettingsForm`: every field of `FitConfig` with an editor, made from the model itself."""
+"""`SettingsForm`: an editor for every field of `FitConfig`, made from the fields' annotations."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from superqt.utils import signals_blocked
 from napari_siren.core.config import FitConfig
 from napari_siren.ui.widgets.setting_editors import Editor, make_editor, value_text
 
-# The preset is chosen elsewhere, and arrays are not typed.
+# Fields without an editor: the preset is chosen in another panel, and an array cannot be typed.
 _HIDDEN = ("name", "psf")
-# Numbers to begin with, where the user sets what is "auto" or none in the presets.
+# First number in an editor if the user sets a number where the presets have "auto" or none.
 _STARTS = {
     "tile": 64,
     "camera_gain": 1,
@@ -37,7 +37,8 @@ class _Row:
     editor: Editor
 
     @classmethod
-    def of(cls, name: str) -> _Row:
+    def from_field(cls, name: str) -> _Row:
+        """Make the row of a field of `FitConfig`."""
         field = FitConfig.model_fields[name]
         editor = make_editor(field.annotation, field.metadata, _STARTS.get(name, 1))
         label = QLabel(name.replace("_", " "))
@@ -47,20 +48,24 @@ class _Row:
         return cls(name, " ".join((field.description or "").split()), label, editor)
 
     def set_visible(self, visible: bool) -> None:
+        """Show or hide the row."""
         self.label.setVisible(visible)
         self.editor.setVisible(visible)
 
     def matches(self, words: list[str]) -> bool:
+        """Return whether the name or the description contains all words."""
         text = f"{self.name} {self.label.text()} {self.description}".casefold()
         return all(word in text for word in words)
 
     def mark(self, differs: bool) -> None:
+        """Show the label in bold if the value differs from the preset's."""
         font = QFont()
-        # Only the weight is set, so that all else goes on to come from the style sheet.
+        # Only the weight is set, so that everything else still comes from the style sheet.
         font.setBold(differs)
         self.label.setFont(font if differs else QFont())
 
     def explain(self, preset: FitConfig) -> None:
+        """Set the tooltips: the description, the preset's value and the range."""
         default = f"{preset.name}: {value_text(getattr(preset, self.name))}"
         bounds = str(self.editor.limits)
         lines = [f"<b>{self.name}</b>", _as_html(self.description), html.escape(default)]
@@ -72,25 +77,25 @@ class _Row:
 
 
 class SettingsForm(QWidget):
-    """A table of every setting of a fit but the preset's name. It does not scroll by itself.
+    """A table of all settings of a fit except the preset's name and the PSF. It does not scroll by itself.
 
-    Settings that differ from the preset's are in bold, and a button puts the preset's back. The editor of a setting,
-    and its label, have the setting's name as their object name.
+    Settings that differ from the preset's are in bold, and a button restores the preset's values. The editor of a
+    setting, and its label, have the setting's name as their object name.
 
     Parameters
     ----------
     parent
-        As for any widget.
+        Parent widget.
     """
 
     changed = Signal()
-    """The user has changed a setting, or put all of them back."""
+    """The user has changed a setting, or has reset all of them."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._preset = FitConfig.preset("faithful")
         self._psf: tuple[Any, ...] | None = None
-        self._rows = {name: _Row.of(name) for name in FitConfig.model_fields if name not in _HIDDEN}
+        self._rows = {name: _Row.from_field(name) for name in FitConfig.model_fields if name not in _HIDDEN}
         self._filter = QLineEdit()
         self._filter.setPlaceholderText("Filter settings…")
         self._filter.setClearButtonEnabled(True)
@@ -106,17 +111,17 @@ class SettingsForm(QWidget):
         self.set_config(self._preset)
 
     def config(self) -> FitConfig:
-        """Return the settings as they are shown.
+        """Return the present settings.
 
         Raises
         ------
         ConfigError
-            A setting is out of its range or at odds with another.
+            A setting is out of its range, or contradicts another one.
         """
         return FitConfig.preset(self._preset.name, **self._values())
 
     def set_config(self, config: FitConfig) -> None:
-        """Show settings, and mark those that differ from the preset in their `name`; this does not emit `changed`."""
+        """Show settings, and mark the differences from the preset in their `name`. This does not emit `changed`."""
         self._preset = FitConfig.preset(config.name)
         self._psf = config.psf
         for name, row in self._rows.items():
@@ -126,7 +131,7 @@ class SettingsForm(QWidget):
         self._mark()
 
     def set_preset(self, name: str) -> None:
-        """Show the settings of a preset; this does not emit `changed`.
+        """Show the settings of a preset. This does not emit `changed`.
 
         Raises
         ------
@@ -136,7 +141,7 @@ class SettingsForm(QWidget):
         self.set_config(FitConfig.preset(name))
 
     def overrides(self) -> dict[str, Any]:
-        """Return the fields that differ from the preset's, possible together or not."""
+        """Return the differences from the preset, as values by name. They are not checked for contradictions."""
         return {name: value for name, value in self._values().items() if value != getattr(self._preset, name)}
 
     def _lay_out(self) -> None:
@@ -159,7 +164,7 @@ class SettingsForm(QWidget):
 
     def _values(self) -> dict[str, Any]:
         values = {name: row.editor.value() for name, row in self._rows.items()}
-        # One that came with the settings of a file stays with the observation that needs it.
+        # A PSF from a settings file is used as long as the observation is "measured", which needs it.
         return {**values, "psf": self._psf if values["observation"] == "measured" else None}
 
     def _mark(self) -> None:
@@ -185,5 +190,5 @@ class SettingsForm(QWidget):
 
 
 def _as_html(description: str) -> str:
-    """Turn a docstring into rich text, its `code` included."""
+    """Return a docstring as rich text, including its `code`."""
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(description, quote=False))

@@ -1,4 +1,4 @@
-"""`SourcePanel`: which layer to fit, and what of it."""
+"""`SourcePanel`: choice of the layer and of the part of it to fit."""
 
 from __future__ import annotations
 
@@ -17,21 +17,27 @@ from napari_siren.layers.reading import attribute, axis_kind, layer_kinds, layer
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.logic.viewport import field_of_view, shown_axes, shown_plane
 
-_WHOLE, _VIEW = "The whole image", "What is in view"
-_SLICE, _STACK, _EVERYTHING = "This slice", "This stack", "The whole stack"
-_MOST_COORDINATES = 3
+# Texts of the regions that are not layers.
+_WHOLE = "The whole image"
+_VIEW = "What is in view"
+# Texts of the extents.
+_SLICE = "This slice"
+_STACK = "This stack"
+_EVERYTHING = "The whole stack"
+# Largest number of axes in space and time that a fit can have.
+_MAX_COORDINATES = 3
 
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """What is to be fitted.
+    """A layer and the part of it to fit.
 
     Parameters
     ----------
     layer
-        Of napari.
+        Image layer of napari.
     region, plane, level
-        As `fit_layer` takes them.
+        The same as for `fit_layer`.
     """
 
     layer: Any
@@ -40,47 +46,47 @@ class Source:
     level: int
 
     def spec(self) -> LayerSpec:
-        """Read everything but the pixels."""
-        return LayerSpec.of(self.layer, None, self.region, self.plane, self.level, lazily=True)
+        """Return the spec of the pixels to fit, without reading the pixels."""
+        return LayerSpec.from_layer(self.layer, None, self.region, self.plane, self.level, lazily=True)
 
     def arguments(self) -> dict[str, Any]:
-        """Return the arguments of `fit_layer`, layers by the code for them."""
+        """Return the arguments of `fit_layer`, with the Python code of a layer instead of the layer."""
         region = viewer_layer(self.region.name) if layer_kinds(self.region) else self.region
         return {"region": region, "plane": self.plane, "level": self.level}
 
 
 class SourcePanel(QWidget):
-    """Picks an image layer, which follows the active one, and a region of it.
+    """The choice of an image layer and of the part of it to fit. The choice follows the active layer.
 
     Parameters
     ----------
     viewer
-        Of napari.
+        napari's viewer.
     parent
-        The panel around it.
+        The panel that contains this one.
     """
 
     changed = Signal()
-    """Something else is to be fitted."""
+    """The layer or the part to fit has changed."""
     activated = Signal(object)
-    """A layer with a model has become the active one."""
+    """A layer with a model has become the active layer."""
 
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
         self.layer_box = _combo("The image layer to fit. It follows the layer that is selected in the layer list.")
-        self.level_box = _combo("Which resolution of a multiscale image to fit.")
+        self.level_box = _combo("The resolution level of a multiscale image to fit.")
         self.region_box = _combo(
-            "Fit all of it, what is in view, the areas drawn in a Shapes layer, or what is labelled in a Labels layer. "
-            "A smaller region takes less time."
+            "The part to fit: the whole image, the part in view, the areas drawn in a Shapes layer, or the labelled "
+            "areas of a Labels layer. A smaller region takes less time."
         )
         self.extent_box = _combo(
-            "Fit the slice that is shown, or the stack as a whole: neighbours then help each other."
+            "Fit only the slice that is shown, or the whole stack. In a stack, neighbouring slices help each other."
         )
         self.voxel_button = QPushButton()
         self.voxel_button.setToolTip(
-            "The distance between the centres of pixels along each axis, as the layer has it. Click to correct it: how "
-            "far apart slices are decides what is learned between them. The layer is then drawn so in napari, too."
+            "The distance between pixel centres along each axis of the layer. Click to correct it. The distance "
+            "between slices matters for the detail between them. napari then also draws the layer with the new size."
         )
         self.voxel_button.clicked.connect(self._ask_voxel)
         self.hint = QLabel()
@@ -110,26 +116,26 @@ class SourcePanel(QWidget):
 
     @property
     def layer(self) -> Any | None:
-        """The layer that is picked, or None."""
+        """The chosen layer, or None."""
         return self.layer_box.currentData()
 
     def source(self) -> Source:
-        """Return what is to be fitted, as the viewer shows it now.
+        """Return the layer and the part of it to fit, as the viewer shows it now.
 
         Raises
         ------
         InputError
-            There is no image layer, or nothing of it is in view and that is what is to be fitted.
+            There is no image layer; or the part in view should be fitted, but no pixel is in view.
         """
         layer = self.layer
         if layer is None:
-            raise InputError("there is no image layer to fit. Open an image, or File > Open Sample > napari-siren.")
+            raise InputError("there is no image layer to fit. Open an image, or use File > Open Sample > napari-siren.")
         level = max(0, self.level_box.currentIndex()) if layer.multiscale else 0
         plane = self._plane(layer, level)
         return Source(layer, self._region(layer, plane, level), plane if any_held(plane) else None, level)
 
     def pick(self, layer: Any) -> bool:
-        """Pick an image layer, one that comes from a fit included; False where it is none."""
+        """Choose an image layer; a layer of a fit is possible, too. Return False if it is not an image layer."""
         index = self.layer_box.findData(layer)
         if index >= 0:
             self.layer_box.setCurrentIndex(index)
@@ -137,13 +143,13 @@ class SourcePanel(QWidget):
 
     @property
     def anisotropic(self) -> bool:
-        """Whether the pixels of the layer are further apart along one axis in space than along another."""
+        """Whether the pixel size of the layer differs between the axes in space."""
         layer = self.layer
         sizes = [] if layer is None else [abs(float(layer.scale[axis])) for axis in _in_space(layer)]
         return len(sizes) > 1 and max(sizes) > (1 + 1e-6) * min(sizes)
 
-    def let_go(self) -> None:
-        """Follow the viewer no longer."""
+    def disconnect_viewer(self) -> None:
+        """Disconnect from the events of the viewer."""
         layers = self.viewer.layers.events
         for event in (layers.inserted, layers.removed, layers.reordered):
             event.disconnect(self._list_layers)
@@ -153,29 +159,33 @@ class SourcePanel(QWidget):
         self._named = []
 
     def _region(self, layer: Any, plane: tuple[int | None, ...], level: int) -> Any:
-        chosen = self.region_box.currentData()
-        if chosen is not None:
-            return chosen
+        region_layer = self.region_box.currentData()
+        if region_layer is not None:
+            return region_layer
         if self.region_box.currentText() != _VIEW:
             return None
-        seen = field_of_view(self.viewer, layer, level)
-        box = tuple(None if index is not None else edges for index, edges in zip(plane, seen, strict=True))
+        view = field_of_view(self.viewer, layer, level)
+        box = tuple(None if index is not None else edges for index, edges in zip(plane, view, strict=True))
         if any(edges is not None and edges[0] == edges[1] for edges in box):
-            raise InputError(f"nothing of {layer_title(layer)} is in view. Move it there, or choose another region.")
+            raise InputError(
+                f"no part of {layer_title(layer)} is in view. Move the layer into view, or choose another region."
+            )
         return None if all(edges is None for edges in box) else box
 
     def _plane(self, layer: Any, level: int) -> tuple[int | None, ...]:
-        """Hold the coordinates that the extent leaves out, at what is shown."""
-        shown, position = shown_axes(self.viewer, layer), shown_plane(self.viewer, layer, level)
+        """Return the shown index along each axis outside of the extent, and None along the other axes."""
+        displayed, position = shown_axes(self.viewer, layer), shown_plane(self.viewer, layer, level)
         coordinates = _coordinates(layer)
-        free = [axis for axis in coordinates if axis in shown]
+        fitted = [axis for axis in coordinates if axis in displayed]
         if self.extent_box.currentText() != _SLICE:
-            hidden = [axis for axis in coordinates if axis not in shown]
-            room = _MOST_COORDINATES - len(free)
-            free += hidden[len(hidden) - room :] if room < len(hidden) else hidden
-        return tuple(position[axis] if axis in coordinates and axis not in free else None for axis in range(layer.ndim))
+            hidden = [axis for axis in coordinates if axis not in displayed]
+            room = _MAX_COORDINATES - len(fitted)
+            fitted += hidden[len(hidden) - room :] if room < len(hidden) else hidden
+        return tuple(
+            position[axis] if axis in coordinates and axis not in fitted else None for axis in range(layer.ndim)
+        )
 
-    # ---- the size of a voxel ------------------------------------------------------------------------------
+    # ---- the voxel size -----------------------------------------------------------------------------------
 
     def _show_voxel(self) -> None:
         layer = self.layer
@@ -197,7 +207,7 @@ class SourcePanel(QWidget):
             }
             for axis in axes
         }
-        answers = request_values(questions, title=f"Voxel of {layer.name}", parent=self)
+        answers = request_values(questions, title=f"Voxel size of {layer.name}", parent=self)
         if answers is None:
             return
         scale = np.array(layer.scale, dtype=float)
@@ -210,7 +220,7 @@ class SourcePanel(QWidget):
     # ---- following the viewer ----------------------------------------------------------------------------
 
     def _list_layers(self, event: Any = None) -> None:
-        picked, region = self.layer, self.region_box.currentData()
+        chosen_layer, chosen_region = self.layer, self.region_box.currentData()
         for layer in self._named:
             layer.events.name.disconnect(self._list_layers)
         self._named = list(self.viewer.layers)
@@ -221,39 +231,40 @@ class SourcePanel(QWidget):
             self.layer_box.clear()
             for layer in images:
                 self.layer_box.addItem(layer.name, layer)
-            # Where it is gone: the topmost one, rather not one that a fit has made.
-            others = [layer for layer in images if METADATA_KEY not in layer.metadata] or images
-            instead = others[-1] if others else None
-            self.pick(picked if picked in images else instead)
-        self._list_regions(region)
-        if self.layer is not picked:
+            # If the chosen layer has been removed, the topmost one is chosen. Layers of a fit come last in this choice.
+            candidates = [layer for layer in images if METADATA_KEY not in layer.metadata] or images
+            replacement = candidates[-1] if candidates else None
+            self.pick(chosen_layer if chosen_layer in images else replacement)
+        self._list_regions(chosen_region)
+        if self.layer is not chosen_layer:
             self._picked()
 
-    def _list_regions(self, chosen: Any) -> None:
-        marks = [layer for layer in self.viewer.layers if {"Shapes", "Labels"} & set(layer_kinds(layer))]
-        kept = self.region_box.currentText()
+    def _list_regions(self, region: Any) -> None:
+        region_layers = [layer for layer in self.viewer.layers if {"Shapes", "Labels"} & set(layer_kinds(layer))]
+        previous_text = self.region_box.currentText()
         with QSignalBlocker(self.region_box):
             self.region_box.clear()
             self.region_box.addItems([_WHOLE, _VIEW])
-            for layer in marks:
+            for layer in region_layers:
                 kind = "Shapes" if "Shapes" in layer_kinds(layer) else "Labels"
                 self.region_box.addItem(f"{kind}: {layer.name}", layer)
-            index = _index(marks, chosen) + 2 if chosen in marks else int(kept == _VIEW)
+            exists = region in region_layers
+            index = _index(region_layers, region) + 2 if exists else int(previous_text == _VIEW)
             self.region_box.setCurrentIndex(index)
-        if chosen is not None and chosen not in marks:
+        if region is not None and not exists:
             self.changed.emit()
 
     def _follow(self, event: Any = None) -> None:
         active = self.viewer.layers.selection.active
-        wrong = active is not None and "Image" not in layer_kinds(active)
-        self.hint.setVisible(wrong)
+        unsuitable = active is not None and "Image" not in layer_kinds(active)
+        self.hint.setVisible(unsuitable)
         if active is None:
             return
-        if wrong:
+        if unsuitable:
             kind = active.__class__.__name__
-            self.hint.setText(f"“{active.name}” is a {kind} layer; a fit is of an Image layer.")
+            self.hint.setText(f"“{active.name}” is a {kind} layer. Only an Image layer can be fitted.")
         elif METADATA_KEY in active.metadata:
-            # Made by a fit: the next one is rather of the image than of this.
+            # A fit has made this layer. The next fit is more likely of the image than of this layer.
             self.activated.emit(active)
         else:
             self.pick(active)
@@ -273,28 +284,28 @@ class SourcePanel(QWidget):
     def _list_extents(self, layer: Any) -> None:
         coordinates = [] if layer is None else _coordinates(layer)
         kinds = [] if layer is None else [axis_kind(label) for label in layer.axis_labels]
-        extents = [_SLICE, _STACK if len(coordinates) > _MOST_COORDINATES else _EVERYTHING]
+        extents = [_SLICE, _STACK if len(coordinates) > _MAX_COORDINATES else _EVERYTHING]
         with QSignalBlocker(self.extent_box):
             self.extent_box.clear()
             self.extent_box.addItems(extents)
-            # Time goes on between the frames; what is in one need not be in the next.
-            self.extent_box.setCurrentIndex(0 if "T" in kinds and len(coordinates) <= _MOST_COORDINATES else 1)
+            # In a time series the default is one frame, since anything may happen between two frames.
+            self.extent_box.setCurrentIndex(0 if "T" in kinds and len(coordinates) <= _MAX_COORDINATES else 1)
         self._form.setRowVisible(self.extent_box, len(coordinates) > 2)
 
 
 def any_held(plane: tuple[int | None, ...]) -> bool:
-    """Tell whether a plane holds any axis."""
+    """Return whether a plane has a fixed index along any axis."""
     return any(index is not None for index in plane)
 
 
 def _coordinates(layer: Any) -> list[int]:
-    """Axes of a layer in space and time."""
+    """Return the axes of a layer in space and time."""
     labels = attribute(layer, "axis_labels", ("",) * layer.ndim)
     return [axis for axis, label in enumerate(labels) if axis_kind(label) != "C"]
 
 
 def _in_space(layer: Any) -> list[int]:
-    """Axes of a layer in space."""
+    """Return the axes of a layer in space."""
     return [axis for axis in _coordinates(layer) if axis_kind(layer.axis_labels[axis]) != "T"]
 
 

@@ -1,1 +1,1 @@
-"""Small widgets that the panels are made of."""
+"""Small widgets for the panels."""

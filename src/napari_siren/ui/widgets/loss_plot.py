@@ -1,4 +1,4 @@
-"""`Curve`: loss and PSNR of a fit against its steps, drawn while it goes on."""
+"""`LossPlot`: a live plot of the loss and the PSNR of a fit against its steps."""
 
 from __future__ import annotations
 
@@ -12,32 +12,36 @@ from qtpy.QtCore import QPointF, QTimer
 from qtpy.QtWidgets import QLabel, QSizePolicy, QVBoxLayout, QWidget
 
 # isort: split
-# Only now: pyqtgraph takes the Qt binding that is already there, which should be the one that qtpy chose.
+# This import comes after Qt's: pyqtgraph uses the Qt binding that is already loaded, and this should be qtpy's choice.
 import pyqtgraph as pg
 
 Floats = npt.NDArray[np.float64]
 
-# Both have a contrast of 3 or more to napari's dark and light backgrounds.
+# Colour of the loss. Its contrast to napari's dark and light backgrounds is 3 or more.
 LOSS_COLOR = "#cf5f00"
+# Colour of the PSNR. Its contrast to napari's dark and light backgrounds is 3 or more.
 PSNR_COLOR = "#1f7fd6"
 
+# Height of the plot in pixels.
 _HEIGHT = 150
+# Milliseconds between two drawings.
 _REDRAW_MS = 200
-_MOST_POINTS = 1000
-# Nothing that float32 can hold is beyond; pyqtgraph's axes would overflow before float64 does.
+# Largest number of points to draw in a curve.
+_MAX_POINTS = 1000
+# Largest value to draw. It is above all values of float32, and below the values that make pyqtgraph's axes overflow.
 _LARGEST = 1e100
 
 
-class Curve(QWidget):
-    """Loss (left, logarithmic) and PSNR in dB (right) against the steps, and a line of text with both.
+class LossPlot(QWidget):
+    """A plot of loss (left, logarithmic) and PSNR in dB (right) against the steps, and a line of text with both.
 
-    The text is that of the step under the mouse, else of the last one. It is drawn at most five times a second, and
-    only while the widget is visible.
+    The text is for the step under the mouse, or else for the last step. The plot is drawn at most five times a second,
+    and only while the widget is visible.
 
     Parameters
     ----------
     parent
-        As for any widget.
+        Parent widget.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -60,25 +64,25 @@ class Curve(QWidget):
 
     @property
     def points(self) -> tuple[list[int], list[float], list[float]]:
-        """Steps, losses and PSNRs added so far, those that cannot be drawn included."""
+        """Steps, losses and PSNRs (dB) added so far, including those that cannot be drawn."""
         return list(self._steps), list(self._losses), list(self._psnrs)
 
     def add(self, step: int, loss: float, psnr: float) -> None:
-        """Add a step; a value that is not finite, or a loss of 0, leaves a curve as it is.
+        """Add a step. A value that is not finite, or a loss of 0, does not change its curve.
 
         Parameters
         ----------
         step
-            Steps done.
+            Number of steps done.
         loss
-            As in `Progress`.
+            Mean squared error of the normalised values, the same as in `Progress`.
         psnr
-            dB.
+            PSNR in dB.
         """
         self.extend((step,), (loss,), (psnr,))
 
     def extend(self, steps: Iterable[int], losses: Iterable[float], psnrs: Iterable[float]) -> None:
-        """Add several steps; see `add`."""
+        """Add several steps. See `add`."""
         for step, loss, psnr in zip(steps, losses, psnrs, strict=True):
             self._steps.append(int(step))
             self._losses.append(float(loss))
@@ -86,56 +90,56 @@ class Curve(QWidget):
         self._schedule()
 
     def clear(self) -> None:
-        """Forget all points."""
+        """Remove all points."""
         self._steps, self._losses, self._psnrs = [], [], []
         self._hovered = None
         self._schedule()
 
     def set_colors(self, foreground: str, background: str) -> None:
-        """Follow a theme.
+        """Set the colours of a theme.
 
         Parameters
         ----------
         foreground
-            Of the axis of steps and of the text, as Qt names colours: "#f0f1f2" or "white".
+            Colour of the axis of steps and of the text, in Qt's notation: "#f0f1f2" or "white".
         background
-            Of the plot.
+            Colour of the plot's background.
         """
         self._plot.setBackground(background)
         self._color_axis("bottom", "", foreground)
         self._readout.setStyleSheet(f"color: {foreground}; background-color: {background};")
 
-    # ---- what Qt asks for ----------------------------------------------------------------------------
+    # ---- methods of Qt -------------------------------------------------------------------------------
 
     def showEvent(self, event: Any) -> None:
-        """Draw what came in while it was hidden."""
+        """Draw the points added while the widget was hidden."""
         super().showEvent(event)
         self._draw()
 
     def hideEvent(self, event: Any) -> None:
-        """Draw no more."""
+        """Stop drawing while the widget is hidden."""
         self._timer.stop()
         super().hideEvent(event)
 
     def mouseMoveEvent(self, event: Any) -> None:
-        """Tell of the step under the mouse."""
+        """Show the values of the step under the mouse."""
         if self._steps:
-            place = self._plot.mapToScene(self._plot.mapFrom(self, event.position().toPoint()))
-            step = self._plot.getViewBox().mapSceneToView(QPointF(place)).x()
+            position = self._plot.mapToScene(self._plot.mapFrom(self, event.position().toPoint()))
+            step = self._plot.getViewBox().mapSceneToView(QPointF(position)).x()
             self._hovered = int(np.abs(np.asarray(self._steps) - step).argmin())
         self._write()
 
     def leaveEvent(self, event: Any) -> None:
-        """Tell of the last step again."""
+        """Show the values of the last step again."""
         super().leaveEvent(event)
         self._hovered = None
         self._write()
 
-    # ---- the inside ----------------------------------------------------------------------------------
+    # ---- private methods -----------------------------------------------------------------------------
 
     def _set_up_plot(self) -> None:
         plot, right = self._plot.getPlotItem(), self._psnr_view
-        # The widget around looks after the mouse: neither drags nor the wheel nor a menu move the plot.
+        # This widget handles the mouse instead of the plot, so that no drag, wheel or menu moves the plot.
         self._plot.setAttribute(pg.QtCore.Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         self.setMouseTracking(True)
         plot.setMouseEnabled(x=False, y=False)
@@ -147,16 +151,16 @@ class Curve(QWidget):
         plot.getViewBox().geometryChanged.connect(self._follow_geometry)
         plot.addItem(self._loss)
         right.addItem(self._psnr)
-        # Of less there might be no tick with a label, or ones between two steps.
+        # With smaller ranges there might be no tick with a label, or a tick between two steps.
         plot.setLimits(xMin=0, minXRange=10, minYRange=0.5)
         right.setLimits(minYRange=1)
         self._color_axis("left", "loss", LOSS_COLOR)
         self._color_axis("right", "PSNR (dB)", PSNR_COLOR)
-        # The line of text says that it is steps.
+        # The axis of steps has no label, since the line of text already names the steps.
         self._color_axis("bottom", "", "gray")
 
     def _lay_out(self) -> None:
-        # However long the text, it should not make the panel wider.
+        # A long text must not make the panel wider.
         self._readout.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
@@ -187,7 +191,8 @@ class Curve(QWidget):
         psnrs = np.asarray(self._psnrs, dtype=np.float64)
         can_draw = (losses > 1 / _LARGEST) & (losses < _LARGEST)
         self._loss.setData(*_thinned(steps[can_draw], np.log10(losses[can_draw])))
-        # It is looked at every few steps, and the same in between: no stairs.
+        # The PSNR is measured every few steps only, and repeated in between. Repeated values are left out, since they
+        # would draw stairs.
         can_draw = (np.abs(psnrs) < _LARGEST) & (psnrs != np.append(np.nan, psnrs[:-1]))
         self._psnr.setData(*_thinned(steps[can_draw], psnrs[can_draw]))
         for side in ("left", "bottom", "right"):
@@ -207,7 +212,7 @@ class Curve(QWidget):
 
 
 class _LossAxis(pg.AxisItem):
-    """An axis of log10(loss), with labels at powers of ten and, where there are few of these, at 2 and 5 times them."""
+    """An axis of log10(loss), with labels at powers of ten. On a short axis, 2 and 5 times these have labels, too."""
 
     def __init__(self, orientation: str) -> None:
         super().__init__(orientation, maxTickLength=-5)
@@ -215,6 +220,7 @@ class _LossAxis(pg.AxisItem):
         self.setStyle(maxTextLevel=0)
 
     def logTickValues(self, minVal: float, maxVal: float, size: float, stdTicks: Any) -> Any:
+        """Return the ticks with labels and the ticks without labels, as log10(loss)."""
         every = max(1, round((maxVal - minVal) / 4))
         powers = range(math.ceil(minVal / every) * every - every, math.ceil(maxVal) + 1, every)
         factors = (1, 2, 5) if maxVal - minVal < 2 else (1,)
@@ -224,13 +230,13 @@ class _LossAxis(pg.AxisItem):
 
 
 def _thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Keep the lowest and the highest point of each of some hundred bins, so that no spike is lost."""
-    if len(x) <= _MOST_POINTS:
+    """Return the lowest and the highest point of each of 500 bins, so that no spike is lost."""
+    if len(x) <= _MAX_POINTS:
         return x, y
-    bins = _MOST_POINTS // 2
+    bins = _MAX_POINTS // 2
     size = math.ceil(len(x) / bins)
     padded = np.pad(y, (0, size * bins - len(y)), mode="edge").reshape(bins, size)
     first = size * np.arange(bins)
-    keep = np.unique(np.concatenate([first + padded.argmin(axis=1), first + padded.argmax(axis=1)]))
-    keep = keep[keep < len(x)]
-    return x[keep], y[keep]
+    indices = np.unique(np.concatenate([first + padded.argmin(axis=1), first + padded.argmax(axis=1)]))
+    indices = indices[indices < len(x)]
+    return x[indices], y[indices]

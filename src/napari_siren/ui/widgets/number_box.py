@@ -1,4 +1,4 @@
-"""`NumberBox`: a spin box for numbers of any size, which rounds nothing away."""
+"""`NumberBox`: a spin box for numbers of any size, without rounding."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ from qtpy.QtWidgets import QAbstractSpinBox, QStyle, QStyleOptionSpinBox
 
 from napari_siren.errors import InputError
 
+# Text for each kind of bound of pydantic.
 _BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-# Of floats, by steps: the smallest one, and the first one from 0, each as a power of ten.
+# Smallest step of a float, as a power of ten.
 _SMALLEST_STEP = -6
+# First step of a float from 0, as a power of ten.
 _STEP_FROM_ZERO = -2
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds of a number, as pydantic has them.
+    """The bounds of a number, with the names of pydantic.
 
     Parameters
     ----------
     ge, gt, le, lt
-        The number is at least, above, at most, below this; None is no bound.
+        The number must be at least, above, at most, or below this value; None is no bound.
 
     Examples
     --------
@@ -41,14 +43,14 @@ class Limits:
     lt: float | None = None
 
     @classmethod
-    def of(cls, metadata: Iterable[Any]) -> Limits:
-        """Read the bounds from the metadata of a pydantic field, or of an `Annotated` type."""
+    def from_metadata(cls, metadata: Iterable[Any]) -> Limits:
+        """Return the bounds in the metadata of a pydantic field, or of an `Annotated` type."""
         parts = [part for item in metadata for part in getattr(item, "metadata", (item,))]
         bounds = {name: getattr(part, name, None) for part in parts for name in _BOUNDS if hasattr(part, name)}
         return cls(**bounds)
 
     def allow(self, number: float) -> bool:
-        """Tell whether a number is within the bounds; one that is none never is."""
+        """Return whether a number is within the bounds. NaN never is."""
         return (
             (self.ge is None or number >= self.ge)
             and (self.gt is None or number > self.gt)
@@ -58,15 +60,15 @@ class Limits:
         )
 
     def clamp(self, number: float) -> float:
-        """Bring a number between the bounds; one that may only be approached is not excluded."""
+        """Return the nearest number between the bounds. The result may equal a bound that is itself excluded."""
         low, high = self._ends()
         return min(max(number, low), high)
 
     def number_near(self, wanted: float) -> float:
-        """Return a number that the bounds allow: the one wanted, or else one at a bound or between the two."""
+        """Return `wanted` if it is within the bounds, or else a number at a bound or between the bounds."""
         low, high = self._ends()
-        tries = (wanted, low, high, low + 1, high - 1, (low + high) / 2)
-        return next(number for number in tries if math.isfinite(number) and self.allow(number))
+        candidates = (wanted, low, high, low + 1, high - 1, (low + high) / 2)
+        return next(number for number in candidates if math.isfinite(number) and self.allow(number))
 
     def _ends(self) -> tuple[float, float]:
         lows = [bound for bound in (self.ge, self.gt) if bound is not None]
@@ -79,24 +81,24 @@ class Limits:
 
 
 def number_text(number: float) -> str:
-    """Write a number as shortly as it can be read back exactly.
+    """Return the shortest exact text of a number. It can be converted back to the same number.
 
     Examples
     --------
     >>> number_text(30.0), number_text(1e-4), number_text(1e-9), number_text(2**40)
     ('30', '0.0001', '1e-09', '1099511627776')
     """
-    plain = number == 0 or 1e-6 <= abs(number) < 1e16
-    if isinstance(number, int) or not plain:
+    has_plain_text = number == 0 or 1e-6 <= abs(number) < 1e16
+    if isinstance(number, int) or not has_plain_text:
         return str(number)
     return format(Decimal(repr(number)), "f").removesuffix(".0")
 
 
 class NumberBox(QAbstractSpinBox):
-    """A spin box for an int or a float, whose steps grow and shrink with the number.
+    """A spin box for an int or a float. Its steps grow and shrink with the number.
 
-    Qt's own boxes hold 32 bits, or a fixed number of decimals. The wheel turns this one only while it has the
-    focus, so that scrolling a panel changes nothing.
+    Qt's own spin boxes hold 32 bits, or a fixed number of decimals. The mouse wheel changes this box only while it has
+    the focus, so that scrolling a panel changes no value.
 
     Parameters
     ----------
@@ -105,13 +107,13 @@ class NumberBox(QAbstractSpinBox):
     limits
         Bounds of the number.
     start
-        The number to begin with; where the bounds forbid it, some number that they allow.
+        First number in the box. If the bounds forbid it, another number within the bounds is used.
     parent
-        As for any widget.
+        Parent widget.
     """
 
     edited = Signal()
-    """The user has changed the number. What is being typed counts once it is finished."""
+    """The user has changed the number. A typed number counts once the typing is finished."""
 
     def __init__(
         self, kind: type[int] | type[float], limits: Limits | None = None, start: float = 1, parent: Any = None
@@ -123,18 +125,18 @@ class NumberBox(QAbstractSpinBox):
         self._blank = False
         self.setKeyboardTracking(False)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
-        # napari's style sheet has wide margins, which would leave no room for a number in a narrow panel.
+        # The wide margins of napari's style sheet would leave no room for a number in a narrow panel.
         self.setStyleSheet("QAbstractSpinBox { padding: 0px 2px; min-width: 30px; }")
         self.editingFinished.connect(self._finish)
         self._show_number()
 
     def value(self) -> Any:
-        """Return the number as it stands in the box; where that is none, the last one."""
-        typed = self._parse(self.lineEdit().text())
-        return self._number if typed is None else typed
+        """Return the number in the box, or the last valid one if the text is not a valid number."""
+        number = self._parse(self.lineEdit().text())
+        return self._number if number is None else number
 
     def set_value(self, number: float) -> None:
-        """Show a number; this does not emit `edited`.
+        """Show a number. This does not emit `edited`.
 
         Raises
         ------
@@ -147,16 +149,16 @@ class NumberBox(QAbstractSpinBox):
         self._show_number()
 
     def set_blank(self, text: str | None) -> None:
-        """Show a grey text in place of the number, which is kept; None shows the number again."""
+        """Show a grey text instead of the number, without changing the number. None shows the number again."""
         self._number = self.value()
         self._blank = text is not None
         self.lineEdit().setPlaceholderText(text or "")
         self._show_number()
 
-    # ---- what Qt asks for ----------------------------------------------------------------------------
+    # ---- methods of Qt -------------------------------------------------------------------------------
 
     def stepBy(self, steps: int) -> None:
-        """Go up or down by some steps."""
+        """Increase or decrease the number by some steps."""
         new = self._stepped(steps)
         changed = new != self._number
         self._number = new
@@ -166,39 +168,39 @@ class NumberBox(QAbstractSpinBox):
             self.edited.emit()
 
     def stepEnabled(self) -> Any:
-        """Tell which of the two buttons would do something."""
-        now = self.value()
+        """Return flags for the two buttons: a button is enabled if it would change the number."""
+        current = self.value()
         flags = QAbstractSpinBox.StepEnabledFlag.StepNone
-        if self._stepped(1) != now:
+        if self._stepped(1) != current:
             flags |= QAbstractSpinBox.StepEnabledFlag.StepUpEnabled
-        if self._stepped(-1) != now:
+        if self._stepped(-1) != current:
             flags |= QAbstractSpinBox.StepEnabledFlag.StepDownEnabled
         return flags
 
     def validate(self, text: str, position: int) -> tuple[Any, str, int]:
-        """Tell whether a text is a number within the bounds, or may become one."""
+        """Return whether a text is a number within the bounds, or may become one by more typing."""
         if self._parse(text) is not None:
             return QValidator.State.Acceptable, text, position
         characters = "+-0123456789" + (".,eE" if self._kind is float else "")
-        maybe = set(text.strip()) <= set(characters)
-        return (QValidator.State.Intermediate if maybe else QValidator.State.Invalid), text, position
+        is_possible = set(text.strip()) <= set(characters)
+        return (QValidator.State.Intermediate if is_possible else QValidator.State.Invalid), text, position
 
     def wheelEvent(self, event: Any) -> None:
-        """Leave the wheel to the panel around, unless the user is at this box."""
+        """Handle the wheel only if this box has the focus. Otherwise the panel around it scrolls."""
         if self.hasFocus():
             super().wheelEvent(event)
         else:
             event.ignore()
 
     def sizeHint(self) -> QSize:
-        """Return room for the number."""
+        """Return a size with room for the number."""
         return self._size_for(max(len(self.lineEdit().text()), 7))
 
     def minimumSizeHint(self) -> QSize:
-        """Return room for a short number."""
+        """Return a size with room for a short number."""
         return self._size_for(4)
 
-    # ---- the inside ----------------------------------------------------------------------------------
+    # ---- private methods -----------------------------------------------------------------------------
 
     def _size_for(self, characters: int) -> QSize:
         self.ensurePolished()
@@ -221,20 +223,20 @@ class NumberBox(QAbstractSpinBox):
         return number if self.limits.allow(number) else None
 
     def _finish(self) -> None:
-        typed = self.value()
-        changed = typed != self._number
-        self._number = typed
+        number = self.value()
+        changed = number != self._number
+        self._number = number
         self._show_number()
         if changed:
             self.edited.emit()
 
     def _stepped(self, steps: int) -> Any:
         old = self.value()
-        now = Decimal(repr(old))
-        exponent = now.adjusted() - 1 if now else _STEP_FROM_ZERO
-        if now * steps < 0 and now.normalize().as_tuple().digits == (1,):
-            # Down from 0.01 goes in steps of 0.0001, since those up to it were of this size.
+        exact = Decimal(repr(old))
+        exponent = exact.adjusted() - 1 if exact else _STEP_FROM_ZERO
+        if exact * steps < 0 and exact.normalize().as_tuple().digits == (1,):
+            # Below 0.01 the steps are 0.0001. A step down from 0.01 therefore has this size, too.
             exponent -= 1
         step = Decimal(1).scaleb(max(exponent, 0 if self._kind is int else _SMALLEST_STEP))
-        new = self.limits.clamp(self._kind(now + steps * step))
+        new = self.limits.clamp(self._kind(exact + steps * step))
         return self._kind(new) if self.limits.allow(new) else old

@@ -1,4 +1,4 @@
-"""`Section`: a part of the panel under a heading that opens and closes it."""
+"""`Section`: a collapsible part of the panel."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap, QPolygonF
 from qtpy.QtWidgets import QWidget
 from superqt import QCollapsible
 
+# Width and height of the arrow's image in pixels.
 _SIDE = 32
 
 
 class Section(QCollapsible):
-    """A heading with an arrow, and what it opens.
+    """A heading with an arrow, and a collapsible content below it.
 
     Parameters
     ----------
     title
-        The heading.
+        Text of the heading.
     content
-        What it opens.
+        Widget below the heading.
     expanded
-        Whether it is open at first.
+        Whether the section is open at first.
     """
 
     def __init__(self, title: str, content: QWidget, expanded: bool = False) -> None:
@@ -33,7 +34,7 @@ class Section(QCollapsible):
             self.expand(animate=False)
 
     def set_colors(self, text: str, heading: str) -> None:
-        """Follow a theme.
+        """Set the colours of a theme.
 
         Parameters
         ----------
@@ -44,7 +45,8 @@ class Section(QCollapsible):
         self.setExpandedIcon(_arrow(text, open_=True))
         button = self.toggleButton()
         button.setIconSize(QSize(12, 12))
-        # Open or not, a heading is no button that is pressed.
+        # The heading looks the same whether the section is open or not. Without this, it would look like a pressed
+        # button while the section is open.
         button.setStyleSheet(f"QPushButton, QPushButton:checked {{ background: {heading}; text-align: left; }}")
 
 

@@ -1,4 +1,4 @@
-"""An editor for a value of any type that a setting may have, made from the type's annotation."""
+"""Editors for the values of settings, made from the type annotations of the settings."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QHBoxLayout, QLineEdit, QSizePo
 from napari_siren.ui.widgets.number_box import Limits, NumberBox, number_text
 
 NUMBER_CHOICE = "value"
-"""What a combo box offers besides the words, where a number may stand in their place."""
+"""Text of the entry of a combo box for a number instead of a word."""
 
 
 def value_text(value: Any) -> str:
-    """Write the value of a setting as the editors show it."""
+    """Return the value of a setting as text, the same as the editors show it."""
     if isinstance(value, bool):
         return "on" if value else "off"
     if isinstance(value, int | float):
@@ -27,20 +27,20 @@ def value_text(value: Any) -> str:
 
 
 class Editor(QWidget):
-    """Shows a value and lets the user change it; the base of the editors below.
+    """A widget to show and change a value; the base of the editors below.
 
     Parameters
     ----------
     inner
-        The widgets that it consists of, the one for the keyboard first.
+        The widgets of the editor. The first one gets the keyboard focus.
     vertical
-        Whether they stand below one another.
+        Whether the widgets are arranged vertically.
     limits
-        Bounds of the number, where it has one.
+        Bounds of the number, if the editor has one.
     """
 
     edited = Signal()
-    """The user has changed the value; programs that do so block the signals of the editor."""
+    """The user has changed the value. Code that sets the value blocks the signals of the editor."""
 
     def __init__(self, *inner: QWidget, vertical: bool = False, limits: Limits | None = None) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ class Editor(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(2)
         for widget in inner:
-            # The last one takes the width that there is, and no text in it demands more.
+            # The last widget takes the available width, and a long text in it does not widen the editor.
             policy = QSizePolicy.Policy.Ignored if vertical or widget is inner[-1] else QSizePolicy.Policy.Fixed
             widget.setSizePolicy(policy, QSizePolicy.Policy.Fixed)
             layout.addWidget(widget)
         self.setFocusProxy(inner[0])
 
     def value(self) -> Any:
-        """Return the value shown."""
+        """Return the value in the editor."""
         raise NotImplementedError
 
     def set_value(self, value: Any) -> None:
@@ -73,11 +73,11 @@ class SwitchEditor(Editor):
         self.box.toggled.connect(self.edited)
 
     def value(self) -> bool:
-        """Tell whether it is on."""
+        """Return whether the box is checked."""
         return bool(self.box.isChecked())
 
     def set_value(self, value: bool) -> None:
-        """Switch on or off."""
+        """Check or uncheck the box."""
         self.box.setChecked(value)
 
 
@@ -105,7 +105,7 @@ class NumberEditor(Editor):
 
 
 class OptionalEditor(Editor):
-    """A check box, and the spin box that it switches on, for a number or None.
+    """A check box and a spin box for a number or None. The check box enables the spin box.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ class OptionalEditor(Editor):
         self.number = number
         self.box = QCheckBox()
         self.box.setAccessibleName("set")
-        # Beside the check box there is room for the digits or for the buttons; the arrow keys do as well.
+        # Beside the check box there is no room for both the digits and the buttons. The arrow keys work without them.
         number.setButtonSymbols(NumberBox.ButtonSymbols.NoButtons)
         super().__init__(self.box, number, limits=number.limits)
         self.box.toggled.connect(self._switch)
@@ -142,14 +142,14 @@ class OptionalEditor(Editor):
 
 
 class ChoiceEditor(Editor):
-    """A combo box of words, and, below it, a spin box where a number may stand in their place.
+    """A combo box of words, with an optional spin box for a number below it.
 
     Parameters
     ----------
     words
-        The values to choose from: of a `Literal`, and None.
+        The values to choose from: those of a `Literal`, and None.
     number
-        The spin box, shown only while the choice is the number.
+        The spin box, visible only while the number is chosen. None if the setting cannot be a number.
     """
 
     def __init__(self, words: Sequence[Any], number: NumberBox | None = None) -> None:
@@ -167,7 +167,7 @@ class ChoiceEditor(Editor):
         self._choose()
 
     def value(self) -> Any:
-        """Return the word chosen, or the number."""
+        """Return the chosen word, or the number."""
         index = self.combo.currentIndex()
         if self.number is not None and index == len(self.words):
             return self.number.value()
@@ -188,12 +188,12 @@ class ChoiceEditor(Editor):
 
 
 class LengthsEditor(Editor):
-    """A line of text for a word, a number, or one for each axis with commas between them; empty for None.
+    """A line of text for a word, a number, or one number per axis, separated by commas. Empty is None.
 
     Parameters
     ----------
     words
-        What may stand there besides numbers.
+        Valid words besides numbers.
     """
 
     def __init__(self, words: Sequence[str]) -> None:
@@ -204,7 +204,10 @@ class LengthsEditor(Editor):
         self.line.editingFinished.connect(self.edited)
 
     def value(self) -> Any:
-        """Return the word, the number, the tuple of numbers, or None; what is none of these as it is, to be refused."""
+        """Return the word, the number, the tuple of numbers, or None.
+
+        Any other text is returned as it is. The settings then refuse it.
+        """
         text = self.line.text().strip()
         if not text or text in self.words:
             return text or None
@@ -215,20 +218,21 @@ class LengthsEditor(Editor):
         return numbers if len(numbers) > 1 else numbers[0]
 
     def set_value(self, value: Any) -> None:
-        """Show what `value` gives."""
+        """Show a value of the types of `value()`."""
         values = value if isinstance(value, tuple) else () if value is None else (value,)
-        # Numbers as they are, to the last digit: what is shown is what is used.
+        # Numbers are shown with all digits, so that the text is exactly the value in use.
         self.line.setText(", ".join(v if isinstance(v, str) else repr(v) for v in values))
 
 
 class _ComboBox(QComboBox):
-    """One that leaves the wheel to the panel around, unless the user is at it."""
+    """A combo box for a scrolling panel. Without the focus it passes the wheel to the panel."""
 
     def __init__(self) -> None:
         super().__init__()
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
     def wheelEvent(self, event: Any) -> None:
+        """Handle the wheel only if this box has the focus."""
         if self.hasFocus():
             super().wheelEvent(event)
         else:
@@ -236,22 +240,22 @@ class _ComboBox(QComboBox):
 
 
 def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1) -> Editor:
-    """Make the editor of a setting.
+    """Return an editor for a setting.
 
     Parameters
     ----------
     annotation
-        bool, int, float, a `Literal`, or a union of an int or a float, `Literal`s and None; any may be `Annotated`.
-        With a tuple of numbers among them it is a line of text.
+        bool, int, float, a `Literal`, or a union of an int or a float, `Literal`s and None; each may be `Annotated`.
+        If the union has a tuple of numbers, the editor is a line of text.
     metadata
-        Bounds, as pydantic has them.
+        Bounds of the number, as metadata of a pydantic field.
     start
-        The number to begin with, where the user chooses one in place of a word or None.
+        First number if the user chooses a number instead of a word or None.
 
     Raises
     ------
     TypeError
-        There is no editor for such values.
+        There is no editor for this type.
     """
     if annotation is bool:
         return SwitchEditor()
@@ -266,7 +270,7 @@ def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1)
         elif member is NoneType:
             words.append(None)
         elif member in (int, float) and number is None:
-            number = NumberBox(member, Limits.of(bounds), start)
+            number = NumberBox(member, Limits.from_metadata(bounds), start)
         else:
             raise TypeError(f"there is no editor for {annotation}")
     if number is None:
@@ -277,7 +281,7 @@ def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1)
 
 
 def _members(annotation: Any, metadata: tuple[Any, ...]) -> Iterator[tuple[Any, tuple[Any, ...]]]:
-    """Return each type of a union, with the metadata that go with it."""
+    """Yield each type of a union with its metadata."""
     origin = get_origin(annotation)
     if origin in (Union, UnionType):
         for member in get_args(annotation):

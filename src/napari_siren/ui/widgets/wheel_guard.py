@@ -1,4 +1,4 @@
-"""`WheelGuard`: scrolling the panel changes no value that the mouse happens to pass."""
+"""`WheelGuard`: protection of the editors in a panel from changes by scrolling."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from qtpy.QtWidgets import QAbstractSlider, QAbstractSpinBox, QComboBox, QScroll
 
 
 class WheelGuard(QObject):
-    """Leaves the wheel to the panel around an editor that has not got the focus.
+    """An event filter for the wheel: an editor without the focus passes the wheel to the panel around it.
 
     Parameters
     ----------
     panel
-        Whose editors are guarded: those that it has now.
+        Panel with the editors to protect. Editors that are added later are not protected.
     """
 
     def __init__(self, panel: QWidget) -> None:
@@ -24,9 +24,9 @@ class WheelGuard(QObject):
                     editor.installEventFilter(self)
 
     def eventFilter(self, editor: QObject | None, event: QEvent | None) -> bool:
-        """Stop a wheel event, unless its editor has the focus."""
+        """Stop a wheel event if its editor does not have the focus."""
         if event is None or event.type() != QEvent.Type.Wheel or not isinstance(editor, QWidget) or editor.hasFocus():
             return False
-        # So that the parents get it.
+        # Qt passes an ignored event on to the parent widgets.
         event.ignore()
         return True
