@@ -1,4 +1,4 @@
-"""Folders of tiny images, and fits of them that take no time."""
+"""Folders of tiny images, and settings for very short fits of them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import numpy as np
 from napari_siren.batch.plan import Settings
 from napari_siren.io.images import write_image
 
-# A fit of milliseconds.
+# Settings for a fit of a few milliseconds.
 TINY: dict[str, Any] = {"hidden_features": 8, "hidden_layers": 1, "max_steps": 4, "engine": "torch"}
 AS_OPTIONS = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
 
 
 def settings(scale: Any = 2, **given: Any) -> Settings:
-    """Settings of a tiny fit."""
+    """Return the settings of a tiny fit."""
     options = {
         "axes": None,
         "spacing": None,
@@ -27,11 +27,11 @@ def settings(scale: Any = 2, **given: Any) -> Settings:
         "device": "cpu",
     }
     named = {name: given.pop(name, value) for name, value in options.items()}
-    return Settings.of(scale, given.pop("preset", "fast"), {**TINY, **given}, **named)
+    return Settings.from_options(scale, given.pop("preset", "fast"), {**TINY, **given}, **named)
 
 
 def photos(folder: Path, count: int, shape: tuple[int, ...] = (20, 24, 3)) -> list[Path]:
-    """Write photographs of noise; give their files."""
+    """Write RGB images of noise, and return their files."""
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     images = random.integers(0, 256, (count, *shape), dtype=np.uint8)
@@ -39,7 +39,7 @@ def photos(folder: Path, count: int, shape: tuple[int, ...] = (20, 24, 3)) -> li
 
 
 def shades(folder: Path, count: int) -> list[Path]:
-    """Write pictures of the same thing, with a little noise each; give their files."""
+    """Write RGB images of one scene, each with a little noise of its own, and return their files."""
     folder.mkdir(parents=True, exist_ok=True)
     y, x = np.mgrid[:20, :24]
     random = np.random.default_rng(0)
@@ -48,7 +48,7 @@ def shades(folder: Path, count: int) -> list[Path]:
 
 
 def movie(path: Path, frames: int = 3) -> Path:
-    """Write a time series with two named channels and a pixel size."""
+    """Write a time series with two named channels and a pixel size, and return its file."""
     t, c, y, x = np.indices((frames, 2, 12, 16))
     array = (500 + 100 * t + 200 * c * np.sin(y / 3) + 50 * np.cos(x / 2 + t)).astype(np.uint16)
     return write_image(path, array, "TCYX", (0.2, 0.1), "µm", ("DAPI", "GFP"), (5.0, "s"))

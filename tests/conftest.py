@@ -1,4 +1,4 @@
-"""What tests of several folders share."""
+"""Fixtures for tests of several folders."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ import torch
 from hypothesis import HealthCheck, settings
 from waiting import LIMIT
 
-# Triton reads it when it is imported, whatever imports it first. Without a GPU its interpreter runs the kernels.
+# Without a GPU, Triton's interpreter runs the kernels. Triton reads the variable when it is first imported.
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-# On a busy machine an example may take any time, and so may drawing it: neither says anything of what is tested.
+# On a busy machine an example, and the generation of an example, may take any time. This is not a failure of the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
 
 @pytest.fixture(scope="module")
 def scheduler() -> Iterator[str]:
-    """The address of a cluster of threads in this process."""
+    """Yield the address of a Dask cluster of threads in this process."""
     from distributed import LocalCluster
 
     with LocalCluster(
@@ -35,24 +35,27 @@ def scheduler() -> Iterator[str]:
 
 @pytest.fixture
 def hold_fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., threading.Event]]:
-    """Call it to hold the fits of that cluster at their first step, but for so many, until the event is set."""
+    """Yield a function to hold the fits of this cluster at their first step until the returned event is set.
+
+    Its argument `but` is the number of fits, from the first on, to exclude.
+    """
     from napari_siren.batch import worker as batch_task
 
     go_on = threading.Event()
 
     def hold(but: int = 0) -> threading.Event:
-        numbers, original = itertools.count(), batch_task._teller
+        numbers, original = itertools.count(), batch_task._progress_reporter
 
-        def teller(name: str) -> Callable[[Any], None]:
-            tell, free = original(name), next(numbers) < but
+        def reporter(name: str) -> Callable[[Any], None]:
+            report, free = original(name), next(numbers) < but
 
-            def told(progress: Any) -> None:
-                tell(progress)
+            def report_and_wait(progress: Any) -> None:
+                report(progress)
                 assert free or go_on.wait(LIMIT)
 
-            return told
+            return report_and_wait
 
-        monkeypatch.setattr(batch_task, "_teller", teller)
+        monkeypatch.setattr(batch_task, "_progress_reporter", reporter)
         return go_on
 
     yield hold

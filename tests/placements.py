@@ -1,4 +1,4 @@
-"""What the tests of layers share: random transforms, and where napari itself puts a layer's pixels."""
+"""Tools for tests of layers: random transforms, and the world positions of pixels by napari's own transforms."""
 
 from __future__ import annotations
 
@@ -17,12 +17,15 @@ def vectors(n: int, elements: st.SearchStrategy[float]) -> st.SearchStrategy[lis
 
 @st.composite
 def transforms(draw: st.DrawFn, ndim: int, largest: float = 1e3) -> dict[str, Any]:
-    """Keyword arguments that place a layer: scales from 1 / largest to largest, and all else that napari knows."""
+    """Draw keyword arguments for the placement of a layer.
+
+    They are all that napari knows: scale (from 1 / largest to largest), translation, rotation, shear and affine.
+    """
     angle = st.floats(-360, 360)
     affine = np.eye(ndim + 1)
     affine[:-1, :-1] += np.array(draw(vectors(ndim**2, st.floats(-0.3, 0.3)))).reshape(ndim, ndim)
     affine[:-1, -1] = draw(vectors(ndim, st.floats(-largest, largest)))
-    # napari takes a hair of shear for none.
+    # napari treats a very small shear as none, so that shears are rounded.
     shear: Any = draw(vectors(ndim * (ndim - 1) // 2, st.floats(-2, 2).map(lambda value: round(value, 6))))
     if draw(st.booleans()):
         lower = np.eye(ndim)
@@ -39,7 +42,7 @@ def transforms(draw: st.DrawFn, ndim: int, largest: float = 1e3) -> dict[str, An
 
 
 def _turn(ndim: int, first: float, second: float) -> Any:
-    """A rotation: by one angle, by three, or, of more axes, of the last three."""
+    """Return a rotation for `ndim` axes: an angle for two axes, otherwise a matrix that rotates the last three."""
     if ndim == 2:
         return first
     one, two = (np.array([[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]) for a in np.radians([first, second]))
@@ -54,34 +57,34 @@ def shapes(ndim: int, most: int) -> st.SearchStrategy[tuple[int, ...]]:
 
 
 def world(layer: Layer, positions: Any) -> np.ndarray:
-    """World positions of positions in data pixels, (..., ndim), by napari's own transform."""
+    """Return the world positions of positions in data pixels, (..., ndim), by napari's own transform."""
     return _affine(layer.data_to_world, np.asarray(positions))
 
 
 def in_layer(layer: Layer, positions: np.ndarray) -> np.ndarray:
-    """Positions in data pixels of world positions, (..., axes of the world), by napari's own transform."""
+    """Return the positions in data pixels of world positions, (..., axes of the world), by napari's own transform."""
     return _affine(layer.world_to_data, positions)
 
 
 def _affine(transform: Callable[[np.ndarray], Any], positions: np.ndarray) -> np.ndarray:
-    """What an affine transform makes of positions, by what it makes of a few."""
+    """Apply an affine transform to many positions, with calls for the origin and the unit vectors only."""
     steps = np.eye(positions.shape[-1])
     origin = np.array(transform(0 * steps[0]))
     return positions @ (np.array([transform(step) for step in steps]) - origin) + origin
 
 
 def pixels(shape: Sequence[int]) -> np.ndarray:
-    """Positions of all pixel centres in data pixels, (*shape, ndim)."""
+    """Return the positions of all pixel centres in data pixels, (*shape, ndim)."""
     return np.moveaxis(np.indices(tuple(shape)), 0, -1)
 
 
 def box_corners(layer: Layer, box: Sequence[tuple[int, int]]) -> np.ndarray:
-    """World positions of the outer corners of the pixels from start to stop, (2 ** ndim, ndim)."""
+    """Return the world positions of the outer corners of the pixels from start to stop, (2 ** ndim, ndim)."""
     return np.array([layer.data_to_world(c) for c in product(*((a - 0.5, b - 0.5) for a, b in box))])
 
 
 def corners(layer: Layer) -> np.ndarray:
-    """World positions of the outer corners of a layer."""
+    """Return the world positions of the outer corners of a layer, (2 ** ndim, ndim)."""
     shape = layer.level_shapes[0] if layer.multiscale else layer.data.shape
     return box_corners(layer, [(0, n) for n in shape[: layer.ndim]])
 
@@ -91,7 +94,7 @@ def assert_same_corners(original: Layer, derived: Layer) -> None:
 
 
 def assert_close(found: np.ndarray, wanted: np.ndarray) -> None:
-    """Compare world positions, but for rounding."""
+    """Assert that world positions agree up to rounding."""
     np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-12 * (1 + np.abs(wanted).max()))
 
 

@@ -1,15 +1,15 @@
-"""A rough gradient in float64, with the roundings of an engine put in where it has them, and how much they may matter.
+"""Gradients in float64 with the roundings of an engine, and the expected size of the rounding errors.
 
-An engine that rounds is compared with this, tightly, and this with exact arithmetic. How far the two may be apart is
-derived from the number format and from the networks, not from a machine: bfloat16 keeps 8 bits, so that a rounding is
-off by at most 2^-8 of the value, in either direction and independently of the others. To first order the error of a
-result is its Jacobian times these errors. The Jacobian is not needed itself: its product with random errors is the
-derivative in a random direction, and the root mean square over a few directions is the size to expect (small-sample
-estimates of condition, Kenney and Laub 1994).
+An engine that rounds is compared tightly with these gradients, and these gradients are compared with exact arithmetic.
+The bound of the second comparison follows from the number format and the networks, not from a machine. bfloat16 keeps
+8 bits, so that the error of a rounding is at most 2^-8 of the value, in either direction and independent of the others.
+To first order the error of a result is its Jacobian times these errors. The Jacobian itself is not needed. Its product
+with random errors is the derivative in a random direction, and the root mean square over a few directions is the
+expected size (small-sample estimates of condition, Kenney and Laub 1994).
 
-For hidden layers whose phases have a variance of about one, as those of these tests, the errors of a gradient grow in
-proportion to the depth: those of the phases grow like the square root of the layers before, and each of the layers
-passes its own on to the gradient. With 8 layers that is about 1 %.
+The hidden layers of these tests have phases with a variance of about one. For such layers the errors of a gradient grow
+in proportion to the depth: the errors of the phases grow with the square root of the number of layers before, and each
+layer adds its own error to the gradient. With 8 layers the error is about 1 %.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from napari_siren.core.network.orthogonalise import ORTHOGONALISATION
 from napari_siren.core.network.siren import Siren
 
 UNIT_ROUNDOFF = 2.0**-8
-# Of the polynomials for sines and cosines in amx.c, absolute.
+# Absolute error of the polynomials for sines and cosines in amx.c.
 SINE_ERROR = 6e-4
-# The errors are at most so many times what is to be expected: sums of many independent ones are about normal.
+# Largest ratio of an error to its expected size. The errors are about normal, as sums of many independent errors.
 MOST_DEVIATIONS = 2.0
-# Sums in float32 and in float64 differ by some 2^-21, and bfloat16 numbers are 2^-8 apart: a few in ten thousand values
-# are rounded the other way, by a whole step. Their root mean square is a few per cent of that of all roundings.
+# Sums in float32 and in float64 differ by about 2^-21, and neighbouring bfloat16 numbers by 2^-8. A few in ten thousand
+# values are therefore rounded to the other neighbour. Their root mean square is a few per cent of that of all errors.
 SHARE_OF_FLIPS = 0.1
 
 Rounding = Callable[[Tensor], Tensor]
@@ -40,19 +40,19 @@ Sines = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 @dataclass(frozen=True)
 class Roundings:
-    """Where an engine is not exact.
+    """The roundings of an engine.
 
     Parameters
     ----------
     factor
-        Applied to every factor of the hidden products.
+        Rounding of every factor of the hidden products.
     total
-        Applied to the hidden products themselves.
+        Rounding of the hidden products themselves.
     sines
-        Sine and cosine of a phase.
+        Function for the sine and the cosine of a phase.
     ends
-        Whether the last layer's factors are rounded too: the sines that go into it, and the gradient of the outputs
-        where it multiplies them.
+        Whether the factors of the last layer are rounded, too: its input sines, and the gradient of the outputs in
+        their product.
     """
 
     factor: Rounding
@@ -74,7 +74,7 @@ def exact_sines(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def amx_sines(z: Tensor) -> tuple[Tensor, Tensor]:
-    """As `sincos_row` in amx.c."""
+    """Return sine and cosine as `sincos_row` in amx.c computes them."""
     half_turns = torch.round(z / math.pi)
     sign = 1 - 2 * (half_turns % 2)
     r = z - math.pi * half_turns
@@ -86,19 +86,19 @@ def amx_sines(z: Tensor) -> tuple[Tensor, Tensor]:
 
 EXACT = Roundings(same, same, exact_sines, ends=False)
 AMX = Roundings(to_bfloat16, same, amx_sines, ends=True)
-# PyTorch's products of bfloat16 are themselves bfloat16.
+# In PyTorch, products of bfloat16 factors are bfloat16 numbers themselves.
 WIDE = Roundings(to_bfloat16, to_bfloat16, exact_sines, ends=False)
 
 
 def gradient(siren: Siren, x: Tensor, loss: Loss, roundings: Roundings) -> tuple[Tensor, Tensor, Tensor]:
     """Return losses, gradient and values in float64, with some roundings."""
     siren, x, loss = siren.to(dtype=torch.float64), x.double(), to_double(loss)
-    omega_0, last = siren.omega_0, siren.shape.hidden_layers
+    omega_0, last = siren.omega_0, siren.spec.hidden_layers
     factor, total = roundings.factor, roundings.total
     factor_of_last = factor if roundings.ends else same
-    weights, biases = siren.shape.weights(siren.theta), siren.shape.biases(siren.theta)
+    weights, biases = siren.spec.weights(siren.theta), siren.spec.biases(siren.theta)
     out = torch.zeros_like(siren.theta)
-    weight_gradients, bias_gradients = siren.shape.weights(out), siren.shape.biases(out)
+    weight_gradients, bias_gradients = siren.spec.weights(out), siren.spec.biases(out)
 
     slopes = [omega_0 * weights[0], *(factor(omega_0 * weight) for weight in weights[1:last])]
     inputs, cosines = [x.expand(siren.tiles, -1, -1)], []
@@ -124,7 +124,7 @@ def gradient(siren: Siren, x: Tensor, loss: Loss, roundings: Roundings) -> tuple
 
 
 def expected_errors(siren: Siren, x: Tensor, loss: Loss, roundings: Roundings) -> tuple[float, ...]:
-    """Return the norms to expect of the errors of losses, gradient and values, to first order."""
+    """Return the expected norms of the errors of losses, gradient and values, to first order."""
 
     def with_noise(noise: Noise) -> tuple[Tensor, ...]:
         factor, total = (
@@ -145,7 +145,7 @@ def expected_errors(siren: Siren, x: Tensor, loss: Loss, roundings: Roundings) -
 
 
 def orthogonalise(matrices: Tensor, product: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Return what core/network/orthogonalise.py does, of square matrices, in float64, with products of some kind."""
+    """Orthogonalise square matrices as core/network/orthogonalise.py does, in float64, with a given product."""
     x = matrices.double()
     x = x / (torch.linalg.matrix_norm(x, keepdim=True) * 1.01 + 1e-30)
     for a, b, c in ORTHOGONALISATION:
@@ -155,9 +155,10 @@ def orthogonalise(matrices: Tensor, product: Callable[[Tensor, Tensor], Tensor])
 
 
 def expected_orthogonalisation_error(matrices: Tensor) -> float:
-    """Return the norm to expect of the error where each factor is two numbers of bfloat16, to first order.
+    """Return the expected norm of the error with factors as sums of two bfloat16 numbers, to first order.
 
-    They leave 2^-16 of it. Of the four products that of the second numbers is left out, which is as much again.
+    The two numbers represent a factor up to 2^-16 of its value. Of the four products, the product of the second numbers
+    is left out. This adds an error of the same size.
     """
     most = UNIT_ROUNDOFF**2
 
@@ -169,7 +170,7 @@ def expected_orthogonalisation_error(matrices: Tensor) -> float:
 
 # ---- errors to first order -----------------------------------------------------------------------------
 
-Noise = Callable[[Tensor, Tensor], Tensor]  # a value, and the most that it may be off by
+Noise = Callable[[Tensor, Tensor], Tensor]  # takes a value and its largest error
 _DIRECTIONS, _STEP = 4, 1e-4
 
 

@@ -1,4 +1,4 @@
-"""What the package depends on: each bound is told once more for `make test-lowest`, which tries them."""
+"""The dependencies of the package: the lower bounds agree with the versions for `make test-lowest`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
-# These are of those who work on the package, and take what is newest.
+# Extras for developers of the package. They use the newest versions.
 OF_DEVELOPERS = {"bench", "dev", "docs", "test"}
 
 
 def requirements() -> list[Requirement]:
-    """What the package asks for, itself and with its extras; the extras that they are made of left out."""
+    """Return the requirements of the package and of its extras, without those of an extra for another extra."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
     lines = [*project["dependencies"], *(line for extra in extras.keys() - OF_DEVELOPERS for line in extras[extra])]
@@ -21,7 +21,7 @@ def requirements() -> list[Requirement]:
 
 
 def lowest() -> dict[str, str]:
-    """The constraints: name and version."""
+    """Return the constraints: name and version."""
     lines = (ROOT / "constraints-lowest.txt").read_text(encoding="utf-8").splitlines()
     pairs = [line.split("==") for line in lines if line and not line.startswith("#")]
     assert all(len(pair) == 2 for pair in pairs)
@@ -37,5 +37,5 @@ def test_every_dependency_has_a_lower_bound() -> None:
 def test_the_lowest_versions_are_the_bounds() -> None:
     bounds = [(requirement.name, str(requirement.specifier).removeprefix(">=")) for requirement in requirements()]
     assert lowest() == dict(bounds)
-    # A name that is asked for twice is asked for alike.
+    # A name in several lists has the same bound in each.
     assert len(dict(bounds)) == len(set(bounds))

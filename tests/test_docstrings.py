@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from language import docstrings, findings, python_files, relative
 
 import napari_siren
 
@@ -23,6 +24,7 @@ NEEDED = {
     "napari_siren.ui.": "napari",
     "napari_siren.core.engines.triton.kernels": "triton",
     "napari_siren.core.engines.triton.update": "triton",
+    "napari_siren.core.pretraining.sine_kernels": "triton",
 }
 
 
@@ -48,12 +50,18 @@ def test_examples_run(module: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert results.failed == 0
 
 
-def test_docstrings_begin_with_the_usual_verbs() -> None:
-    for path in sorted(Path(napari_siren.__file__).parent.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module) and (text := ast.get_docstring(node)):
-                # See docs/contributing/style.md.
-                assert text.split()[0] != "Give", f"{path}: {text.splitlines()[0]}"
+FILES = python_files(str(Path(napari_siren.__file__).parent))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_language_is_that_of_the_style_guide(path: Path) -> None:
+    """See docs/contributing/style.md."""
+    assert not [f"{path}:{line}: {complaint}" for line, complaint in findings(path)]
+
+
+def test_few_first_sentences_have_a_relative_clause() -> None:
+    texts = [text for path in FILES for _, text in docstrings(ast.parse(path.read_text(encoding="utf-8")))]
+    assert sum(map(relative, texts)) < 0.05 * len(texts)
 
 
 @pytest.mark.parametrize("name", napari_siren.__all__)

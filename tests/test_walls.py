@@ -1,4 +1,4 @@
-"""Which part of the package may import which; the headless part needs neither napari nor Qt."""
+"""The allowed imports between the parts of the package. The headless part needs neither napari nor Qt."""
 
 from __future__ import annotations
 
@@ -14,12 +14,35 @@ from waiting import LIMIT
 import napari_siren
 
 PACKAGE = Path(napari_siren.__file__).parent
-# From the bottom to the top: a part imports from those above it in this list only, and from its own.
+# From the bottom to the top: a part imports only from itself and from the parts before it in this list.
 PARTS = (("errors",), ("core",), ("io",), ("layers", "blockwise", "reporting"), ("batch",), ("cli", "ui"))
 ROOMS = (
-    *("versions", "atomic", "clock", "presets", "config", "device", "network", "engines", "forward", "image", "field"),
-    *("progress", "training", "restoration", "uncertainty", "model_file", "result", "steps", "preprocessing", "fit"),
-    *("cost", "warm_start", "series", "compositing"),
+    *(
+        "versions",
+        "per_axis",
+        "atomic",
+        "clock",
+        "presets",
+        "tasks",
+        "config",
+        "device",
+        "network",
+        "engines",
+        "forward",
+    ),
+    *(
+        "image",
+        "field",
+        "pretraining",
+        "progress",
+        "training",
+        "restoration",
+        "uncertainty",
+        "model_file",
+        "result",
+        "steps",
+    ),
+    *("preprocessing", "fit", "cost", "warm_start", "series", "compositing"),
 )
 
 BLOCK = """
@@ -53,7 +76,7 @@ assert names == ["cells [reconstruction]", "cells [x2]", "cells [error]"], names
 
 
 def run(code: str) -> str:
-    """Run code in a fresh interpreter; give what it printed."""
+    """Run code in a new interpreter, and return its output."""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -72,7 +95,7 @@ def test_fitting_needs_neither_napari_nor_qt() -> None:
     ("imported", "absent"),
     [
         ("napari_siren", {"torch", "napari", "qtpy"}),
-        # What a widget imports to read a layer should not make it wait for torch.
+        # A widget imports this to read a layer, and should not wait for torch.
         ("napari_siren.layers.outputs", {"torch", "napari", "qtpy"}),
         ("napari_siren.core.fit", {"napari", "qtpy"}),
     ],
@@ -84,7 +107,7 @@ def test_importing_brings_in_no_more_than_it_needs(imported: str, absent: set[st
 
 
 def imports_of(path: Path) -> Iterator[list[str]]:
-    """Yield the parts of the package's names that a file imports, wherever it does so."""
+    """Yield the names of the package's modules in all imports of a file, split into their parts."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []

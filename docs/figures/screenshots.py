@@ -1,8 +1,8 @@
-"""The pictures of napari's window in README and the documentation: the panel before, during and after fits; a batch.
+"""Screenshots of napari's window for README and the documentation: the panel before, during and after fits; a batch.
 
     make screenshots
 
-Needs Xvfb where there is no screen. Each picture is a whole window of 1280 x 800.
+Xvfb is needed if there is no screen. Each picture shows a whole window of 1280 x 800 pixels.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import Any
 from PIL import Image
 
 FOLDER = Path(__file__).parent / "napari"
+# Width and height of the window, in pixels.
 SIZE = (1280, 800)
 
 
 def wait(until: Callable[[], bool] = lambda: False, seconds: float = 240.0) -> None:
-    """Run the event loop until something is so, or for some time."""
+    """Run the event loop until a condition holds, or for at most some seconds."""
     from qtpy.QtWidgets import QApplication
 
     app, end = QApplication.instance(), time.perf_counter() + seconds
@@ -33,7 +34,7 @@ def wait(until: Callable[[], bool] = lambda: False, seconds: float = 240.0) -> N
 
 @contextmanager
 def opened(sample: str, theme: str) -> Iterator[tuple[Any, Any]]:
-    """A viewer with a sample and the panel."""
+    """Open a viewer with a sample and the panel, and close it at the end."""
     import napari
 
     viewer = napari.Viewer(show=True)
@@ -51,32 +52,35 @@ def opened(sample: str, theme: str) -> Iterator[tuple[Any, Any]]:
 
 
 def estimated(panel: Any) -> Callable[[], bool]:
+    """Return a condition: the panel shows the estimate of the time."""
     return lambda: "about" in panel.fit_panel.estimate.text()
 
 
 def idle(panel: Any) -> Callable[[], bool]:
-    from napari_siren.ui.session import State
+    """Return a condition: no fit is running."""
+    from napari_siren.ui.session import SessionState
 
-    return lambda: panel.session.state is State.IDLE
+    return lambda: panel.session.state is SessionState.IDLE
 
 
 def shoot(viewer: Any, name: str) -> None:
+    """Save a screenshot of the whole window."""
     wait(seconds=0.7)
     FOLDER.mkdir(exist_ok=True)
     window = viewer.screenshot(canvas_only=False, flash=False)[..., :3]
-    # A photograph in a window: a fifth of the size of a PNG.
+    # The window shows a photograph. A WebP file has a fifth of the size of a PNG.
     Image.fromarray(window).save(FOLDER / f"{name}.webp", quality=90, method=6)
     print(name)
 
 
 def photo(theme: str) -> None:
-    """Before, early in, and after a fit of the photograph; then x6, close up."""
+    """Save the window before, early in, and after a fit of the photograph; then a close-up at x6."""
     with opened("kodak23", theme) as (viewer, panel):
         panel.fit_panel.preset_box.setCurrentText("faithful")
         wait(estimated(panel), 30)
         shoot(viewer, f"photo-before-{theme}")
         steps: list[int] = []
-        panel.session.told.connect(lambda update: steps.append(update.progress.step))
+        panel.session.updated.connect(lambda update: steps.append(update.progress.step))
         panel.run_panel.fit_button.click()
         wait(lambda: bool(steps) and steps[-1] >= 20)
         shoot(viewer, f"photo-during-{theme}")
@@ -90,11 +94,11 @@ def photo(theme: str) -> None:
 
 
 def stack(theme: str) -> None:
-    """A part of a confocal stack, drawn as a rectangle, fitted, and shown close up."""
+    """Save the window with a part of a confocal stack, drawn as a rectangle, fitted, and shown close up."""
     with opened("confocal_stack", theme) as (viewer, panel):
         image = viewer.layers[0]
         viewer.dims.set_current_step(0, 12)
-        # Without z, so that it shows in every slice.
+        # Without z, so that napari shows it in every slice.
         corners = [[40, 50], [40, 90], [92, 90], [92, 50]]
         viewer.add_shapes(
             [corners],
@@ -120,7 +124,7 @@ def stack(theme: str) -> None:
 
 
 def advanced(theme: str) -> None:
-    """Every setting."""
+    """Save the window with all advanced settings."""
     with opened("small_photo", theme) as (viewer, panel):
         panel.sections["curve"].collapse(animate=False)
         panel.sections["settings"].expand(animate=False)
@@ -129,13 +133,13 @@ def advanced(theme: str) -> None:
 
 
 def batch(theme: str) -> None:
-    """A folder of photographs, one of them damaged, with a result that has been opened."""
+    """Save the window after a batch of photographs, one of them damaged, with one opened result."""
     from napari_siren.io.images import read_image, sample_path
     from napari_siren.ui.panels.batch_panel import BatchState
 
     pixels = read_image(sample_path()).array
-    with tempfile.TemporaryDirectory() as place, opened("kodak23", theme) as (viewer, panel):
-        folder = Path(place) / "photographs" / "parrots"
+    with tempfile.TemporaryDirectory() as root, opened("kodak23", theme) as (viewer, panel):
+        folder = Path(root) / "photographs" / "parrots"
         folder.mkdir(parents=True)
         for i in range(9):
             row, column = 160 * (i // 3), 210 * (i % 3) + 60
@@ -157,6 +161,7 @@ def batch(theme: str) -> None:
 
 
 def main() -> None:
+    """Save all screenshots, in both themes."""
     for theme in ("dark", "light"):
         photo(theme)
         stack(theme)
@@ -165,7 +170,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    # Neither the settings of whoever runs this nor a screen of theirs.
+    # Use neither the settings nor the screen of the user.
     with tempfile.TemporaryDirectory() as home:
         os.environ["NAPARI_CONFIG"] = str(Path(home) / "settings.yaml")
         os.environ["XDG_CONFIG_HOME"] = home

@@ -117,10 +117,10 @@ def test_half_precision_is_the_same_network(make) -> None:
         pytest.importorskip("siren_pytorch")
     network, x = make(3), torch.rand(50, 2)
     with torch.no_grad():
-        exact, rough = network(x), MixedPrecision(network)(x)
-    assert rough.dtype == torch.float32
-    assert not torch.equal(exact, rough)
-    assert (exact - rough).abs().max() < 0.1 * exact.std()
+        exact, low_precision = network(x), MixedPrecision(network)(x)
+    assert low_precision.dtype == torch.float32
+    assert not torch.equal(exact, low_precision)
+    assert (exact - low_precision).abs().max() < 0.1 * exact.std()
 
 
 def test_neither_measuring_nor_compiling_is_counted(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:

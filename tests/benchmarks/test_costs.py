@@ -24,14 +24,14 @@ from benchmarks import proportion, roofline
 from benchmarks.ceilings import QUICK, lower_quartile
 from benchmarks.costs import count_step, orthogonalisation_operations, product_operations
 from napari_siren.core.config import FitConfig
-from napari_siren.core.engines import PlainEngine
+from napari_siren.core.engines import TorchEngine
 from napari_siren.core.network.optimizer import Optimizer
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.io.images import sample_path
 
 CPU = torch.device("cpu")
 # Layers of 2 x 4, 4 x 4 and 4 x 3: 8, 16 and 12 weights, and 4, 4 and 3 biases; 16 weights move by Muon.
-TINY = SirenShape(inputs=2, outputs=3, hidden_layers=2, hidden_features=4)
+TINY = NetworkSpec(inputs=2, outputs=3, hidden_layers=2, hidden_features=4)
 
 
 def test_a_step_is_counted_as_by_hand() -> None:
@@ -53,7 +53,7 @@ def test_adam_alone_orthogonalises_nothing() -> None:
 
 
 def test_one_layer_has_nothing_to_orthogonalise() -> None:
-    assert orthogonalisation_operations(FitConfig(), SirenShape(2, 3, 1, 4)) == 0
+    assert orthogonalisation_operations(FitConfig(), NetworkSpec(2, 3, 1, 4)) == 0
 
 
 def test_samples_within_a_pixel_cost_products_but_no_targets() -> None:
@@ -62,8 +62,8 @@ def test_samples_within_a_pixel_cost_products_but_no_targets() -> None:
     assert four.memory - one.memory == 4 * 2 * 18
 
 
-@pytest.mark.parametrize("shape", [TINY, SirenShape(3, 1, 1, 7), SirenShape(1, 2, 4, 5)])
-def test_products_are_those_that_pytorch_counts(shape: SirenShape) -> None:
+@pytest.mark.parametrize("shape", [TINY, NetworkSpec(3, 1, 1, 7), NetworkSpec(1, 2, 4, 5)])
+def test_products_are_those_that_pytorch_counts(shape: NetworkSpec) -> None:
     siren = Siren(shape, torch.ones(3, shape.parameters, requires_grad=True), 1.0)
     with FlopCounterMode(display=False) as counter:
         siren.forward(torch.ones(1, shape.inputs, 11)).sum().backward()
@@ -71,9 +71,9 @@ def test_products_are_those_that_pytorch_counts(shape: SirenShape) -> None:
 
 
 def test_orthogonalisation_is_what_pytorch_counts() -> None:
-    shape = SirenShape(2, 3, 4, 6)
+    shape = NetworkSpec(2, 3, 4, 6)
     with FlopCounterMode(display=False) as counter:
-        PlainEngine(CPU).orthogonalise(torch.ones(3, 3, 6, 6))
+        TorchEngine(CPU).orthogonalise(torch.ones(3, 3, 6, 6))
     assert counter.get_total_flops() == 3 * orthogonalisation_operations(FitConfig(), shape)
 
 
@@ -90,8 +90,8 @@ def test_the_memory_is_that_of_the_tensors(kind: str) -> None:
 @pytest.mark.parametrize("preset", roofline.SUBJECTS)
 def test_a_strip_stands_for_the_whole_image(preset: str) -> None:
     image = imread(sample_path())[:64, :96]
-    subject = roofline.Subject.of(preset, image, CPU, QUICK)
-    whole = roofline.Run(roofline.Samples.from_array(image), FitConfig.preset(preset), CPU, 0)
+    subject = roofline.Subject.from_preset(preset, image, CPU, QUICK)
+    whole = roofline.TileTrainer(roofline.Samples.from_array(image), FitConfig.preset(preset), CPU, 0)
     assert subject.costs.evaluations == whole.siren.tiles * whole.batches[0].x.shape[2]
     assert (subject.scale > 1) == (preset == "paper")
 

@@ -110,7 +110,7 @@ def test_grids_differ_by_half_a_pixel_at_the_ends() -> None:
     small = smaller(EYE, 8)
     field = ns.fit(small, max_steps=2).field
     centres = to_bytes(field(grid_of(small, 4)))
-    assert (centres == field.render(RenderGrid.of((16, 16), (1.0, 1.0), scale=4))).mean() > 0.99
+    assert (centres == field.render(RenderGrid.from_shape((16, 16), (1.0, 1.0), scale=4))).mean() > 0.99
     corner = to_bytes(field([[0.5, 0.5], [15.5, 15.5]]))
     assert (at_ends(field, 4)[[0, -1], [0, -1]] == corner).all()
 
@@ -122,7 +122,7 @@ def test_frequencies_are_those_of_the_papers_initialisation() -> None:
     wide = ns.fit(small, **network(2, 64, 1e-4, 1), **drawn_from(1.0, 32))
     assert first_layer(wide) == pytest.approx(2 * first_layer(paper))
     siren, unit = wide.field.siren, wide.field.blend.coordinate_scale[0]
-    largest = siren.omega_0 * float(siren.shape.weights(siren.theta)[0].abs().max()) * unit
+    largest = siren.omega_0 * float(siren.spec.weights(siren.theta)[0].abs().max()) * unit
     assert 0.9 * first_layer(wide) < largest < 1.05 * first_layer(wide)
 
 
@@ -133,9 +133,9 @@ def test_layers_are_those_of_the_network() -> None:
     first, second = layers(result, x)
     assert first.shape == second.shape == (8, 7)
     siren, blend = result.field.siren, result.field.blend
-    weight, bias = siren.shape.weights(siren.theta)[-1][0], siren.shape.biases(siren.theta)[-1][0]
+    weight, bias = siren.spec.weights(siren.theta)[-1][0], siren.spec.biases(siren.theta)[-1][0]
     output = blend.offset.numpy() + blend.scale.numpy() * (weight.numpy() @ second + bias.numpy())
-    layout = result.field.format
+    layout = result.field.layout
     assert output[0] * layout.scale + layout.offset == pytest.approx(result.field(x[:, np.newaxis]), abs=0.01)
 
 

@@ -30,8 +30,8 @@ from benchmarks.interpolators import (
 from benchmarks.rectified import ConditionedRectifier
 from benchmarks.trust import SHARES, judge, judge_image
 from benchmarks.upscale_sets import NAMES, Pair, consistency, luminance, read_set, read_shrunk, score, with_noise
-from napari_siren.core.restoration.network import ConditionedSiren
-from napari_siren.core.restoration.super_resolution import CrossScale
+from napari_siren.core.restoration.network import LocalImplicitSiren
+from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.uncertainty import error_model
 
 INTERPOLATORS = [nearest, bicubic, lanczos, cubic_spline, pixel_grid.pixel_grid]
@@ -184,7 +184,7 @@ def test_the_differences_and_their_transpose() -> None:
 def test_the_proximal_map_solves_its_equations(picture: np.ndarray) -> None:
     low = torch.from_numpy(shrink(picture, 2))
     image = torch.from_numpy(channels_first(picture).astype(np.float64)).flip(1)
-    found = pixel_grid.DataTerm.of(low, 2).proximal(image, 0.7).numpy()
+    found = pixel_grid.DataTerm.from_low(low, 2).proximal(image, 0.7).numpy()
     rows, columns = (shrink_matrix(n, 2) for n in low.shape[1:])
     slope = rows.T @ (rows @ found @ columns.T - low.numpy()) @ columns
     assert found - image.numpy() + 0.7 * slope == pytest.approx(0, abs=1e-8)
@@ -323,7 +323,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
     def short(low: np.ndarray, **options: Any) -> ns.FitResult:
         asked.append(options)
-        return fit(low, **{**options, "device": "cpu", "cross_scale_steps": 3, "max_steps": 5})
+        return fit(low, **{**options, "device": "cpu", "task_steps": 3, "max_steps": 5})
 
     monkeypatch.setattr(ns, "fit", short)
     monkeypatch.setattr(error_model, "_STEPS", 20)
@@ -334,7 +334,7 @@ def test_ours_is_what_upscale_does(picture: np.ndarray, quick: list[dict[str, An
     pair = Pair("disc", bicubic(picture, 2), bicubic(picture, 4), 2)
     made, found, figures = upscale.measure(upscale.methods("cuda")["ours"], pair)
     assert quick == [{"preset": "upscale", "detail": 2.0, "device": "cuda"}]
-    wanted = ns.upscale(pair.low, 2, cross_scale_steps=3, max_steps=5)
+    wanted = ns.upscale(pair.low, 2, task_steps=3, max_steps=5)
     np.testing.assert_array_equal(found, wanted)
     assert figures["psnr"] == score(wanted, pair.high, 2).psnr
     trust = upscale.trust_in(made, found, pair)
@@ -347,13 +347,13 @@ def test_the_rectified_rival_has_no_sine(picture: np.ndarray, monkeypatch: pytes
     seen = []
 
     def look(low: np.ndarray, scale: int, device: str) -> np.ndarray:
-        seen.append(CrossScale.network_class)
+        seen.append(ZeroShotSuperResolution.network_class)
         return nearest(low, scale)
 
     monkeypatch.setattr(ns, "upscale", look)
     assert upscale.methods("cpu")["ours, rectifiers for sines"](picture, 2).shape == (64, 80, 3)
     assert seen == [ConditionedRectifier]
-    assert CrossScale.network_class is ConditionedSiren
+    assert ZeroShotSuperResolution.network_class is LocalImplicitSiren
     network = ConditionedRectifier(3, 2, 8, 2, 8, torch.Generator().manual_seed(0))
     assert (network.activate(torch.tensor([-1.0, 2.0])) == torch.tensor([0.0, 2.0])).all()
     assert not any(bias.any() for bias in network.biases)
