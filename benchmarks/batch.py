@@ -166,7 +166,7 @@ def by_workers(data: Path, count: int, side: int, overrides: dict[str, Any]) -> 
             crops(data, Path(place) / "first", 2 * len(cores), side)
             with Client(address) as client:
                 client.wait_for_workers(len(cores))
-            short = {**overrides, "max_steps": 2, "cross_scale_steps": 2}
+            short = {**overrides, "max_steps": 2, "task_steps": 2}
             fit_batch(Path(place) / "first", Path(place) / "none", scheduler=address, warm_start=False, **short)
             began = time.perf_counter()
             report = fit_batch(
@@ -205,7 +205,7 @@ def load_series(data: Path, name: str) -> np.ndarray:
 
 def compare(series: np.ndarray, preset: str, overrides: dict[str, Any]) -> dict[str, Any]:
     """Give the mean PSNR in dB, and the mean time, of the frames after the first, for each way to start."""
-    settings = Settings.of(
+    settings = Settings.from_options(
         2,
         preset,
         overrides,
@@ -219,9 +219,7 @@ def compare(series: np.ndarray, preset: str, overrides: dict[str, Any]) -> dict[
     )
     low = [as_small(frame) if preset == "upscale" else frame for frame in series]
     first = ns.fit(low[0], "YX", config=settings.config, device="cpu")
-    fewer = {
-        name: math.ceil(getattr(settings.config, name) * WARM_SHARE) for name in ("cross_scale_steps", "max_steps")
-    }
+    fewer = {name: math.ceil(getattr(settings.config, name) * WARM_SHARE) for name in ("task_steps", "max_steps")}
     third = settings.config.override(**fewer)
     ways: dict[str, dict[str, Any]] = {
         "cold": {"config": settings.config},
@@ -282,14 +280,14 @@ def main(options: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, default=Path("docs/benchmarks/batch-cpu.json"))
     given = parser.parse_args(options)
 
-    few = {} if given.steps is None else {"max_steps": given.steps, "cross_scale_steps": given.steps}
+    few = {} if given.steps is None else {"max_steps": given.steps, "task_steps": given.steps}
     report = json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else {}
     report |= {"machine": machine.describe("cpu"), "warm_share": WARM_SHARE}
     if "kills" in given.only:
         words = ["--workers", "2", "--preset", "faithful", "--set", f"max_steps={given.steps or 400}"]
         report["kills"] = killed(given.data, given.images, given.kills, words)
     if "workers" in given.only:
-        report["workers"] = by_workers(given.data, given.crops, given.side, {"cross_scale_steps": 200, **few})
+        report["workers"] = by_workers(given.data, given.crops, given.side, {"task_steps": 200, **few})
     if "warm" in given.only:
         steps_only = {name: value for name, value in few.items() if name == "max_steps"}
         report["warm"] = warm(given.data, given.frames, {"faithful": steps_only, "upscale": few})

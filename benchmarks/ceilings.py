@@ -11,7 +11,7 @@ import torch
 
 from napari_siren.core.engines import Engine
 from napari_siren.core.network.losses import SquaredLoss
-from napari_siren.core.network.siren import Siren, SirenShape
+from napari_siren.core.network.siren import NetworkSpec, Siren
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -127,7 +127,7 @@ def thin_rates(engine: Engine, width: int, device: torch.device, effort: Effort)
 
     The networks have one sine layer, one input and one output, so that their products take a few operations a sine.
     """
-    shape = SirenShape(1, 1, 1, width)
+    shape = NetworkSpec(1, 1, 1, width)
     tiles, samples = 8 * torch.get_num_threads(), max(32, effort.near // 256)
     siren = Siren(shape, torch.ones(tiles, shape.parameters, device=device), 1.0)
     x = torch.linspace(-8, 8, samples, device=device)[None, None].contiguous()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.network.orthogonalise import ORTHOGONALISATION
-from napari_siren.core.network.siren import SirenShape
+from napari_siren.core.network.siren import NetworkSpec
 
 _FLOAT_BYTES = 4
 # Operations for each parameter, as core/engines/native/update.c has them: two running means (3, 4), the root of the
@@ -47,7 +47,7 @@ class StepCosts:
     memory: int
 
 
-def count_step(config: FitConfig, shape: SirenShape, tiles: int, samples: int, pixels: int) -> StepCosts:
+def count_step(config: FitConfig, shape: NetworkSpec, tiles: int, samples: int, pixels: int) -> StepCosts:
     """Count a step.
 
     Parameters
@@ -71,27 +71,27 @@ def count_step(config: FitConfig, shape: SirenShape, tiles: int, samples: int, p
     )
 
 
-def product_operations(shape: SirenShape) -> int:
+def product_operations(shape: NetworkSpec) -> int:
     """Operations of an evaluation's products: forward, the weights' gradient, and the inputs' after layer 1."""
     sizes = [out * into for out, into in shape.layers]
     return 2 * (3 * sum(sizes) - sizes[0])
 
 
-def orthogonalisation_operations(config: FitConfig, shape: SirenShape) -> int:
+def orthogonalisation_operations(config: FitConfig, shape: NetworkSpec) -> int:
     """Operations of the products by which a network's hidden matrices are orthogonalised: three in an iteration."""
     return 2 * 3 * len(ORTHOGONALISATION) * shape.hidden_features * muon_columns(config, shape)
 
 
-def muon_columns(config: FitConfig, shape: SirenShape) -> int:
+def muon_columns(config: FitConfig, shape: NetworkSpec) -> int:
     """Parameters of a network that move by Muon."""
     return shape.parameters - adam_columns(config, shape)
 
 
-def adam_columns(config: FitConfig, shape: SirenShape) -> int:
+def adam_columns(config: FitConfig, shape: NetworkSpec) -> int:
     """Parameters of a network that move by Adam."""
     return shape.hidden_start if config.optimizer == "muon" else shape.parameters
 
 
-def _floats_of_tile(config: FitConfig, shape: SirenShape, pixels: int) -> int:
+def _floats_of_tile(config: FitConfig, shape: NetworkSpec, pixels: int) -> int:
     each_way = 3 * shape.parameters + 2 * adam_columns(config, shape) + muon_columns(config, shape)
     return 2 * each_way + pixels * (shape.outputs + 1)

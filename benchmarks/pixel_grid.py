@@ -78,7 +78,7 @@ class DataTerm:
     target: Tensor
 
     @classmethod
-    def of(cls, low: Tensor, scale: int) -> DataTerm:
+    def from_low(cls, low: Tensor, scale: int) -> DataTerm:
         """Take the antialiased bicubic and a small image, (channels, rows, columns)."""
         matrices = (torch.from_numpy(shrink_matrix(n, scale)) for n in low.shape[1:])
         (u_r, s_r, v_r), (u_c, s_c, v_c) = (torch.linalg.svd(m, full_matrices=False) for m in matrices)
@@ -120,7 +120,7 @@ def solve(low: Tensor, scale: int, weight: float, start: Tensor, tolerance: floa
     tolerance
         Where to stop, see `TOLERANCE`.
     """
-    data = DataTerm.of(low, scale)
+    data = DataTerm.from_low(low, scale)
     # tau * sigma * |grad|^2 = 1: longer steps need not converge.
     tau = _STRIDE / weight
     sigma = 1 / (tau * _NORM_SQUARED)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 import napari_siren as ns
-from napari_siren.core.restoration.network import ConditionedSiren
-from napari_siren.core.restoration.super_resolution import CrossScale
+from napari_siren.core.restoration.network import LocalImplicitSiren
+from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 
 
-class ConditionedRectifier(ConditionedSiren):
-    """As `ConditionedSiren`, with rectified linear units in the decoder, and their usual start: biases of zero."""
+class ConditionedRectifier(LocalImplicitSiren):
+    """As `LocalImplicitSiren`, with rectified linear units in the decoder, and their usual start: biases of zero."""
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
@@ -29,6 +29,6 @@ class ConditionedRectifier(ConditionedSiren):
 
 def rectified(low: np.ndarray, scale: int, device: str) -> np.ndarray:
     """Upscale as we do, without a sine in what learns from smaller copies."""
-    with patch.object(CrossScale, "network_class", ConditionedRectifier):
+    with patch.object(ZeroShotSuperResolution, "network_class", ConditionedRectifier):
         found: np.ndarray = ns.upscale(low, scale, device=device)
     return found

@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 
 from benchmarks import machine
 from napari_siren.ui.contributions.samples import confocal_stack, kodak23
-from napari_siren.ui.session import State
+from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 
 BEAT_MS = 2
@@ -88,15 +88,15 @@ def measure(sample: Callable[[], Any], preset: str, seconds: float) -> dict[str,
         if update.preview is not None:
             previews.append(time.perf_counter())
 
-    panel.session.told.connect(count)
+    panel.session.updated.connect(count)
     panel.start()
     run_for(60, lambda: bool(previews))
     fitting = Heart()
-    run_for(seconds, lambda: panel.session.state is State.IDLE)
+    run_for(seconds, lambda: panel.session.state is SessionState.IDLE)
     ours = {"idle": idle.waits(), "fitting": fitting.waits()}
     panel.session.stop()
     ending = Heart()
-    run_for(120, lambda: panel.session.state is State.IDLE)
+    run_for(120, lambda: panel.session.state is SessionState.IDLE)
     viewer.close()
     run_for(0.5)
     rate = (len(previews) - 1) / max(previews[-1] - previews[0], 1e-9)

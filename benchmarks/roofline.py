@@ -38,12 +38,12 @@ from benchmarks.ceilings import (
 from benchmarks.costs import StepCosts, count_step
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import resolve_device
-from napari_siren.core.engines import Engine, rough_engine
+from napari_siren.core.engines import Engine, low_precision_engine
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.losses import ObservedLoss, SquaredLoss
 from napari_siren.core.network.siren import Siren
 from napari_siren.core.training.plan import plan_fit
-from napari_siren.core.training.trainer import Run
+from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.io.images import sample_path
 
 # Presets whose steps differ; tiles are fitted to what is learned by steps like those of "faithful", on other pixels.
@@ -65,30 +65,30 @@ class Subject:
     """
 
     config: FitConfig
-    run: Run
+    run: TileTrainer
     scale: float
     costs: StepCosts
 
     @classmethod
-    def of(cls, preset: str, image: np.ndarray, device: torch.device, effort: Effort) -> Subject:
+    def from_preset(cls, preset: str, image: np.ndarray, device: torch.device, effort: Effort) -> Subject:
         config = FitConfig.preset(preset)
         rows = len(image)
         if plan_fit(image.shape[:2], image.shape[2], config).tiling.count == 1:
             rows = min(rows, max(1, effort.strip // image.shape[1]))
-        run = Run(Samples.from_array(image[:rows]), config.override(precision="float32"), device, seed=0)
+        run = TileTrainer(Samples.from_array(image[:rows]), config.override(precision="float32"), device, seed=0)
         scale = len(image) / rows
         batch = run.batches[0]
         data = batch.loss.data if isinstance(batch.loss, ObservedLoss) else batch.loss
         assert isinstance(data, SquaredLoss)
         # One network's samples grow with the image; its parameters do not.
         samples, pixels = (round(scale * n) for n in (batch.x.shape[2], data.target.shape[2]))
-        return cls(config, run, scale, count_step(config, run.siren.shape, run.siren.tiles, samples, pixels))
+        return cls(config, run, scale, count_step(config, run.siren.spec, run.siren.tiles, samples, pixels))
 
 
-def engines(run: Run) -> dict[str, Engine]:
+def engines(run: TileTrainer) -> dict[str, Engine]:
     """The engines that a fit takes its gradients by, by the precision of their products."""
-    rough = rough_engine(run.engine, run.siren.shape)
-    return {"float32": run.engine} if rough is None else {"float32": run.engine, "bfloat16": rough}
+    low_precision = low_precision_engine(run.engine, run.siren.spec)
+    return {"float32": run.engine} if low_precision is None else {"float32": run.engine, "bfloat16": low_precision}
 
 
 def time_parts(subject: Subject, precision: str, engine: Engine, effort: Effort) -> dict[str, float]:
@@ -99,7 +99,7 @@ def time_parts(subject: Subject, precision: str, engine: Engine, effort: Effort)
     """
     run, scale = subject.run, subject.scale
     device, batch = run.device, run.batches[0]
-    siren = Siren(run.siren.shape, run.siren.theta.clone(), run.siren.omega_0)
+    siren = Siren(run.siren.spec, run.siren.theta.clone(), run.siren.omega_0)
     gradient = torch.empty_like(siren.theta)
     # The networks stand still while they are measured.
     rate = torch.zeros(siren.tiles, device=device)
@@ -107,13 +107,13 @@ def time_parts(subject: Subject, precision: str, engine: Engine, effort: Effort)
     update = time_of(lambda: run.engine.update(run.optimizer, gradient, rate, run.mean.theta), device, effort)
     look = time_of(lambda: run.losses(run.mean), device, effort)
     config = run.config if precision == "float32" else subject.config.override(precision="auto")
-    steps = time_steps(Run(run.samples, config, device, seed=0), effort.steps)
+    steps = time_steps(TileTrainer(run.samples, config, device, seed=0), effort.steps)
     # Of a step, all but the update grows with the image.
     usual, mean = (update + scale * max(0.0, float(t) - update) for t in (lower_quartile(steps), np.mean(steps)))
     return {"gradient": scale * sweep, "update": update, "losses": scale * look, "step": usual, "step_mean": mean}
 
 
-def time_steps(run: Run, count: int) -> list[float]:
+def time_steps(run: TileTrainer, count: int) -> list[float]:
     """Seconds of some steps; the first, which pays for fresh memory, is left out."""
     run.step()
     seconds = []
@@ -187,8 +187,8 @@ def measure_floor(preset: str, image: np.ndarray, device: torch.device, effort: 
 def measure_preset(
     preset: str, image: np.ndarray, device: torch.device, effort: Effort, ceilings: dict[str, Any]
 ) -> dict[str, Any]:
-    subject = Subject.of(preset, image, device, effort)
-    shape, tiles = subject.run.siren.shape, subject.run.siren.tiles
+    subject = Subject.from_preset(preset, image, device, effort)
+    shape, tiles = subject.run.siren.spec, subject.run.siren.tiles
     row: dict[str, Any] = {
         "engine": subject.run.engine.name,
         "layers": shape.hidden_layers,

@@ -172,7 +172,7 @@ def upscaled(study: Study) -> Section:
         fits = {
             NAIVE: naive(small.shape[0]),
             "preset faithful": {},
-            "tiles alone": upscaling(scale, cross_scale_steps=0),
+            "tiles alone": upscaling(scale, task_steps=0),
             "preset upscale": upscaling(scale),
         }
         pictures = rendered(study, fits, small, truth, scale)
@@ -189,7 +189,7 @@ def upscaled(study: Study) -> Section:
 
 def regularised(study: Study) -> Section:
     """Fit with and without what is known of pixels, of images and of this image; without noise and with 5 %."""
-    alone = {"cross_scale_steps": 0}
+    alone = {"task_steps": 0}
     fits = {
         "value at a point": upscaling(2, observation="point", total_variation=0.0, **alone),
         "mean over the area": upscaling(2, observation="box", total_variation=0.0, **alone),

@@ -58,7 +58,7 @@ def layers(result: ns.FitResult, x: np.ndarray) -> list[np.ndarray]:
     siren, blend = result.field.siren, result.field.blend
     weights, biases = (
         [tensor[0].numpy().astype(np.float64) for tensor in tensors]
-        for tensors in (siren.shape.weights(siren.theta), siren.shape.biases(siren.theta))
+        for tensors in (siren.spec.weights(siren.theta), siren.spec.biases(siren.theta))
     )
     h = (x[np.newaxis] - blend.tiling.centres[0, 0]) * blend.coordinate_scale[0]
     found = []

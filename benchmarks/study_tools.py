@@ -113,7 +113,7 @@ class Study:
         config = ns.FitConfig.preset(name=options.get("preset", "faithful")).override(
             **{name: value for name, value in options.items() if name not in ("preset", "seed")}
         )
-        fewer = {name: min(getattr(config, name), self.most_steps) for name in ("max_steps", "cross_scale_steps")}
+        fewer = {name: min(getattr(config, name), self.most_steps) for name in ("max_steps", "task_steps")}
         return {**options, **fewer}
 
 
@@ -175,7 +175,7 @@ def grid_of(image: np.ndarray, factor: int) -> np.ndarray:
 
 def at_ends(of: ns.Field, factor: int) -> np.ndarray:
     """Render on a finer grid laid from the first pixel's centre to the last one's, as linspace(-1, 1, n) does."""
-    axes = [np.linspace(0.5, n - 0.5, n * factor) for n in of.format.spatial_shape]
+    axes = [np.linspace(0.5, n - 0.5, n * factor) for n in of.layout.spatial_shape]
     return to_bytes(of(np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)))
 
 

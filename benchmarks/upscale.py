@@ -85,8 +85,8 @@ def methods(device: str) -> dict[str, Method]:
         "cubic spline": cubic_spline,
         "point-fitted SIREN": lambda low, scale: ns.fit(low, device=device).render(scale=scale),
         "pixel grid, TV": pixel_grid,
-        "ours, tiles alone": lambda low, scale: ns.upscale(low, scale, device=device, cross_scale_steps=0),
-        "ours, quick": lambda low, scale: ns.upscale(low, scale, device=device, cross_scale_steps=QUICK_STEPS),
+        "ours, tiles alone": lambda low, scale: ns.upscale(low, scale, device=device, task_steps=0),
+        "ours, quick": lambda low, scale: ns.upscale(low, scale, device=device, task_steps=QUICK_STEPS),
         "ours, rectifiers for sines": lambda low, scale: rectified(low, scale, device),
         # As `ns.upscale`, which does not give the fit.
         "ours": lambda low, scale: ns.fit(low, preset="upscale", detail=detail_for(scale), device=device),

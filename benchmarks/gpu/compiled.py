@@ -25,7 +25,7 @@ from napari_siren.core.engines.triton import engine as triton_engine
 from napari_siren.core.engines.triton import kernels as triton_kernels
 from napari_siren.core.engines.triton import update as triton_update
 from napari_siren.core.engines.triton.engine import Tuning
-from napari_siren.core.network.siren import SirenShape
+from napari_siren.core.network.siren import NetworkSpec
 
 INTEGERS = {"samples", "x_stride", "share", "tiles"}
 REALS = {
@@ -35,14 +35,14 @@ REALS = {
 # Of the GPUs that have least: bytes of shared memory of a program. Of a multiprocessor of all: registers.
 SHARED_BYTES, REGISTERS = 99 * 1024, 65536
 THREADS_OF_WARP = 32
-SHAPES = {"faithful": SirenShape(2, 3, 3, 32), "upscale": SirenShape(2, 3, 4, 32), "stack": SirenShape(3, 1, 3, 32)}
+SHAPES = {"faithful": NetworkSpec(2, 3, 3, 32), "upscale": NetworkSpec(2, 3, 4, 32), "stack": NetworkSpec(3, 1, 3, 32)}
 
 
 def kernels(tuning: Tuning) -> Iterator[tuple[str, Any, dict[str, object]]]:
     """Give the name of each kernel, the kernel, and what it is compiled for."""
     for name, shape in SHAPES.items():
-        for precision, rough in (("float32", False), ("bfloat16", True)):
-            sizes = triton_engine._sizes(shape, tuning, rough)
+        for precision, low_precision in (("float32", False), ("bfloat16", True)):
+            sizes = triton_engine._sizes(shape, tuning, low_precision)
             squared = name != "upscale"
             unused = {} if squared else {"weight": None, "factor": None, "losses": None}
             constants = {**sizes, **unused, "SQUARED": squared, "BACKWARD": True}
@@ -102,14 +102,16 @@ def main(options: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--capability", type=int, nargs="+", default=[80, 90])
     parser.add_argument("--block", type=int, default=Tuning.block)
-    parser.add_argument("--rough-block", type=int, default=Tuning.rough_block)
+    parser.add_argument("--low-precision-block", type=int, default=Tuning.low_precision_block)
     parser.add_argument("--warps", type=int, default=Tuning.warps)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(options)
     rows = {
         f"sm_{capability}": {
             name: report(kernel, constants, capability)
-            for name, kernel, constants in kernels(Tuning(arguments.block, arguments.rough_block, arguments.warps))
+            for name, kernel, constants in kernels(
+                Tuning(arguments.block, arguments.low_precision_block, arguments.warps)
+            )
         }
         for capability in arguments.capability
     }

@@ -15,10 +15,10 @@ from benchmarks.ceilings import DTYPES, QUICK, Effort, copy_rate, large_product,
 from benchmarks.gpu.parts import Found, Options, Save
 from benchmarks.peer import seconds_per_step
 from benchmarks.roofline import measure_preset
-from napari_siren.core.engines import PlainEngine, TritonEngine
+from napari_siren.core.engines import TorchEngine, TritonEngine
 from napari_siren.core.engines.triton.engine import Tuning
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.training.trainer import Run
+from napari_siren.core.training.trainer import TileTrainer
 
 TARGET, TARGET_STEPS, PEER_STEPS = 44.0, 200, 3
 # A GPU is slow until it has been busy for a while.
@@ -100,16 +100,16 @@ def sweep(options: Options, save: Save) -> Found:
     device = torch.device(options.device)
     image = next(iter(_pictures(options).values()))
     image = image[:24, :24] if options.rehearse else image
-    run = Run(Samples.from_array(image), ns.FitConfig(), device, seed=0)
+    run = TileTrainer(Samples.from_array(image), ns.FitConfig(), device, seed=0)
     batch, out = run.batches[0], torch.empty_like(run.siren.theta)
     effort = QUICK if options.rehearse else Effort(repeats=5, seconds=0.01)
     found: Found = {"layouts": {}, "matrix_warps": {}}
     begin = time.perf_counter()
     for block, warps in LAYOUTS[: 2 if options.rehearse else None]:
-        for rough in (True, False):
+        for low_precision in (True, False):
             if time.perf_counter() - begin > 0.8 * options.seconds:
                 break
-            engine = TritonEngine(device, rough=rough, tuning=Tuning(block, block, warps))
+            engine = TritonEngine(device, low_precision=low_precision, tuning=Tuning(block, block, warps))
             compiled = time.perf_counter()
             engine.gradient(run.siren, batch.x, batch.loss, out)
             synchronise(device)
@@ -119,16 +119,16 @@ def sweep(options: Options, save: Save) -> Found:
                 engine.programs = programs
                 _warm_up(device)
                 times[str(programs)] = _graph_seconds(engine, run, device, effort)
-            key = f"{'bfloat16' if rough else 'float32'}, block {block}, {warps} warps"
+            key = f"{'bfloat16' if low_precision else 'float32'}, block {block}, {warps} warps"
             found["layouts"][key] = {"by_programs": times, "first_use": compiled}
             save(found)
-    rate = torch.zeros_like(run.rate)
+    rate = torch.zeros_like(run.best.rates)
     for warps in (1, 2, 4):
         engine = TritonEngine(device, tuning=Tuning(matrix_warps=warps))
         _warm_up(device)
         update = time_of(lambda: engine.update(run.optimizer, out, rate, run.mean.theta), device, effort)  # noqa: B023
         found["matrix_warps"][str(warps)] = update
-    plain = PlainEngine(device)
+    plain = TorchEngine(device)
     found["plain"] = time_of(lambda: plain.gradient(run.siren, batch.x, batch.loss, out), device, effort)
     return found
 
@@ -143,7 +143,7 @@ def sweep_lines(found: Mapping[str, Any]) -> list[str]:
     return [*lines, f"update by {updates}; gradient by plain PyTorch {1e6 * found['plain']:.0f} us"]
 
 
-def _graph_seconds(engine: TritonEngine, run: Run, device: torch.device, effort: Effort) -> float:
+def _graph_seconds(engine: TritonEngine, run: TileTrainer, device: torch.device, effort: Effort) -> float:
     batch, out = run.batches[0], torch.empty_like(run.siren.theta)
     return time_of(lambda: engine.gradient(run.siren, batch.x, batch.loss, out), device, effort)
 
@@ -153,7 +153,7 @@ def _profile(image: np.ndarray, options: Options) -> dict[str, float]:
     if options.device != "cuda":
         return {}
     steps = 100
-    run = Run(Samples.from_array(image), ns.FitConfig(), torch.device("cuda"), seed=0)
+    run = TileTrainer(Samples.from_array(image), ns.FitConfig(), torch.device("cuda"), seed=0)
     for _ in range(20):
         run.step()
     activities = [torch.profiler.ProfilerActivity.CUDA]

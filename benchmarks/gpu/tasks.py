@@ -45,7 +45,7 @@ def enlarging(options: Options, save: Save) -> Found:
                 return found
             low = pair.low[:24, :24] if options.rehearse else pair.low
             high = pair.high[: scale * len(low), : scale * low.shape[1]]
-            steps = {"cross_scale_steps": 5, "max_steps": 5} if options.rehearse else {}
+            steps = {"task_steps": 5, "max_steps": 5} if options.rehearse else {}
             started = time.perf_counter()
             fitted = ns.fit(low, preset="upscale", detail=detail_for(scale), device=options.device, **steps)
             made = fitted.render(scale=scale)
