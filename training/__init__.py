@@ -1,1 +1,1 @@
-"""Training of the weights that enlarging begins with. Not part of the package: it is run by hand, on a GPU."""
+"""Scripts for the training of the published weights, by hand and on a GPU; not part of the package."""

@@ -1,4 +1,4 @@
-"""Kernels for the decoder's sines, in Triton's language: what PyTorch does in several passes over memory, in one."""
+"""Kernels in Triton for the sines of the decoder: one pass over memory, where PyTorch needs several."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+# Values and rows of one program, and number of programs of the backward pass of the head (8 for each of the 132
+# multiprocessors of an H100).
 _BLOCK, _ROWS, _PROGRAMS = 1024, 16, 1056
 
 
 @triton.jit
 def _sine_of_turns(turns):
-    """Give sin(2 pi turns) to about 4e-6, without the table that exactness at any size of phase would need."""
+    """Return sin(2 pi turns) to about 4e-6, without the table of an exact reduction of large phases."""
     turns -= tl.floor(turns + 0.5)
     turns = tl.where(turns > 0.25, 0.5 - turns, tl.where(turns < -0.25, -0.5 - turns, turns))
     x = turns * 6.283185307179586
@@ -32,39 +34,39 @@ def _cos(x):
 
 @triton.jit
 def _sine_forward(values, phases, result, SIZE, BLOCK: tl.constexpr):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = at < SIZE
+    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    valid = position < SIZE
     image = tl.program_id(1).to(tl.int64) * SIZE
-    phase = tl.load(values + image + at, mask=there, other=0.0).to(tl.float32)
-    phase += tl.load(phases + at, mask=there, other=0.0)
-    tl.store(result + image + at, _sin(phase).to(result.dtype.element_ty), mask=there)
+    phase = tl.load(values + image + position, mask=valid, other=0.0).to(tl.float32)
+    phase += tl.load(phases + position, mask=valid, other=0.0)
+    tl.store(result + image + position, _sin(phase).to(result.dtype.element_ty), mask=valid)
 
 
 @triton.jit
 def _sine_backward(gradient, values, phases, to_values, to_phases, SIZE, IMAGES, BLOCK: tl.constexpr):
-    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = at < SIZE
-    phase = tl.load(phases + at, mask=there, other=0.0)
+    position = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    valid = position < SIZE
+    phase = tl.load(phases + position, mask=valid, other=0.0)
     total = tl.zeros([BLOCK], tl.float32)
     for image in range(IMAGES):
-        here = tl.cast(image, tl.int64) * SIZE + at
-        value = tl.load(values + here, mask=there, other=0.0).to(tl.float32)
-        slope = tl.load(gradient + here, mask=there, other=0.0).to(tl.float32) * _cos(value + phase)
-        tl.store(to_values + here, slope.to(to_values.dtype.element_ty), mask=there)
+        element = tl.cast(image, tl.int64) * SIZE + position
+        value = tl.load(values + element, mask=valid, other=0.0).to(tl.float32)
+        slope = tl.load(gradient + element, mask=valid, other=0.0).to(tl.float32) * _cos(value + phase)
+        tl.store(to_values + element, slope.to(to_values.dtype.element_ty), mask=valid)
         total += slope
-    tl.store(to_phases + at, total, mask=there)
+    tl.store(to_phases + position, total, mask=valid)
 
 
 @triton.jit
 def _head_forward(values, phases, weight, result, POINTS, WIDTH, ROWS: tl.constexpr, PADDED: tl.constexpr):
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)
     column = tl.arange(0, PADDED)
-    there = (row < POINTS)[:, None] & (column < WIDTH)[None, :]
+    valid = (row < POINTS)[:, None] & (column < WIDTH)[None, :]
     phase = tl.load(phases + column, mask=column < WIDTH, other=0.0)
     factor = tl.load(weight + column, mask=column < WIDTH, other=0.0)
-    value = tl.load(values + row[:, None] * WIDTH + column[None, :], mask=there, other=0.0).to(tl.float32)
-    told = tl.sum(_sin(value + phase[None, :]) * factor[None, :], axis=1)
-    tl.store(result + row, told, mask=row < POINTS)
+    value = tl.load(values + row[:, None] * WIDTH + column[None, :], mask=valid, other=0.0).to(tl.float32)
+    output = tl.sum(_sin(value + phase[None, :]) * factor[None, :], axis=1)
+    tl.store(result + row, output, mask=row < POINTS)
 
 
 @triton.jit
@@ -80,27 +82,27 @@ def _head_backward(
     weight_total = tl.zeros([PADDED], tl.float32)
     for tile in range(program, TILES, PROGRAMS):
         row = tl.cast(tile, tl.int64) * ROWS + tl.arange(0, ROWS)
-        there = (row < POINTS)[:, None] & (column < WIDTH)[None, :]
-        at = row[:, None] * WIDTH + column[None, :]
-        value = tl.load(values + at, mask=there, other=0.0).to(tl.float32) + phase[None, :]
+        valid = (row < POINTS)[:, None] & (column < WIDTH)[None, :]
+        position = row[:, None] * WIDTH + column[None, :]
+        value = tl.load(values + position, mask=valid, other=0.0).to(tl.float32) + phase[None, :]
         slope = tl.load(gradient + row, mask=row < POINTS, other=0.0)[:, None]
-        weight_total += tl.sum(tl.where(there, slope * _sin(value), 0.0), axis=0)
+        weight_total += tl.sum(tl.where(valid, slope * _sin(value), 0.0), axis=0)
         slope = slope * _cos(value) * factor[None, :]
-        phase_total += tl.sum(tl.where(there, slope, 0.0), axis=0)
-        tl.store(to_values + at, slope.to(to_values.dtype.element_ty), mask=there)
+        phase_total += tl.sum(tl.where(valid, slope, 0.0), axis=0)
+        tl.store(to_values + position, slope.to(to_values.dtype.element_ty), mask=valid)
     tl.store(to_phases + program * WIDTH + column, phase_total, mask=column < WIDTH)
     tl.store(to_weight + program * WIDTH + column, weight_total, mask=column < WIDTH)
 
 
 def sine_forward(values: Tensor, phases: Tensor) -> Tensor:
-    """Give sin(values + phases) for (images, points, width) and (points, width)."""
+    """Return sin(values + phases) for (images, points, width) and (points, width)."""
     result, size = torch.empty_like(values), phases.numel()
     _sine_forward[(triton.cdiv(size, _BLOCK), len(values))](values, phases, result, size, BLOCK=_BLOCK)
     return result
 
 
 def sine_backward(gradient: Tensor, values: Tensor, phases: Tensor) -> tuple[Tensor, Tensor]:
-    """Give what `sine_forward` hands back to the values and to the phases."""
+    """Return the gradients of `sine_forward` with respect to the values and the phases."""
     to_values, to_phases, size = torch.empty_like(values), torch.empty_like(phases), phases.numel()
     block = _BLOCK // 2
     _sine_backward[(triton.cdiv(size, block),)](
@@ -110,7 +112,7 @@ def sine_backward(gradient: Tensor, values: Tensor, phases: Tensor) -> tuple[Ten
 
 
 def head_forward(values: Tensor, phases: Tensor, weight: Tensor) -> Tensor:
-    """Give sin(values + phases) @ weight for (images, points, width) and (width,) twice; float32."""
+    """Return sin(values + phases) @ weight for (images, points, width) and (width,) twice; float32."""
     width = values.shape[-1]
     points = values.numel() // width
     result = values.new_empty(values.shape[:-1], dtype=torch.float32)
@@ -121,7 +123,7 @@ def head_forward(values: Tensor, phases: Tensor, weight: Tensor) -> Tensor:
 
 
 def head_backward(gradient: Tensor, values: Tensor, phases: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Give what `head_forward` hands back to the values, the phases and the weight."""
+    """Return the gradients of `head_forward` with respect to the values, the phases and the weight."""
     width = values.shape[-1]
     points = values.numel() // width
     tiles = triton.cdiv(points, _ROWS)

@@ -1,4 +1,4 @@
-"""Muon for stacks of hidden matrices, Adam for the rest; nothing of a step is decided on the host (CUDA graphs)."""
+"""Muon for stacks of hidden matrices, Adam for the rest; no decision of a step is on the host (CUDA graphs)."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+# Momentum of Muon; decays of the two means of Adam, and the least root of its mean square.
 _MOMENTUM, _BETAS, _EPSILON = 0.95, (0.9, 0.99), 1e-8
 # Polar Express (Amsel et al. 2025, arXiv 2505.16932) in three steps from 0.02.
 _COEFFICIENTS = (
@@ -18,10 +19,10 @@ _COEFFICIENTS = (
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """Give about the nearest matrices to (…, n, m) whose rows, or columns where these are fewer, are orthonormal."""
+    """Return the approximately nearest matrices to (…, n, m) with orthonormal rows, or columns if these are fewer."""
     tall = matrices.shape[-2] > matrices.shape[-1]
     wide = matrices.mT if tall else matrices
-    x = wide / (torch.linalg.matrix_norm(wide, keepdim=True) * 1.01 + 1e-30)
+    x: Tensor = wide / (torch.linalg.matrix_norm(wide, keepdim=True) * 1.01 + 1e-30)
     for a, b, c in _COEFFICIENTS:
         gram = x @ x.mT
         x = a * x + (b * gram + c * (gram @ gram)) @ x
@@ -29,20 +30,20 @@ def orthogonalise(matrices: Tensor) -> Tensor:
 
 
 class Optimizer:
-    """Steps on the parameters of a network, and the running mean of them.
+    """An optimiser of the parameters of a network, with the running mean of them.
 
     Parameters
     ----------
     hidden
-        Stacks of matrices, which move by their orthogonalised momentum.
+        Stacks of matrices, whose steps are the orthogonalised momentum.
     others
-        All else, by Adam.
+        All other parameters, whose steps are those of Adam.
     muon_rate, adam_rate
         Step sizes: the spectral norm of a step, and Adam's.
     averaging
-        Decay, in a step, of the running mean; it is the plain mean while there were few.
+        Decay, in a step, of the running mean. In the first steps it is the plain mean.
     largest
-        Longer gradients are shortened to this.
+        Largest norm of the gradient; longer ones are shortened to it.
     """
 
     def __init__(
@@ -62,12 +63,12 @@ class Optimizer:
         self.square = [torch.zeros_like(p) for p in self.others]
         self.average = [p.detach().clone() for p in self.parameters]
         self.count = torch.zeros((), device=self.parameters[0].device)
-        # The share of the step sizes that the next step takes; set from outside.
+        # Share of the step sizes in the next step; set from outside.
         self.rate = torch.ones((), device=self.count.device)
 
     @torch.no_grad()
     def step(self, gradients: Sequence[Tensor]) -> None:
-        """Take a step; gradients of `parameters`, which are changed."""
+        """Change the parameters by a step, from their gradients. The gradients are overwritten."""
         gradients = list(gradients)
         norm = torch.stack(torch._foreach_norm(gradients)).square().sum().sqrt()
         torch._foreach_mul_(gradients, (self.largest / (norm + 1e-12)).clamp(max=1))
@@ -95,5 +96,5 @@ class Optimizer:
         return (self.count * math.log(base)).exp()
 
     def state(self) -> list[Tensor]:
-        """Give all that a step changes, beside the parameters; shared."""
+        """Return all tensors changed by a step, except the parameters; not copies."""
         return [*self.momentum, *self.mean, *self.square, *self.average, self.count]

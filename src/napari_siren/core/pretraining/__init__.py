@@ -1,0 +1,1 @@
+"""Pretraining: a network for enlarging and denoising, trained on photographs before it is used on images."""
