@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 
+import napari_siren
 from napari_siren.core.pretraining.settings import Settings, read_settings
 from napari_siren.core.pretraining.trainer import Plan, Trainer
 
-# Folder of the published settings and weights.
+# Folders of the published settings, and of the weights of the package.
 TRAINING = Path(__file__).parents[1] / "training"
+WEIGHTS = Path(napari_siren.__file__).parent / "weights"
 CPU = torch.device("cpu")
 TINY = Settings().with_changes(
     {

@@ -346,7 +346,7 @@ def test_ours_is_what_upscale_does(picture: np.ndarray, quick: list[dict[str, An
 def test_the_rectified_rival_has_no_sine(picture: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
-    def look(low: np.ndarray, scale: int, device: str) -> np.ndarray:
+    def look(low: np.ndarray, scale: int, device: str, pretrained: None) -> np.ndarray:
         seen.append(ZeroShotSuperResolution.network_class)
         return nearest(low, scale)
 

@@ -154,7 +154,8 @@ def test_the_upscaling_preset_learns_once_for_all_blocks(
     monkeypatch.setattr(blockwise, "_MARGIN", 12)
     truth = photo[:88, :108]
     image = np.rint(truth.reshape(44, 2, 54, 2, 3).mean(axis=(1, 3))).astype(np.uint8)
-    settings = {"preset": "upscale", "observation": "box", "task_steps": 60, "max_steps": 40}
+    settings: dict[str, Any] = {"preset": "upscale", "pretrained": None, "observation": "box"}
+    settings |= {"task_steps": 60, "max_steps": 40}
     in_memory = ns.upscale(image, 2, "YXC", **settings)
     small_blocks(7000)
     phases: dict[str, int] = {}
@@ -300,7 +301,8 @@ def test_what_was_learned_is_not_learned_again(
     tmp_path: Path, photo: npt.NDArray[np.uint8], small_blocks: Callable[[int], None]
 ) -> None:
     small_blocks(7000)
-    photo, settings = photo[:40, :50], {"preset": "upscale", "task_steps": 8, "max_steps": 4}
+    photo = photo[:40, :50]
+    settings: dict[str, Any] = {"preset": "upscale", "pretrained": None, "task_steps": 8, "max_steps": 4}
     found = []
     for name, at in (("x", ("fit", 1)), ("y", ("learn", 99))):
         told: list[str] = []

@@ -48,12 +48,12 @@ def test_a_slope_of_light_goes(shape: tuple[int, ...], spacing: Any, axis: int, 
     before = seen / things if multiplicative else seen - things + 100
     assert abs(slope_of(ratio, axis)) < 0.4 * abs(slope_of(before, axis))
     assert np.mean(flat.image) == pytest.approx(seen.mean())
-    assert 0 < flat.told["flattened"]["dropped"] <= 1
+    assert 0 < flat.provenance["flattened"]["dropped"] <= 1
 
 
 def test_a_bound_that_is_given_is_taken() -> None:
     image = blobs(48, 48) * np.linspace(0.5, 1.5, 48)
-    told = Flattening(below=0.05).prepare(image).told["flattened"]
+    told = Flattening(below=0.05).prepare(image).provenance["flattened"]
     assert told["below"] == 0.05
     # No gradient is below such a small bound, so nothing is dropped.
     np.testing.assert_allclose(Flattening(below=1e-9).prepare(image).image, image, rtol=1e-2)

@@ -140,6 +140,18 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         FitConfig.from_file(tmp_path / "nowhere.json")
 
 
+def test_a_model_of_before_pretrained_networks_has_none(tmp_path: Path) -> None:
+    config = FitConfig.preset("upscale")
+    fields = config.described()
+    assert FitConfig.from_saved(fields) == config
+    del fields["pretrained"]
+    assert FitConfig.from_saved(fields) == config.override(pretrained=None)
+    # A file of settings may have a few settings only; the others have their defaults.
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"name": "upscale"}), encoding="utf-8")
+    assert FitConfig.from_file(path) == config
+
+
 def test_every_field_is_documented() -> None:
     undocumented = [name for name, field in FitConfig.model_fields.items() if not field.description]
     assert not undocumented

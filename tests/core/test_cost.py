@@ -347,7 +347,7 @@ def test_an_engine_that_is_not_to_be_had_is_told(trials: list[Any], monkeypatch:
 @pytest.mark.parametrize(
     ("shape", "fields", "spacing"),
     [
-        ((64, 80), {"name": "denoise", "task_steps": 100}, None),
+        ((64, 80), {"name": "denoise", "pretrained": None, "task_steps": 100}, None),
         ((64, 80), {"name": "deblur", "task_steps": 100_000}, (0.1, 0.1)),
         ((9, 40, 40), {"name": "upscale", "task_steps": 100}, (4.0, 1.0, 1.0)),
     ],
@@ -363,6 +363,16 @@ def test_what_is_learned_takes_its_time(
     assert learning.seconds > config.task_steps * learning.seconds_per_step > 0
     # The result is remembered.
     assert estimate(shape, 1, config, "cpu", trial=False, spacing=spacing) == learning
+
+
+def test_what_was_learned_before_takes_no_time() -> None:
+    seconds = []
+    for pretrained in ("auto", None):
+        found = estimate((64, 80), 1, FitConfig.preset("upscale", pretrained=pretrained, max_steps=10), "cpu")
+        assert found.seconds is not None
+        seconds.append(found.seconds)
+    # 2000 steps less.
+    assert 0 < 5 * seconds[0] < seconds[1]
 
 
 def test_a_stack_of_cubes_has_nothing_to_learn() -> None:

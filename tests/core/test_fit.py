@@ -590,7 +590,7 @@ def test_nothing_is_taken_of_a_fit_of_another_shape() -> None:
 
 def test_an_upscaling_begins_with_what_was_learned() -> None:
     first, second = alike_images()
-    options = {"preset": "upscale", "max_steps": 5, "hidden_features": 8}
+    options = {"preset": "upscale", "pretrained": None, "max_steps": 5, "hidden_features": 8}
     earlier = ns.fit(first, task_steps=60, **options)
     cold, warm = (ns.fit(second, task_steps=5, start=start, **options) for start in (None, earlier))
     # The losses of the task, without those of the tiles before and after it.
@@ -617,6 +617,6 @@ def test_a_guess_at_the_axes_is_stated(axes: str | None) -> None:
 
 
 def test_where_nothing_could_be_learned_it_is_noted() -> None:
-    image, options = np.eye(12), {"device": "cpu", "max_steps": 2, "preset": "upscale"}
+    image, options = np.eye(7), {"device": "cpu", "max_steps": 2, "preset": "upscale"}
     assert "by tiles alone" in ns.fit(image, **options).history.events[0][1]
     assert ns.fit(image, task_steps=0, **options).history.events == []

@@ -43,8 +43,8 @@ def test_even_is_the_flattening_of_the_layers_pixels() -> None:
 
 def test_light_is_added_where_there_are_values_below_0() -> None:
     image = np.random.default_rng(0).normal(size=(16, 20))
-    assert AutoFlattening().prepare(image).told["flattened"]["multiplicative"] is False
-    assert AutoFlattening().prepare(np.abs(image)).told["flattened"]["multiplicative"] is True
+    assert AutoFlattening().prepare(image).provenance["flattened"]["multiplicative"] is False
+    assert AutoFlattening().prepare(np.abs(image)).provenance["flattened"]["multiplicative"] is True
 
 
 # ---- blending --------------------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.image.statistics import ImageStatistics, LazyArray
 from napari_siren.core.restoration.blockwise import BlockRestorer, Windows, block_detail
 from napari_siren.core.restoration.pipeline import tile_config
+from napari_siren.core.restoration.pretrained_plan import can_enlarge, tile_settings
 from napari_siren.core.restoration.super_resolution import allows_zero_shot
 from napari_siren.core.training.plan import cut_blocks, memory_bound, plan_fit
 from napari_siren.core.training.targets import variation_for
@@ -177,7 +178,8 @@ class BlockJob:
         """Settings of the fit of the tiles, with the values estimated from the whole image."""
         config, layout = self.config, self.scan.layout
         if allows_zero_shot(layout.spatial_shape, config):
-            return tile_config(config, config.max_steps)
+            settings = tile_settings(config, config.detail) if can_enlarge(layout, config) else {}
+            return tile_config(config, config.max_steps).override(**settings)
         if config.total_variation == "auto":
             config = config.override(total_variation=variation_for(Windows.from_image(self._pixels, layout).noise))
         return config

@@ -188,7 +188,7 @@ def choose_config(preset: str | None, file: Path | None, resume: FitResult | Non
         return base.override(**fields)
     config = resume.config.override(**{"max_seconds": None, "target_psnr": None, **fields})
     state = resume.state
-    done = 0 if state is None else state.step - steps_before(resume.field, config)
+    done = 0 if state is None else state.step - steps_before(resume.field, config, resume.provenance)
     if done >= config.max_steps:
         raise ConfigError(
             f"the fit to resume has already made its {done} steps. Increase --max-steps, "

@@ -124,6 +124,12 @@ class FitConfig(BaseModel):
     does not allow super-resolution or denoising, it is fitted by tiles alone, and the history notes this."""
     task_steps: int = Field(0, ge=0)
     """Number of steps of the task; for "deconvolution", the largest number. 0 omits the task."""
+    pretrained: str | None = "auto"
+    """Networks that were trained on other images, for super-resolution and denoising of pictures. "general" is for
+    photographs and "microscope" for micrographs; "auto" chooses by the image itself; the path of a file of weights is
+    possible, too. They need seconds, and `task_steps` does not matter. None (or "none") trains a network on the image
+    alone, for `task_steps` steps. Stacks are always restored with None, and pictures with missing pixels are fitted by
+    tiles alone."""
     camera_gain: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Increase of a pixel's value for each photon (or photoelectron), for the noise model of the tasks "denoise" and
     "deconvolution". "auto" estimates from the image how the noise grows with the signal; the noise model then ignores
@@ -201,6 +207,12 @@ class FitConfig(BaseModel):
     def _take_array(cls, value: Any) -> Any:
         # Plain tuples can be compared and written as JSON.
         return None if value is None else _tuples(value.tolist() if hasattr(value, "tolist") else value)
+
+    @field_validator("pretrained", mode="before")
+    @classmethod
+    def _accept_word_for_none(cls, value: Any) -> Any:
+        # The command line and files of settings have words.
+        return None if value == "none" else value
 
     @field_validator("engine", mode="before")
     @classmethod
@@ -302,7 +314,8 @@ class FitConfig(BaseModel):
         fields
             Settings as returned by `described` or ``model_dump``.
         """
-        return cls(**_translated(fields))
+        # A model without the setting `pretrained` is from before there were pretrained networks.
+        return cls(**{"pretrained": None, **_translated(fields)})
 
     @classmethod
     def limits(cls) -> list[str]:
@@ -326,7 +339,7 @@ class FitConfig(BaseModel):
         for name, value in self.described(limits=False).items():
             if name == "task":
                 earlier |= {old: self.task_steps if task == self.task else 0 for old, task in _EARLIER_STEPS.items()}
-            elif name != "task_steps":
+            elif name != "task_steps" and (name, value) != ("pretrained", None):
                 earlier[name] = value
         return earlier
 

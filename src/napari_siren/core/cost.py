@@ -175,9 +175,11 @@ def _with_restoration(
     layout, restoration = probe.samples.layout, probe.restoration
     growth = [n / m for n, m in zip(restoration.shape, layout.spatial_shape, strict=True)]
     fine = [round(n * factor) for n, factor in zip(spatial_shape, growth, strict=True)]
-    tiles = estimate(fine, channels, tile_config(config, DRAFT_STEPS + config.max_steps), device, trial)
+    steps = DRAFT_STEPS + restoration.tile_settings.get("max_steps", config.max_steps)
+    settings = tile_config(config, steps).override(**{**restoration.tile_settings, "max_steps": steps})
+    tiles = estimate(fine, channels, settings, device, trial)
     target, method = choose_device(device), restoration.restorer_class
-    key = (describe_device(target), method, channels, *restoration.shape, layout.spacing, config.precision)
+    key = (describe_device(target), method, config.task, channels, *restoration.shape, layout.spacing, config.precision)
     if trial and key not in _RESTORATIONS:
         with _TRIAL_LOCK:
             _RESTORATIONS[key] = _time_restoration(probe, target)
@@ -186,9 +188,8 @@ def _with_restoration(
     step, sample = _RESTORATIONS[key]
     if method.whole_image:
         step *= math.prod(spatial_shape) / math.prod(layout.spatial_shape)
-    restoring = step * config.task_steps + sample * math.prod(fine)
-    seconds = min(restoring + tiles.seconds, config.max_seconds or math.inf)
-    return replace(tiles, seconds=seconds, seconds_per_step=step)
+    restoring = step * (restoration.steps or config.task_steps) + sample * math.prod(fine)
+    return replace(tiles, seconds=min(restoring + tiles.seconds, config.max_seconds or math.inf), seconds_per_step=step)
 
 
 def _time_restoration(probe: _Probe, device: torch.device) -> tuple[float, float]:

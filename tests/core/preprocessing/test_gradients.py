@@ -203,7 +203,7 @@ def test_upscaling_takes_derivatives_too(smooth: npt.NDArray[np.float32]) -> Non
 def test_values_are_left_as_they_are() -> None:
     image, missing = np.ones((4, 5)), np.zeros((4, 5), bool)
     found = Supervision("value").prepare(image, missing=missing)
-    assert (found.image is image, found.missing is missing, found.told) == (True, True, {})
+    assert (found.image is image, found.missing is missing, found.provenance) == (True, True, {})
 
 
 # ---- errors ----------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from training_cases import TRAINING
+from training_cases import WEIGHTS
 
 from napari_siren.core.pretraining import resampling
 from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork, restore
@@ -59,7 +59,7 @@ def test_thin_images_are_restored(rows: int, columns: int) -> None:
 
 @pytest.mark.parametrize("name", ["enlarge", "denoise", "microscope", "robust"])
 def test_the_published_weights_restore_in_blocks(name: str) -> None:
-    network = load_network(TRAINING / "weights" / f"{name}.safetensors")
+    network = load_network(WEIGHTS / f"{name}.safetensors")
     image = torch.rand(1, network.shape.inputs, 70, 90, generator=torch.Generator().manual_seed(0))
     image[:, 1:] *= 0.2
     size = (150, 101)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_cases import TRAINING
+from training_cases import WEIGHTS
 
 from napari_siren.core.pretraining.weights import load_network, save_tensors
 from napari_siren.errors import StorageError
 
 
 def test_trained_weights_of_before_load_and_return_the_same() -> None:
-    network = load_network(TRAINING / "weights" / "enlarge.safetensors")
+    network = load_network(WEIGHTS / "enlarge.safetensors")
     assert network.shape.inputs == 1
     generator = torch.Generator().manual_seed(0)
     image = torch.nn.functional.avg_pool2d(torch.rand(1, 40, 44, generator=generator), 5, 1)

@@ -12,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from training_cases import WEIGHTS
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import ImageLayout, Samples
@@ -63,7 +64,7 @@ def test_windows_with_detail_are_chosen(textured: npt.NDArray[np.uint8]) -> None
 
 
 def test_of_a_small_image_all_is_learned_as_in_memory(textured: npt.NDArray[np.uint8]) -> None:
-    config = FitConfig.preset("upscale", task_steps=5, max_steps=1)
+    config = FitConfig.preset("upscale", pretrained=None, task_steps=5, max_steps=1)
     samples = Samples.from_array(textured[:48, :50], "YX")
     restoration = plan_restoration(samples, config)
     assert restoration is not None
@@ -84,7 +85,7 @@ def test_what_is_told_does_not_depend_on_the_block(
     """The products of the networks may be rounded to three digits, hence the tolerance."""
     monkeypatch.setattr(blockwise, "_MARGIN", 16)
     textured = textured[30:120, 10:110]
-    config = FitConfig.preset("upscale", task_steps=12, detail=detail)
+    config = FitConfig.preset("upscale", pretrained=None, task_steps=12, detail=detail)
     layout = Samples.from_array(textured, "YX").layout
     restorer = BlockRestorer(reading(textured), layout, config, CPU, 0)
     told: list[tuple[int, int]] = []
@@ -106,3 +107,25 @@ def test_what_is_told_does_not_depend_on_the_block(
     again = BlockRestorer(reading(textured), layout, config, CPU, 0)
     again.load(restorer.state())
     np.testing.assert_array_equal(again.samples(start, fine(shape)).values, part.values)
+
+
+@pytest.mark.usefixtures("small_windows")
+def test_a_pretrained_network_enlarges_blocks(textured: npt.NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blockwise, "_MARGIN", 24)
+    textured = textured[30:94, 30:90]
+    layout = Samples.from_array(textured, "YX").layout
+    config = FitConfig.preset("upscale", pretrained=str(WEIGHTS / "enlarge.safetensors"))
+    restorer = BlockRestorer(reading(textured), layout, config, CPU, 0)
+    steps: list[tuple[int, int]] = []
+    restorer.train(lambda *done: steps.append(done))
+    assert steps == []
+
+    def fine(shape: tuple[int, int]) -> ImageLayout:
+        return replace(layout, shape=shape, spacing=(0.5, 0.5))
+
+    whole = restorer.samples((0, 0), fine((128, 120))).values
+    # The convolutions have a reach of 17 pixels; back-projection adds a little more.
+    part = restorer.samples((61, 50), fine((40, 44))).values
+    np.testing.assert_allclose(part, whole[:, 61:101, 50:94], atol=2e-3)
+    with pytest.raises(RuntimeError, match="other weights"):
+        restorer.load({"weights": torch.zeros(32, dtype=torch.uint8)})

@@ -18,6 +18,7 @@ from napari_siren.errors import ConfigError, InputError, SirenError, StorageErro
 
 QUICK: dict[str, Any] = {
     "preset": "upscale",
+    "pretrained": None,
     "task_steps": 4,
     "max_steps": 60,
     "hidden_features": 12,

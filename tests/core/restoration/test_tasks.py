@@ -19,6 +19,7 @@ from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.burst import BurstSuperResolution
 from napari_siren.core.restoration.pipeline import RestorationFit
+from napari_siren.core.restoration.pretrained import PretrainedRestorer
 from napari_siren.core.restoration.richardson_lucy import RichardsonLucy
 from napari_siren.core.restoration.tasks import PLANNERS, plan_restoration
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
@@ -42,9 +43,11 @@ def test_every_task_has_a_name_facts_and_an_implementation() -> None:
 @pytest.mark.parametrize(
     ("preset", "image", "options", "restorer"),
     [
-        ("upscale", PICTURE, {}, ZeroShotSuperResolution),
+        ("upscale", PICTURE, {}, PretrainedRestorer),
+        ("upscale", PICTURE, {"pretrained": None}, ZeroShotSuperResolution),
         ("upscale", STACK, {"axes": "ZYX", "spacing": (4, 1, 1)}, AxialSuperResolution),
-        ("denoise", PICTURE, {}, BlindSpot),
+        ("denoise", PICTURE, {}, PretrainedRestorer),
+        ("denoise", PICTURE, {"pretrained": None}, BlindSpot),
         ("deblur", PICTURE, {"psf_width": 2.0}, RichardsonLucy),
     ],
 )
@@ -60,12 +63,23 @@ def test_the_choice_for_an_image(preset: str, image: np.ndarray, options: dict[s
     [
         ("faithful", PICTURE, {}),
         ("upscale", PICTURE, {"task_steps": 0}),
-        ("upscale", PICTURE[:12, :12], {}),
+        ("upscale", PICTURE[:7, :7], {}),
+        ("upscale", PICTURE[:12, :12], {"pretrained": None}),
         ("upscale", STACK, {"axes": "ZYX"}),
-        ("denoise", PICTURE[:12, :12], {}),
+        ("denoise", PICTURE[:7, :7], {}),
+        ("denoise", PICTURE[:12, :12], {"pretrained": None}),
         ("burst", PICTURE, {}),
     ],
-    ids=["no task", "no steps", "a small picture", "a stack of cubes", "a small noisy picture", "no frames"],
+    ids=[
+        "no task",
+        "no steps",
+        "a tiny picture",
+        "a small picture",
+        "a stack",
+        "a tiny noisy picture",
+        "a small noisy picture",
+        "no frames",
+    ],
 )
 def test_tiles_alone(preset: str, image: np.ndarray, options: dict[str, Any]) -> None:
     assert plan(image, preset, **options) is None

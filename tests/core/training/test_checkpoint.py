@@ -16,7 +16,7 @@ from napari_siren.errors import InputError
 
 IMAGE = np.random.default_rng(0).random((8, 9), dtype=np.float32)
 SAMPLES = Samples.from_array(IMAGE)
-CONFIG = FitConfig.preset("upscale", task_steps=7)
+CONFIG = FitConfig.preset("upscale", pretrained=None, task_steps=7)
 STATE = Checkpoint(3, 1.0, 0, 0.1, fingerprint(SAMPLES, CONFIG), {})
 
 
@@ -48,4 +48,6 @@ def test_a_state_of_an_earlier_version() -> None:
     # From a file of version 2, with the same image and settings.
     earlier = "6a96dbbcaad116d877fdcb03e99fcd506bd62ce68d20afea3c342de0cfa23dcc"
     check_fingerprint(replace(STATE, fingerprint=earlier), SAMPLES, CONFIG)
+    with pytest.raises(InputError, match="other settings"):
+        check_fingerprint(replace(STATE, fingerprint=earlier), SAMPLES, CONFIG.override(pretrained="auto"))
     assert b'"cross_scale_steps":7,"blind_spot_steps":0,' in to_json(CONFIG.earlier_settings())

@@ -13,7 +13,8 @@ import napari_siren as ns
 from napari_siren.core.uncertainty import error_model
 from napari_siren.errors import InputError
 
-LEARNED: dict[str, Any] = {"preset": "upscale", "task_steps": 6, "max_steps": 30, "hidden_features": 12}
+PRETRAINED: dict[str, Any] = {"preset": "upscale", "task_steps": 6, "max_steps": 30, "hidden_features": 12}
+LEARNED: dict[str, Any] = {**PRETRAINED, "pretrained": None}
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def half_busy(shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     return np.where(x < shape[1] // 2, 100 + y // 8, pattern).astype(np.uint8)
 
 
-@pytest.mark.parametrize("options", [{"max_steps": 60}, LEARNED, {**LEARNED, "task_steps": 0}])
+@pytest.mark.parametrize("options", [{"max_steps": 60}, LEARNED, PRETRAINED, {**LEARNED, "task_steps": 0}])
 @pytest.mark.parametrize("scale", [2, (1.5, 3)])
 def test_it_is_large_where_the_image_is_busy(options: dict[str, Any], scale: Any) -> None:
     image = half_busy((40, 48))

@@ -400,7 +400,7 @@ def test_going_on_is_not_held_up_by_the_limits_that_ended_the_fit() -> None:
 
 def test_an_upscaling_goes_on_at_the_scale_that_it_learned() -> None:
     layer = image_layer(data=np.random.default_rng(0).random((40, 42), dtype=np.float32))
-    fields = {"observation": "box", "task": "super-resolution", "task_steps": 3, "max_steps": 5}
+    fields = {"observation": "box", "task": "super-resolution", "pretrained": None, "task_steps": 3, "max_steps": 5}
     wanted = request(layer, scale=3.0, **fields)
     updates, first = drive(wanted)
     assert first.result is not None, first.error

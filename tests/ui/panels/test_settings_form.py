@@ -103,6 +103,14 @@ def test_tooltips_give_name_meaning_default_and_range(form: SettingsForm) -> Non
     assert "`" not in "".join(editor(form, name).toolTip() for name in FIELDS)
 
 
+def test_pretrained_networks_are_suggested(form: SettingsForm) -> None:
+    combo = editor(form, "pretrained").combo
+    assert [combo.itemText(i) for i in range(combo.count())] == ["auto", "general", "microscope", "none"]
+    editor(form, "pretrained").set_value(None)
+    assert form.config().pretrained is None
+    assert form.overrides() == {"pretrained": None}
+
+
 # ---- settings in and out -----------------------------------------------------------------------------
 
 
@@ -121,6 +129,11 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
         return st.floats(-1000, 1000)
     if name == "psf":
         return st.just(((1.0, 2.0), (3.0, 4.0)))
+    if name == "pretrained":
+        words = st.sampled_from(["auto", "general", "microscope"])
+        # Spaces at the ends do not come back, and "none" is None.
+        paths = st.text(st.characters(codec="utf-8", categories=("L", "N", "P")), min_size=1)
+        return st.none() | words | paths.filter(lambda path: path != "none")
     field = FitConfig.model_fields[name]
     kind: Any = field.annotation
     if get_origin(kind) is Literal or kind is bool:

@@ -20,6 +20,7 @@ from napari_siren.ui.widgets.setting_editors import (
     NumberEditor,
     OptionalEditor,
     SwitchEditor,
+    TextEditor,
     make_editor,
     value_text,
 )
@@ -50,6 +51,8 @@ def editor_of(qtbot: Any, annotation: Any, metadata: Any = (), start: float = 1)
         (Optional[float], OptionalEditor, [None, 0.5]),  # noqa: UP045
         (int | WORDS, ChoiceEditor, ["whole", 5, "auto"]),
         (float | WORDS | None, ChoiceEditor, [None, 0.25, "auto"]),
+        (str, TextEditor, ["auto", "a/path"]),
+        (str | None, TextEditor, ["auto", None, "a/path"]),
     ],
 )
 def test_each_type_of_value_has_its_editor(qtbot: Any, annotation: Any, kind: type[Editor], values: list[Any]) -> None:
@@ -61,7 +64,7 @@ def test_each_type_of_value_has_its_editor(qtbot: Any, annotation: Any, kind: ty
         assert type(editor.value()) is type(value)
 
 
-@pytest.mark.parametrize("annotation", [str, list[int], int | float, bool | None, int | str])
+@pytest.mark.parametrize("annotation", [list[int], int | float, bool | None, int | str])
 def test_other_types_have_none(annotation: Any) -> None:
     with pytest.raises(TypeError, match="no editor"):
         make_editor(annotation)
@@ -181,3 +184,54 @@ def test_lengths_are_typed(qtbot: Any) -> None:
     editor.line.setText("wide")
     with pytest.raises(ConfigError, match="psf_width"):
         FitConfig(observation="gaussian", psf_width=editor.value())
+
+
+def text_editor(qtbot: Any) -> tuple[Any, list[Any]]:
+    editor = make_editor(FitConfig.model_fields["pretrained"].annotation, suggestions=["auto", "general"])
+    qtbot.addWidget(editor)
+    values: list[Any] = []
+    editor.edited.connect(lambda: values.append(editor.value()))
+    return editor, values
+
+
+def test_words_are_suggested_for_a_text(qtbot: Any) -> None:
+    editor, values = text_editor(qtbot)
+    assert [editor.combo.itemText(i) for i in range(editor.combo.count())] == ["auto", "general", "none"]
+    for _ in range(2):
+        qtbot.keyClick(editor.combo, Qt.Key.Key_Down)
+    assert values == ["general", None]
+
+
+def test_a_path_is_typed_or_pasted(qtbot: Any) -> None:
+    editor, values = text_editor(qtbot)
+    editor.set_value("general")
+    line = editor.combo.lineEdit()
+    line.selectAll()
+    qtbot.keyClicks(line, "a b/general.safetensors ")
+    assert editor.value() == "a b/general.safetensors"
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+    line.selectAll()
+    QApplication.clipboard().setText("/g")
+    line.paste()
+    qtbot.keyClick(line, Qt.Key.Key_Return)
+    assert values == ["a b/general.safetensors", "/g"]
+    assert editor.combo.count() == 3
+
+
+@pytest.mark.parametrize("text", ["", " none "])
+def test_no_text_is_none(qtbot: Any, text: str) -> None:
+    editor, values = text_editor(qtbot)
+    for typed in (text, "auto"):
+        line = editor.combo.lineEdit()
+        line.selectAll()
+        qtbot.keyClick(line, Qt.Key.Key_Delete)
+        qtbot.keyClicks(line, typed)
+        qtbot.keyClick(line, Qt.Key.Key_Return)
+    assert values == [None, "auto"]
+
+
+def test_the_first_word_is_chosen_again_after_a_path(qtbot: Any) -> None:
+    editor, values = text_editor(qtbot)
+    editor.set_value("a/path")
+    qtbot.keyClick(editor.combo, Qt.Key.Key_Down)
+    assert values == ["auto"]

@@ -154,13 +154,13 @@ def make_cases(kind: str, images: Tensor) -> dict[str, Case]:
     """Return the cases of a kind, from crops of photographs (images, 3, rows, columns)."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(_SEED)
-        if kind == "denoise":
-            return {name: _degraded(kind, images, values) for name, values in _NOISES.items()}
+        if kind == "enlarge":
+            return {f"x{scale}": _coarser(images, scale) for scale in _SCALES}
         if kind == "microscope":
             return {name: _micrographs(images, level) for name, level in _LEVELS.items()}
         if kind == "robust":
             return {name: _degraded(kind, images, values, scale) for name, (scale, values) in _ROBUST.items()}
-        return {f"x{scale}": _coarser(images, scale) for scale in _SCALES}
+        return {name: _degraded(kind, images, values) for name, values in _NOISES.items()}
 
 
 def _coarser(images: Tensor, scale: int) -> Case:

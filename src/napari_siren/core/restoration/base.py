@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -92,6 +92,10 @@ class Restoration:
         Forward operator of the image's pixels, if the restored image differs from the image in its blur.
     floor
         Smallest value of each channel in the units of the image, or None.
+    tile_settings
+        Settings for the fit of the tiles, instead of those of the fit.
+    steps
+        Number of steps of the task, if the settings do not determine it.
     """
 
     shape: tuple[int, ...]
@@ -100,6 +104,8 @@ class Restoration:
     frames: npt.NDArray[np.float32] | None = None
     operator: ForwardOperator | None = None
     floor: tuple[float, ...] | None = None
+    tile_settings: Mapping[str, Any] = field(default_factory=dict)
+    steps: int | None = None
 
 
 Planner = Callable[[Samples, FitConfig, npt.NDArray[np.float32] | None], Restoration | None]

@@ -22,6 +22,7 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.image.noise import NoiseModel, noise_models
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
+from napari_siren.core.restoration.pretrained_plan import plan_denoising
 from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
 
 # Inputs of the network: weighted means of the pixels that are not hidden. The weights are Gaussians with these standard
@@ -58,6 +59,8 @@ def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | 
     frames
         Not used.
     """
+    if (pretrained := plan_denoising(samples, config)) is not None:
+        return pretrained
     sizes = samples.layout.spatial_shape
     if len(sizes) < 2 or min(sizes[-2:]) < LEAST_SIDE or not samples.observed.all():
         return None

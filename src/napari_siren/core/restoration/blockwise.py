@@ -1,4 +1,4 @@
-"""`BlockRestorer`: super-resolution of a large image, block by block, by a network trained on windows of the image."""
+"""`BlockRestorer`: super-resolution of a large image, block by block."""
 
 from __future__ import annotations
 
@@ -18,12 +18,16 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.noise import above_texture, noise_level
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.base import uses_bfloat16
+from napari_siren.core.restoration.pretrained import PretrainedRestorer, passes_for
+from napari_siren.core.restoration.pretrained_plan import can_enlarge, enlarger
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 
 # Side of a window in pixels, largest number of candidates, and number of windows that are chosen for the training.
 _WINDOW, _CANDIDATES, _CHOSEN = 256, 64, 16
 # Width of the margin around a block, in pixels. The prediction of a pixel depends on the pixels around it.
 _MARGIN = 32
+# The same for a pretrained network: the reach of its encoder, and that of back-projection.
+_PRETRAINED_MARGIN = 48
 
 Read = Callable[[Sequence[int], Sequence[int]], npt.NDArray[Any]]
 """Function that returns a box of the image, with the image's axes and all channels: (start, shape) -> array."""
@@ -70,7 +74,7 @@ class Windows:
 
 
 class BlockRestorer:
-    """A super-resolution network, trained on windows of an image, for any block of the image.
+    """A super-resolution network for any block of an image: a pretrained one, or one trained on windows of the image.
 
     Parameters
     ----------
@@ -85,15 +89,21 @@ class BlockRestorer:
         self.observation = pixel_model(config, layout.spacing)
         self.detail = block_detail(config)
         windows = Windows.from_image(read, layout)
-        self._network = ZeroShotSuperResolution(
-            windows.chosen.to(device),
-            self.observation,
-            (float(self.detail), float(self.detail)),
-            above_texture(windows.noise),
-            seed,
-            low_precision=uses_bfloat16(config, device),
-            stages=self.detail.bit_length() - 1 or None,
-        )
+        self._network: ZeroShotSuperResolution | PretrainedRestorer
+        if can_enlarge(layout, config):
+            # The window with the most detail stands for the image in the choice of the weights.
+            window = replace_shape(layout, windows.chosen.shape[2:])
+            self._network = enlarger(Samples.from_values(windows.chosen[0].numpy(), window), config, device)
+        else:
+            self._network = ZeroShotSuperResolution(
+                windows.chosen.to(device),
+                self.observation,
+                (float(self.detail), float(self.detail)),
+                above_texture(windows.noise),
+                seed,
+                low_precision=uses_bfloat16(config, device),
+                stages=self.detail.bit_length() - 1 or None,
+            )
 
     def train(self, on_step: Callable[[int, int], object]) -> None:
         """Compute all steps of the training.
@@ -103,7 +113,7 @@ class BlockRestorer:
         on_step
             Function to call after each step, with the number of steps done and the number of all steps.
         """
-        steps = self.config.task_steps
+        steps = 0 if self._network.finished else self.config.task_steps
         for step in range(steps):
             self._network.step(step / steps)
             on_step(step + 1, steps)
@@ -127,14 +137,27 @@ class BlockRestorer:
             Layout of the box as a separate image.
         """
         factor, stops = self.detail, [a + n for a, n in zip(start, fine.spatial_shape, strict=True)]
-        low = [max(0, a // factor - _MARGIN) for a in start]
-        high = [min(n, -(-b // factor) + _MARGIN) for b, n in zip(stops, self._layout.spatial_shape, strict=True)]
+        margin = _PRETRAINED_MARGIN if isinstance(self._network, PretrainedRestorer) else _MARGIN
+        low = [max(0, a // factor - margin) for a in start]
+        high = [min(n, -(-b // factor) + margin) for b, n in zip(stops, self._layout.spatial_shape, strict=True)]
         shape = [b - a for a, b in zip(low, high, strict=True)]
         pixels = torch.from_numpy(Samples.from_part(self._read(low, shape), self._layout).values).to(self._device)
-        prediction = self._network.predict([n * factor for n in shape], values=pixels).cpu().numpy()
+        prediction = self._predict([n * factor for n in shape], pixels).cpu().numpy()
         box = tuple(slice(a - b * factor, c - b * factor) for a, b, c in zip(start, low, stops, strict=True))
         values = np.ascontiguousarray(prediction[(slice(None), *box)])
         return Samples.from_values(values, replace(fine, dtype="float32"))
+
+    def _predict(self, shape: Sequence[int], values: Tensor) -> Tensor:
+        if isinstance(self._network, ZeroShotSuperResolution):
+            return self._network.predict(shape, values=values)
+        # The same number for every block, whatever its size.
+        passes = passes_for(math.prod(self._layout.spatial_shape) * self.detail**2)
+        return self._network.predict(shape, passes, values)
+
+
+def replace_shape(layout: ImageLayout, spatial_shape: Sequence[int]) -> ImageLayout:
+    """Return the layout of a part of an image, as a separate image."""
+    return replace(layout, shape=layout.full_shape(spatial_shape))
 
 
 def block_detail(config: FitConfig) -> int:

@@ -8,7 +8,7 @@ other.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -24,6 +24,7 @@ from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.progress import History, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer
+from napari_siren.core.restoration.pretrained_plan import PRETRAINED_STEPS
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
 from napari_siren.core.training.targets import filled
@@ -48,9 +49,17 @@ _RESTORER, _TILES = "restorer.", "tiles."
 _EARLIER_RESTORER = "cross_scale."
 
 
-def steps_before(field: Field, config: FitConfig) -> int:
-    """Return the number of steps before those of `max_steps`, in the fit of a field."""
-    return 0 if field.observation is None else DRAFT_STEPS + config.task_steps
+def steps_before(field: Field, config: FitConfig, provenance: Mapping[str, Any]) -> int:
+    """Return the number of steps before those of `max_steps`, in the fit of a field.
+
+    Parameters
+    ----------
+    field, config, provenance
+        Field, settings and provenance of the result.
+    """
+    if field.observation is None:
+        return 0
+    return DRAFT_STEPS + (PRETRAINED_STEPS if "pretrained" in provenance else config.task_steps)
 
 
 def tile_config(config: FitConfig, max_steps: int, max_seconds: float | None = None) -> FitConfig:
@@ -86,12 +95,9 @@ class RestorationFit:
         self.fingerprint = fingerprint(samples, config, restoration.frames)
         self.restoration = restoration
         self.operator = operator_for(config, samples.layout, restoration.shape)
-        dimensions = len(samples.layout.spatial_shape)
-        values = torch.from_numpy(filled(samples.values, samples.observed)).to(device)
-        interpolated = ForwardOperator.from_kind("point", dimensions)(values, restoration.shape)
-        self.tiles = self._tiles(interpolated, DRAFT_STEPS)
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
         self.restorer = restoration.create(device, seed)
+        self.tiles = self._tiles(self._draft(), DRAFT_STEPS)
         self.step_count = 0
         self._start: Field | None = None
         if state is not None:
@@ -111,7 +117,7 @@ class RestorationFit:
     @property
     def max_steps(self) -> int:
         """Number of steps of all parts."""
-        return self._steps_before + self.config.max_steps
+        return self._steps_before + self._tile_steps
 
     @property
     def engine_name(self) -> str:
@@ -170,24 +176,42 @@ class RestorationFit:
     @property
     def _steps_before(self) -> int:
         """Number of steps before the last part."""
-        return DRAFT_STEPS + self.config.task_steps
+        return DRAFT_STEPS + self._task_steps
+
+    @property
+    def _task_steps(self) -> int:
+        """Number of steps of the task."""
+        return self.config.task_steps if self.restoration.steps is None else self.restoration.steps
+
+    @property
+    def _tile_steps(self) -> int:
+        """Number of steps of the last part."""
+        return int(self.restoration.tile_settings.get("max_steps", self.config.max_steps))
 
     def _task_share(self) -> float:
         """Return the finished share of the task, by steps or by time, whichever is larger."""
         limit = self.config.max_seconds
         by_time = self.seconds / (_TASK_SHARE * limit) if limit else 0.0
-        return max((self.step_count - DRAFT_STEPS) / self.config.task_steps, by_time)
+        return max((self.step_count - DRAFT_STEPS) / self._task_steps, by_time)
+
+    def _draft(self) -> Tensor:
+        """Return the samples of the first picture: a prediction if the restorer is ready, or interpolation."""
+        if self.restorer.finished:
+            return self.restorer.predict(self.restoration.shape, 1)
+        values = torch.from_numpy(filled(self.samples.values, self.samples.observed)).to(self.device)
+        return ForwardOperator.from_kind("point", values.ndim - 1)(values, self.restoration.shape)
 
     def _final_tiles(self) -> TileTrainer:
         remaining = None if self.config.max_seconds is None else max(1e-3, self.config.max_seconds - self.seconds)
-        tiles = self._tiles(self.restorer.predict(self.restoration.shape), self.config.max_steps, remaining)
+        tiles = self._tiles(self.restorer.predict(self.restoration.shape), self._tile_steps, remaining)
         if self._start is not None:
             tiles.warm_start(self._start)
         return tiles
 
     def _tiles(self, values: Tensor, max_steps: int, max_seconds: float | None = None) -> TileTrainer:
         fine = as_samples(self.samples.layout, values.cpu().numpy())
-        config = tile_config(self.config, max_steps, max_seconds)
+        settings = {**self.restoration.tile_settings, "max_steps": max_steps}
+        config = tile_config(self.config, max_steps, max_seconds).override(**settings)
         return TileTrainer(fine, config, self.device, self.seed, cancellation=self.cancellation)
 
     def _with_operator(self, field: Field) -> Field:

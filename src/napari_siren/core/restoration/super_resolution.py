@@ -16,6 +16,7 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.axial import LEAST_RATIO, LEAST_ROWS, AxialSuperResolution, known_slices
 from napari_siren.core.restoration.axial import LEAST_SIDE as LEAST_SLICE_SIDE
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
+from napari_siren.core.restoration.pretrained_plan import plan_enlarging
 from napari_siren.core.restoration.zero_shot import LEAST_PIXELS, LEAST_SIDE, ZeroShotSuperResolution
 
 # Largest ratio of the pixel's sides within a slice: rows and columns both stand in for the axis between slices.
@@ -35,6 +36,8 @@ def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | 
         Not used.
     """
     sizes, complete = samples.layout.spatial_shape, bool(samples.observed.all())
+    if len(sizes) == 2 and (pretrained := plan_enlarging(samples, config, fine_shape(sizes, config))) is not None:
+        return pretrained
     if allows_zero_shot(sizes, config):
         return _pixels(samples, config) if complete else None
     known = known_slices(samples.observed) if len(sizes) == 3 else None

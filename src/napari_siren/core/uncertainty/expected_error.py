@@ -22,6 +22,7 @@ from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.noise import image_noise
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.pipeline import as_samples, load_restorer
+from napari_siren.core.restoration.pretrained import PretrainedRestorer
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.training.trainer import TileTrainer
@@ -122,7 +123,9 @@ def _trial(
         restorer = load_restorer(samples, config, device, state)
     else:
         restorer = None
-    if isinstance(restorer, ZeroShotSuperResolution):
+    if isinstance(restorer, ZeroShotSuperResolution) or (
+        isinstance(restorer, PretrainedRestorer) and restorer.enlarges
+    ):
         copy = restorer.smaller_copy(smaller)
         return Trial(copy.cpu().numpy(), restorer.predict(sizes, values=copy).cpu().numpy())
     operator = (

@@ -72,7 +72,9 @@ class FitRequest:
         """Return a request for `more_steps` further steps, starting from a result."""
         from napari_siren.core.restoration.pipeline import steps_before
 
-        done = (0 if result.state is None else result.state.step) - steps_before(result.field, self.config)
+        done = (0 if result.state is None else result.state.step) - steps_before(
+            result.field, self.config, result.provenance
+        )
         # The limits of time and PSNR are lifted, since the user now requests steps. `max_steps` does not count the
         # steps before the fit itself: a fit that is still at those continues to its regular end.
         max_steps = done + more_steps if done >= 0 else self.config.max_steps

@@ -27,6 +27,8 @@ _STARTS = {
     "threads": 4,
     "max_memory": 4 * 2**30,
 }
+# Words to choose from in an editor for any text. The task checks the text, because it may be a path.
+_SUGGESTIONS = {"pretrained": ("auto", "general", "microscope")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,7 +42,7 @@ class _Row:
     def from_field(cls, name: str) -> _Row:
         """Make the row of a field of `FitConfig`."""
         field = FitConfig.model_fields[name]
-        editor = make_editor(field.annotation, field.metadata, _STARTS.get(name, 1))
+        editor = make_editor(field.annotation, field.metadata, _STARTS.get(name, 1), _SUGGESTIONS.get(name, ()))
         label = QLabel(name.replace("_", " "))
         label.setBuddy(editor)
         label.setObjectName(name)

@@ -224,6 +224,53 @@ class LengthsEditor(Editor):
         self.line.setText(", ".join(v if isinstance(v, str) else repr(v) for v in values))
 
 
+class TextEditor(Editor):
+    """An editable combo box for a text: a suggested word, or any other text such as a path. Empty and "none" are None.
+
+    Parameters
+    ----------
+    words
+        The words to choose from: texts, and None.
+    """
+
+    def __init__(self, words: Sequence[str | None]) -> None:
+        self.combo = _ComboBox()
+        self.combo.setEditable(True)
+        self.combo.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        # A path must not be completed to a word.
+        self.combo.setCompleter(None)
+        self.combo.addItems([value_text(word) for word in words])
+        super().__init__(self.combo)
+        self._reported = self.value()
+        self.combo.activated.connect(self._report)
+        self._line().editingFinished.connect(self._report)
+
+    def value(self) -> str | None:
+        """Return the text, or None."""
+        text = self.combo.currentText().strip()
+        return None if text in ("", value_text(None)) else text
+
+    def set_value(self, value: str | None) -> None:
+        """Show a text, or None."""
+        text = value_text(value)
+        self.combo.setCurrentIndex(self.combo.findText(text))
+        self.combo.setEditText(text)
+        # The beginning of a long path is more useful than its end.
+        self._line().setCursorPosition(0)
+        self._reported = self.value()
+
+    def _line(self) -> QLineEdit:
+        line = self.combo.lineEdit()
+        assert line is not None
+        return line
+
+    def _report(self) -> None:
+        # The key Return, and the loss of the focus, need not be a change.
+        if self.value() != self._reported:
+            self._reported = self.value()
+            self.edited.emit()
+
+
 class _ComboBox(QComboBox):
     """A combo box for a scrolling panel. Without the focus it passes the wheel to the panel."""
 
@@ -239,18 +286,22 @@ class _ComboBox(QComboBox):
             event.ignore()
 
 
-def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1) -> Editor:
+def make_editor(
+    annotation: Any, metadata: Sequence[Any] = (), start: float = 1, suggestions: Sequence[str] = ()
+) -> Editor:
     """Return an editor for a setting.
 
     Parameters
     ----------
     annotation
-        bool, int, float, a `Literal`, or a union of an int or a float, `Literal`s and None; each may be `Annotated`.
-        If the union has a tuple of numbers, the editor is a line of text.
+        bool, int, float, str, a `Literal`, or a union of an int or a float, `Literal`s and None, or of str and None;
+        each may be `Annotated`. If the union has a tuple of numbers, the editor is a line of text.
     metadata
         Bounds of the number, as metadata of a pydantic field.
     start
         First number if the user chooses a number instead of a word or None.
+    suggestions
+        Words to choose from if the value is any text.
 
     Raises
     ------
@@ -264,6 +315,8 @@ def make_editor(annotation: Any, metadata: Sequence[Any] = (), start: float = 1)
     members = list(_members(annotation, tuple(metadata)))
     if any(get_origin(member) is tuple for member, _ in members):
         return LengthsEditor([word for member, _ in members for word in get_args(member) if isinstance(word, str)])
+    if {member for member, _ in members} in ({str}, {str, NoneType}):
+        return TextEditor([*suggestions, *(None for member, _ in members if member is NoneType)])
     for member, bounds in members:
         if get_origin(member) is Literal:
             words.extend(get_args(member))

@@ -1,0 +1,156 @@
+"""The choice among pretrained networks for an image, and the restorations that use them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.forward.operator import pixel_model
+from napari_siren.core.image.noise import image_noise, noise_models
+from napari_siren.core.image.samples import ImageLayout, Samples
+from napari_siren.core.restoration.base import Restoration, uses_bfloat16
+from napari_siren.core.restoration.pretrained import PretrainedRestorer
+from napari_siren.core.restoration.weights import DENOISE, ENLARGE, MICROSCOPE, ROBUST, Weights, find_weights
+
+# Observations for which the networks for super-resolution are trained. Back-projection corrects the difference.
+_OBSERVATIONS = ("bicubic", "box")
+# Smallest scale of the training, and smallest side of a picture.
+_LEAST_DETAIL, _LEAST_SIDE = 1.5, 8
+# Largest side of the part of an image on which networks are compared, and side of its smaller copy as a share.
+_TRIAL_SIDE, _COPY = 256, 0.5
+# Factor of the error of all candidates but the first: 0.08 dB.
+_TIE = 1.02
+# Settings of the tiles where those of the preset are not changed. Measured on Set5: twice as fast, -0.01 dB at x2.
+_TILES = {"pixels_per_step": "half", "hidden_layers": 3, "parameters_per_value": 1.0}
+# Detail up to which the tiles need all their steps. Finer samples are smoother: at x4 half of the steps do, -0.01 dB.
+_FULL_DETAIL = 2.0
+# Steps that a ready network counts as.
+PRETRAINED_STEPS = 1
+# Weights for each value of `FitConfig.pretrained`.
+_FOR_ENLARGING = dict.fromkeys(("auto", "general", "microscope"), (ENLARGE, ROBUST))
+_FOR_DENOISING = {"auto": (DENOISE, MICROSCOPE), "general": (DENOISE,), "microscope": (MICROSCOPE,)}
+
+
+def plan_enlarging(samples: Samples, config: FitConfig, shape: tuple[int, ...]) -> Restoration | None:
+    """Plan super-resolution by a pretrained network.
+
+    Parameters
+    ----------
+    samples
+        The image.
+    config
+        The settings.
+    shape
+        Rows and columns of the result.
+
+    Returns
+    -------
+    Restoration or None
+        None if the settings or the image do not allow it.
+    """
+    if not (samples.observed.all() and can_enlarge(samples.layout, config)):
+        return None
+
+    def create(device: torch.device, seed: int) -> PretrainedRestorer:
+        return enlarger(samples, config, device)
+
+    settings = tile_settings(config, config.detail)
+    return Restoration(shape, PretrainedRestorer, create, tile_settings=settings, steps=PRETRAINED_STEPS)
+
+
+def can_enlarge(layout: ImageLayout, config: FitConfig) -> bool:
+    """Return whether pretrained super-resolution is possible for pictures without missing pixels."""
+    usable = config.pretrained is not None and config.restoration is not None and config.observation in _OBSERVATIONS
+    sizes = layout.spatial_shape
+    return usable and len(sizes) == 2 and min(sizes) >= _LEAST_SIDE and config.detail >= _LEAST_DETAIL
+
+
+def enlarger(samples: Samples, config: FitConfig, device: torch.device) -> PretrainedRestorer:
+    """Return the restorer for super-resolution, with the weights that fit the image best.
+
+    The weights are compared on a smaller copy of the image, whose true pixels are those of the image.
+    """
+    operator, noise = pixel_model(config, samples.layout.spacing), image_noise(samples)
+
+    def create(weights: Weights, values: Tensor) -> PretrainedRestorer:
+        models = noise_models(samples, config)
+        low_precision = uses_bfloat16(config, device)
+        return PretrainedRestorer(values, samples.layout, weights, models, operator, noise, low_precision)
+
+    def error(restorer: PretrainedRestorer, values: Tensor) -> float:
+        sizes = [max(1, round(_COPY * n)) for n in values.shape[1:]]
+        # With as much noise as the image: a copy has less, and the comparison would prefer a network for clean images.
+        prediction = restorer.predict(values.shape[1:], 1, restorer.smaller_copy(sizes))
+        return float((prediction - values).square().mean())
+
+    return _best(_FOR_ENLARGING, config, torch.from_numpy(samples.values).to(device), create, error)
+
+
+def plan_denoising(samples: Samples, config: FitConfig) -> Restoration | None:
+    """Plan denoising by a pretrained network; None if the settings or the image do not allow it."""
+    sizes = samples.layout.spatial_shape
+    if config.pretrained is None or len(sizes) != 2 or min(sizes) < _LEAST_SIDE or not samples.observed.all():
+        return None
+
+    def create(device: torch.device, seed: int) -> PretrainedRestorer:
+        models, low_precision = noise_models(samples, config), uses_bfloat16(config, device)
+
+        def restorer(weights: Weights, values: Tensor) -> PretrainedRestorer:
+            return PretrainedRestorer(values, samples.layout, weights, models, low_precision=low_precision)
+
+        values = torch.from_numpy(samples.values).to(device)
+        return _best(_FOR_DENOISING, config, values, restorer, lambda candidate, _: candidate.risk())
+
+    return Restoration(
+        sizes, PretrainedRestorer, create, tile_settings=tile_settings(config, 1.0), steps=PRETRAINED_STEPS
+    )
+
+
+def tile_settings(config: FitConfig, detail: float = 1.0) -> dict[str, Any]:
+    """Return the settings of the tiles that differ from those of the fit. Settings of the user are kept.
+
+    Parameters
+    ----------
+    config
+        The settings of the fit.
+    detail
+        Samples per pixel of the restored image.
+    """
+    preset = FitConfig.preset(config.name)
+    settings = {**_TILES, "max_steps": round(config.max_steps * min(1.0, _FULL_DETAIL / detail))}
+    return {name: value for name, value in settings.items() if getattr(config, name) == getattr(preset, name)}
+
+
+def _best(
+    table: Mapping[str, tuple[str, ...]],
+    config: FitConfig,
+    values: Tensor,
+    create: Callable[[Weights, Tensor], PretrainedRestorer],
+    error: Callable[[PretrainedRestorer, Tensor], float],
+) -> PretrainedRestorer:
+    """Return the restorer with the smallest estimated error on the middle of the image."""
+    candidates = find_weights(config.pretrained or "", table)
+    if len(candidates) == 1:
+        return create(candidates[0], values)
+    middle = values[:, *_middle(values.shape[1:])]
+    errors = {weights: error(create(weights, middle), middle) for weights in candidates}
+    # Ties go to the first candidate, which is the better one for clean images.
+    best = min(errors, key=lambda weights: errors[weights] * (1 if weights is candidates[0] else _TIE))
+    compared = {weights.name: round(_decibels(value), 2) for weights, value in errors.items()}
+    return create(replace(best, compared=tuple(compared.items())), values)
+
+
+def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
+    starts = [max(0, (n - _TRIAL_SIDE) // 2) for n in shape]
+    return tuple(slice(start, start + _TRIAL_SIDE) for start in starts)
+
+
+def _decibels(error: float) -> float:
+    """Return the PSNR of a mean squared error in normalised values, whose range is 2."""
+    return 10 * math.log10(4 / max(error, 1e-12))
