@@ -86,7 +86,10 @@ def methods(device: str) -> dict[str, Method]:
         "point-fitted SIREN": lambda low, scale: ns.fit(low, device=device).render(scale=scale),
         "pixel grid, TV": pixel_grid,
         "ours, tiles alone": lambda low, scale: ns.upscale(low, scale, device=device, task_steps=0),
-        "ours, quick": lambda low, scale: ns.upscale(low, scale, device=device, task_steps=QUICK_STEPS),
+        "ours, quick": lambda low, scale: ns.upscale(
+            low, scale, device=device, pretrained=None, task_steps=QUICK_STEPS
+        ),
+        "ours, from the image alone": lambda low, scale: ns.upscale(low, scale, device=device, pretrained=None),
         "ours, rectifiers for sines": lambda low, scale: rectified(low, scale, device),
         # As `ns.upscale`, which does not give the fit.
         "ours": lambda low, scale: ns.fit(low, preset="upscale", detail=detail_for(scale), device=device),
