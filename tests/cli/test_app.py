@@ -111,15 +111,18 @@ def test_a_fit_goes_on_with_its_own_settings(tmp_path: Path, stack: Path, model:
     assert "Give one of" in fails("fit", stack, "-o", tmp_path / "x", "--resume", model, "--preset", "fast")
 
 
-def test_an_upscaling_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("pretrained", "task_steps"), [("auto", 1), ("none", 2)])
+def test_an_upscaling_goes_on(tmp_path: Path, pretrained: str, task_steps: int) -> None:
     image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (40, 42), np.uint8), "YX")
-    first = ["--preset", "upscale", "--set", "task_steps=2", "--max-steps", "4", *TINY, "--scale", "1"]
+    first = ["--preset", "upscale", "--set", "task_steps=2", "--set", f"pretrained={pretrained}"]
+    first += ["--max-steps", "4", *TINY, "--scale", "1"]
     assert run("fit", image, "-o", tmp_path / "first", "--resumable", *first).exit_code == 0
     model = tmp_path / "first" / "model.safetensors"
     assert "already made its 4 steps" in fails("fit", image, "-o", tmp_path / "x", "--resume", model)
     more = run("fit", image, "-o", tmp_path / "more", "--resume", model, "--max-steps", "6", "--scale", "1")
     assert more.exit_code == 0, more.output
-    assert json.loads((tmp_path / "more" / "report.json").read_text())["steps"] == 48
+    # 40 of the draft, those of the task, and 6 of the tiles. A pretrained network counts as one step.
+    assert json.loads((tmp_path / "more" / "report.json").read_text())["steps"] == 40 + task_steps + 6
 
 
 @needs_data
