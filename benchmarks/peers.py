@@ -56,7 +56,9 @@ def fit_ours(label: str, name: str, image: np.ndarray, device: str, limit: float
             curve.add(now - begin, progress.psnr)
     curve.add(time.perf_counter() - begin, steps.result.metrics.psnr)
     curve.parameters = steps.result.field.siren.theta.numel()
-    curve.steps, curve.step_seconds = len(steps_seconds), float(np.median(steps_seconds))
+    # The time may be over before the first step.
+    curve.steps = len(steps_seconds)
+    curve.step_seconds = float(np.median(steps_seconds)) if steps_seconds else time.perf_counter() - begin
     return curve
 
 
