@@ -95,6 +95,8 @@ class StoredField:
                 index["samples_per_pixel"],
                 index["about"],
             )
+        except StorageError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise StorageError(
                 f"{folder} is not a readable stored field ({error}). Pass a folder that `fit_blocks` wrote."
