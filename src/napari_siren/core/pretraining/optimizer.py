@@ -8,25 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from napari_siren.core.network.orthogonalise import orthogonalise
+
 # Momentum of Muon; decays of the two means of Adam, and the least root of its mean square.
 _MOMENTUM, _BETAS, _EPSILON = 0.95, (0.9, 0.99), 1e-8
-# Polar Express (Amsel et al. 2025, arXiv 2505.16932) in three steps from 0.02.
-_COEFFICIENTS = (
-    (7.710969770468588, -22.1137562625831, 16.248743954739513),
-    (3.2152760810068908, -2.4111722315322246, 0.5013000721081345),
-    (2.2183077155967528, -1.593989612766451, 0.41074789698672853),
-)
-
-
-def orthogonalise(matrices: Tensor) -> Tensor:
-    """Return the approximately nearest matrices to (…, n, m) with orthonormal rows, or columns if these are fewer."""
-    tall = matrices.shape[-2] > matrices.shape[-1]
-    wide = matrices.mT if tall else matrices
-    x: Tensor = wide / (torch.linalg.matrix_norm(wide, keepdim=True) * 1.01 + 1e-30)
-    for a, b, c in _COEFFICIENTS:
-        gram = x @ x.mT
-        x = a * x + (b * gram + c * (gram @ gram)) @ x
-    return x.mT if tall else x
 
 
 class Optimizer:
