@@ -22,7 +22,9 @@ from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.preprocessing.gradients import Preprocessor, preparation
 from napari_siren.core.progress import Progress
+from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import RestorationFit
+from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.result import FitResult, load, make_provenance
 from napari_siren.core.steps import STOP, FitSteps
@@ -33,6 +35,8 @@ from napari_siren.errors import ConfigError, InputError
 
 # Event in the history of a fit if the image does not allow the task of the settings.
 _NOT_RESTORED = "the image does not allow the task; it was fitted by tiles alone (see `FitConfig.task`)"
+# Event of a fit whose settings name pretrained weights that do not apply.
+_NOT_PRETRAINED = "pretrained networks do not apply here, and were not used (see `FitConfig.pretrained`)"
 
 
 def fit_iter(
@@ -288,9 +292,15 @@ def _run(
         run = RestorationFit(samples, config, device, seed, state, restoration)
     if restoration is None and config.restoration is not None:
         run.history.events.append((0, _NOT_RESTORED))
+    if config.restoration is not None and config.pretrained not in (None, "auto") and not _is_pretrained(restoration):
+        run.history.events.append((0, _NOT_PRETRAINED))
     if device.type != "cpu":
         run.history.events += [(0, event) for event in verdict_on(device).events()]
     return run
+
+
+def _is_pretrained(restoration: Restoration | None) -> bool:
+    return restoration is not None and issubclass(restoration.restorer_class, PretrainedRestorer)
 
 
 def _burst_of(

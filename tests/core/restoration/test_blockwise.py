@@ -20,6 +20,7 @@ from napari_siren.core.restoration import blockwise
 from napari_siren.core.restoration.blockwise import BlockRestorer, Windows, _places
 from napari_siren.core.restoration.pipeline import RestorationFit
 from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.errors import StorageError
 
 CPU = torch.device("cpu")
 
@@ -127,5 +128,5 @@ def test_a_pretrained_network_enlarges_blocks(textured: npt.NDArray[np.uint8], m
     # The convolutions have a reach of 17 pixels; back-projection adds a little more.
     part = restorer.samples((61, 50), fine((40, 44))).values
     np.testing.assert_allclose(part, whole[:, 61:101, 50:94], atol=2e-3)
-    with pytest.raises(RuntimeError, match="other weights"):
+    with pytest.raises(StorageError, match="other pretrained weights"):
         restorer.load({"weights": torch.zeros(32, dtype=torch.uint8)})

@@ -19,7 +19,7 @@ from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.burst import BurstSuperResolution
 from napari_siren.core.restoration.pipeline import RestorationFit
-from napari_siren.core.restoration.pretrained import PretrainedRestorer
+from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.richardson_lucy import RichardsonLucy
 from napari_siren.core.restoration.tasks import PLANNERS, plan_restoration
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution

@@ -22,7 +22,7 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.image.noise import NoiseModel, noise_models
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
-from napari_siren.core.restoration.pretrained_plan import plan_denoising
+from napari_siren.core.restoration.pretrained.plan import plan_denoising
 from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
 
 # Inputs of the network: weighted means of the pixels that are not hidden. The weights are Gaussians with these standard

@@ -18,8 +18,8 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.noise import above_texture, noise_level
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.base import uses_bfloat16
-from napari_siren.core.restoration.pretrained import PretrainedRestorer, passes_for
-from napari_siren.core.restoration.pretrained_plan import can_enlarge, enlarger
+from napari_siren.core.restoration.pretrained.plan import can_enlarge, enlarger
+from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer, passes_for
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 
 # Side of a window in pixels, largest number of candidates, and number of windows that are chosen for the training.

@@ -24,7 +24,7 @@ from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.progress import History, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer
-from napari_siren.core.restoration.pretrained_plan import PRETRAINED_STEPS
+from napari_siren.core.restoration.pretrained.plan import PRETRAINED_STEPS
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
 from napari_siren.core.training.targets import filled
@@ -97,7 +97,9 @@ class RestorationFit:
         self.operator = operator_for(config, samples.layout, restoration.shape)
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
         self.restorer = restoration.create(device, seed)
-        self.tiles = self._tiles(self._draft(), DRAFT_STEPS)
+        values = torch.from_numpy(filled(samples.values, samples.observed)).to(device)
+        interpolated = ForwardOperator.from_kind("point", values.ndim - 1)(values, restoration.shape)
+        self.tiles = self._tiles(interpolated, DRAFT_STEPS)
         self.step_count = 0
         self._start: Field | None = None
         if state is not None:
@@ -126,6 +128,8 @@ class RestorationFit:
 
     def step(self) -> Progress:
         """Compute one step of the current part."""
+        if self.step_count == 0:
+            self._improve_draft()
         if self.step_count == self._steps_before:
             self.tiles = self._final_tiles()
         if DRAFT_STEPS <= self.step_count < self._steps_before:
@@ -144,8 +148,9 @@ class RestorationFit:
         return self.step_count > self._steps_before and self.tiles.reached_target()
 
     def extra_metadata(self) -> dict[str, Any]:
-        """Return further results of the restorer for the provenance."""
-        return self.restorer.extra_metadata()
+        """Return further results of the restorer for the provenance, and changed settings of the tiles."""
+        settings = self.restoration.tile_settings
+        return {**self.restorer.extra_metadata(), **({"tile_settings": dict(settings)} if settings else {})}
 
     def consistency(self, field: Field) -> float | None:
         """Return the PSNR, in dB, of the image's pixels as predicted from a field, blur included."""
@@ -194,12 +199,10 @@ class RestorationFit:
         by_time = self.seconds / (_TASK_SHARE * limit) if limit else 0.0
         return max((self.step_count - DRAFT_STEPS) / self._task_steps, by_time)
 
-    def _draft(self) -> Tensor:
-        """Return the samples of the first picture: a prediction if the restorer is ready, or interpolation."""
+    def _improve_draft(self) -> None:
+        """Fit the first picture to a prediction instead of interpolation, if the restorer is ready before any step."""
         if self.restorer.finished:
-            return self.restorer.predict(self.restoration.shape, 1)
-        values = torch.from_numpy(filled(self.samples.values, self.samples.observed)).to(self.device)
-        return ForwardOperator.from_kind("point", values.ndim - 1)(values, self.restoration.shape)
+            self.tiles = self._tiles(self.restorer.predict(self.restoration.shape, 1), DRAFT_STEPS)
 
     def _final_tiles(self) -> TileTrainer:
         remaining = None if self.config.max_seconds is None else max(1e-3, self.config.max_seconds - self.seconds)
@@ -234,6 +237,8 @@ class RestorationFit:
         check_fingerprint(state, self.samples, self.config, self.restoration.frames)
         self.restorer = _loaded(self.restoration, self.device, state)
         tiles = _part(state, _TILES)
+        if state.step > 0:
+            self._improve_draft()
         for _ in range(min(state.step, DRAFT_STEPS)):
             self.tiles.step()
         if tiles:

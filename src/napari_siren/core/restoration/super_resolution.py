@@ -16,7 +16,7 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.axial import LEAST_RATIO, LEAST_ROWS, AxialSuperResolution, known_slices
 from napari_siren.core.restoration.axial import LEAST_SIDE as LEAST_SLICE_SIDE
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
-from napari_siren.core.restoration.pretrained_plan import plan_enlarging
+from napari_siren.core.restoration.pretrained.plan import plan_enlarging
 from napari_siren.core.restoration.zero_shot import LEAST_PIXELS, LEAST_SIDE, ZeroShotSuperResolution
 
 # Largest ratio of the pixel's sides within a slice: rows and columns both stand in for the axis between slices.

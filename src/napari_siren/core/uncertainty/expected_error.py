@@ -22,7 +22,7 @@ from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.noise import image_noise
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.pipeline import as_samples, load_restorer
-from napari_siren.core.restoration.pretrained import PretrainedRestorer
+from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.training.trainer import TileTrainer

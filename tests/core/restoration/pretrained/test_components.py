@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.image.samples import ImageLayout, Samples
-from napari_siren.core.restoration.components import Components
+from napari_siren.core.restoration.pretrained.components import Components
 
 RNG = np.random.default_rng(0)
 COLOURS = RNG.integers(20, 230, (12, 14, 3), dtype=np.uint8)

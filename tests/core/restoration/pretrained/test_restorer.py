@@ -23,9 +23,10 @@ from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.pipeline import DRAFT_STEPS
-from napari_siren.core.restoration.pretrained import PretrainedRestorer
+from napari_siren.core.restoration.pretrained.plan import enlarger
+from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
+from napari_siren.core.restoration.pretrained.weights import package_weights
 from napari_siren.core.restoration.tasks import plan_restoration
-from napari_siren.core.restoration.weights import package_weights
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.errors import ConfigError, StorageError
 from napari_siren.io.images import read_image, sample_path
@@ -355,7 +356,7 @@ def test_a_state_belongs_to_its_weights() -> None:
     noise = [NoiseModel(0.0, 0.01, 0.01)]
     first, second = (PretrainedRestorer(values, layout, package_weights(n), noise) for n in ("denoise", "microscope"))
     first.load(first.state())
-    with pytest.raises(RuntimeError, match="other weights"):
+    with pytest.raises(StorageError, match="other pretrained weights"):
         second.load(first.state())
 
 
@@ -379,7 +380,7 @@ def test_a_state_of_other_weights_is_refused(tmp_path: Path) -> None:
     result = ns.fit(image, preset="upscale", pretrained=str(own), **QUICK)
     path = result.save(tmp_path / "model.safetensors", resumable=True)
     shutil.copyfile(WEIGHTS / "enlarge.safetensors", own)
-    with pytest.raises(StorageError, match="damaged"):
+    with pytest.raises(StorageError, match="other pretrained weights"):
         ns.fit(image, resume=path, max_steps=50)
 
 
@@ -391,3 +392,42 @@ def test_the_task_is_one_step() -> None:
     assert numbers == [(number, total) for number in range(1, total + 1)]
     assert steps.result.field.refinement == (2, 2)
     assert (steps.result.metrics.consistency or 0) > 25
+
+
+def test_restorers_do_not_share_a_network() -> None:
+    """Each has a copy, so that a fit on another device does not move the network of this one."""
+    samples = Samples.from_array(np.random.default_rng(0).random((16, 20), dtype=np.float32))
+    config = FitConfig.preset("upscale")
+    first, second = (enlarger(samples, config, torch.device("cpu")) for _ in range(2))
+    assert first._network is not second._network
+    assert first._network is not first.weights.network
+
+
+def test_the_first_picture_is_predicted_at_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fit_iter` returns before the network is applied, so that the fit can be cancelled."""
+    calls: list[int] = []
+    predict = PretrainedRestorer.predict
+
+    def counted(self: PretrainedRestorer, shape: Any, passes: int | None = None, values: Any = None) -> Any:
+        calls.append(shape[0])
+        return predict(self, shape, passes, values)
+
+    image = np.random.default_rng(0).random((16, 20), dtype=np.float32)
+    monkeypatch.setattr(PretrainedRestorer, "predict", counted)
+    steps = ns.fit_iter(image, preset="upscale", max_steps=2)
+    assert 32 not in calls
+    next(steps)
+    assert calls[-1] == 32
+
+
+def test_changed_settings_of_the_tiles_are_in_the_provenance() -> None:
+    image = np.random.default_rng(0).random((16, 20), dtype=np.float32)
+    result = ns.fit(image, preset="upscale", max_steps=2, hidden_layers=2)
+    assert result.provenance["tile_settings"] == {"pixels_per_step": "half", "parameters_per_value": 1.0}
+    assert result.field.siren.spec.hidden_layers == 2
+
+
+def test_weights_that_do_not_apply_are_reported() -> None:
+    stack = np.random.default_rng(0).random((4, 16, 16), dtype=np.float32)
+    result = ns.fit(stack, preset="denoise", pretrained="microscope", task_steps=2, max_steps=2)
+    assert any("pretrained networks do not apply" in event for _, event in result.history.events)

@@ -14,8 +14,15 @@ from training_cases import WEIGHTS
 
 from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork
 from napari_siren.core.pretraining.weights import load_tensors, save_tensors
-from napari_siren.core.restoration import weights
-from napari_siren.core.restoration.weights import DENOISE, ENLARGE, MICROSCOPE, ROBUST, find_weights, package_weights
+from napari_siren.core.restoration.pretrained import weights
+from napari_siren.core.restoration.pretrained.weights import (
+    DENOISE,
+    ENLARGE,
+    MICROSCOPE,
+    ROBUST,
+    find_weights,
+    package_weights,
+)
 from napari_siren.errors import ConfigError, StorageError
 
 NAMES = (ENLARGE, ROBUST, DENOISE, MICROSCOPE)

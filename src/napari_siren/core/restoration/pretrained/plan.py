@@ -15,8 +15,8 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.noise import image_noise, noise_models
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
-from napari_siren.core.restoration.pretrained import PretrainedRestorer
-from napari_siren.core.restoration.weights import DENOISE, ENLARGE, MICROSCOPE, ROBUST, Weights, find_weights
+from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
+from napari_siren.core.restoration.pretrained.weights import DENOISE, ENLARGE, MICROSCOPE, ROBUST, Weights, find_weights
 
 # Observations for which the networks for super-resolution are trained. Back-projection corrects the difference.
 _OBSERVATIONS = ("bicubic", "box")
@@ -77,10 +77,9 @@ def enlarger(samples: Samples, config: FitConfig, device: torch.device) -> Pretr
     The weights are compared on a smaller copy of the image, whose true pixels are those of the image.
     """
     operator, noise = pixel_model(config, samples.layout.spacing), image_noise(samples)
+    models, low_precision = noise_models(samples, config), uses_bfloat16(config, device)
 
     def create(weights: Weights, values: Tensor) -> PretrainedRestorer:
-        models = noise_models(samples, config)
-        low_precision = uses_bfloat16(config, device)
         return PretrainedRestorer(values, samples.layout, weights, models, operator, noise, low_precision)
 
     def error(restorer: PretrainedRestorer, values: Tensor) -> float:
@@ -112,7 +111,7 @@ def plan_denoising(samples: Samples, config: FitConfig) -> Restoration | None:
     )
 
 
-def tile_settings(config: FitConfig, detail: float = 1.0) -> dict[str, Any]:
+def tile_settings(config: FitConfig, detail: float) -> dict[str, Any]:
     """Return the settings of the tiles that differ from those of the fit. Settings of the user are kept.
 
     Parameters

@@ -6,6 +6,7 @@ photographs, or each channel of other images.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -22,9 +23,10 @@ from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.pretraining.camera import RADIUS, SIGMA
 from napari_siren.core.pretraining.network import restore
-from napari_siren.core.restoration.components import Components
-from napari_siren.core.restoration.weights import Weights
+from napari_siren.core.restoration.pretrained.components import Components
+from napari_siren.core.restoration.pretrained.weights import Weights
 from napari_siren.core.restoration.zero_shot import FLIPS, Flip
+from napari_siren.errors import StorageError
 
 # Largest scale of the training. Larger scales take several stages.
 _LARGEST_STAGE = 4.0
@@ -72,7 +74,8 @@ class PretrainedRestorer:
         self.weights = weights
         self._values, self._operator, self._residual, self._noise = values, operator, residual, noise
         self._components = Components(layout, weights.absolute)
-        self._network = weights.network.to(values.device)
+        # A copy: `to` would move the network of other fits too.
+        self._network = copy.deepcopy(weights.network).to(values.device)
         self._dtype = torch.bfloat16 if low_precision else torch.float32
         self._interpolation = ForwardOperator.from_kind("point", 2)
 
@@ -142,9 +145,20 @@ class PretrainedRestorer:
         return {"weights": torch.frombuffer(bytearray(bytes.fromhex(self.weights.sha256)), dtype=torch.uint8)}
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
-        """Check that a state belongs to the same weights; RuntimeError otherwise."""
+        """Check that a state belongs to the same weights.
+
+        Raises
+        ------
+        KeyError
+            The state has no hash of weights.
+        StorageError
+            The weights have changed.
+        """
         if not torch.equal(tensors["weights"], self.state()["weights"]):
-            raise RuntimeError("the state belongs to other weights.")
+            raise StorageError(
+                "the saved state was made with other pretrained weights. Start the fit anew, or set pretrained to the "
+                "file of those weights."
+            )
 
     def warm_start(self, tensors: Mapping[str, Tensor]) -> None:
         """Ignore other images: the network does not change."""
@@ -184,6 +198,8 @@ class PretrainedRestorer:
 
     def _variances(self, values: Tensor) -> Tensor:
         """Return the noise variance of each component, at the smoothed signal: (components, rows, columns)."""
+        if self._network.shape.inputs == 1:  # it does not see the noise
+            return torch.zeros_like(values)
         smooth = [
             gaussian_filter(channel, SIGMA, mode="nearest", radius=RADIUS) for channel in values.cpu().float().numpy()
         ]

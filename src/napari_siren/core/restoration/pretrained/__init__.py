@@ -1,0 +1,1 @@
+"""Restoration by networks that were trained on other images."""
