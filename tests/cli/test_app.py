@@ -111,18 +111,28 @@ def test_a_fit_goes_on_with_its_own_settings(tmp_path: Path, stack: Path, model:
     assert "Give one of" in fails("fit", stack, "-o", tmp_path / "x", "--resume", model, "--preset", "fast")
 
 
-@pytest.mark.parametrize(("pretrained", "task_steps"), [("auto", 1), ("none", 2)])
-def test_an_upscaling_goes_on(tmp_path: Path, pretrained: str, task_steps: int) -> None:
+@pytest.mark.parametrize(("pretrained", "before"), [("auto", 8), ("none", 42)])
+def test_an_upscaling_goes_on(tmp_path: Path, pretrained: str, before: int) -> None:
+    """Before the tiles are 8 passes of a pretrained network, or a draft of 40 steps and those of the task."""
     image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (40, 42), np.uint8), "YX")
     first = ["--preset", "upscale", "--set", "task_steps=2", "--set", f"pretrained={pretrained}"]
-    first += ["--max-steps", "4", *TINY, "--scale", "1"]
+    first += ["--max-steps", "4", *TINY, "--scale", "1", "--set", "representation=tiles"]
     assert run("fit", image, "-o", tmp_path / "first", "--resumable", *first).exit_code == 0
     model = tmp_path / "first" / "model.safetensors"
     assert "already made its 4 steps" in fails("fit", image, "-o", tmp_path / "x", "--resume", model)
     more = run("fit", image, "-o", tmp_path / "more", "--resume", model, "--max-steps", "6", "--scale", "1")
     assert more.exit_code == 0, more.output
-    # 40 of the draft, those of the task, and 6 of the tiles. A pretrained network counts as one step.
-    assert json.loads((tmp_path / "more" / "report.json").read_text())["steps"] == 40 + task_steps + 6
+    assert json.loads((tmp_path / "more" / "report.json").read_text())["steps"] == before + 6
+
+
+def test_an_upscaling_without_tiles(tmp_path: Path) -> None:
+    image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (20, 22), np.uint8), "YX")
+    assert run("fit", image, "-o", tmp_path / "first", "--resumable", "--preset", "upscale").exit_code == 0
+    model = tmp_path / "first" / "model.safetensors"
+    assert 'Further steps need representation="tiles"' in fails("fit", image, "-o", tmp_path / "x", "--resume", model)
+    assert "spline through 40 x 44 restored samples" in run("info", model).output
+    rendered = run("render", model, "-o", tmp_path / "x3.png", "--scale", "3")
+    assert rendered.exit_code == 0, rendered.output
 
 
 @needs_data
@@ -291,7 +301,7 @@ def test_info_tells_all(model: Path) -> None:
 
 
 def test_doctor_examines(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_siren.core.cost._MOST_SAMPLES", 5000)
+    monkeypatch.setattr("napari_siren.core.cost.tiles._MOST_SAMPLES", 5000)
     result = run("doctor")
     assert result.exit_code == 0, result.output
     for said in (ns.__version__, "PyTorch", "cpu", "compiled kernel", "napari", "ms per step", "768 x 512"):

@@ -111,7 +111,7 @@ def local_size(workers: int | None, settings: Settings, jobs: Sequence[Job]) -> 
     from dask.system import CPU_COUNT
     from psutil import virtual_memory
 
-    from napari_siren.core.cost import estimate
+    from napari_siren.core.cost.estimate import estimate
     from napari_siren.core.engines import choose_device
 
     cores = int(CPU_COUNT)

@@ -12,7 +12,7 @@ import torch
 
 import napari_siren
 from napari_siren.core.config import FitConfig
-from napari_siren.core.cost import estimate
+from napari_siren.core.cost.estimate import estimate
 from napari_siren.core.device import available_devices, describe_device, free_memory, resolve_device
 from napari_siren.core.engines import kernel, verdict_on
 

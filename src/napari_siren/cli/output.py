@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from napari_siren.batch.report import BatchReport
     from napari_siren.batch.run import BatchProgress
     from napari_siren.blockwise.fit import BlockProgress, BlocksResult
+    from napari_siren.core.config import FitConfig
+    from napari_siren.core.field.field import Field
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
@@ -148,19 +150,29 @@ def show_file(path: Path, shape: Iterable[int]) -> None:
     _print_line(f"Written: {path} ({size})")
 
 
+def _representation(field: Field, config: FitConfig) -> list[tuple[str, str]]:
+    """Return the rows on the networks of a field, or on its samples."""
+    if not field.has_tiles:
+        shape = " x ".join(map(str, field.representation.shape))
+        return [("representation", f"spline through {shape} restored samples")]
+    network = field.siren.spec
+    return [
+        ("network", f"{network.hidden_layers} sine layers of {network.hidden_features}, omega_0 {config.omega_0:g}"),
+        ("tiles", f"{_times(field.tiling.counts)}, blended over {2 * config.overlap:g} pixels"),
+    ]
+
+
 def show_model(result: FitResult, path: Path) -> None:
     """Print the properties of a model."""
     metadata = describe(result)
     image, field = metadata["image"], result.field
-    network = field.siren.spec
     unit = image["unit"] or ("pixels" if set(image["spacing"]) == {1.0} else "(no unit)")
     config = result.config
     rows = [
         ("model", str(path)),
         ("image", f"{image['name'] or 'unnamed'}, {image['dtype']}, axes {image['axes']}, {_times(image['shape'])}"),
         ("spacing", f"{_times(f'{s:g}' for s in image['spacing'])} {unit}"),
-        ("network", f"{network.hidden_layers} sine layers of {network.hidden_features}, omega_0 {config.omega_0:g}"),
-        ("tiles", f"{_times(metadata['tiles'])}, blended over {2 * config.overlap:g} pixels"),
+        *_representation(field, config),
         ("parameters", f"{metadata['parameters']:,} ({metadata['parameters_per_value']:.2f} per value)"),
         *_metrics(result),
         ("largest error", f"{result.metrics.max_abs:.4g} {value_unit(image['dtype'])}"),

@@ -109,7 +109,8 @@ def fit_iter(
         similar = _opened("start", start)
         run.warm_start(similar.field.to(target), similar.state)
     if state is not None and state.step >= run.max_steps:
-        raise InputError(f"the fit to continue has done {state.step} steps already. Set a larger max_steps.")
+        further = "Set a larger max_steps." if run.has_tiles else 'Further steps need representation="tiles".'
+        raise InputError(f"the fit to continue has done {state.step} steps already. {further}")
     return FitSteps(_iterate(run, metadata), lambda: _result(run, metadata), run.clock, run.cancellation)
 
 

@@ -20,8 +20,8 @@ from napari_siren.errors import StorageError
 # Name of the format in the metadata.
 FORMAT = "napari-siren"
 # Version of the format. Version 1 called the provenance "receipt", and the engine "torch" was "plain". Versions 1 and 2
-# had a setting for the steps of each task.
-FORMAT_VERSION = 3
+# had a setting for the steps of each task. Up to version 3, every field had tiles.
+FORMAT_VERSION = 4
 
 
 def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:

@@ -20,6 +20,8 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import choose_device
 from napari_siren.core.field.field import Derivative, Field
 from napari_siren.core.field.partition import PartitionOfUnity
+from napari_siren.core.field.representation import Representation
+from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.field.tiling import RenderGrid, Tiling
 from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.image.samples import ImageLayout, Samples
@@ -78,11 +80,13 @@ class FitResult:
 
     def __repr__(self) -> str:
         """Return a summary in one line."""
-        layout, siren = self.field.layout, self.field.siren
-        network = f"{siren.tiles} x {siren.spec.parameters} parameters"
+        layout, size = self.field.layout, f"{self.field.representation.parameters:,} samples"
+        if self.field.has_tiles:
+            siren = self.field.siren
+            size = f"{siren.tiles} x {siren.spec.parameters} parameters"
         steps = self.history.step[-1] if self.history.step else 0
         return (
-            f"FitResult({layout.dtype} {layout.axes} {layout.shape}, {network}, {steps} steps, "
+            f"FitResult({layout.dtype} {layout.axes} {layout.shape}, {size}, {steps} steps, "
             f"PSNR {self.metrics.psnr:.2f} dB)"
         )
 
@@ -229,12 +233,7 @@ class FitResult:
         StorageError
             The file cannot be written.
         """
-        field, state = self.field, self.state
-        tensors: dict[str, Tensor] = {
-            "theta": field.siren.theta,
-            "offset": field.blend.offset,
-            "scale": field.blend.scale,
-        }
+        state, tensors = self.state, _tensors(self.field.representation)
         if resumable:
             if state is None:
                 raise StorageError(
@@ -289,17 +288,30 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
         ) from error
 
 
+def _tensors(function: Representation) -> dict[str, Tensor]:
+    """Return the tensors of a field, by their names in a file."""
+    if isinstance(function, PartitionOfUnity):
+        return {"theta": function.siren.theta, "offset": function.offset, "scale": function.scale}
+    assert isinstance(function, SampleSpline)
+    return {"samples": function.samples}
+
+
 def _header(result: FitResult, state: Checkpoint | None) -> dict[str, Any]:
     """Return all data of a result except its tensors, as plain values."""
-    field = result.field
+    field, function = result.field, result.field.representation
     counters = {f.name: getattr(state, f.name) for f in fields(Checkpoint) if f.name != "tensors"} if state else None
+    tiles: dict[str, Any] = {}
+    if isinstance(function, PartitionOfUnity):
+        tiles = {
+            "tiling": [asdict(axis) for axis in function.tiling.axes],
+            "network": asdict(function.siren.spec),
+            "omega_0": function.siren.omega_0,
+            "coordinate_scale": function.coordinate_scale,
+        }
     return {
         "config": result.config.model_dump(),
         "format": asdict(field.layout),
-        "tiling": [asdict(axis) for axis in field.tiling.axes],
-        "network": asdict(field.siren.spec),
-        "omega_0": field.siren.omega_0,
-        "coordinate_scale": field.blend.coordinate_scale,
+        **tiles,
         "samples_per_pixel": field.samples_per_pixel,
         "learned": field.observation is not None,
         "floor": field.floor,
@@ -316,30 +328,17 @@ def _assemble(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tenso
         **numbers(header["state"]),
         tensors={k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)},
     )
-    spec = NetworkSpec(**header["network"])
     layout = ImageLayout.from_json(header["format"])
     history = numbers(header["history"])
     field = Field(
-        PartitionOfUnity(
-            Siren(spec, tensors["theta"], header["omega_0"]),
-            Tiling.from_json(header["tiling"]),
-            tensors["offset"],
-            tensors["scale"],
-            tuple(header["coordinate_scale"]),
-        ),
+        _representation(path, header, tensors, layout),
         layout,
         header["samples_per_pixel"],
         floor=None if header.get("floor") is None else tuple(header["floor"]),
     )
     config = FitConfig.from_saved(header["config"])
     if header.get("learned", field.refinement != (1.0,) * field.dimensions):
-        field = replace(field, observation=operator_for(config, layout, field.tiling.shape))
-    tiles = field.tiling.count
-    shapes = {"theta": (tiles, spec.parameters), "offset": (tiles, spec.outputs), "scale": (tiles, 1)}
-    if any(tensors[name].shape != shape for name, shape in shapes.items()):
-        raise StorageError(
-            f"{path} is damaged: its parameters do not match its description. Use another copy of the file."
-        )
+        field = replace(field, observation=operator_for(config, layout, field.representation.shape))
     return FitResult(
         field.to(device),
         config,
@@ -349,6 +348,29 @@ def _assemble(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tenso
         header["provenance" if "provenance" in header else "receipt"],
         state=state or None,
     )
+
+
+def _representation(
+    path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], layout: ImageLayout
+) -> Representation:
+    """Return the function described by a header and tensors."""
+    damaged = StorageError(
+        f"{path} is damaged: its parameters do not match its description. Use another copy of the file."
+    )
+    if "network" not in header:
+        samples = tensors["samples"]
+        if samples.dtype != torch.float32 or samples.ndim != 1 + len(layout.spatial_shape):
+            raise damaged
+        if len(samples) != layout.channels or not samples.numel():
+            raise damaged
+        return SampleSpline(samples)
+    spec, tiling = NetworkSpec(**header["network"]), Tiling.from_json(header["tiling"])
+    tiles = tiling.count
+    shapes = {"theta": (tiles, spec.parameters), "offset": (tiles, spec.outputs), "scale": (tiles, 1)}
+    if any(tensors[name].shape != shape for name, shape in shapes.items()):
+        raise damaged
+    siren = Siren(spec, tensors["theta"], header["omega_0"])
+    return PartitionOfUnity(siren, tiling, tensors["offset"], tensors["scale"], tuple(header["coordinate_scale"]))
 
 
 def make_provenance(samples: Samples, device: str, seed: int, engine: str) -> dict[str, Any]:

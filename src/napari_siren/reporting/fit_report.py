@@ -122,7 +122,7 @@ def describe(result: FitResult) -> dict[str, Any]:
         "stopped": history.stopped,
         "parameters": parameter_count(result),
         "parameters_per_value": parameter_count(result) / int(np.prod(layout.shape)),
-        "tiles": result.field.tiling.counts,
+        "tiles": result.field.tiling.counts if result.field.has_tiles else None,
         "config": result.config.model_dump(mode="json"),
         "history": {
             "events": [{"step": step, "event": event} for step, event in history.events],
@@ -135,8 +135,8 @@ def describe(result: FitResult) -> dict[str, Any]:
 
 
 def parameter_count(result: FitResult) -> int:
-    """Return the number of parameters of all networks."""
-    return int(result.field.siren.theta.numel())
+    """Return the number of parameters of all networks, or of samples."""
+    return result.field.representation.parameters
 
 
 def pixel_size(result: FitResult) -> tuple[float, ...] | None:

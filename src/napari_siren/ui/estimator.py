@@ -79,6 +79,6 @@ class Estimator(QObject):
 
 def _estimate(spec: LayerSpec, config: FitConfig, device: str) -> str:
     load_torch()
-    from napari_siren.core.cost import estimate
+    from napari_siren.core.cost.estimate import estimate
 
     return describe_estimate(estimate(spec.coordinate_shape, spec.channels, config, device, spacing=spec.spacing))

@@ -11,7 +11,7 @@ import pytest
 
 from napari_siren import FitResult
 from napari_siren.batch.manifest import Entry
-from napari_siren.core.cost import Estimate
+from napari_siren.core.cost.base import Estimate
 from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.progress import History, Progress
 from napari_siren.ui.logic.fit_task import Update

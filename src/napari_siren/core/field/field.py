@@ -14,7 +14,8 @@ import numpy.typing as npt
 import torch
 
 from napari_siren.core.device import is_out_of_memory
-from napari_siren.core.field.partition import Order, PartitionOfUnity
+from napari_siren.core.field.partition import PartitionOfUnity
+from napari_siren.core.field.representation import Order, Representation
 from napari_siren.core.field.tiling import RenderGrid, Tiling
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.dtypes import check_dtype
@@ -43,8 +44,9 @@ class Field:
 
     Parameters
     ----------
-    blend
-        The networks and their windows, F(x) = sum_i w_i(x) f_i(x).
+    representation
+        The function in normalised values: a `PartitionOfUnity` of the tiles' networks, F(x) = sum_i w_i(x) f_i(x), or a
+        `SampleSpline` through the samples of a restored image.
     layout
         Axes, spacing and value range of the image.
     samples_per_pixel
@@ -68,31 +70,52 @@ class Field:
     (1, 2)
     """
 
-    blend: PartitionOfUnity
+    representation: Representation
     layout: ImageLayout
     samples_per_pixel: int = 1
     observation: ForwardOperator | None = None
     floor: tuple[float, ...] | None = None
 
     @property
+    def has_tiles(self) -> bool:
+        """Whether it consists of tiles with a network each."""
+        return isinstance(self.representation, PartitionOfUnity)
+
+    @property
+    def blend(self) -> PartitionOfUnity:
+        """The networks and their windows.
+
+        Raises
+        ------
+        InputError
+            The field has no tiles.
+        """
+        if not isinstance(self.representation, PartitionOfUnity):
+            raise InputError(
+                "the field of this result is a spline through restored samples, and has no tiles with networks. Fit "
+                'with representation="tiles".'
+            )
+        return self.representation
+
+    @property
     def siren(self) -> Siren:
-        """The networks, one for each tile."""
+        """The networks, one for each tile. Raises `InputError` if there are no tiles."""
         return self.blend.siren
 
     @property
     def tiling(self) -> Tiling:
-        """The tiles."""
+        """The tiles. Raises `InputError` if there are no tiles."""
         return self.blend.tiling
 
     @property
     def dimensions(self) -> int:
         """Number of spatial axes."""
-        return self.blend.dimensions
+        return len(self.representation.shape)
 
     @property
     def refinement(self) -> tuple[float, ...]:
         """Number of fitted samples per pixel along each axis."""
-        return tuple(n / m for n, m in zip(self.tiling.shape, self.layout.spatial_shape, strict=True))
+        return tuple(n / m for n, m in zip(self.representation.shape, self.layout.spatial_shape, strict=True))
 
     def __call__(self, coords: npt.ArrayLike) -> npt.NDArray[Any]:
         """Evaluate the field.
@@ -151,7 +174,7 @@ class Field:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field:
         """Return the same field on another device, or in another precision."""
-        return replace(self, blend=self.blend.to(device, dtype))
+        return replace(self, representation=self.representation.to(device, dtype))
 
     def reconstruct(self, of_rounded: bool = False) -> npt.NDArray[Any]:
         """Return the image's pixels as observed from the field.
@@ -169,7 +192,7 @@ class Field:
         if self.observation is None:
             rendered: npt.NDArray[Any] = self.render(RenderGrid.from_layout(layout))
             return rendered
-        fine = RenderGrid.from_layout(layout, shape=self.tiling.shape)
+        fine = RenderGrid.from_layout(layout, shape=self.representation.shape)
         rendered = self.render(fine, dtype=layout.dtype if of_rounded else np.float64)
         values = layout.to_channels_first(rendered.astype(np.float64, copy=False))
         pixels = self.observation(torch.from_numpy(np.ascontiguousarray(values)), layout.spatial_shape).numpy()
@@ -246,7 +269,7 @@ class Field:
         # Positions beyond the image's edge take the value at the edge.
         sizes = self.layout.spatial_shape
         positions = [np.clip(grid.positions(i, k), 0, sizes[i]) * self.refinement[i] for i, k in enumerate(samples)]
-        raw = self.blend.on_grid(positions, order)
+        raw = self.representation.on_grid(positions, order)
         if max(samples) > 1:  # Take the mean over each output pixel.
             pairs = (m for n, k in zip(grid.shape, samples, strict=True) for m in (n, k))
             split = raw.reshape(*raw.shape[:2], *pairs)
@@ -314,9 +337,9 @@ class Field:
     def _at_points(self, coords: npt.ArrayLike, order: Order) -> npt.NDArray[Any]:
         """Evaluate in the image's units: (parts, …) or, with a channel axis, (parts, …, channels)."""
         physical = _check_coords(coords, self.dimensions)
-        blend = self.blend.to(dtype=torch.float64 if physical.dtype == np.float64 else torch.float32)
+        function = self.representation.to(dtype=torch.float64 if physical.dtype == np.float64 else torch.float32)
         points = torch.from_numpy(physical.reshape(-1, self.dimensions) / self._sample_spacing)
-        values = self._to_units(blend.at_points(points, order).cpu().numpy(), order)
+        values = self._to_units(function.at_points(points, order).cpu().numpy(), order)
         ends = () if self.layout.channel_axis is None else values.shape[2:]
         return values.reshape(len(values), *physical.shape[:-1], *ends)
 

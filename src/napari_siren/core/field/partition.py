@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from itertools import product
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,9 @@ from torch import Tensor
 
 from napari_siren.core.engines import NativeEngine, choose_engine, forward
 from napari_siren.core.engines.native.engine import GridAxis
+from napari_siren.core.field.representation import Order
 from napari_siren.core.field.tiling import AxisTiling, Tiling, WindowJet
 from napari_siren.core.network.siren import Siren
-
-Order = Literal["value", "first", "second"]
 
 # Most activations that an evaluation keeps at a time, in elements: 128 MiB in float32.
 _BLOCK_ELEMENTS = 1 << 25
@@ -53,6 +52,21 @@ class PartitionOfUnity:
     def dimensions(self) -> int:
         """Number of spatial axes."""
         return len(self.tiling.axes)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Number of fitted samples along each axis."""
+        return self.tiling.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the networks."""
+        return self.siren.theta.device
+
+    @property
+    def parameters(self) -> int:
+        """Number of parameters of all networks."""
+        return self.siren.theta.numel()
 
     @property
     def channels(self) -> int:

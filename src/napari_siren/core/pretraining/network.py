@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
@@ -209,6 +209,7 @@ def restore(
     shape: tuple[int, int],
     dtype: torch.dtype = torch.float32,
     block_pixels: int = BLOCK_PIXELS,
+    check: Callable[[], object] | None = None,
 ) -> Tensor:
     """Compute the network's output for one image in blocks, in bounded memory.
 
@@ -227,6 +228,8 @@ def restore(
         Dtype of the convolutions and of the decoder.
     block_pixels
         Largest number of pixels of a block of the image, without the margin. Memory is proportional to it.
+    check
+        Function to call before each block. It may raise an error to end the computation.
 
     Returns
     -------
@@ -250,6 +253,8 @@ def restore(
     result = image.new_empty((1, *shape), dtype=torch.float32)
     for down in _spans(rows, shape[0], height):
         for across in _spans(columns, shape[1], width):
+            if check is not None:
+                check()
             axes = _Axis(rows, shape[0], down), _Axis(columns, shape[1], across)
             result[0, down, across] = _restore_block(network, image, *axes, dtype)
     return result

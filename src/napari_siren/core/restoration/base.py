@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_siren.core.clock import Cancellation
 from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import has_bfloat16
 from napari_siren.core.forward.operator import ForwardOperator
@@ -24,8 +25,15 @@ class Restorer(Protocol):
     default_passes: ClassVar[int]
     # Whether the time of a step is in proportion to the size of the image.
     whole_image: ClassVar[bool]
-    # Whether further steps are of no use, however many are left.
-    finished: bool
+    # Whether a prediction is better than interpolation from the first step.
+    ready: ClassVar[bool]
+    # Request to end a computation.
+    cancellation: Cancellation
+
+    @property
+    def finished(self) -> bool:
+        """Whether further steps are of no use, however many are left."""
+        ...
 
     def step(self, done: float) -> float:
         """Compute one step and return the mean squared error.

@@ -19,7 +19,8 @@ from napari_siren.core.image.noise import above_texture, noise_level
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.base import uses_bfloat16
 from napari_siren.core.restoration.pretrained.plan import can_enlarge, enlarger
-from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer, passes_for
+from napari_siren.core.restoration.pretrained.prediction import passes_for
+from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 
 # Side of a window in pixels, largest number of candidates, and number of windows that are chosen for the training.
@@ -113,7 +114,7 @@ class BlockRestorer:
         on_step
             Function to call after each step, with the number of steps done and the number of all steps.
         """
-        steps = 0 if self._network.finished else self.config.task_steps
+        steps = 0 if self._network.ready else self.config.task_steps
         for step in range(steps):
             self._network.step(step / steps)
             on_step(step + 1, steps)

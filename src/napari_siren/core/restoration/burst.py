@@ -19,6 +19,7 @@ from skimage.registration import phase_cross_correlation
 from torch import Tensor
 from torch.nn import functional
 
+from napari_siren.core.clock import Cancellation
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.base import Restoration
@@ -85,12 +86,14 @@ class BurstSuperResolution:
 
     default_passes: ClassVar[int] = 1
     whole_image: ClassVar[bool] = True
+    ready: ClassVar[bool] = False
 
     def __init__(self, frames: Tensor, detail: int, seed: int = 0) -> None:
         self._frames, self._detail, self._seed = frames, detail, seed
         self._scene = _Scene(frames, detail, registered(frames), 0.0)
         self.step_count = 0
         self.finished = False
+        self.cancellation = Cancellation()
 
     @classmethod
     def from_config(

@@ -1,8 +1,8 @@
 """`RestorationFit`: a fit with a restoration of the whole image.
 
-A fit has three parts. First, tiles are fitted to an interpolation of the image, for an early preview. Then a restorer
-computes the restored image. Finally, tiles are fitted to the restored image, so that the result is a field like any
-other.
+A fit has three parts. First, tiles are fitted to an interpolation of the image, for an early preview, unless the
+restorer has a useful prediction from its first step. Then a restorer computes the restored image. Finally, tiles are
+fitted to the restored image, or the result is a spline through its samples (see `FitConfig.representation`).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor
 from napari_siren.core.clock import Cancellation, Stopwatch
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
+from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.progress import History, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer
-from napari_siren.core.restoration.pretrained.plan import PRETRAINED_STEPS
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
 from napari_siren.core.training.targets import filled
@@ -43,6 +43,7 @@ _POINT_SETTINGS: dict[str, Any] = {
     "total_variation": 0.0,
     "task": None,
     "task_steps": 0,
+    "representation": "auto",
 }
 _RESTORER, _TILES = "restorer.", "tiles."
 # Prefix of the restorer's tensors in files of version 1 and 2.
@@ -59,7 +60,7 @@ def steps_before(field: Field, config: FitConfig, provenance: Mapping[str, Any])
     """
     if field.observation is None:
         return 0
-    return DRAFT_STEPS + (PRETRAINED_STEPS if "pretrained" in provenance else config.task_steps)
+    return int(provenance.get("steps_before_tiles", DRAFT_STEPS + config.task_steps))
 
 
 def tile_config(config: FitConfig, max_steps: int, max_seconds: float | None = None) -> FitConfig:
@@ -91,17 +92,17 @@ class RestorationFit:
     ) -> None:
         self.samples, self.config, self.device, self.seed = samples, config, device, seed
         self.history = History()
-        self.cancellation = Cancellation()
         self.fingerprint = fingerprint(samples, config, restoration.frames)
         self.restoration = restoration
         self.operator = operator_for(config, samples.layout, restoration.shape)
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
         self.restorer = restoration.create(device, seed)
-        values = torch.from_numpy(filled(samples.values, samples.observed)).to(device)
-        interpolated = ForwardOperator.from_kind("point", values.ndim - 1)(values, restoration.shape)
-        self.tiles = self._tiles(interpolated, DRAFT_STEPS)
+        self.cancellation: Cancellation = self.restorer.cancellation
+        self.tiles = None if self.restorer.ready else self._tiles(self._interpolated(), DRAFT_STEPS)
         self.step_count = 0
         self._start: Field | None = None
+        # The spline through the restored samples, and the step to which it belongs.
+        self._spline: tuple[int, SampleSpline] | None = None
         if state is not None:
             self._load(state)
 
@@ -123,20 +124,19 @@ class RestorationFit:
 
     @property
     def engine_name(self) -> str:
-        """Name of the engine of the tiles."""
-        return self.tiles.engine.name
+        """Name of the engine of the tiles, or "torch" without tiles."""
+        return "torch" if self.tiles is None else self.tiles.engine.name
 
     def step(self) -> Progress:
         """Compute one step of the current part."""
-        if self.step_count == 0:
-            self._improve_draft()
         if self.step_count == self._steps_before:
             self.tiles = self._final_tiles()
-        if DRAFT_STEPS <= self.step_count < self._steps_before:
+        if self._draft_steps <= self.step_count < self._steps_before:
             loss: float | Callable[[], float] = self.restorer.step(self._task_share())
             if self._task_share() >= 1 or self.restorer.finished:  # the time is over, or further steps are of no use
                 self.step_count = self._steps_before - 1
         else:
+            assert self.tiles is not None
             loss = self.tiles.step().measured_loss
         self.step_count += 1
         progress = self._progress(loss)
@@ -145,12 +145,14 @@ class RestorationFit:
 
     def reached_target(self) -> bool:
         """Return whether the tiles have reached the target PSNR of the restored image."""
-        return self.step_count > self._steps_before and self.tiles.reached_target()
+        return self.step_count > self._steps_before and self.tiles is not None and self.tiles.reached_target()
 
     def extra_metadata(self) -> dict[str, Any]:
         """Return further results of the restorer for the provenance, and changed settings of the tiles."""
-        settings = self.restoration.tile_settings
-        return {**self.restorer.extra_metadata(), **({"tile_settings": dict(settings)} if settings else {})}
+        metadata = {**self.restorer.extra_metadata(), "steps_before_tiles": self._steps_before}
+        if self.has_tiles and self.restoration.tile_settings:
+            metadata["tile_settings"] = dict(self.restoration.tile_settings)
+        return metadata
 
     def consistency(self, field: Field) -> float | None:
         """Return the PSNR, in dB, of the image's pixels as predicted from a field, blur included."""
@@ -159,9 +161,11 @@ class RestorationFit:
 
     def best_field(self) -> Field:
         """Return the best field so far."""
-        if self.step_count <= DRAFT_STEPS or self.step_count > self._steps_before:
+        if self.tiles is not None and (self.step_count <= self._draft_steps or self.step_count > self._steps_before):
             return self._with_operator(self.tiles.best_field())
-        tiles = self._tiles(self.restorer.predict(self.restoration.shape, 1), DRAFT_STEPS)
+        if not self.has_tiles or self.restorer.ready:
+            return self._spline_field()
+        tiles = self._tiles(self._restored(), DRAFT_STEPS)
         for _ in range(DRAFT_STEPS):
             self.cancellation.check()
             tiles.step()
@@ -169,19 +173,31 @@ class RestorationFit:
 
     def field(self) -> Field:
         """Return the current field. It shares its memory with the tiles."""
-        return self._with_operator(self.tiles.field())
+        return self._spline_field() if self.tiles is None else self._with_operator(self.tiles.field())
 
     def state(self) -> Checkpoint:
         """Return a copy of the state."""
         tensors = {_RESTORER + name: tensor for name, tensor in self.restorer.state().items()}
-        if self.step_count > self._steps_before:
+        if self.step_count > self._steps_before and self.tiles is not None:
             tensors |= {_TILES + name: tensor for name, tensor in self.tiles.state().tensors.items()}
-        return Checkpoint(self.step_count, self.seconds, self.seed, self.tiles.expected_mse, self.fingerprint, tensors)
+        mse = float("nan") if self.tiles is None else self.tiles.expected_mse
+        return Checkpoint(self.step_count, self.seconds, self.seed, mse, self.fingerprint, tensors)
+
+    @property
+    def has_tiles(self) -> bool:
+        """Whether the result has tiles."""
+        choice = self.config.representation
+        return choice == "tiles" or (choice == "auto" and not self.restorer.ready)
+
+    @property
+    def _draft_steps(self) -> int:
+        """Number of steps of the first part."""
+        return 0 if self.restorer.ready else DRAFT_STEPS
 
     @property
     def _steps_before(self) -> int:
         """Number of steps before the last part."""
-        return DRAFT_STEPS + self._task_steps
+        return self._draft_steps + self._task_steps
 
     @property
     def _task_steps(self) -> int:
@@ -191,22 +207,33 @@ class RestorationFit:
     @property
     def _tile_steps(self) -> int:
         """Number of steps of the last part."""
+        if not self.has_tiles:
+            return 0
         return int(self.restoration.tile_settings.get("max_steps", self.config.max_steps))
 
     def _task_share(self) -> float:
         """Return the finished share of the task, by steps or by time, whichever is larger."""
         limit = self.config.max_seconds
         by_time = self.seconds / (_TASK_SHARE * limit) if limit else 0.0
-        return max((self.step_count - DRAFT_STEPS) / self._task_steps, by_time)
+        return max((self.step_count - self._draft_steps) / self._task_steps, by_time)
 
-    def _improve_draft(self) -> None:
-        """Fit the first picture to a prediction instead of interpolation, if the restorer is ready before any step."""
-        if self.restorer.finished:
-            self.tiles = self._tiles(self.restorer.predict(self.restoration.shape, 1), DRAFT_STEPS)
+    def _interpolated(self) -> Tensor:
+        values = torch.from_numpy(filled(self.samples.values, self.samples.observed)).to(self.device)
+        return ForwardOperator.from_kind("point", values.ndim - 1)(values, self.restoration.shape)
+
+    def _restored(self) -> Tensor:
+        """Return the restored image as computed so far. All passes of a prediction are made at the end of the task."""
+        shape, over = self.restoration.shape, self.step_count >= self._steps_before
+        return self.restorer.predict(shape) if over and not self.restorer.ready else self.restorer.predict(shape, 1)
+
+    def _spline_field(self) -> Field:
+        if self._spline is None or self._spline[0] != self.step_count:
+            self._spline = (self.step_count, SampleSpline(self._restored()))
+        return self._with_operator(Field(self._spline[1], self.samples.layout))
 
     def _final_tiles(self) -> TileTrainer:
         remaining = None if self.config.max_seconds is None else max(1e-3, self.config.max_seconds - self.seconds)
-        tiles = self._tiles(self.restorer.predict(self.restoration.shape), self._tile_steps, remaining)
+        tiles = self._tiles(self._restored(), self._tile_steps, remaining)
         if self._start is not None:
             tiles.warm_start(self._start)
         return tiles
@@ -229,18 +256,19 @@ class RestorationFit:
     def _progress(self, loss: float | Callable[[], float]) -> Progress:
         done, seconds = self.step_count / self.max_steps, self.seconds
         remaining = seconds * (1 - done) / done
-        return Progress(
-            self.step_count, self.max_steps, seconds, loss, self.tiles.expected_psnr(), remaining, self.field
-        )
+        return Progress(self.step_count, self.max_steps, seconds, loss, self._expected_psnr(), remaining, self.field)
+
+    def _expected_psnr(self) -> float:
+        return float("nan") if self.tiles is None else self.tiles.expected_psnr()
 
     def _load(self, state: Checkpoint) -> None:
         check_fingerprint(state, self.samples, self.config, self.restoration.frames)
-        self.restorer = _loaded(self.restoration, self.device, state)
+        _load_restorer(self.restorer, state)
         tiles = _part(state, _TILES)
-        if state.step > 0:
-            self._improve_draft()
-        for _ in range(min(state.step, DRAFT_STEPS)):
+        for _ in range(min(state.step, self._draft_steps)):
+            assert self.tiles is not None
             self.tiles.step()
+        self.step_count = state.step
         if tiles:
             self.tiles = self._final_tiles()
             inner = replace(
@@ -251,7 +279,6 @@ class RestorationFit:
                 tensors=tiles,
             )
             self.tiles.resume(inner)
-        self.step_count = state.step
         self.history.events.append((state.step, "resumed"))
 
 
@@ -279,19 +306,19 @@ def load_restorer(samples: Samples, config: FitConfig, device: torch.device, sta
     restoration = plan_restoration(samples, config)
     if restoration is None:
         raise StorageError(_DAMAGED)
-    return _loaded(restoration, device, state)
+    restorer = restoration.create(device, state.seed)
+    _load_restorer(restorer, state)
+    return restorer
 
 
 _DAMAGED = "the saved state is damaged: its tensors do not match its settings. Start the fit anew."
 
 
-def _loaded(restoration: Restoration, device: torch.device, state: Checkpoint) -> Restorer:
-    restorer = restoration.create(device, state.seed)
+def _load_restorer(restorer: Restorer, state: Checkpoint) -> None:
     try:
         restorer.load(_restorer_tensors(state))
     except (KeyError, RuntimeError) as error:
         raise StorageError(_DAMAGED) from error
-    return restorer
 
 
 def _restorer_tensors(state: Checkpoint) -> dict[str, Tensor]:

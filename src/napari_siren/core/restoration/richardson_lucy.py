@@ -20,6 +20,7 @@ from scipy.fft import next_fast_len
 from torch import Tensor
 from torch.nn import functional
 
+from napari_siren.core.clock import Cancellation
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.noise import noise_models
@@ -80,6 +81,7 @@ class RichardsonLucy:
 
     default_passes: ClassVar[int] = 1
     whole_image: ClassVar[bool] = True
+    ready: ClassVar[bool] = False
 
     def __init__(self, values: Tensor, dark: Tensor, kernel: Tensor, variance: Tensor) -> None:
         self._dark = dark.view(-1, *(1,) * (values.ndim - 1)).to(values)
@@ -100,6 +102,7 @@ class RichardsonLucy:
         self._momentum, self._error = 0.0, math.inf
         self.step_count = 0
         self.finished = False
+        self.cancellation = Cancellation()
 
     @classmethod
     def from_samples(cls, samples: Samples, config: FitConfig, device: torch.device) -> RichardsonLucy:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from napari_siren.core.clock import Cancellation
 from napari_siren.core.network.optimizer import NetworkOptimizer
 from napari_siren.core.restoration.network import LocalImplicitSiren
 
@@ -87,10 +88,12 @@ class SelfSupervisedRestorer(ABC):
     replaced = False
     # The training uses all its steps.
     finished = False
+    ready: ClassVar[bool] = False
 
     def __init__(self, channels: int, device: torch.device, seed: int, low_precision: bool) -> None:
         self.channels, self.device, self._seed, self._low_precision = channels, device, seed, low_precision
         self.step_count = 0
+        self.cancellation = Cancellation()
         self._course = _TrainingState(0, 0)
         self._begin(self._course)
 

@@ -51,6 +51,11 @@ class FitInProgress(Protocol):
         ...
 
     @property
+    def has_tiles(self) -> bool:
+        """Whether the result has tiles, which further steps improve."""
+        ...
+
+    @property
     def engine_name(self) -> str:
         """Name of the engine."""
         ...

@@ -125,6 +125,11 @@ class TileTrainer:
         return self.config.max_steps
 
     @property
+    def has_tiles(self) -> bool:
+        """Return True: the field consists of tiles."""
+        return True
+
+    @property
     def engine_name(self) -> str:
         """Name of the engine."""
         return self.engine.name

@@ -116,7 +116,7 @@ def _trial(
     """Upscale a smaller copy in the same way as the image, by the same scale if the copy has enough pixels."""
     sizes = samples.layout.spatial_shape
     smaller = [max(min(n, _LEAST_SIDE), min(n, round(n * n / m))) for n, m in zip(sizes, grid.shape, strict=True)]
-    device = field.siren.theta.device
+    device = field.representation.device
     if tuple(smaller) == sizes:
         return Trial(image, _normalised(field, RenderGrid.from_layout(samples.layout)))
     if field.observation is not None and state is not None:

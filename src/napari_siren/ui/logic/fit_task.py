@@ -277,7 +277,7 @@ def _load_triton() -> None:
 def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outcome]:
     load_torch()
     from napari_siren.core.config import detail_for
-    from napari_siren.core.cost import record_timing
+    from napari_siren.core.cost.estimate import record_timing
     from napari_siren.core.fit import fit_iter
 
     spec = request.spec.loaded()

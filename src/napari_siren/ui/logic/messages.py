@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
     from napari_siren.batch.report import BatchReport
-    from napari_siren.core.cost import Estimate
+    from napari_siren.core.cost.base import Estimate
     from napari_siren.core.result import FitResult
     from napari_siren.ui.logic.fit_task import Update
 

@@ -17,13 +17,14 @@ from torch import Tensor
 from training_cases import WEIGHTS
 
 import napari_siren as ns
+from napari_siren.core.clock import Cancelled
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.blind_spot import BlindSpot
-from napari_siren.core.restoration.pipeline import DRAFT_STEPS
 from napari_siren.core.restoration.pretrained.plan import enlarger
+from napari_siren.core.restoration.pretrained.prediction import Prediction
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.pretrained.weights import package_weights
 from napari_siren.core.restoration.tasks import plan_restoration
@@ -34,6 +35,8 @@ from napari_siren.io.images import read_image, sample_path
 Image = npt.NDArray[Any]
 CPU = torch.device("cpu")
 BICUBIC, POINT = (ForwardOperator.from_kind(kind, 2) for kind in ("bicubic", "point"))
+# Number of passes for small images.
+PASSES = 8
 QUICK: dict[str, Any] = {"device": "cpu", "max_steps": 40, "hidden_features": 12, "hidden_layers": 2}
 
 
@@ -360,12 +363,15 @@ def test_a_state_belongs_to_its_weights() -> None:
         second.load(first.state())
 
 
+@pytest.mark.parametrize("representation", ["samples", "tiles"])
 @pytest.mark.parametrize("preset", ["upscale", "denoise"])
-@pytest.mark.parametrize("stop", [10, DRAFT_STEPS, DRAFT_STEPS + 1, DRAFT_STEPS + 25])
-def test_a_saved_fit_goes_on_to_the_same_bits(tmp_path: Path, preset: str, stop: int) -> None:
+@pytest.mark.parametrize("stop", [1, 5, 8, 25])
+def test_a_saved_fit_goes_on_to_the_same_bits(tmp_path: Path, preset: str, stop: int, representation: str) -> None:
+    if representation == "samples" and stop >= PASSES:
+        pytest.skip("the fit has no further steps")
     image = smaller(part(100, 160, 48, 48), (24, 24))
     path = tmp_path / "model.safetensors"
-    steps = ns.fit_iter(image, preset=preset, task_steps=3, **QUICK)
+    steps = ns.fit_iter(image, preset=preset, task_steps=3, representation=representation, **QUICK)
     for number, _ in enumerate(steps, 1):
         if number == stop:
             steps.snapshot().save(path, resumable=True)
@@ -384,14 +390,41 @@ def test_a_state_of_other_weights_is_refused(tmp_path: Path) -> None:
         ns.fit(image, resume=path, max_steps=50)
 
 
-def test_the_task_is_one_step() -> None:
+@pytest.mark.parametrize(("representation", "tile_steps"), [("samples", 0), ("tiles", QUICK["max_steps"])])
+def test_each_pass_is_a_step(representation: str, tile_steps: int) -> None:
     image = smaller(part(100, 160, 48, 48), (24, 24))
-    steps = ns.fit_iter(image, preset="upscale", task_steps=1500, **QUICK)
+    steps = ns.fit_iter(image, preset="upscale", task_steps=1500, representation=representation, **QUICK)
     numbers = [(progress.step, progress.max_steps) for progress in steps]
-    total = DRAFT_STEPS + 1 + QUICK["max_steps"]
+    total = PASSES + tile_steps
     assert numbers == [(number, total) for number in range(1, total + 1)]
     assert steps.result.field.refinement == (2, 2)
+    assert steps.result.field.has_tiles == bool(tile_steps)
+    assert steps.result.provenance["steps_before_tiles"] == PASSES
     assert (steps.result.metrics.consistency or 0) > 25
+
+
+def test_a_preview_improves_with_each_pass() -> None:
+    truth = part(160, 420, 96, 96)
+    previews = [progress.preview(scale=2) for progress in ns.fit_iter(smaller(truth, (48, 48)), preset="upscale")]
+    errors = [mse(preview, truth) for preview in previews]
+    assert len(errors) == PASSES
+    assert errors[-1] < errors[0]
+    assert decibels(previews[0], truth) > decibels(np.kron(smaller(truth, (48, 48)), np.ones((2, 2, 1))), truth) + 1
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_time_limit_ends_the_passes() -> None:
+    result = ns.fit(smaller(part(100, 160, 48, 48), (24, 24)), preset="upscale", max_seconds=3)
+    passes = int((result.state or pytest.fail("no state")).tensors["restorer.passes"])
+    assert 1 <= passes < PASSES
+    assert result.render(scale=2).shape == (48, 48, 3)
+
+
+def test_the_passes_can_be_cancelled_between_blocks() -> None:
+    restorer, _ = restorer_of(smaller(part(100, 160, 48, 48), (24, 24)))
+    restorer.cancellation.request()
+    with pytest.raises(Cancelled):
+        restorer.step(0.0)
 
 
 def test_restorers_do_not_share_a_network() -> None:
@@ -399,30 +432,30 @@ def test_restorers_do_not_share_a_network() -> None:
     samples = Samples.from_array(np.random.default_rng(0).random((16, 20), dtype=np.float32))
     config = FitConfig.preset("upscale")
     first, second = (enlarger(samples, config, torch.device("cpu")) for _ in range(2))
-    assert first._network is not second._network
-    assert first._network is not first.weights.network
+    assert first._model.network is not second._model.network
+    assert first._model.network is not first.weights.network
 
 
-def test_the_first_picture_is_predicted_at_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`fit_iter` returns before the network is applied, so that the fit can be cancelled."""
-    calls: list[int] = []
-    predict = PretrainedRestorer.predict
+def test_the_network_is_first_applied_at_the_first_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fit_iter` returns before, so that the fit can be cancelled."""
+    passes: list[tuple[int, int]] = []
+    add_pass = Prediction.add_pass
 
-    def counted(self: PretrainedRestorer, shape: Any, passes: int | None = None, values: Any = None) -> Any:
-        calls.append(shape[0])
-        return predict(self, shape, passes, values)
+    def counted(self: Prediction) -> None:
+        passes.append(self.shape)
+        add_pass(self)
 
     image = np.random.default_rng(0).random((16, 20), dtype=np.float32)
-    monkeypatch.setattr(PretrainedRestorer, "predict", counted)
-    steps = ns.fit_iter(image, preset="upscale", max_steps=2)
-    assert 32 not in calls
+    monkeypatch.setattr(Prediction, "add_pass", counted)
+    steps = ns.fit_iter(image, preset="upscale")
+    assert (32, 40) not in passes
     next(steps)
-    assert calls[-1] == 32
+    assert passes[-1] == (32, 40)
 
 
 def test_changed_settings_of_the_tiles_are_in_the_provenance() -> None:
     image = np.random.default_rng(0).random((16, 20), dtype=np.float32)
-    result = ns.fit(image, preset="upscale", max_steps=2, hidden_layers=2)
+    result = ns.fit(image, preset="upscale", max_steps=2, hidden_layers=2, representation="tiles")
     assert result.provenance["tile_settings"] == {"pixels_per_step": "half", "parameters_per_value": 1.0}
     assert result.field.siren.spec.hidden_layers == 2
 

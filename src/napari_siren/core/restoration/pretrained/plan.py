@@ -15,6 +15,7 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.noise import image_noise, noise_models
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
+from napari_siren.core.restoration.pretrained.prediction import passes_for
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.pretrained.weights import DENOISE, ENLARGE, MICROSCOPE, ROBUST, Weights, find_weights
 
@@ -30,8 +31,6 @@ _TIE = 1.02
 _TILES = {"pixels_per_step": "half", "hidden_layers": 3, "parameters_per_value": 1.0}
 # Detail up to which the tiles need all their steps. Finer samples are smoother: at x4 half of the steps do, -0.01 dB.
 _FULL_DETAIL = 2.0
-# Steps that a ready network counts as.
-PRETRAINED_STEPS = 1
 # Weights for each value of `FitConfig.pretrained`.
 _FOR_ENLARGING = dict.fromkeys(("auto", "general", "microscope"), (ENLARGE, ROBUST))
 _FOR_DENOISING = {"auto": (DENOISE, MICROSCOPE), "general": (DENOISE,), "microscope": (MICROSCOPE,)}
@@ -58,10 +57,10 @@ def plan_enlarging(samples: Samples, config: FitConfig, shape: tuple[int, ...]) 
         return None
 
     def create(device: torch.device, seed: int) -> PretrainedRestorer:
-        return enlarger(samples, config, device)
+        return enlarger(samples, config, device, shape)
 
     settings = tile_settings(config, config.detail)
-    return Restoration(shape, PretrainedRestorer, create, tile_settings=settings, steps=PRETRAINED_STEPS)
+    return Restoration(shape, PretrainedRestorer, create, tile_settings=settings, steps=passes_for(math.prod(shape)))
 
 
 def can_enlarge(layout: ImageLayout, config: FitConfig) -> bool:
@@ -71,16 +70,25 @@ def can_enlarge(layout: ImageLayout, config: FitConfig) -> bool:
     return usable and len(sizes) == 2 and min(sizes) >= _LEAST_SIDE and config.detail >= _LEAST_DETAIL
 
 
-def enlarger(samples: Samples, config: FitConfig, device: torch.device) -> PretrainedRestorer:
+def enlarger(
+    samples: Samples, config: FitConfig, device: torch.device, shape: Sequence[int] | None = None
+) -> PretrainedRestorer:
     """Return the restorer for super-resolution, with the weights that fit the image best.
 
     The weights are compared on a smaller copy of the image, whose true pixels are those of the image.
+
+    Parameters
+    ----------
+    samples, config, device
+        Image, settings and device.
+    shape
+        Rows and columns of the result. None is the shape of the image.
     """
     operator, noise = pixel_model(config, samples.layout.spacing), image_noise(samples)
     models, low_precision = noise_models(samples, config), uses_bfloat16(config, device)
 
     def create(weights: Weights, values: Tensor) -> PretrainedRestorer:
-        return PretrainedRestorer(values, samples.layout, weights, models, operator, noise, low_precision)
+        return PretrainedRestorer(values, samples.layout, weights, models, operator, noise, low_precision, shape)
 
     def error(restorer: PretrainedRestorer, values: Tensor) -> float:
         sizes = [max(1, round(_COPY * n)) for n in values.shape[1:]]
@@ -106,9 +114,8 @@ def plan_denoising(samples: Samples, config: FitConfig) -> Restoration | None:
         values = torch.from_numpy(samples.values).to(device)
         return _best(_FOR_DENOISING, config, values, restorer, lambda candidate, _: candidate.risk())
 
-    return Restoration(
-        sizes, PretrainedRestorer, create, tile_settings=tile_settings(config, 1.0), steps=PRETRAINED_STEPS
-    )
+    settings = tile_settings(config, 1.0)
+    return Restoration(sizes, PretrainedRestorer, create, tile_settings=settings, steps=passes_for(math.prod(sizes)))
 
 
 def tile_settings(config: FitConfig, detail: float) -> dict[str, Any]:

@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from waiting import LIMIT
 
-from napari_siren.core import cost as module
 from napari_siren.core.config import FitConfig
-from napari_siren.core.cost import Estimate, estimate, record_timing
+from napari_siren.core.cost import restoration, tiles
+from napari_siren.core.cost.base import Estimate
+from napari_siren.core.cost.estimate import estimate, record_timing
 from napari_siren.core.engines import Kernel
 from napari_siren.core.fit import fit
 from napari_siren.core.training.plan import plan_fit
@@ -28,8 +29,8 @@ BEFORE, STEP, AFTER = 1e-7, 1e-6, 3e-7
 
 @pytest.fixture(autouse=True)
 def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_KNOWN", {})
-    monkeypatch.setattr(module, "_RESTORATIONS", {})
+    monkeypatch.setattr(tiles, "KNOWN_RATES", {})
+    monkeypatch.setattr(restoration, "_RESTORATIONS", {})
 
 
 @pytest.fixture
@@ -39,9 +40,9 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
     def measure(trial: Any) -> Any:
         asked.append(trial)
-        return module._Rates(BEFORE, STEP, AFTER)
+        return tiles.Rates(BEFORE, STEP, AFTER)
 
-    monkeypatch.setattr(module, "_measure", measure)
+    monkeypatch.setattr(tiles, "_measure", measure)
     return asked
 
 
@@ -170,9 +171,9 @@ def test_threads_that_ask_at_once_share_a_trial(monkeypatch: pytest.MonkeyPatch)
         asked.append(trial)
         begun.set()
         assert go_on.wait(LIMIT)
-        return module._Rates(BEFORE, STEP, AFTER)
+        return tiles.Rates(BEFORE, STEP, AFTER)
 
-    monkeypatch.setattr(module, "_measure", measure)
+    monkeypatch.setattr(tiles, "_measure", measure)
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(ask)
         assert begun.wait(LIMIT)
@@ -225,7 +226,7 @@ def test_a_trial_is_small_and_of_the_same_kind(
     threads: int,
 ) -> None:
     config = FitConfig(tile=tile, hidden_features=features, observation=observation, threads=threads)
-    module._KNOWN.clear()
+    tiles.KNOWN_RATES.clear()
     trials.clear()
     found = estimate(shape, channels, config, "cpu")
     (trial,) = trials
@@ -233,8 +234,8 @@ def test_a_trial_is_small_and_of_the_same_kind(
     evaluations = trial.samples * (2 ** len(shape) if observation == "box" else 1)
     # A factor of two for rounding, and for the smallest possible tiles.
     least = 4 * threads * 6 ** len(shape)
-    assert trial.samples <= max(2 * module._MOST_SAMPLES, least)
-    assert evaluations * plan.network.parameters <= 4 * module._THREAD_WORK * threads or trial.samples <= least
+    assert trial.samples <= max(2 * tiles._MOST_SAMPLES, least)
+    assert evaluations * plan.network.parameters <= 4 * tiles._THREAD_WORK * threads or trial.samples <= least
     assert plan.network == plan_fit(shape, channels, config).network
     assert plan.tiling.count <= found.tiles
     assert plan.tiling.count >= min(found.tiles, threads)
@@ -246,7 +247,7 @@ def test_a_trial_is_small_and_of_the_same_kind(
 
 def test_a_small_fit_is_its_own_trial(trials: list[Any]) -> None:
     for tile in ("auto", "whole", 8):
-        module._KNOWN.clear()
+        tiles.KNOWN_RATES.clear()
         ask((40, 30), tile=tile)
         assert (trials[-1].spatial_shape, trials[-1].config.tile) == ((40, 30), tile)
         assert trials[-1].samples == trials[-1].plan.tiling.count * np.prod(trials[-1].plan.tiling.tile_shape)
@@ -267,7 +268,7 @@ def test_a_trial_is_run_for_any_image(shape: tuple[int, ...], channels: int, fie
 
 
 def test_a_trial_is_run_for_the_paper(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_THREAD_WORK", 1_000_000)
+    monkeypatch.setattr(tiles, "_THREAD_WORK", 1_000_000)
     config = FitConfig.preset("paper", hidden_features=32, hidden_layers=2)
     found = estimate((512, 768), 3, config, "cpu")
     assert found.seconds > config.max_steps * found.seconds_per_step > 0
@@ -296,8 +297,8 @@ class Clock:
 
 
 def timed(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Estimate:
-    monkeypatch.setattr(module, "time", clock)
-    monkeypatch.setattr(module, "fit_iter", clock.fit_iter)
+    monkeypatch.setattr(tiles, "time", clock)
+    monkeypatch.setattr(tiles, "fit_iter", clock.fit_iter)
     return ask(max_steps=100)
 
 

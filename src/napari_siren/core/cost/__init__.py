@@ -1,0 +1,1 @@
+"""Expected time and memory of a fit, from trials on this machine."""
