@@ -12,7 +12,7 @@ from napari_siren.core.network.orthogonalise import ORTHOGONALISATION
 from napari_siren.core.network.siren import NetworkSpec
 
 _FLOAT_BYTES = 4
-# Operations for each parameter, as core/engines/native/update.c has them: two running means (3, 4), the root of the
+# Operations for each parameter, as core/native/update.c has them: two running means (3, 4), the root of the
 # corrected square and the step (6); the momentum and the look-ahead (3, 3), and the step (2); the mean weights (3).
 _ADAM, _MUON, _AVERAGE = 13, 8, 3
 

@@ -25,10 +25,10 @@ import napari_siren as ns
 from napari_siren.core import engines
 from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import LowPrecisionEngine, NativeEngine, TorchEngine, choose_engine, forward, kernel
-from napari_siren.core.engines.native import library
-from napari_siren.core.engines.native.engine import amx_ready
+from napari_siren.core.engines.native import amx_ready
 from napari_siren.core.field import partition as blend_module
 from napari_siren.core.field.field import Field
+from napari_siren.core.native import library
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.network.optimizer import Optimizer
 from napari_siren.core.network.siren import NetworkSpec, Siren

@@ -14,6 +14,7 @@ from PIL import Image
 from scipy.signal import fftconvolve
 from torch import Tensor
 
+from napari_siren.core.forward import operator
 from napari_siren.core.forward.operator import FWHM, SEPARATION_ERROR, ForwardOperator
 from napari_siren.errors import ConfigError, InputError
 
@@ -301,3 +302,19 @@ def test_a_shape_that_cannot_be_is_refused(shape: Any) -> None:
 def test_values_that_cannot_be_seen_are_refused(values: Tensor) -> None:
     with pytest.raises(InputError):
         ForwardOperator.from_kind("box", 2)(values, (4, 4))
+
+
+@pytest.mark.parametrize("name", ["point", "bicubic", "gaussian", "measured"])
+@pytest.mark.parametrize(("fine", "pixels"), [((31, 20), (70, 9)), ((40, 6), (13, 6)), ((9, 600), (9, 41))], ids=str)
+def test_large_axes_are_the_same_without_a_matrix(
+    monkeypatch: pytest.MonkeyPatch, name: str, fine: tuple[int, int], pixels: tuple[int, int]
+) -> None:
+    values = random(2, *fine).requires_grad_()
+    expected = MAKERS[name](2)(values, pixels)
+    monkeypatch.setattr(operator, "_DENSE", 10)
+    monkeypatch.setattr(operator, "_BAND_ROWS", 16)
+    banded = MAKERS[name](2)(values, pixels)
+    torch.testing.assert_close(banded, expected, rtol=1e-12, atol=1e-12)
+    (gradient,) = torch.autograd.grad(banded.square().sum(), values)
+    (wanted,) = torch.autograd.grad(expected.square().sum(), values)
+    torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-12)

@@ -9,12 +9,12 @@ from torch import Tensor
 
 from napari_siren.core.device import resolve_device
 from napari_siren.core.engines.base import Engine, no_check
-from napari_siren.core.engines.native.engine import LowPrecisionEngine, NativeEngine
-from napari_siren.core.engines.native.library import Kernel, kernel
+from napari_siren.core.engines.native import LowPrecisionEngine, NativeEngine
 from napari_siren.core.engines.pytorch import TorchEngine
 from napari_siren.core.engines.registry import ENGINES, EngineKind, Workload, has_bfloat16
 from napari_siren.core.engines.self_check import Verdict, verdict_on
 from napari_siren.core.engines.triton.engine import TritonEngine
+from napari_siren.core.native.library import Kernel, kernel
 from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.errors import ConfigError
 

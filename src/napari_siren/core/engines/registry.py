@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 
 from napari_siren.core.engines.base import Engine
-from napari_siren.core.engines.native.engine import LowPrecisionEngine, NativeEngine
-from napari_siren.core.engines.native.library import kernel
+from napari_siren.core.engines.native import LowPrecisionEngine, NativeEngine
 from napari_siren.core.engines.pytorch import TorchEngine
 from napari_siren.core.engines.self_check import verdict_on
 from napari_siren.core.engines.triton import support
 from napari_siren.core.engines.triton.engine import TritonEngine
+from napari_siren.core.native.library import kernel
 from napari_siren.core.network.siren import NetworkSpec
 
 # Largest number of hidden features for the native engine. Wider networks are large products, in which PyTorch's

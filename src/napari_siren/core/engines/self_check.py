@@ -29,10 +29,10 @@ from napari_siren.core.engines.comparisons import (
     replay_error,
     update_error,
 )
-from napari_siren.core.engines.native.engine import NativeEngine
-from napari_siren.core.engines.native.library import cache_folder, kernel
+from napari_siren.core.engines.native import NativeEngine
 from napari_siren.core.engines.pytorch import TorchEngine
 from napari_siren.core.engines.triton.engine import TritonEngine
+from napari_siren.core.native.library import cache_folder, kernel
 from napari_siren.core.network.siren import NetworkSpec
 from napari_siren.core.versions import version_of
 from napari_siren.errors import StorageError

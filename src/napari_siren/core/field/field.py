@@ -193,9 +193,13 @@ class Field:
             rendered: npt.NDArray[Any] = self.render(RenderGrid.from_layout(layout))
             return rendered
         fine = RenderGrid.from_layout(layout, shape=self.representation.shape)
-        rendered = self.render(fine, dtype=layout.dtype if of_rounded else np.float64)
-        values = layout.to_channels_first(rendered.astype(np.float64, copy=False))
-        pixels = self.observation(torch.from_numpy(np.ascontiguousarray(values)), layout.spatial_shape).numpy()
+        unrounded = np.float64 if self._is_wide else np.float32
+        rendered = layout.to_channels_first(self.render(fine, dtype=layout.dtype if of_rounded else unrounded))
+        pixels = np.empty((layout.channels, *layout.spatial_shape))
+        # One channel at a time, since the samples of all channels in float64 would need much memory.
+        for target, values in zip(pixels, rendered, strict=True):
+            samples = torch.from_numpy(np.ascontiguousarray(values, dtype=np.float64))
+            target[...] = self.observation(samples, layout.spatial_shape).numpy()
         return layout.cast(layout.from_channels_first(pixels))
 
     def render(
@@ -305,6 +309,11 @@ class Field:
         return np.stack(arrays) if derivative == "gradient" else arrays[0]
 
     @property
+    def _is_wide(self) -> bool:
+        """Whether float32 has too few digits for the values of the image's dtype."""
+        return self.layout.dtype in ("float64", "int32", "uint32", "int64", "uint64")
+
+    @property
     def _sample_spacing(self) -> npt.NDArray[np.float64]:
         """Physical distance between the fitted samples along each axis."""
         spacing: npt.NDArray[np.float64] = np.array(self.layout.spacing) / np.array(self.refinement)
@@ -345,9 +354,7 @@ class Field:
 
     def _to_units(self, values: npt.NDArray[Any], order: Order) -> npt.NDArray[Any]:
         """Convert normalised values, (parts, …, channels), to units; derivatives are per physical length."""
-        # float32 has too few digits for the values of these dtypes.
-        wide = self.layout.dtype in ("float64", "int32", "uint32", "int64", "uint64")
-        values = values.astype(np.float64, copy=False) if wide else values
+        values = values.astype(np.float64, copy=False) if self._is_wide else values
         values = values * np.array(self.layout.scale, dtype=values.dtype)
         if order == "value":
             values += np.array(self.layout.offset, dtype=values.dtype)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.engines import NativeEngine, choose_engine, forward
-from napari_siren.core.engines.native.engine import GridAxis
+from napari_siren.core.engines.native import GridAxis
 from napari_siren.core.field.representation import Order
 from napari_siren.core.field.tiling import AxisTiling, Tiling, WindowJet
 from napari_siren.core.network.siren import Siren

@@ -36,5 +36,6 @@ def back_project(fine: Tensor, values: Tensor, observation: ForwardOperator, noi
         size = float(residual.square().mean().sqrt())
         if size <= noise:
             break
-        fine = fine + (1 - noise / size) * interpolation(residual, fine.shape[1:])
+        # In place, since renders can be large.
+        fine = interpolation(residual, fine.shape[1:]).mul_(1 - noise / size).add_(fine)
     return fine

@@ -128,6 +128,15 @@ def profile_weights(profile: AxisKernel, fine: int, pixels: int) -> Tensor:
     Tensor
         Weights of shape (pixels, fine), float64. A row sums to the share of the kernel within the image.
     """
+    cells, weights = band_weights(profile, fine, pixels)
+    return torch.zeros(pixels, fine, dtype=torch.float64).scatter_(1, cells, weights)
+
+
+def band_weights(profile: AxisKernel, fine: int, pixels: int) -> tuple[Tensor, Tensor]:
+    """Return only the samples within reach of each pixel, int64, and their weights, float64, (pixels, count) each.
+
+    The parameters are those of `profile_weights`. The samples of a pixel are neighbours, in ascending order.
+    """
     step = pixels / fine
     centres = torch.arange(pixels, dtype=torch.float64)[:, None] + 0.5
     reach = profile.reach(step)
@@ -135,8 +144,7 @@ def profile_weights(profile: AxisKernel, fine: int, pixels: int) -> Tensor:
     count = min(fine, math.ceil(2 * reach / step) + 1)
     first = ((centres - reach) / step).floor().clamp(0, fine - count).long()
     cells = first + torch.arange(count)
-    weights = profile.weights(cells.double() * pixels / fine - centres, step)
-    return torch.zeros(pixels, fine, dtype=torch.float64).scatter_(1, cells, weights)
+    return cells, profile.weights(cells.double() * pixels / fine - centres, step)
 
 
 def _cubic(x: Tensor) -> Tensor:

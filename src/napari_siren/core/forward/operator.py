@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.forward.kernels import AxisKernel, CubicKernel, GaussianKernel, profile_weights
+from napari_siren.core.forward.kernels import AxisKernel, CubicKernel, GaussianKernel, band_weights, profile_weights
 from napari_siren.core.per_axis import per_axis
 from napari_siren.errors import ConfigError, InputError
 
@@ -32,6 +32,9 @@ FWHM = math.sqrt(8 * math.log(2))
 SEPARATION_ERROR = 1e-3
 # Smallest weight of a measured PSF within the image. A pixel with less has no meaningful value.
 _LEAST_WEIGHT = 1e-3
+# Largest number of weights along an axis that are applied as a dense matrix. For larger ones, only the samples within
+# reach are used, for so many pixels at a time.
+_DENSE, _BAND_ROWS = 1 << 19, 256
 
 
 @dataclass(frozen=True)
@@ -202,7 +205,10 @@ class ForwardOperator:
             The values are not floating or have too few axes, the shape is invalid, or some pixel has almost no weight
             of a measured PSF within the image.
         """
-        terms, sums = self._matrices(self._spatial_shape(values), _counts(shape, self.dimensions), values)
+        fine, pixels = self._spatial_shape(values), _counts(shape, self.dimensions)
+        if len(self.terms) == 1 and max(math.prod(axis) for axis in zip(fine, pixels, strict=True)) > _DENSE:
+            return self._along_large_axes(values, fine, pixels)
+        terms, sums = self._matrices(fine, pixels, values)
         return _sum(_along_axes(values, matrices) for matrices in terms) / sums
 
     def adjoint(self, values: Tensor, fine_shape: Sequence[int]) -> Tensor:
@@ -229,6 +235,15 @@ class ForwardOperator:
         terms, sums = self._matrices(_counts(fine_shape, self.dimensions), self._spatial_shape(values), values)
         shares = values / sums
         return _sum(_along_axes(shares, [m.T for m in matrices]) for matrices in terms)
+
+    def _along_large_axes(self, values: Tensor, fine_shape: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """Apply a separable operator without its matrices: they would be as large as the image."""
+        bands = [band_weights(*axis) for axis in zip(self.terms[0], fine_shape, shape, strict=True)]
+        sums = [weights.sum(dim=1, keepdim=True) for _, weights in bands]
+        self._check_sums(torch.stack([along.min() for along in sums]).prod())
+        for axis, ((cells, weights), along) in enumerate(zip(bands, sums, strict=True), start=-len(shape)):
+            values = _along_axis(values, axis, cells, weights / along)
+        return values
 
     def _matrices(
         self, fine_shape: Sequence[int], shape: Sequence[int], like: Tensor
@@ -273,6 +288,23 @@ def _along_axes(values: Tensor, matrices: Sequence[Tensor]) -> Tensor:
     for axis, matrix in enumerate(matrices, start=-len(matrices)):
         values = (values.movedim(axis, -1) @ matrix.T).movedim(-1, axis)
     return values
+
+
+def _along_axis(values: Tensor, axis: int, cells: Tensor, weights: Tensor) -> Tensor:
+    """Apply the bands of `band_weights` to an axis, some pixels at a time."""
+    columns = values.movedim(axis, -2) if axis < -1 else values
+    ends = (len(cells), columns.shape[-1]) if axis < -1 else (columns.shape[-2], len(cells))
+    result = values.new_empty((*columns.shape[:-2], *ends))
+    for start in range(0, len(cells), _BAND_ROWS):
+        part = slice(start, start + _BAND_ROWS)
+        low, high = int(cells[part].min()), int(cells[part].max()) + 1
+        rows = values.new_zeros(len(cells[part]), high - low)
+        rows.scatter_(1, (cells[part] - low).to(values.device), weights[part].to(values))
+        if axis < -1:
+            result[..., part, :] = rows @ columns[..., low:high, :]
+        else:
+            result[..., part] = columns[..., low:high] @ rows.T
+    return result.movedim(-2, axis) if axis < -1 else result
 
 
 def _sum(tensors: Iterable[Tensor]) -> Tensor:

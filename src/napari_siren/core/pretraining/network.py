@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_siren.core.native.decoder import can_decode, decode
 from napari_siren.core.pretraining import resampling
 from napari_siren.core.pretraining.sines import head, sine
 from napari_siren.errors import InputError
@@ -319,11 +320,29 @@ def _restore_block(
     weight = network.weight_place
     of_rows = torch.outer(rows.offsets(device), weight[:, 0]) + (weight[:, 2:] @ sizes + network.biases[0])
     of_columns = torch.outer(columns.offsets(device), weight[:, 1])
-    row_pixels, row_weights = rows.on(device, kind, inner[0].start)
-    column_pixels, column_weights = columns.on(device, kind, inner[1].start)
-    weights = network.weights.to(dtype).unbind()
+    row_taps, column_taps = (axis.on(device, kind, i.start) for axis, i in zip(axes, inner, strict=True))
     result = _interpolation(image[0, 0], rows, columns)
-    strip = max(1, (_STRIP_PIXELS if device.type == "cpu" else _GPU_STRIP_PIXELS) // result.shape[1])
+    if device.type == "cpu" and can_decode(network.shape.width):
+        later = (network.weights, network.biases[1:])
+        head = (network.weight_out, float(network.bias_out), OUTPUT_SCALE)
+        decode(result, first, (*row_taps, of_rows), (*column_taps, of_columns), later, head)
+    else:
+        _decode_block(network, result, first, (*row_taps, of_rows), (*column_taps, of_columns), dtype)
+    return result
+
+
+def _decode_block(
+    network: PretrainedNetwork,
+    result: Tensor,
+    first: Tensor,
+    rows: tuple[Tensor, Tensor, Tensor],
+    columns: tuple[Tensor, Tensor, Tensor],
+    dtype: torch.dtype,
+) -> None:
+    """Add the outputs of the decoder to a block of the result; see `decode`."""
+    (row_pixels, row_weights, of_rows), (column_pixels, column_weights, of_columns) = rows, columns
+    weights = network.weights.to(dtype).unbind()
+    strip = max(1, (_STRIP_PIXELS if result.device.type == "cpu" else _GPU_STRIP_PIXELS) // result.shape[1])
     for start in range(0, len(result), strip):
         part = slice(start, start + strip)
         along = row_weights[0, part, None, None] * first.index_select(0, row_pixels[0, part])
@@ -335,7 +354,6 @@ def _restore_block(
         for matrix, bias in zip(weights, network.biases[1:], strict=True):
             z = z.sin_().to(dtype) @ matrix.T + bias
         result[part] += OUTPUT_SCALE * (z.sin_() @ network.weight_out + network.bias_out)
-    return result
 
 
 def _interpolation(luminance: Tensor, rows: _Axis, columns: _Axis) -> Tensor:

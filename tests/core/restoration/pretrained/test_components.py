@@ -83,7 +83,8 @@ def test_equal_channels_have_no_differences() -> None:
 def test_a_change_of_luminance_leaves_the_colours() -> None:
     components, values, _ = components_of(COLOURS, "YXC")
     change = 0.1 * torch.rand(12, 14, generator=torch.Generator().manual_seed(0))
-    before, after = components.split(values), components.split(values + components.as_grey(change))
+    shares = torch.tensor(components.per_luminance)[:, None, None]
+    before, after = components.split(values), components.split(values + shares * change)
     torch.testing.assert_close(after[0], before[0] + change, atol=1e-6, rtol=0)
     torch.testing.assert_close(after[1:], before[1:], atol=1e-6, rtol=0)
 

@@ -53,9 +53,11 @@ class Components:
         """Return the noise variances of the components, from those of the normalised channels."""
         return self._product(np.square(self._matrix), self._column(np.square(self._scale), channels) * channels)
 
-    def as_grey(self, luminance: Tensor) -> Tensor:
-        """Return the change of the normalised channels for a change of luminance without a change of colours."""
-        return luminance / self._column(self._scale, luminance)
+    @property
+    def per_luminance(self) -> list[float]:
+        """Change of each normalised channel for a change of the luminance by 1 without a change of colours."""
+        shares: list[float] = (1 / self._scale).tolist()
+        return shares
 
     @staticmethod
     def _column(numbers: np.ndarray, like: Tensor) -> Tensor:

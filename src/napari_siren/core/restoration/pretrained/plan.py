@@ -15,9 +15,11 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.noise import image_noise, noise_models
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
+from napari_siren.core.restoration.pretrained.adaptation import LEAST_SIDE, ROUNDS, STEPS, TRIAL_ROUNDS, copy_factor
 from napari_siren.core.restoration.pretrained.prediction import passes_for
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.pretrained.weights import DENOISE, ENLARGE, MICROSCOPE, ROBUST, Weights, find_weights
+from napari_siren.core.restoration.zero_shot import FLIPS
 
 # Observations for which the networks for super-resolution are trained. Back-projection corrects the difference.
 _OBSERVATIONS = ("bicubic", "box")
@@ -57,10 +59,13 @@ def plan_enlarging(samples: Samples, config: FitConfig, shape: tuple[int, ...]) 
         return None
 
     def create(device: torch.device, seed: int) -> PretrainedRestorer:
-        return enlarger(samples, config, device, shape)
+        return enlarger(samples, config, device, shape, seed, rounds)
 
-    settings = tile_settings(config, config.detail)
-    return Restoration(shape, PretrainedRestorer, create, tile_settings=settings, steps=passes_for(math.prod(shape)))
+    passes, settings = passes_for(math.prod(shape)), tile_settings(config, config.detail)
+    rounds = _rounds(config, samples.layout.spatial_shape, shape)
+    # An adapted network repeats the first pass.
+    steps = passes + (rounds + TRIAL_ROUNDS + 1 if rounds else 0)
+    return Restoration(shape, PretrainedRestorer, create, tile_settings=settings, steps=steps)
 
 
 def can_enlarge(layout: ImageLayout, config: FitConfig) -> bool:
@@ -71,7 +76,12 @@ def can_enlarge(layout: ImageLayout, config: FitConfig) -> bool:
 
 
 def enlarger(
-    samples: Samples, config: FitConfig, device: torch.device, shape: Sequence[int] | None = None
+    samples: Samples,
+    config: FitConfig,
+    device: torch.device,
+    shape: Sequence[int] | None = None,
+    seed: int = 0,
+    rounds: int = 0,
 ) -> PretrainedRestorer:
     """Return the restorer for super-resolution, with the weights that fit the image best.
 
@@ -83,12 +93,16 @@ def enlarger(
         Image, settings and device.
     shape
         Rows and columns of the result. None is the shape of the image.
+    seed, rounds
+        Seed and largest number of rounds of the adaptation.
     """
     operator, noise = pixel_model(config, samples.layout.spacing), image_noise(samples)
     models, low_precision = noise_models(samples, config), uses_bfloat16(config, device)
 
     def create(weights: Weights, values: Tensor) -> PretrainedRestorer:
-        return PretrainedRestorer(values, samples.layout, weights, models, operator, noise, low_precision, shape)
+        return PretrainedRestorer(
+            values, samples.layout, weights, models, operator, noise, low_precision, shape, rounds, seed
+        )
 
     def error(restorer: PretrainedRestorer, values: Tensor) -> float:
         sizes = [max(1, round(_COPY * n)) for n in values.shape[1:]]
@@ -116,6 +130,15 @@ def plan_denoising(samples: Samples, config: FitConfig) -> Restoration | None:
 
     settings = tile_settings(config, 1.0)
     return Restoration(sizes, PretrainedRestorer, create, tile_settings=settings, steps=passes_for(math.prod(sizes)))
+
+
+def _rounds(config: FitConfig, sizes: Sequence[int], shape: Sequence[int]) -> int:
+    """Return the largest number of rounds of adaptation. Small images have none, and large results only on request."""
+    if min(sizes) < LEAST_SIDE * copy_factor(sizes, shape) ** 2:
+        return 0
+    if config.adapt == "auto":
+        return ROUNDS if passes_for(math.prod(shape)) == len(FLIPS) else 0
+    return 0 if config.adapt == "off" else math.ceil(config.adapt / STEPS)
 
 
 def tile_settings(config: FitConfig, detail: float) -> dict[str, Any]:

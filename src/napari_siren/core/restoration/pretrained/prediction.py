@@ -87,8 +87,12 @@ class PretrainedModel:
         """Return the channels for restored components of an image."""
         if self.operator is None or not self.components.are_colours:
             return self.components.join(components)
+        luminance = self.components.split(image)[0]
+        details = components[0] - _INTERPOLATION(luminance, components.shape[1:])
         fine = _INTERPOLATION(image, components.shape[1:])
-        return fine.add_(self.components.as_grey(components[0] - self.components.split(fine)[0]))
+        for channel, share in zip(fine, self.components.per_luminance, strict=True):
+            channel.add_(details, alpha=share)
+        return fine
 
     def _variances(self, values: Tensor) -> Tensor:
         """Return the noise variance of each component, at the smoothed signal: (components, rows, columns)."""
@@ -134,16 +138,20 @@ class Prediction:
         self._total = output if self._total is None else self._total.add_(output)
         self.passes += 1
 
-    def mean(self) -> Tensor:
-        """Return the mean over the passes, (channels, *shape), before back-projection."""
+    def residual(self) -> float:
+        """Return the mean squared difference of the network's components at the pixels, before back-projection."""
         assert self._total is not None
-        return self._model.joined(self._total / self.passes, self._source)
+        assert self._inputs is not None
+        fine, operator, components = self._total / self.passes, self._model.operator, self._inputs[:, 0]
+        observed = fine if operator is None else operator(fine, components.shape[1:])
+        return float((observed - components).square().mean())
 
     def after(self, passes: int) -> Tensor:
         """Return the restored image after at least some passes, (channels, *shape), consistent with the pixels."""
         while self.passes < passes:
             self.add_pass()
-        return self._consistent(self.mean())
+        assert self._total is not None
+        return self._consistent(self._model.joined(self._total / self.passes, self._source))
 
     def _consistent(self, fine: Tensor) -> Tensor:
         operator = self._model.operator

@@ -19,17 +19,23 @@ from napari_siren.core.clock import Cancellation
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import ImageLayout
+from napari_siren.core.restoration.pretrained.adaptation import Adaptation, Pair, copy_factor
 from napari_siren.core.restoration.pretrained.components import Components
 from napari_siren.core.restoration.pretrained.prediction import Prediction, PretrainedModel, passes_for
 from napari_siren.core.restoration.pretrained.weights import Weights
 from napari_siren.errors import StorageError
 
+# Prefix of the parameters of an adapted network in a state.
+_NETWORK = "network."
 # Smallest standard deviation of the noise that is added to a smaller copy, in normalised values.
 _LEAST_NOISE = 0.004
 
 
 class PretrainedRestorer:
-    """A restorer with a ready network. Each step is a pass: the network's output for another flipped image.
+    """A restorer with a ready network.
+
+    The first step is a pass: the network's output for the image. Then the network may be adapted to the image, in
+    rounds. Each further step is a pass for another flipped image.
 
     Parameters
     ----------
@@ -49,6 +55,10 @@ class PretrainedRestorer:
         Whether the convolutions are in bfloat16.
     shape
         Rows and columns of the restored image. None is the shape of the image.
+    rounds
+        Largest number of rounds of adaptation. It needs an operator.
+    seed
+        Seed of the adaptation.
     """
 
     # The passes of the steps are not repeated.
@@ -66,6 +76,8 @@ class PretrainedRestorer:
         residual: float = 0.0,
         low_precision: bool = False,
         shape: Sequence[int] | None = None,
+        rounds: int = 0,
+        seed: int = 0,
     ) -> None:
         self.weights = weights
         self.cancellation = Cancellation()
@@ -75,7 +87,10 @@ class PretrainedRestorer:
         dtype = torch.bfloat16 if low_precision else torch.float32
         components = Components(layout, weights.absolute)
         self._model = PretrainedModel(network, components, noise, operator, residual, dtype, self.cancellation)
-        self._prediction = Prediction(self._model, values, shape or values.shape[1:])
+        self._shape = tuple(shape or values.shape[1:])
+        self._prediction = Prediction(self._model, values, self._shape)
+        self._adaptation = self._prepared(rounds, seed)
+        self._steps = 0
         # Number of passes of an earlier session.
         self._earlier_passes = 0
 
@@ -87,17 +102,26 @@ class PretrainedRestorer:
     @property
     def finished(self) -> bool:
         """Whether all passes are done."""
-        return self._prediction.passes >= passes_for(math.prod(self._prediction.shape))
+        adapted = self._adaptation is None or self._adaptation.finished
+        return adapted and self._prediction.passes >= passes_for(math.prod(self._shape))
 
     @torch.no_grad()
     def step(self, done: float) -> float:
-        """Compute a pass, and return the mean squared difference of the image and its prediction."""
+        """Compute a pass or a round of adaptation, and return a mean squared error.
+
+        The error of a pass is that of the predicted pixels. The error of a round is that of the held-out pixels.
+        """
+        self._steps += 1
+        adaptation = self._adaptation
+        if self._prediction.passes > 0 and adaptation is not None and not adaptation.finished:
+            error = adaptation.advance()
+            if adaptation.kept:
+                self._prediction = Prediction(self._model, self._values, self._shape)
+            return error
         passes = max(self._prediction.passes, self._earlier_passes) + 1
         while self._prediction.passes < passes:
             self._prediction.add_pass()
-        fine, operator = self._prediction.mean(), self._model.operator
-        observed = fine if operator is None else operator(fine, self._values.shape[1:])
-        return float((observed - self._values).square().mean())
+        return self._prediction.residual()
 
     @torch.no_grad()
     def predict(self, shape: Sequence[int], passes: int | None = None, values: Tensor | None = None) -> Tensor:
@@ -115,16 +139,16 @@ class PretrainedRestorer:
             None is the image itself.
         """
         passes = passes_for(math.prod(shape)) if passes is None else passes
-        if values is None and tuple(shape) == self._prediction.shape:
+        if values is None and tuple(shape) == self._shape:
             return self._prediction.after(max(passes, self._earlier_passes))
         return Prediction(self._model, self._values if values is None else values, shape).after(passes)
 
     @torch.no_grad()
-    def smaller_copy(self, shape: Sequence[int]) -> Tensor:
-        """Return the image as observed with fewer pixels, (channels, *shape), with the same noise."""
+    def smaller_copy(self, shape: Sequence[int], values: Tensor | None = None) -> Tensor:
+        """Return the image, or another one, as observed with fewer pixels, (channels, *shape), with the same noise."""
         operator = self._model.operator
         assert operator is not None
-        copy = operator(self._values, shape)
+        copy = operator(self._values if values is None else values, shape)
         noise = np.random.default_rng(0).standard_normal(copy.shape, dtype=np.float32)
         return copy + max(_LEAST_NOISE, self._model.residual) * torch.from_numpy(noise).to(copy)
 
@@ -145,9 +169,16 @@ class PretrainedRestorer:
         return float((prediction - values).square().mean() - variance.mean() + 2 * divergence)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the hash of the weights, and the number of passes."""
+        """Return the hash of the weights, the numbers of steps and passes, and the adapted network if it was kept."""
         digest = torch.frombuffer(bytearray(bytes.fromhex(self.weights.sha256)), dtype=torch.uint8)
-        return {"weights": digest, "passes": torch.tensor(max(self._prediction.passes, self._earlier_passes))}
+        passes = max(self._prediction.passes, self._earlier_passes)
+        tensors = {"weights": digest, "steps": torch.tensor(self._steps), "passes": torch.tensor(passes)}
+        if self._adaptation is not None and self._adaptation.finished:
+            tensors["adapted"] = torch.tensor(self._adaptation.kept)
+            if self._adaptation.kept:
+                parameters = self._model.network.state_dict().items()
+                tensors |= {_NETWORK + name: p.detach().to("cpu", copy=True) for name, p in parameters}
+        return tensors
 
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Restore a state. It has to belong to the same weights.
@@ -156,6 +187,8 @@ class PretrainedRestorer:
         ------
         KeyError
             The state has no hash of weights.
+        RuntimeError
+            The state has another network.
         StorageError
             The weights have changed.
         """
@@ -164,11 +197,37 @@ class PretrainedRestorer:
                 "the saved state was made with other pretrained weights. Start the fit anew, or set pretrained to the "
                 "file of those weights."
             )
-        self._earlier_passes = int(tensors["passes"]) if "passes" in tensors else 0
+        if self._adaptation is not None and "adapted" not in tensors:
+            # A round takes a second, so an interrupted adaptation is repeated.
+            for _ in range(int(tensors.get("steps", torch.tensor(0)))):
+                self.step(0.0)
+            return
+        network = {name[len(_NETWORK) :]: t for name, t in tensors.items() if name.startswith(_NETWORK)}
+        if network:
+            self._model.network.load_state_dict(network)
+        self._steps = int(tensors.get("steps", torch.tensor(0)))
+        self._earlier_passes = int(tensors.get("passes", torch.tensor(0)))
+        self._adaptation = None
 
     def warm_start(self, tensors: Mapping[str, Tensor]) -> None:
         """Ignore other images: the network does not change."""
 
     def extra_metadata(self) -> dict[str, Any]:
-        """Return the name and the hash of the weights."""
-        return {"pretrained": self.weights.metadata()}
+        """Return the name and the hash of the weights, and the course of the adaptation."""
+        adaptation = {} if self._adaptation is None else {"adaptation": self._adaptation.metadata()}
+        return {"pretrained": {**self.weights.metadata(), **adaptation}}
+
+    def _prepared(self, rounds: int, seed: int) -> Adaptation | None:
+        """Return the adaptation with smaller copies of the image, or None if there is none."""
+        if self._model.operator is None or rounds == 0:
+            return None
+        factor = copy_factor(self._values.shape[1:], self._shape)
+        sizes = [n // factor**2 for n in self._values.shape[1:]]
+        image = self._values[:, : factor**2 * sizes[0], : factor**2 * sizes[1]]
+        copy = self.smaller_copy([factor * n for n in sizes], image)
+        pairs = self._pair(self.smaller_copy(sizes, copy), copy), self._pair(copy, image)
+        return Adaptation(self._model, pairs, rounds, seed)
+
+    def _pair(self, copy: Tensor, image: Tensor) -> Pair:
+        inputs = self._model.inputs(copy)
+        return Pair(inputs, self._model.components.split(image)[: len(inputs)])

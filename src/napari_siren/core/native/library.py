@@ -21,8 +21,8 @@ from pathlib import Path
 import platformdirs
 
 _FOLDER = Path(__file__).parent
-_SOURCES = tuple(_FOLDER / name for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c"))
-_HEADERS = tuple(_FOLDER / name for name in ("siren.h", "amx.h"))
+_SOURCES = tuple(_FOLDER / name for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c", "decoder.c"))
+_HEADERS = tuple(_FOLDER / name for name in ("siren.h", "vectors.h", "amx.h"))
 # Flags for speed: the kernels need neither errno nor floating-point traps.
 _OPTIMISE = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 # Flags for the instructions of this machine, in order of preference. The first ones that compile are used.
