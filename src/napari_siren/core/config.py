@@ -133,8 +133,8 @@ class FitConfig(BaseModel):
     adapt: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = Field("auto", json_schema_extra=_LIMIT)
     """Adaptation of the pretrained network for super-resolution: further training on smaller copies of the image, whose
     true pixels are known. Without a clear gain on held-out pixels, the network is not changed. "auto": 30 steps to try,
-    and 60 steps if they help, for results of up to 4 megapixels. A number: so many steps if the first 30 help. "off":
-    no adaptation."""
+    and 60 steps if they help, for results of up to 1 megapixel. A number: so many steps if the first 30 help. "off": no
+    adaptation."""
     representation: Literal["auto", "samples", "tiles"] = Field("auto", json_schema_extra=_LIMIT)
     """Representation of a restored image in the result. "samples": a cubic spline through its samples; this needs no
     further steps. "tiles": tiles of networks, fitted to its samples in `max_steps` steps. "auto": "samples" with

@@ -77,7 +77,7 @@ PRESETS: tuple[Preset, ...] = (
         "deblur",
         "removes the blur",
         "Removes the microscope's blur (deconvolution). The width of the blur is estimated from the image. If you know "
-        "it, set “psf width” in the advanced settings.",
+        "it, set the width of the blur.",
         {
             "hidden_features": 32,
             "hidden_layers": 4,

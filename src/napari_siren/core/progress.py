@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy.typing as npt
 
@@ -13,6 +13,24 @@ from napari_siren.core.field.tiling import RenderGrid
 
 if TYPE_CHECKING:
     from napari_siren.core.field.field import Field
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a fit.
+
+    Parameters
+    ----------
+    name
+        "drafting": tiles for an early preview; "restoring": passes of a ready network; "adapting": training of a ready
+        network on the image; "learning": training of a network on the image; "fitting": tiles.
+    step, steps
+        Number of steps done in this part, and of all its steps.
+    """
+
+    name: Literal["drafting", "restoring", "adapting", "learning", "fitting"]
+    step: int
+    steps: int
 
 
 @dataclass(frozen=True)
@@ -37,6 +55,8 @@ class Progress:
     field
         Function that returns the field of the current mean weights. The field shares their memory: use it before the
         next step, in the thread that runs the steps.
+    phase
+        Current part of the fit; None if it has only one part.
     """
 
     step: int
@@ -46,6 +66,7 @@ class Progress:
     psnr: float
     seconds_left: float | None
     field: Callable[[], Field] = field(repr=False, compare=False)
+    phase: Phase | None = None
 
     @cached_property
     def loss(self) -> float:

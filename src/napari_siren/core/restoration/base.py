@@ -27,6 +27,8 @@ class Restorer(Protocol):
     whole_image: ClassVar[bool]
     # Whether a prediction is better than interpolation from the first step.
     ready: ClassVar[bool]
+    # Whether the last step has changed a ready network.
+    adapting: bool
     # Request to end a computation.
     cancellation: Cancellation
 

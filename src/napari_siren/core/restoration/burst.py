@@ -87,6 +87,7 @@ class BurstSuperResolution:
     default_passes: ClassVar[int] = 1
     whole_image: ClassVar[bool] = True
     ready: ClassVar[bool] = False
+    adapting = False
 
     def __init__(self, frames: Tensor, detail: int, seed: int = 0) -> None:
         self._frames, self._detail, self._seed = frames, detail, seed

@@ -23,7 +23,7 @@ from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import ImageLayout, Samples
-from napari_siren.core.progress import History, Progress
+from napari_siren.core.progress import History, Phase, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
@@ -101,6 +101,9 @@ class RestorationFit:
         self.tiles = None if self.restorer.ready else self._tiles(self._interpolated(), DRAFT_STEPS)
         self.step_count = 0
         self._start: Field | None = None
+        # Number and seconds of the steps of each part in this session, and the time of the last step.
+        self._durations: dict[str, tuple[int, float]] = {}
+        self._last_seconds = self.seconds
         # The spline through the restored samples, and the step to which it belongs.
         self._spline: tuple[int, SampleSpline] | None = None
         if state is not None:
@@ -139,6 +142,7 @@ class RestorationFit:
             assert self.tiles is not None
             loss = self.tiles.step().measured_loss
         self.step_count += 1
+        self._record_time()
         progress = self._progress(loss)
         self.history.add(progress)
         return progress
@@ -254,9 +258,39 @@ class RestorationFit:
         )
 
     def _progress(self, loss: float | Callable[[], float]) -> Progress:
-        done, seconds = self.step_count / self.max_steps, self.seconds
-        remaining = seconds * (1 - done) / done
-        return Progress(self.step_count, self.max_steps, seconds, loss, self._expected_psnr(), remaining, self.field)
+        phase, seconds, psnr = self._phase(), self.seconds, self._expected_psnr()
+        remaining = self._seconds_left(phase)
+        return Progress(self.step_count, self.max_steps, seconds, loss, psnr, remaining, self.field, phase)
+
+    def _phase(self) -> Phase:
+        """Return the part to which the last step belongs."""
+        step = self.step_count
+        if step <= self._draft_steps:
+            return Phase("drafting", step, self._draft_steps)
+        if step > self._steps_before:
+            return Phase("fitting", step - self._steps_before, self._tile_steps)
+        name: Any = "learning" if not self.restorer.ready else "adapting" if self.restorer.adapting else "restoring"
+        return Phase(name, step - self._draft_steps, self._task_steps)
+
+    def _record_time(self) -> None:
+        """Record the duration of the last step for its part."""
+        name, seconds = self._phase().name, self.seconds
+        steps, total = self._durations.get(name, (0, 0.0))
+        self._durations[name] = (steps + 1, total + seconds - self._last_seconds)
+        self._last_seconds = seconds
+
+    def _seconds_left(self, phase: Phase) -> float:
+        """Return the remaining time. Each part has its own duration of a step."""
+        steps, total = self._durations[phase.name]
+        remaining = (phase.steps - phase.step) * total / steps
+        if phase.name == "drafting":
+            # The duration of a step of the task is not known yet.
+            remaining += self._task_steps * total / steps
+        if phase.name != "fitting":
+            draft_steps, draft_total = self._durations.get("drafting", (steps, total))
+            remaining += self._tile_steps * draft_total / draft_steps
+        limit = self.config.max_seconds
+        return remaining if limit is None else min(remaining, max(0.0, limit - self.seconds))
 
     def _expected_psnr(self) -> float:
         return float("nan") if self.tiles is None else self.tiles.expected_psnr()

@@ -82,6 +82,7 @@ class RichardsonLucy:
     default_passes: ClassVar[int] = 1
     whole_image: ClassVar[bool] = True
     ready: ClassVar[bool] = False
+    adapting = False
 
     def __init__(self, values: Tensor, dark: Tensor, kernel: Tensor, variance: Tensor) -> None:
         self._dark = dark.view(-1, *(1,) * (values.ndim - 1)).to(values)

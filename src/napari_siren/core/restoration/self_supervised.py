@@ -89,6 +89,7 @@ class SelfSupervisedRestorer(ABC):
     # The training uses all its steps.
     finished = False
     ready: ClassVar[bool] = False
+    adapting = False
 
     def __init__(self, channels: int, device: torch.device, seed: int, low_precision: bool) -> None:
         self.channels, self.device, self._seed, self._low_precision = channels, device, seed, low_precision

@@ -18,6 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from napari_siren.core.network.optimizer import NetworkOptimizer
 from napari_siren.core.restoration.pretrained.prediction import PretrainedModel
 from napari_siren.core.restoration.zero_shot import FLIPS
 
@@ -25,8 +26,8 @@ from napari_siren.core.restoration.zero_shot import FLIPS
 STEPS, TRIAL_ROUNDS, ROUNDS = 10, 3, 6
 # Smallest side of the copy's copy: less contains too little to learn from.
 LEAST_SIDE = 16
-# Adam's step size after the first steps, its decay rates, and the decay of the running mean of the weights.
-_RATE, _WARM_UP, _DECAYS, _AVERAGING = 2e-4, 10, (0.9, 0.95), 0.98
+# Adam's step size, number of steps until it is reached, and decay of the running mean of the weights.
+_RATE, _WARM_UP, _AVERAGING = 2e-4, 10, 0.98
 # Side of a crop of a copy, side of a held-out square of the image, and share of the squares.
 _CROP, _SQUARE, _HELD_OUT = 64, 24, 0.25
 # Side of the middle of the image on which errors are measured: this takes time.
@@ -97,7 +98,7 @@ class Adaptation:
         return self.finished and sum(self.gains[-_LAST:]) >= _LAST * _LEAST_GAIN
 
     def advance(self) -> float:
-        """Train for a round, and return the mean squared error by which it is judged."""
+        """Train for a round, and return its mean squared error on the other pair or on the held-out squares."""
         error, gain = self._training.round()
         if len(self.trial_gains) < TRIAL_ROUNDS:
             self.trial_gains.append(gain)
@@ -145,7 +146,7 @@ class _Training:
         self._rng = np.random.default_rng(seed)
         self._parameters = list(self._network.parameters())
         self.mean = [p.detach().clone() for p in self._parameters]
-        self._optimizer = torch.optim.Adam(self._parameters, lr=_RATE, betas=_DECAYS)
+        self._optimizer = NetworkOptimizer([], self._parameters, adam_rate=_RATE)
         self._steps = 0
         self._first_error: float | None = None
 
@@ -167,12 +168,10 @@ class _Training:
         with torch.enable_grad():
             output = self._network(inputs[None], (targets.shape[0], targets.shape[1]), self._dtype)[0]
             loss = ((output - targets).abs() * visible).sum() / visible.sum().clamp_min(1)
-            self._optimizer.zero_grad(set_to_none=True)
+            self._network.zero_grad(set_to_none=True)
             loss.backward()
         self._steps += 1
-        for group in self._optimizer.param_groups:
-            group["lr"] = _RATE * min(1.0, self._steps / _WARM_UP)
-        self._optimizer.step()
+        self._optimizer.step(min(1.0, self._steps / _WARM_UP), self._steps)
         decay = min(_AVERAGING, self._steps / (self._steps + 9))
         with torch.no_grad():
             torch._foreach_lerp_(self.mean, [p.detach() for p in self._parameters], 1 - decay)

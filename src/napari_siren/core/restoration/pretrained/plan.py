@@ -19,7 +19,6 @@ from napari_siren.core.restoration.pretrained.adaptation import LEAST_SIDE, ROUN
 from napari_siren.core.restoration.pretrained.prediction import passes_for
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.pretrained.weights import DENOISE, ENLARGE, MICROSCOPE, ROBUST, Weights, find_weights
-from napari_siren.core.restoration.zero_shot import FLIPS
 
 # Observations for which the networks for super-resolution are trained. Back-projection corrects the difference.
 _OBSERVATIONS = ("bicubic", "box")
@@ -33,6 +32,8 @@ _TIE = 1.02
 _TILES = {"pixels_per_step": "half", "hidden_layers": 3, "parameters_per_value": 1.0}
 # Detail up to which the tiles need all their steps. Finer samples are smoother: at x4 half of the steps do, -0.01 dB.
 _FULL_DETAIL = 2.0
+# Largest result in pixels for which a network is adapted without a request: few images gain by it.
+_ADAPTED = 1 << 20
 # Weights for each value of `FitConfig.pretrained`.
 _FOR_ENLARGING = dict.fromkeys(("auto", "general", "microscope"), (ENLARGE, ROBUST))
 _FOR_DENOISING = {"auto": (DENOISE, MICROSCOPE), "general": (DENOISE,), "microscope": (MICROSCOPE,)}
@@ -137,7 +138,7 @@ def _rounds(config: FitConfig, sizes: Sequence[int], shape: Sequence[int]) -> in
     if min(sizes) < LEAST_SIDE * copy_factor(sizes, shape) ** 2:
         return 0
     if config.adapt == "auto":
-        return ROUNDS if passes_for(math.prod(shape)) == len(FLIPS) else 0
+        return ROUNDS if math.prod(shape) <= _ADAPTED else 0
     return 0 if config.adapt == "off" else math.ceil(config.adapt / STEPS)
 
 

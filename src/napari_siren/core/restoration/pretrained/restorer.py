@@ -91,6 +91,7 @@ class PretrainedRestorer:
         self._prediction = Prediction(self._model, values, self._shape)
         self._adaptation = self._prepared(rounds, seed)
         self._steps = 0
+        self.adapting = False
         # Number of passes of an earlier session.
         self._earlier_passes = 0
 
@@ -112,8 +113,9 @@ class PretrainedRestorer:
         The error of a pass is that of the predicted pixels. The error of a round is that of the held-out pixels.
         """
         self._steps += 1
-        adaptation = self._adaptation
+        adaptation, self.adapting = self._adaptation, False
         if self._prediction.passes > 0 and adaptation is not None and not adaptation.finished:
+            self.adapting = True
             error = adaptation.advance()
             if adaptation.kept:
                 self._prediction = Prediction(self._model, self._values, self._shape)
