@@ -87,6 +87,13 @@ def begin_fit(qtbot: Any, panel: SirenWidget, previews: int = 1) -> None:
     assert panel.session.state is SessionState.FITTING
 
 
+def draw_again(panel: SirenWidget, scale: float | None = None) -> None:
+    """Draw the result again, at another scale if one is given."""
+    if scale is not None:
+        panel.fit_panel.scale_slider.setValue(scale)
+    panel.result_panel.again_button.click()
+
+
 def wait_rendered(qtbot: Any, panel: SirenWidget) -> None:
     qtbot.waitUntil(lambda: not panel.session._rendering and not panel.session._pending_renders)
 

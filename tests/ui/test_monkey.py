@@ -246,7 +246,7 @@ def test_whatever_it_does(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(QFileDialog, "getSaveFileName", file)
     monkeypatch.setattr(QFileDialog, "getOpenFileName", file)
     monkeypatch.setattr(commands, "request_values", lambda *_, **__: {"scale": 1.5, "preset": "fast"})
-    monkeypatch.setattr(source_panel, "request_values", lambda asked, **_: dict.fromkeys(asked, 2.0))
+    monkeypatch.setattr(source_panel, "ask_data", lambda *_: False)
     before = len(notification_manager.records)
     monkey = Monkey(viewer, qtbot, seed=0)
     with notified() as errors:

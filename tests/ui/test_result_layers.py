@@ -139,7 +139,9 @@ def test_the_end_goes_into_the_layers_that_are_there(model: ViewerModel, source:
     # The display settings stay as the user has set them.
     assert (shown.colormap.name, shown.opacity, shown.visible) == ("magma", 0.5, False)
     assert_same_corners(corners(model.layers[2]), corners(source))
-    assert model.layers.selection == {source}
+    # The result replaces the image, and is selected.
+    assert model.layers.selection == {model.layers[2]}
+    assert not source.visible
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from driving import (
     begin_fit,
     click,
     corners,
+    draw_again,
     fit,
     notified,
     open_panel,
@@ -84,8 +85,9 @@ def assert_three_layers(viewer: Any, source: Image, layers: list[Image], scale: 
     """Check the three layers of a fit of a whole layer."""
     reconstruction, upscaled, error = layers
     assert names(layers) == [f"{source.name} [{label}]" for label in ("reconstruction", f"x{scale:g}", "error")]
-    assert viewer.layers.selection == {source}
-    assert [layer.visible for layer in layers] == [True, True, False]
+    assert viewer.layers.selection == {upscaled}
+    # The result replaces the image, if it covers all of it.
+    assert [layer.visible for layer in layers] == [False, True, False]
     data = source.data[0] if source.multiscale else source.data
     assert reconstruction.data.dtype == upscaled.data.dtype == data.dtype
     assert reconstruction.data.shape == data.shape
@@ -427,9 +429,12 @@ def test_the_scale_is_rendered_anew_without_a_fit(viewer: Any, qtbot: Any) -> No
     slider, pixel_box = panel.fit_panel.scale_slider, panel.fit_panel.pixel_box
     assert pixel_box.value() == 0.125
     assert pixel_box.suffix() == " µm"
-    # This stands for dragging the slider: only the last of the values counts.
+    # The scale is that of the next fit, until the result is drawn again. Only the last of several requests counts.
+    slider.setValue(3)
+    wait_rendered(qtbot, panel)
+    assert upscaled.data.shape == (8, 20, 24)
     for scale in (1.5, 3, 2.5):
-        slider.setValue(scale)
+        draw_again(panel, scale)
     wait_rendered(qtbot, panel)
     assert upscaled.data.shape == (10, 25, 30)
     assert upscaled.name == "stack [x2.5]"
@@ -442,18 +447,20 @@ def test_the_scale_is_rendered_anew_without_a_fit(viewer: Any, qtbot: Any) -> No
     pixel_box.selectAll()
     qtbot.keyClicks(pixel_box, "0.0625")
     qtbot.keyClick(pixel_box, Qt.Key.Key_Return)
-    wait_rendered(qtbot, panel)
     assert slider.value() == 4
+    draw_again(panel)
+    wait_rendered(qtbot, panel)
     assert upscaled.data.shape == (16, 40, 48)
     assert_same_corners(source, upscaled)
     assert list(viewer.layers) == [source, *layers]
     assert panel.session.result is result
-    assert viewer.layers.selection == {source}
+    assert viewer.layers.selection == {upscaled}
 
 
 def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
     image = np.random.default_rng(0).integers(0, 999, (4, 10, 12), dtype=np.uint16)
-    source = viewer.add_image(image, name="stack", scale=(1, 0.25, 0.25), translate=(5, 1, 2), units=("um",) * 3)
+    about = {"scale": (1, 0.25, 0.25), "translate": (5, 1, 2), "units": ("um",) * 3, "axis_labels": ("z", "y", "x")}
+    source = viewer.add_image(image, name="stack", **about)
     panel = open_panel(viewer)
     box = panel.fit_panel.isotropic_box
     assert box.isVisibleTo(panel)
@@ -465,6 +472,7 @@ def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
     assert_same_corners(source, upscaled)
     np.testing.assert_allclose(upscaled.scale, 0.25)
     box.setChecked(False)
+    draw_again(panel)
     wait_rendered(qtbot, panel)
     assert upscaled.data.shape == image.shape
     # For an image with square pixels the choice is hidden.
@@ -499,7 +507,7 @@ def test_a_layer_that_was_moved_stays_where_it_is(viewer: Any, qtbot: Any) -> No
     upscaled = fit(qtbot, panel)[1]
     upscaled.translate = np.add(upscaled.translate, [100, 50])
     before = upscaled.extent.world + np.array([-0.5, 0.5])[:, None] * upscaled.scale
-    panel.fit_panel.scale_slider.setValue(3)
+    draw_again(panel, 3)
     wait_rendered(qtbot, panel)
     assert upscaled.data.shape == (36, 48, 3)
     np.testing.assert_allclose(upscaled.extent.world + np.array([-0.5, 0.5])[:, None] * upscaled.scale, before)
@@ -508,7 +516,7 @@ def test_a_layer_that_was_moved_stays_where_it_is(viewer: Any, qtbot: Any) -> No
 def test_an_upscaled_layer_that_was_deleted_comes_back(viewer: Any, qtbot: Any) -> None:
     source, panel = photo(viewer), open_panel(viewer)
     viewer.layers.remove(fit(qtbot, panel)[1])
-    panel.fit_panel.scale_slider.setValue(4)
+    draw_again(panel, 4)
     wait_rendered(qtbot, panel)
     assert names(viewer.layers) == ["photo", "photo [reconstruction]", "photo [error]", "photo [x4]"]
     assert_same_corners(source, viewer.layers["photo [x4]"])
@@ -565,7 +573,7 @@ def test_derivatives(viewer: Any, qtbot: Any) -> None:
     click(qtbot, panel.result_panel.laplacian_button)
     wait_rendered(qtbot, panel)
     assert len(viewer.layers) == 6
-    assert viewer.layers.selection == {source}
+    assert viewer.layers.selection == {viewer.layers["stack [x2]"]}
 
 
 def test_a_model_that_is_opened_is_taken_up(viewer: Any, qtbot: Any, model_file: Path) -> None:
@@ -580,7 +588,7 @@ def test_a_model_that_is_opened_is_taken_up(viewer: Any, qtbot: Any, model_file:
     assert "Model of saved" in panel.run_panel.status.text()
     assert panel.curve.points[0] == layer.metadata[RESULT_KEY].history.step
     layer.translate = (100, 200)
-    panel.fit_panel.scale_slider.setValue(3)
+    draw_again(panel, 3)
     wait_rendered(qtbot, panel)
     assert list(viewer.layers) == [layer]
     assert layer.data.shape == (72, 96, 3)
@@ -615,7 +623,7 @@ def test_an_earlier_fit_is_taken_up_with_all_its_layers(viewer: Any, qtbot: Any)
     viewer.layers.selection.active = old[0]
     assert panel.session.result is old[0].metadata[RESULT_KEY]
     assert panel.curve.points[0] == list(range(1, 6))
-    panel.fit_panel.scale_slider.setValue(3)
+    draw_again(panel, 3)
     panel.result_panel.error_box.setCurrentText("absolute")
     wait_rendered(qtbot, panel)
     assert len(viewer.layers) == 8
@@ -784,14 +792,14 @@ def test_settings_are_remembered(viewer: Any, qtbot: Any) -> None:
         "results": True,
     }
     # A new choice in the preferences takes precedence over the last session.
-    settings.get_plugin_settings("napari-siren").fitting.preset = "upscale"
+    settings.get_plugin_settings("napari-siren").fitting.preset = "deblur"
     again = reopened(viewer, again, qtbot)
-    assert again.settings_form.config() == FitConfig.preset("upscale")
+    assert again.settings_form.config() == FitConfig.preset("deblur")
     assert again.fit_panel.scale == 3.5
 
 
 GOOD = {
-    "preferences": ["faithful", "auto"],
+    "preferences": ["upscale", "auto"],
     "preset": "fast",
     "settings": {"max_steps": 7},
     "scale": 3,
@@ -895,7 +903,8 @@ def test_the_code_does_the_same(viewer: Any, qtbot: Any, what: str) -> None:
         np.testing.assert_array_equal(ours.data, theirs.data)
         np.testing.assert_allclose(ours.extent.world, theirs.extent.world)
         assert ours.colormap == theirs.colormap
-        assert ours.visible == theirs.visible
+        # The panel hides the reconstruction below its result.
+        assert ours.visible == (theirs.visible and "reconstruction" not in ours.name)
         assert {k: v for k, v in provenance(ours).items() if k != "history"} == {
             k: v for k, v in provenance(theirs).items() if k != "history"
         }
@@ -939,8 +948,8 @@ def test_the_panel_closed_while_it_renders(viewer: Any, qtbot: Any) -> None:
     photo(viewer)
     panel = open_panel(viewer)
     layers = fit(qtbot, panel)
-    panel.fit_panel.scale_slider.setValue(5)
-    panel.fit_panel.scale_slider.setValue(6)
+    draw_again(panel, 5)
+    draw_again(panel, 6)
     click(qtbot, panel.parent().title.close_button)
     wait_all_ended(qtbot)
     assert names(viewer.layers[1:]) == names(layers)

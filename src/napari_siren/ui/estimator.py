@@ -7,12 +7,10 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
-from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.background import start_function
-from napari_siren.ui.logic.fit_task import explain, load_torch
-from napari_siren.ui.logic.messages import describe_estimate
+from napari_siren.ui.logic.fit_task import FitRequest, explain, load_torch
+from napari_siren.ui.logic.messages import describe_estimate, describe_sizes
 
 # Milliseconds without a change before an estimate starts.
 _SETTLED_MS = 300
@@ -24,8 +22,8 @@ class Estimator(QObject):
     Parameters
     ----------
     question
-        Function that returns the fit to estimate: pixels, settings and device; or None if there is none now. It may
-        raise a `SirenError`.
+        Function that returns the request of the fit to estimate, or None if there is none now. It may raise a
+        `SirenError`.
     parent
         The QObject that owns this one.
     """
@@ -33,9 +31,7 @@ class Estimator(QObject):
     message = Signal(str)
     """The estimate in words, or the reason why there is none."""
 
-    def __init__(
-        self, question: Callable[[], tuple[LayerSpec, FitConfig, str] | None], parent: QObject | None = None
-    ) -> None:
+    def __init__(self, question: Callable[[], FitRequest | None], parent: QObject | None = None) -> None:
         super().__init__(parent)
         self._question = question
         self._busy = self._stale = self._closed = False
@@ -59,26 +55,32 @@ class Estimator(QObject):
             self._stale = True
             return
         try:
-            arguments = self._question()
+            request = self._question()
         except SirenError as error:
             self.message.emit(str(error))
             return
-        if arguments is not None:
+        if request is not None:
             self._busy = True
-            start_function(_estimate, *arguments, returned=self._answer)
+            start_function(_estimate, request, returned=self._answer)
 
     def _answer(self, text: Any) -> None:
         self._busy = False
         if self._closed:
             return
-        self.message.emit(explain(text) if isinstance(text, Exception) else text)
         if self._stale:
+            # The answer is to an earlier question.
             self._stale = False
             self.ask_again()
+        else:
+            self.message.emit(explain(text) if isinstance(text, Exception) else text)
 
 
-def _estimate(spec: LayerSpec, config: FitConfig, device: str) -> str:
+def _estimate(request: FitRequest) -> str:
     load_torch()
+    from napari_siren.core.config import detail_for
     from napari_siren.core.cost.estimate import estimate
 
-    return describe_estimate(estimate(spec.coordinate_shape, spec.channels, config, device, spacing=spec.spacing))
+    spec, config = request.spec, request.config.override(detail=detail_for(request.scale))
+    sizes = describe_sizes(spec.coordinate_shape, spec.scaled_shape(request.scale))
+    expected = estimate(spec.coordinate_shape, spec.channels, config, request.device, spacing=spec.spacing)
+    return f"{sizes}. {describe_estimate(expected)}"

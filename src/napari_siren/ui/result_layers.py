@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,8 @@ class ResultLayers:
         self._own: Any = None
         # The pixels of the earlier result, if the fit continues one.
         self._before: Any = None
+        # The layer of the unfinished result.
+        self._draft: Any = None
 
     def get(self, role: str) -> Any | None:
         """Return the layer of a role, or None if it is not in the viewer."""
@@ -66,11 +68,22 @@ class ResultLayers:
         layer.data[box_slices(preview.box, self.spec)] = np.expand_dims(preview.data, self.spec.held)
         layer.refresh(thumbnail=False, highlight=False, extent=False)
 
+    def show_draft(self, layer_data: LayerData) -> None:
+        """Show the unfinished result, unless the fit continues an earlier one."""
+        if self.get("upscaled") is None and "upscaled" not in self._layers:
+            self._add("upscaled", layer_data)
+            self._draft = self._layers["upscaled"]
+
     def show(self, layers: dict[str, LayerData]) -> None:
-        """Show the layers of a finished fit, in the existing layers or in new ones."""
-        self._own = self._before = None
+        """Show the layers of a finished fit, in the existing layers or in new ones.
+
+        Layers of an earlier fit of the same image with the same names are removed.
+        """
+        self._own = self._before = self._draft = None
+        self._remove_earlier([meta["name"] for _, meta, _ in layers.values()])
         for role, layer_data in layers.items():
             self.replace(role, layer_data)
+        self._present()
 
     def replace(self, role: str, layer_data: LayerData, displayed: bool = False) -> None:
         """Replace the pixels of the layer of a role, over the same part of the world, or add a new layer.
@@ -110,13 +123,63 @@ class ResultLayers:
                 self.viewer.layers.remove(layer)
             self._layers.pop(_PREVIEW, None)
         self._own = self._before = None
+        if self._draft is not None:
+            self._layers.pop("upscaled", None)
+            if self._draft in self.viewer.layers:
+                self.viewer.layers.remove(self._draft)
+            self._draft = None
+
+    @property
+    def exist(self) -> bool:
+        """Whether any of the layers is in the viewer."""
+        return any(layer in self.viewer.layers for layer in self._layers.values())
+
+    def pair(self) -> tuple[Any, Any] | None:
+        """Return the original and the result to compare, or None if one of them is not in the viewer."""
+        result = self.get("upscaled") or self.get(_PREVIEW)
+        original = self.source if self.source in self.viewer.layers else None
+        return None if result is None or original is None or result is original else (original, result)
+
+    def _remove_earlier(self, names: Sequence[str]) -> None:
+        own = list(self._layers.values())
+        for layer in list(self.viewer.layers):
+            if layer.name in names and METADATA_KEY in layer.metadata and layer not in own:
+                self.viewer.layers.remove(layer)
+
+    def _present(self) -> None:
+        """Select the result, and hide the layers that it replaces."""
+        result, reconstruction = self.get("upscaled"), self.get(_PREVIEW)
+        if result is None:
+            return
+        if reconstruction is not None:
+            reconstruction.visible = False
+        if self.source in self.viewer.layers and self.source is not result and _covers(result, self.source):
+            self.source.visible = False
+        # The user may be at work in another layer.
+        if set(self.viewer.layers.selection) <= {self.source, *self._layers.values()}:
+            self.viewer.layers.selection = {result}
 
     def _add(self, role: str, layer_data: LayerData) -> None:
         data, meta, _ = layer_data
         selected = set(self.viewer.layers.selection)
-        self._layers[role] = self.viewer.add_image(data, **meta)
+        layer = self._layers[role] = self.viewer.add_image(data, **meta)
+        if self.source in self.viewer.layers:
+            # Directly above the image and its other results, so that other channels stay visible.
+            above = [self.source, *(other for other in self._layers.values() if other is not layer)]
+            last = max(self.viewer.layers.index(other) for other in above if other in self.viewer.layers)
+            self.viewer.layers.move(self.viewer.layers.index(layer), last + 1)
         if not selected and self.source in self.viewer.layers:
             selected = {self.source}
         if selected:
             # napari has selected the new layer. The user may be at work in another one.
             self.viewer.layers.selection = selected
+
+
+def _covers(result: Any, source: Any) -> bool:
+    """Return whether a result lies over the whole of an image."""
+    if result.ndim != source.ndim:
+        return False
+    sizes = np.abs(np.diff(source.extent.world, axis=0)).max()
+    # The centres of the outermost pixels differ by less than a pixel.
+    margin = np.abs(source.scale) + 1e-6 * sizes
+    return bool((np.abs(result.extent.world - source.extent.world) <= margin).all())

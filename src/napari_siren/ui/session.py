@@ -18,14 +18,16 @@ from napari_siren.layers.outputs import (
     ErrorKind,
     derivative_layer,
     error_layer,
+    scale_label,
     spec_of,
     uncertainty_layer,
     upscaled_layer,
 )
-from napari_siren.layers.spec import LayerData
+from napari_siren.layers.spec import LayerData, LayerSpec
 from napari_siren.ui.background import CancellableWorker, notify, start_function, start_generator
 from napari_siren.ui.logic.fit_task import Control, FitRequest, Outcome, Update, explain, run_fit
 from napari_siren.ui.logic.messages import describe_outcome, describe_progress
+from napari_siren.ui.logic.purposes import result_label
 from napari_siren.ui.logic.viewport import box_in_view
 from napari_siren.ui.result_layers import ResultLayers
 
@@ -77,6 +79,7 @@ class Session(QObject):
         self._pending_renders: dict[str, tuple[Callable[[], LayerData], bool]] = {}
         # The roles that are being rendered.
         self._rendering: set[str] = set()
+        viewer.layers.events.removed.connect(self._on_removed)
 
     # ---- a fit -----------------------------------------------------------------------------------------
 
@@ -120,12 +123,32 @@ class Session(QObject):
             if self.layers is not None:
                 self.layers.rollback()
         self.request = self.result = self.layers = None
+        self.viewer.layers.events.removed.disconnect(self._on_removed)
         release_memory()
 
     @property
     def can_go_on(self) -> bool:
         """Whether the last fit can be continued."""
-        return self.request is not None and self.result is not None and self.result.state is not None
+        result = self.result
+        if self.request is None or result is None or result.state is None:
+            return False
+        return result.field.has_tiles or result.history.stopped != "max_steps"
+
+    @property
+    def shown(self) -> Any | None:
+        """Layer of the current result, or None."""
+        if self.layers is None or self.result is None:
+            return None
+        return self.layers.get("upscaled") or self.layers.get("reconstruction")
+
+    @property
+    def result_name(self) -> str:
+        """Name of the layer of the current result, or an empty string."""
+        return "" if self.shown is None else str(self.shown.name)
+
+    def pair(self) -> tuple[Any, Any] | None:
+        """Return the original and the result to compare, or None."""
+        return None if self.layers is None else self.layers.pair()
 
     def _begin(self, request: FitRequest) -> None:
         self._pending_renders.clear()
@@ -153,8 +176,11 @@ class Session(QObject):
     def _on_update(self, update: Update) -> None:
         if self._control is None or self.layers is None:
             return
+        if update.draft is not None:
+            self.layers.show_draft(update.draft)
         if update.preview is not None:
             self.layers.show_preview(update.preview)
+        if update.preview is not None or update.draft is not None:
             self._control.preview_shown()
         reconstruction = self.layers.get("reconstruction")
         if reconstruction is not None:
@@ -196,6 +222,13 @@ class Session(QObject):
         self.state = state
         self.changed.emit()
 
+    def _on_removed(self, event: Any = None) -> None:
+        """Forget the result if all of its layers have been deleted."""
+        if self.state is SessionState.IDLE and self.layers is not None and not self.layers.exist:
+            self._pending_renders.clear()
+            self.request = self.result = self.layers = None
+            self.changed.emit()
+
     # ---- the result --------------------------------------------------------------------------------------
 
     def adopt(self, layer: Any) -> None:
@@ -217,7 +250,12 @@ class Session(QObject):
 
     def rescale(self, scale: float, isotropic: bool = False) -> None:
         """Render the upscaled layer at another scale, in the background. Only the latest of several requests counts."""
-        self._render_later("upscaled", lambda spec, result: upscaled_layer(spec, result, spec.scales(scale, isotropic)))
+
+        def make(spec: LayerSpec, result: FitResult) -> LayerData:
+            scales = spec.scales(scale, isotropic)
+            return upscaled_layer(spec, result, scales, result_label(result.config, scale_label(scales), isotropic))
+
+        self._render_later("upscaled", make)
 
     def show_error(self, kind: ErrorKind) -> None:
         """Show the signed or the absolute error. A model that was opened from a file has no error map."""

@@ -14,8 +14,8 @@ from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
 from napari_siren.layers.code import as_python
 from napari_siren.layers.edits import Edit
-from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.background import notify
+from napari_siren.ui.compare import Comparison
 from napari_siren.ui.estimator import Estimator
 from napari_siren.ui.export import ExportActions
 from napari_siren.ui.logic.fit_task import FitRequest, Update
@@ -27,6 +27,7 @@ from napari_siren.ui.panels.run_panel import RunPanel
 from napari_siren.ui.panels.settings_form import SettingsForm
 from napari_siren.ui.panels.source_panel import SourcePanel
 from napari_siren.ui.session import Session, SessionState
+from napari_siren.ui.widgets.compare_bar import CompareBar
 from napari_siren.ui.widgets.loss_plot import LossPlot
 from napari_siren.ui.widgets.section import Section
 from napari_siren.ui.widgets.wheel_guard import WheelGuard
@@ -70,12 +71,22 @@ class SirenWidget(QWidget):
         self.curve = LossPlot()
         self.result_panel = ResultPanel("signed")
         self.batch_panel = BatchPanel(self.viewer, self.batch_options)
-        self.export = ExportActions(self, lambda: self.session.result, self.code, self.settings_form.config)
+        self.comparison = Comparison(self.viewer, self.session.pair, self)
+        self.compare_bar = CompareBar(self.comparison)
+        self.export = ExportActions(
+            self,
+            lambda: self.session.result,
+            self.code,
+            self.settings_form.config,
+            lambda: self.session.shown,
+            lambda: self.session.layers and self.session.layers.source,
+        )
         self.estimator = Estimator(self._question, self)
         self.settings_form.set_preset(self.preferences.preset)
         self._lay_out()
         self._recall(last_session)
         self._connect()
+        self._on_purpose()
         self._on_source()
         self._on_theme()
         active = self.viewer.layers.selection.active
@@ -108,6 +119,7 @@ class SirenWidget(QWidget):
             self.result_panel.error_kind,
             # The preference is read again for each fit, since the panel does not show it.
             Preferences.load().preview_rate,
+            self.fit_panel.isotropic,
             supervision="value" if edit is None else edit.supervision,
         )
 
@@ -174,12 +186,13 @@ class SirenWidget(QWidget):
         advanced = QWidget()
         form = QFormLayout(advanced)
         form.setContentsMargins(0, 0, 0, 0)
+        form.addRow("Preset", self.fit_panel.preset_box)
         form.addRow("Seed", self.seed_box)
         form.addRow(self.settings_form)
         self.sections = {
-            "settings": Section("Advanced settings", advanced),
-            "curve": Section("Loss and PSNR", self.curve, expanded=True),
-            "results": Section("Results", self.result_panel),
+            "settings": Section("All settings", advanced),
+            "curve": Section("Loss and PSNR", self.curve),
+            "results": Section("Result", self.result_panel, expanded=True),
         }
         inner = QWidget()
         column = QVBoxLayout(inner)
@@ -187,10 +200,11 @@ class SirenWidget(QWidget):
         for widget in (
             self.source_panel,
             self.fit_panel,
-            self.sections["settings"],
             self.run_panel,
-            self.sections["curve"],
+            self.compare_bar,
             self.sections["results"],
+            self.sections["settings"],
+            self.sections["curve"],
         ):
             column.addWidget(widget)
         column.addStretch(1)
@@ -214,7 +228,8 @@ class SirenWidget(QWidget):
         source.changed.connect(self._on_source)
         source.activated.connect(session.adopt)
         fit.preset_chosen.connect(self._on_preset)
-        fit.scale_changed.connect(lambda scale: session.rescale(scale, fit.isotropic))
+        fit.purpose_chosen.connect(self._on_purpose)
+        fit.scale_changed.connect(self._estimate_anew)
         fit.device_box.currentTextChanged.connect(self._estimate_anew)
         self.settings_form.changed.connect(self._estimate_anew)
         self.estimator.message.connect(fit.estimate.setText)
@@ -226,6 +241,8 @@ class SirenWidget(QWidget):
         results.error_chosen.connect(session.show_error)
         results.derivative.connect(session.show_derivative)
         results.uncertainty.connect(lambda: session.show_uncertainty(fit.scale, fit.isotropic))
+        results.draw_again.connect(lambda: session.rescale(fit.scale, fit.isotropic))
+        results.save_image.connect(self.export.save_image)
         results.save_model.connect(self.export.save_model)
         results.copy_code.connect(self.export.copy_code)
         results.save_settings.connect(self.export.save_settings)
@@ -241,11 +258,8 @@ class SirenWidget(QWidget):
 
     # ---- reactions to signals ----------------------------------------------------------------------------------
 
-    def _question(self) -> tuple[LayerSpec, FitConfig, str] | None:
-        if self.session.state is not SessionState.IDLE:
-            return None
-        request = self.request()
-        return request.spec, request.config, request.device
+    def _question(self) -> FitRequest | None:
+        return self.request() if self.session.state is SessionState.IDLE else None
 
     def _on_source(self) -> None:
         layer = self.source_panel.layer
@@ -253,6 +267,13 @@ class SirenWidget(QWidget):
             self.fit_panel.show_pixel(abs(float(layer.scale[-1])), _symbol(layer.units[-1]))
             self.fit_panel.offer_cubes(self.source_panel.anisotropic)
         self._on_session()
+        self._estimate_anew()
+
+    def _on_purpose(self) -> None:
+        """Show the settings of the purpose, and name the main button after it."""
+        purpose = self.fit_panel.purpose
+        self.settings_form.lend(purpose.settings, self.fit_panel.own_settings)
+        self.run_panel.show_purpose(purpose.title)
         self._estimate_anew()
 
     def _on_preset(self, name: str) -> None:
@@ -268,7 +289,8 @@ class SirenWidget(QWidget):
             widget.setEnabled(idle)
         result = session.result
         has_image = result is not None and result.samples is not None
-        self.result_panel.show_result(idle and result is not None, has_image)
+        self.result_panel.show_result(idle and result is not None, has_image, session.result_name)
+        self.comparison.refresh()
         if idle and session.result is not None:
             self._complete_curve(session.result)
 
@@ -296,6 +318,7 @@ class SirenWidget(QWidget):
 
     def _on_theme(self, event: Any = None) -> None:
         theme = get_theme(self.viewer.theme)
+        self.fit_panel.set_colors(theme.text.as_hex())
         self.curve.set_colors(theme.text.as_hex(), theme.background.as_hex())
         for section in self.sections.values():
             section.set_colors(theme.text.as_hex(), theme.foreground.as_hex())
@@ -345,6 +368,7 @@ class SirenWidget(QWidget):
             return
         self._closed = True
         self.estimator.close()
+        self.comparison.close()
         self.session.close()
         self.batch_panel.close_down()
         self.source_panel.disconnect_viewer()

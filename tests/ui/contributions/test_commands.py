@@ -30,7 +30,8 @@ from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 
 FIT = "SIREN: fit this layer"
-UPSCALE = "SIREN: upscale this layer…"
+UPSCALE = "SIREN: enlarge this layer (upscale, super-resolution)…"
+DENOISE, DEBLUR = "SIREN: remove noise (denoise)", "SIREN: remove blur (deblur, deconvolution)"
 EVEN = "SIREN: flatten illumination"
 BLEND = "SIREN: blend into another layer…"
 GRADIENT = "SIREN: gradient magnitude of the fitted field"
@@ -71,12 +72,12 @@ def test_the_entries_are_for_images(viewer: Any) -> None:
     def enabled() -> list[str]:
         return [entry for entry, action in entries(viewer).items() if action.isEnabled()]
 
-    assert set(entries(viewer)) == {"SIREN", FIT, UPSCALE, EVEN, BLEND, GRADIENT, LAPLACIAN}
+    assert set(entries(viewer)) == {"SIREN", FIT, UPSCALE, DENOISE, DEBLUR, EVEN, BLEND, GRADIENT, LAPLACIAN}
     assert enabled() == ["SIREN"]
     viewer.add_points(name="dots")
     assert enabled() == ["SIREN"]
     photo(viewer, "photo")
-    assert enabled() == ["SIREN", FIT, UPSCALE, EVEN, BLEND, GRADIENT, LAPLACIAN]
+    assert enabled() == ["SIREN", FIT, UPSCALE, DENOISE, DEBLUR, EVEN, BLEND, GRADIENT, LAPLACIAN]
 
 
 def test_the_panel_opens_once(viewer: Any) -> None:
@@ -93,15 +94,21 @@ def test_fit(viewer: Any, qtbot: Any) -> None:
     panel = panel_of(viewer)
     assert panel.session.request is not None
     wait_for(qtbot, panel, SessionState.IDLE)
-    assert [layer.name for layer in viewer.layers[2:]] == ["first [reconstruction]", "first [x2]", "first [error]"]
+    assert [layer.name for layer in viewer.layers] == [
+        "first",
+        "first [enlarged x2]",
+        "first [reconstruction]",
+        "first [error]",
+        "second",
+    ]
     # The command fits the active layer, even one made by a fit, which the panel does not choose by itself.
     viewer.layers.remove(second)
-    viewer.layers.selection.active = viewer.layers["first [x2]"]
+    viewer.layers.selection.active = viewer.layers["first [enlarged x2]"]
     assert panel.source_panel.layer is first
     panel.set_config(tiny())
     choose(viewer, FIT)
     wait_for(qtbot, panel, SessionState.IDLE)
-    assert viewer.layers[-1].name == "first [x2] [error]"
+    assert "first [enlarged x2] [error]" in viewer.layers
 
 
 def test_upscale(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +211,8 @@ def test_blend(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     # Such a fit may end before the choice has been handled.
     assert panel.session.request is not None
     wait_for(qtbot, panel, SessionState.IDLE)
-    blended = scene.layers[-1]
-    assert (len(scene.layers), blended.name) == (4, "sea, with boat [reconstruction]")
+    blended = scene.layers["sea, with boat [reconstruction]"]
+    assert len(scene.layers) == 4
     assert_same_corners(scene.layers["sea"], blended)
     fitted = blended.metadata[RESULT_KEY].samples.image
     assert fitted[16, 27] == pytest.approx(170, abs=10)
@@ -229,7 +236,7 @@ def test_the_questions_of_blend(scene: Any, qtbot: Any, monkeypatch: pytest.Monk
     choose(scene, BLEND)
     assert shown == [{"target": "sea", "mask": "all of it", "mixed": "False"}]
     wait_for(qtbot, panel, SessionState.IDLE)
-    assert scene.layers[-1].metadata[METADATA_KEY]["blended"]["mode"] == "mixed"
+    assert scene.layers["sea, with boat [reconstruction]"].metadata[METADATA_KEY]["blended"]["mode"] == "mixed"
 
 
 def test_what_blend_lacks_is_told(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -293,7 +300,7 @@ def test_one_fit_at_a_time(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPa
     panel = open_panel(viewer, max_steps=ENDLESS)
     begin_fit(qtbot, panel)
     steps = list(panel.curve.points[0])
-    for command in ("fit", "upscale", "flatten", "blend", "gradient_magnitude", "laplacian"):
+    for command in ("fit", "upscale", "denoise", "deblur", "flatten", "blend", "gradient_magnitude", "laplacian"):
         with notified() as errors:
             run(command)
         assert errors == ["a fit is already running. Wait for its end, or press “Stop and keep” in the panel."]
@@ -307,7 +314,7 @@ def test_one_fit_at_a_time(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPa
 def test_without_an_image(viewer: Any) -> None:
     photo(viewer, "photo")
     viewer.add_points(name="dots")
-    for command in ("fit", "upscale", "flatten", "blend"):
+    for command in ("fit", "upscale", "denoise", "deblur", "flatten", "blend"):
         with notified() as errors:
             run(command)
         assert errors == ["no Image layer is selected. Select one in the layer list."]

@@ -14,7 +14,7 @@ from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.progress import Progress
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.logic import previews
-from napari_siren.ui.logic.previews import Previewer, box_slices, coarse_preview
+from napari_siren.ui.logic.previews import Preview, Previewer, box_slices, coarse_preview
 
 TINY = {"preset": "fast", "hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
 
@@ -146,13 +146,21 @@ class Fit:
         return np.zeros(grid.shape)
 
 
+def preview_of(previewer: Previewer, fit: Fit, view: Any) -> Preview:
+    """Return a preview, after as much time as it needs."""
+    fit.now += 1e6
+    preview = previewer.look(fit, view)  # type: ignore[arg-type]
+    assert preview is not None
+    return preview
+
+
 IN_VIEW = ((100, 400), (200, 700))
 
 
 def test_the_first_look_is_at_everything_and_the_next_at_what_is_in_view(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = Fit(monkeypatch, (1000, 1000), 1e-7)
     previewer = Previewer(spec_of(1000, 1000), 0.3)
-    looks = [previewer.look(fit, view) for view in (IN_VIEW, IN_VIEW, None)]  # type: ignore[arg-type]
+    looks = [preview_of(previewer, fit, view) for view in (IN_VIEW, IN_VIEW, None)]
     whole = ((0, 1000), (0, 1000))
     assert [look.box for look in looks] == [whole, IN_VIEW, whole]
     assert [look.data.shape for look in looks] == [(1000, 1000), (300, 500), (1000, 1000)]
@@ -165,11 +173,15 @@ def test_a_look_takes_no_more_than_its_share_of_the_time(
 ) -> None:
     fit = Fit(monkeypatch, shape, seconds)
     previewer = Previewer(spec_of(*shape), interval=1.0)
-    for _ in range(5):
+    start = fit.now
+    for _ in range(200):
+        fit.now += 1.0
         previewer.look(fit, None)  # type: ignore[arg-type]
-    assert max(fit.took[1:]) < 0.2
-    # It is also not coarser than needed: half the stride would take too long.
+    # The first preview does not know the speed yet.
+    assert sum(fit.took[1:]) < 0.2 * (fit.now - start)
+    # It is also not coarser than needed: half the stride would take too long, and 128 pixels a side are the least.
     assert all(fit.strides[-1] == 1 or seconds * 1e6 / (stride / 2) ** len(shape) > 0.15 for stride in fit.strides[1:])
+    assert max(fit.strides) <= max(1, max(shape) // 128)
 
 
 def test_the_speed_is_that_of_the_last_look(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +189,7 @@ def test_the_speed_is_that_of_the_last_look(monkeypatch: pytest.MonkeyPatch) -> 
     previewer = Previewer(spec_of(1000, 1000), interval=1.0)
     for seconds in (1e-7, 1e-7, 1e-4, 1e-4, 1e-7, 1e-7):
         fit.seconds = seconds
-        previewer.look(fit, None)  # type: ignore[arg-type]
+        preview_of(previewer, fit, None)
     first, fast, still_fast, slow, still_slow, fast_again = fit.strides
     assert fast == still_fast == fast_again == 1
     assert 1 < first < slow == still_slow
@@ -187,13 +199,14 @@ def test_what_is_in_view_is_seen_more_finely_than_everything(monkeypatch: pytest
     fit = Fit(monkeypatch, (1000, 1000), 1e-6)
     previewer = Previewer(spec_of(1000, 1000), interval=1.0)
     for view in (None, None, IN_VIEW):
-        previewer.look(fit, view)  # type: ignore[arg-type]
+        preview_of(previewer, fit, view)
     assert fit.strides[-1] == 1 < fit.strides[-2]
 
 
 def test_however_slow_the_fit_there_is_something_to_see(monkeypatch: pytest.MonkeyPatch) -> None:
     fit = Fit(monkeypatch, (40, 80), 1.0)
     previewer = Previewer(spec_of(40, 80), interval=0.1)
-    looks = [previewer.look(fit, view) for view in (None, None, ((3, 4), (5, 8)))]  # type: ignore[arg-type]
-    assert fit.strides == [1, 20, 1]
+    looks = [preview_of(previewer, fit, view) for view in (None, None, ((3, 4), (5, 8)))]
+    # A preview is not coarser than 128 pixels a side.
+    assert fit.strides == [1, 1, 1]
     assert [look.data.shape for look in looks] == [(40, 80), (40, 80), (1, 3)]

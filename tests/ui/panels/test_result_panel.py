@@ -24,7 +24,7 @@ def enabled(panel: ResultPanel) -> set[str]:
 
 
 ALWAYS = {"Copy as Python", "Save settings…", "Load settings…"}
-OF_A_FIT = {"Gradient magnitude", "Laplacian", "Save model…"}
+OF_A_FIT = {"Save image…", "Draw again", "Gradient magnitude", "Laplacian", "Save model…"}
 OF_AN_IMAGE = {"Uncertainty"}
 
 

@@ -71,7 +71,7 @@ def test_every_field_but_the_presets_name_has_an_editor(form: SettingsForm) -> N
     form.show()
     assert shown(form) == FIELDS
     assert editor(form, "name") is None
-    assert label(form, "muon_learning_rate").text() == "muon learning rate"
+    assert label(form, "muon_learning_rate").text() == "Step size of Muon"
 
 
 def test_a_new_field_appears_by_itself(qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,6 +125,8 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
         return widths | st.just("auto") | st.tuples(widths, widths) | st.tuples(widths, widths, widths)
     if name == "camera_gain":
         return st.floats(0.1, 10) | st.just("auto")
+    if name == "adapt":
+        return st.integers(1) | st.sampled_from(["auto", "off"])
     if name == "camera_offset":
         return st.floats(-1000, 1000)
     if name == "psf":

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image
+from qtpy.QtWidgets import QComboBox, QPushButton
 
 from napari_siren.errors import InputError
 from napari_siren.layers.outputs import METADATA_KEY
@@ -28,6 +30,16 @@ def panel(model: ViewerModel, qtbot: Any) -> SourcePanel:
     qtbot.addWidget(widget)
     widget.show()
     return widget
+
+
+@pytest.fixture
+def shown_panel(viewer: Any, qtbot: Any) -> Iterator[SourcePanel]:
+    """The panel of a real viewer."""
+    widget = SourcePanel(viewer)
+    qtbot.addWidget(widget)
+    widget.show()
+    yield widget
+    widget.disconnect_viewer()
 
 
 @pytest.fixture
@@ -56,7 +68,7 @@ def pick(box: Any, text: str) -> None:
 
 def test_without_an_image_it_says_what_to_do(panel: SourcePanel) -> None:
     assert panel.layer is None
-    with pytest.raises(InputError, match=r"no image layer to fit\. Open an image"):
+    with pytest.raises(InputError, match=r"There is no image layer\. Open or drop an image"):
         panel.source()
 
 
@@ -239,7 +251,7 @@ def test_what_is_in_view_is_read_when_it_is_asked_for(model: ViewerModel, panel:
     assert source.spec().shape == (81, 61)
     assert source.arguments() == {"region": source.region, "plane": None, "level": 0}
     model.scene.camera.center = (-500, 700)
-    with pytest.raises(InputError, match="no part of layer 'cells' is in view"):
+    with pytest.raises(InputError, match="No part of “cells” is in view"):
         panel.source()
     # In 3D the part in view is not a rectangle, and the whole layer is fitted.
     model.dims.ndisplay = 3
@@ -407,25 +419,259 @@ def test_a_panel_that_let_go_follows_no_longer(model: ViewerModel, panel: Source
     assert told == []
 
 
-# ---- the voxel size --------------------------------------------------------------------------------------
+# ---- what the data is ------------------------------------------------------------------------------------
 
 
-def test_the_voxel_is_shown_and_corrected(
+def test_the_pixel_size_is_shown_and_corrected_in_a_dialog(
     model: ViewerModel, panel: SourcePanel, told: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    layer = add(model, "stack", 4, 6, 8, scale=(1, -0.5, 0.5), units=("um",) * 3)
-    assert panel.voxel_button.text() == "1 × 0.5 × 0.5 µm…"
+    layer = add(model, "stack", 4, 6, 8, scale=(1, -0.5, 0.5), units=("um",) * 3, axis_labels=("z", "y", "x"))
+    assert (panel.voxel_label.text(), panel.voxel_button.text()) == ("Voxel size", "1 × 0.5 × 0.5 µm…")
     assert panel.anisotropic
-    answers: list[Any] = [None, {"axis_0": 2.0, "axis_1": 0.25, "axis_2": 0.25}]
-    monkeypatch.setattr(source_panel, "request_values", lambda *_, **__: answers.pop(0))
+    asked: list[Any] = []
+
+    def ask(layer: Any, parent: Any) -> bool:
+        asked.append((layer, parent))
+        layer.scale = (2, -0.25, 0.25)
+        return True
+
+    monkeypatch.setattr(source_panel, "ask_data", ask)
     told.clear()
     panel.voxel_button.click()
-    assert (layer.scale.tolist(), told) == ([1, -0.5, 0.5], [])
-    panel.voxel_button.click()
-    assert (layer.scale.tolist(), told) == ([2, -0.25, 0.25], [layer])
+    assert asked == [(layer, panel)]
+    assert told == [layer]
     assert panel.voxel_button.text() == "2 × 0.25 × 0.25 µm…"
+    assert panel.voxel_button.accessibleName() == "Voxel size: 2 × 0.25 × 0.25 µm"
 
 
-def test_a_picture_has_no_voxel(model: ViewerModel, panel: SourcePanel) -> None:
-    add(model, "picture", 6, 8, scale=(1, 2))
-    assert not panel.voxel_button.isVisible()
+@pytest.mark.parametrize(
+    ("shape", "options", "name", "text"),
+    [
+        ((6, 8), {"scale": (0.1, 0.2), "units": ("nm", "nm")}, "Pixel size", "0.1 × 0.2 nm…"),
+        ((6, 8, 3), {"rgb": True}, "Pixel size", "1 × 1 pixel…"),
+        ((5, 6, 8), {"axis_labels": ("t", "y", "x"), "scale": (9, 1, 1)}, "Pixel size", "1 × 1 pixel…"),
+        ((5, 6, 8), {"axis_labels": ("z", "y", "x"), "scale": (9, 1, 1)}, "Voxel size", "9 × 1 × 1 pixel…"),
+        # Of a stack without labels it is not known whether it has a depth.
+        ((5, 6, 8), {"scale": (9, 1, 1)}, "Pixel size", "1 × 1 pixel…"),
+        (
+            (5, 6, 8),
+            {"axis_labels": ("z", "y", "x"), "units": ("um", "nm", "nm")},
+            "Voxel size",
+            "1 µm × 1 nm × 1 nm…",
+        ),
+    ],
+)
+def test_every_image_has_a_pixel_size(
+    model: ViewerModel, panel: SourcePanel, shape: tuple[int, ...], options: dict[str, Any], name: str, text: str
+) -> None:
+    add(model, "image", *shape, **options)
+    assert panel.voxel_button.isVisible()
+    assert (panel.voxel_label.text(), panel.voxel_button.text()) == (name, text)
+
+
+def test_long_numbers_do_not_make_the_panel_wider(model: ViewerModel, panel: SourcePanel) -> None:
+    labels = ("z", "y", "x")
+    layer = add(model, "stack", 4, 6, 8, axis_labels=labels)
+    width = panel.minimumSizeHint().width()
+    layer.scale = (1.23456e-7, 1.23456e-7, 1.23456e-7)
+    assert panel.minimumSizeHint().width() == width
+
+
+@pytest.mark.parametrize(("letter", "extent", "name"), [("Z", 1, "Voxel"), ("T", 0, "Pixel"), ("C", 1, "Pixel")])
+def test_a_stack_without_labels_asks_for_its_first_axis(
+    viewer: Any, shown_panel: SourcePanel, letter: str, extent: int, name: str
+) -> None:
+    panel = shown_panel
+    stack = viewer.add_image(np.zeros((5, 6, 8), dtype=np.uint8), name="stack")
+    question = panel.axes_question
+    assert question.isVisible()
+    assert panel.extent_box.currentText() == "This slice"
+    changes: list[Any] = []
+    panel.changed.connect(lambda: changes.append(panel.layer))
+    question.buttons[letter].click()
+    labels = (letter.lower(), "y", "x")
+    assert stack.axis_labels == labels
+    # napari shows the labels at its sliders.
+    assert viewer.dims.axis_labels == labels
+    assert not question.isVisible()
+    assert panel.extent_box.currentIndex() == extent
+    assert panel.extent_box.isVisible() == (letter != "C")
+    assert panel.voxel_label.text() == f"{name} size"
+    assert changes == [stack]
+
+
+def test_it_asks_once_for_each_layer(model: ViewerModel, panel: SourcePanel) -> None:
+    first, second = add(model, "first", 4, 8, 9), add(model, "second", 4, 8, 9)
+    panel.axes_question.buttons["Z"].click()
+    assert (first.axis_labels[0], second.axis_labels[0]) == ("-3", "z")
+    panel.pick(first)
+    assert panel.axes_question.isVisible()
+    panel.pick(second)
+    assert not panel.axes_question.isVisible()
+    add(model, "picture")
+    assert not panel.axes_question.isVisible()
+
+
+def test_more_axes_are_named_in_the_dialog(
+    model: ViewerModel, panel: SourcePanel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer = add(model, "series", 3, 4, 8, 9)
+    assert panel.axes_question.axes_button.isVisible()
+    assert panel.extent_box.currentText() == "This slice"
+    asked: list[Any] = []
+    monkeypatch.setattr(source_panel, "ask_data", lambda layer, parent: asked.append(layer))
+    panel.axes_question.axes_button.click()
+    assert asked == [layer]
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((3, 8, 9, 3), {"rgb": True, "axis_labels": ("c", "y", "x")}, "two axes of channels"),
+        ((3, 4, 8), {"axis_labels": ("t", "c", "c")}, "two axes of channels"),
+        ((3, 4), {"axis_labels": ("t", "c")}, "no axis in space"),
+    ],
+)
+def test_impossible_axes_are_explained(
+    model: ViewerModel, panel: SourcePanel, shape: tuple[int, ...], options: dict[str, Any], message: str
+) -> None:
+    add(model, "odd", *shape, **options)
+    with pytest.raises(InputError, match=f"“odd” has {message}. Press the button beside “Pixel size”"):
+        panel.source()
+
+
+# ---- later changes ---------------------------------------------------------------------------------------
+
+
+def test_it_follows_the_properties_of_the_layer(model: ViewerModel, panel: SourcePanel, told: list[Any]) -> None:
+    other = add(model, "other")
+    layer = add(model, "stack", 4, 6, 8, axis_labels=("z", "y", "x"))
+    assert not panel.anisotropic
+    told.clear()
+    layer.scale = (2, 1, 1)
+    assert panel.anisotropic
+    layer.units = ("nm",) * 3
+    assert panel.voxel_button.text() == "2 × 1 × 1 nm…"
+    assert panel.extent_box.currentText() == "The whole stack"
+    layer.axis_labels = ("t", "y", "x")
+    assert panel.voxel_button.text() == "1 × 1 nm…"
+    assert panel.extent_box.currentText() == "This slice"
+    layer.data = np.zeros((6, 8), dtype=np.uint8)
+    assert not panel.extent_box.isVisible()
+    assert told == [layer] * 4
+    other.scale = (3, 3)
+    # The pixels of a camera change all the time.
+    layer.data = np.ones((6, 8), dtype=np.uint8)
+    assert told == [layer] * 4
+
+
+def test_changes_of_the_layer_keep_the_choices(model: ViewerModel, panel: SourcePanel) -> None:
+    levels = [np.zeros((4, 64, 96), np.uint8), np.zeros((4, 32, 48), np.uint8)]
+    pyramid = model.add_image(levels, multiscale=True, name="pyramid", axis_labels=("z", "y", "x"))
+    panel.level_box.setCurrentIndex(1)
+    pick(panel.extent_box, "This slice")
+    pyramid.scale = (1, 2, 2)
+    assert (panel.level_box.currentIndex(), panel.extent_box.currentText()) == (1, "This slice")
+    pyramid.data = [level[:, :60, :60] for level in levels]
+    assert entries(panel.level_box) == ["0: 4 × 60 × 60", "1: 4 × 32 × 48"]
+    assert panel.extent_box.currentText() == "This slice"
+    # A layer of the same shape begins with its first level.
+    panel.level_box.setCurrentIndex(1)
+    model.add_image(pyramid.data, multiscale=True, name="second")
+    assert panel.level_box.currentIndex() == 0
+
+
+def test_a_shape_that_is_drawn_later_is_a_change(viewer: Any, shown_panel: SourcePanel, qtbot: Any) -> None:
+    panel = shown_panel
+    viewer.add_image(np.zeros((20, 30), dtype=np.uint8), name="cells")
+    shapes = viewer.add_shapes(name="around")
+    assert panel.hint.isVisible()
+    pick(panel.region_box, "Shapes: around")
+    # Somebody draws the region.
+    assert viewer.layers.selection.active is shapes
+    assert not panel.hint.isVisible()
+    with pytest.raises(InputError, match="has no rectangle"):
+        panel.source().spec()
+    with qtbot.waitSignal(panel.changed):
+        shapes.add_rectangles([[4.5, 9.5], [14.5, 24.5]])
+    assert panel.source().spec().shape == (10, 15)
+    shapes.add_rectangles([[0, 0], [3, 3]])
+    with qtbot.waitSignal(panel.changed):
+        shapes.selected_data = {0}
+    assert panel.source().spec().shape == (10, 15)
+    pick(panel.region_box, "The whole image")
+    assert panel.hint.isVisible()
+    with qtbot.assertNotEmitted(panel.changed):
+        shapes.add_rectangles([[0, 0], [3, 3]])
+
+
+def test_labels_that_are_painted_later_are_a_change(model: ViewerModel, panel: SourcePanel, qtbot: Any) -> None:
+    add(model, "cells", 20, 30)
+    labels = model.add_labels(np.zeros((20, 30), dtype=int), name="nuclei")
+    pick(panel.region_box, "Labels: nuclei")
+    labels.selected_label = 1
+    with qtbot.waitSignal(panel.changed):
+        labels.paint((5, 5), 1)
+    with qtbot.waitSignal(panel.changed):
+        labels.data = np.ones((20, 30), dtype=int)
+
+
+def test_a_new_view_is_a_change_if_it_is_the_region(viewer: Any, shown_panel: SourcePanel, qtbot: Any) -> None:
+    panel = shown_panel
+    viewer.add_image(np.zeros((5, 200, 300), dtype=np.uint8), name="cells", axis_labels=("z", "y", "x"))
+    pick(panel.region_box, "What is in view")
+    camera = viewer.scene.camera
+    moves = (
+        lambda: setattr(camera, "zoom", 10.0),
+        lambda: setattr(camera, "center", (0, 20, 30)),
+        lambda: viewer.dims.set_current_step(0, 4),
+    )
+    for move in moves:
+        with qtbot.waitSignal(panel.changed):
+            move()
+            assert panel._view_timer.isActive()
+    camera.zoom = 3.0
+    pick(panel.region_box, "The whole image")
+    assert not panel._view_timer.isActive()
+    for move in moves:
+        move()
+    assert not panel._view_timer.isActive()
+
+
+def test_without_an_image_there_is_one_sentence(model: ViewerModel, panel: SourcePanel) -> None:
+    rows = (panel.layer_box, panel.level_box, panel.region_box, panel.extent_box, panel.voxel_button)
+    for _ in range(2):
+        model.add_points(np.zeros((1, 2)))
+        assert not any(row.isVisible() for row in (*rows, panel.voxel_label, panel.axes_question))
+        assert panel.hint.isVisible()
+        assert panel.hint.text() == "Open or drop an image."
+        stack = add(model, "stack", 5, 6, 8)
+        assert not panel.hint.isVisible()
+        assert panel.layer_box.isVisible()
+        assert panel.region_box.isVisible()
+        model.layers.remove(stack)
+
+
+def test_every_control_has_an_accessible_name(model: ViewerModel, panel: SourcePanel) -> None:
+    add(model, "stack", 4, 6, 8)
+    controls = panel.findChildren(QComboBox) + panel.findChildren(QPushButton)
+    assert len(controls) == 9
+    assert all(control.accessibleName() for control in controls)
+
+
+def test_after_closing_no_change_is_followed(model: ViewerModel, panel: SourcePanel, told: list[Any]) -> None:
+    layer = add(model, "stack", 4, 6, 8, axis_labels=("z", "y", "x"))
+    shapes = model.add_shapes(name="around")
+    pick(panel.region_box, "Shapes: around")
+    pick(panel.region_box, "What is in view")
+    model.scene.camera.zoom = 7.0
+    assert panel._view_timer.isActive()
+    panel.disconnect_viewer()
+    assert not panel._view_timer.isActive()
+    told.clear()
+    layer.scale, layer.units, layer.axis_labels = (2, 2, 2), ("um",) * 3, ("t", "y", "x")
+    layer.data = np.zeros((6, 8), dtype=np.uint8)
+    shapes.add_rectangles([[0, 0], [3, 3]])
+    model.scene.camera.zoom = 9.0
+    assert not panel._view_timer.isActive()
+    assert told == []

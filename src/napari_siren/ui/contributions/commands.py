@@ -72,6 +72,16 @@ def upscale_layer(viewer: napari.Viewer) -> None:
         panel.start()
 
 
+def denoise_layer(viewer: napari.Viewer) -> None:
+    """Remove the noise of the active layer."""
+    _start_purpose(viewer, "denoise")
+
+
+def deblur_layer(viewer: napari.Viewer) -> None:
+    """Remove the blur of the active layer."""
+    _start_purpose(viewer, "deblur")
+
+
 def flatten_layer(viewer: napari.Viewer) -> None:
     """Flatten the illumination of the active layer, in the region and extent of the panel."""
     panel = _idle_panel(viewer)
@@ -134,6 +144,13 @@ def _idle_panel(viewer: napari.Viewer) -> SirenWidget | None:
         return panel
     notify(InputError("a fit is already running. Wait for its end, or press “Stop and keep” in the panel."))
     return None
+
+
+def _start_purpose(viewer: napari.Viewer, preset: str) -> None:
+    panel = _idle_panel(viewer)
+    if panel is not None and _pick_active(panel):
+        panel.set_config(FitConfig.preset(preset))
+        panel.start()
 
 
 def _pick_active(panel: SirenWidget) -> bool:

@@ -19,7 +19,6 @@ import numpy.typing as npt
 
 from napari_siren.core.image.axes import Axes, guess_axes
 from napari_siren.errors import InputError
-from napari_siren.io.ngff import unit_symbol
 from napari_siren.layers.outputs import scale_label
 from napari_siren.layers.reading import Placement, attribute, axis_kind, layer_title, to_array
 from napari_siren.layers.spec import LayerData, LayerSpec
@@ -133,12 +132,16 @@ def whole_layer(layer: Any, each: bool) -> LayerSpec:
     [time_axis] = time_axes
     first = LayerSpec.from_layer(layer, plane=[0 if i == time_axis else None for i in range(layer.ndim)], lazily=True)
     finest = layer.data[0] if layer.multiscale else layer.data
+    # The other axes that are held have one entry.
+    single = tuple(axis for axis in first.held if axis != time_axis)
+    position = time_axis - sum(axis < time_axis for axis in single)
+    pixels = tuple(0 if axis in single else slice(None) for axis in range(layer.ndim))
     return replace(
         first,
         shape=tuple(finest.shape[: layer.ndim]),
-        axes=Axes(f"{first.axes[:time_axis]}T{first.axes[time_axis:]}"),
-        held=(),
-        read=lambda: to_array(finest, layer),
+        axes=Axes(f"{first.axes[:position]}T{first.axes[position:]}"),
+        held=single,
+        read=lambda: to_array(finest[pixels] if single else finest, layer),
     )
 
 
@@ -184,9 +187,11 @@ def result_layer(path: Path, scale: float, source: LayerSpec | None = None) -> L
     else:
         rgb, name, display = source.rgb, source.name, dict(source.display)
         letters = source.axes.coordinates if rgb else source.axes
-        array, placement = _in_order(array, axes, source.axes), source.placement
+        array, placement = np.expand_dims(_in_order(array, axes, source.axes), source.held), source.placement
     # Files leave out an axis of one entry; such an axis is not scaled.
     factors = [scale if letter in axes.spatial else 1.0 for letter in letters]
+    for axis in () if source is None else source.held:
+        factors.insert(axis, 1.0)
     meta = {"name": f"{name} [{scale_label(scale)}]", "rgb": rgb, **placement.resized(factors).as_meta(), **display}
     return array, meta, "image"
 
@@ -217,20 +222,21 @@ def _write_layer(folder: Path, name: str, layer: LayerSpec) -> Path:
     """
     from napari_siren.io.images import write_image
 
-    data, placement = layer.loaded().data, layer.placement
-    if data is None:
+    layer = layer.loaded()
+    if layer.data is None:
         raise InputError(f"the pixels of {layer.name!r} are no longer available. Add the layer to the batch again.")
-    sizes = {a: (abs(float(s)), u) for a, s, u in zip(layer.axes, placement.scale, placement.units, strict=False)}
-    in_space = [sizes[letter] for letter in layer.axes.spatial]
-    units = {unit_symbol(unit) for _, unit in in_space}
-    interval, time_unit = sizes.get("T", (0.0, ""))
+    if layer.masked is not None:
+        raise InputError(f"{layer.name!r} has masked pixels, which files cannot hold. Fit it in the panel.")
+    sizes = dict(zip(layer.axes.coordinates, layer.spacing, strict=True))
+    fitted = [unit for axis, unit in enumerate(layer.placement.units) if axis not in layer.held]
+    in_seconds = layer.axes.time is not None and fitted[layer.axes.time] == "second"
     return write_image(
         folder / f"{name}{_LAYER_SUFFIX}",
-        data,
+        layer.data,
         layer.axes,
-        [size for size, _ in in_space],
-        next(iter(units)) if len(units) == 1 else None,
-        interval=(interval, "s") if time_unit == "second" else None,
+        [sizes[letter] for letter in layer.axes.spatial],
+        layer.unit,
+        interval=(sizes["T"], "s") if in_seconds else None,
     )
 
 

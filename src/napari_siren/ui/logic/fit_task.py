@@ -19,13 +19,16 @@ from napari_siren.errors import DeviceError, InputError, SirenError
 from napari_siren.layers.outputs import (
     ErrorKind,
     check_scale,
+    draft_layer,
     error_layer,
     reconstruction_layer,
+    scale_label,
     upscaled_layer,
     with_layer,
 )
 from napari_siren.layers.spec import LayerData, LayerSpec
 from napari_siren.ui.logic.previews import Preview, Previewer
+from napari_siren.ui.logic.purposes import result_label
 from napari_siren.ui.logic.viewport import Box
 
 if TYPE_CHECKING:
@@ -51,6 +54,8 @@ class FitRequest:
         Kind of the error map.
     preview_rate
         Previews per second.
+    isotropic
+        Whether `scale` makes the voxels cubes.
     resume
         A fit of the same pixels to continue.
     supervision
@@ -65,8 +70,14 @@ class FitRequest:
     scale: float | tuple[float, ...]
     error: ErrorKind
     preview_rate: float = 3.0
+    isotropic: bool = False
     resume: FitResult | None = None
     supervision: Preprocessor | Literal["value"] = "value"
+
+    @property
+    def label(self) -> str:
+        """Text in brackets in the name of the result."""
+        return result_label(self.config, scale_label(self.scale), self.isotropic)
 
     def resumed(self, result: FitResult, more_steps: int) -> FitRequest:
         """Return a request for `more_steps` further steps, starting from a result."""
@@ -98,6 +109,8 @@ class Update:
         The preview; None if none is due, or if the last one has not been shown yet.
     paused
         Whether the fit is paused now.
+    draft
+        LayerDataTuple of the unfinished result, once, if it is better than the image from the start.
     """
 
     progress: Progress
@@ -106,6 +119,7 @@ class Update:
     psnrs: list[float]
     preview: Preview | None
     paused: bool = False
+    draft: LayerData | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,7 +245,7 @@ def make_layers(request: FitRequest, result: FitResult) -> dict[str, LayerData]:
         return reconstruction
     return {
         **reconstruction,
-        "upscaled": upscaled_layer(request.spec, result, request.scale),
+        "upscaled": upscaled_layer(request.spec, result, request.scale, request.label),
         "error": error_layer(request.spec, result, request.error),
     }
 
@@ -329,7 +343,8 @@ class _UpdateBuffer:
     """A buffer of steps between two progress reports."""
 
     def __init__(self, request: FitRequest, control: Control) -> None:
-        self.control = control
+        self.request, self.control = request, control
+        self._drafted = False
         self.interval = 1 / request.preview_rate
         self.previewer = Previewer(request.spec, self.interval)
         self.last = -math.inf
@@ -348,12 +363,23 @@ class _UpdateBuffer:
 
     def flush(self, progress: Progress, paused: bool = False) -> Update:
         """Return a report of the steps since the last one, and empty the buffer."""
-        needs_preview = paused or self.control.take_turn()
-        preview = self.previewer.look(progress, self.control.view) if needs_preview else None
-        update = Update(progress, self.steps, self.losses, self.psnrs, preview, paused)
+        preview = draft = None
+        if progress.phase is not None and progress.phase.name in ("restoring", "adapting"):
+            draft = self._draft(progress)
+        elif paused or self.control.take_turn():
+            preview = self.previewer.look(progress, self.control.view)
+        update = Update(progress, self.steps, self.losses, self.psnrs, preview, paused, draft)
         self._clear()
         self.last = time.perf_counter()
         return update
+
+    def _draft(self, progress: Progress) -> LayerData | None:
+        """Return the first picture of a ready network, which later passes change little."""
+        if self._drafted:
+            return None
+        self._drafted = True
+        request = self.request
+        return draft_layer(request.spec, progress.field(), request.scale, request.label)
 
     def _clear(self) -> None:
         self.steps: list[int] = []

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
@@ -19,6 +22,16 @@ _STOPPED = {
     "max_seconds": "Done: the time is up",
     "target_psnr": "Done: the target PSNR is reached",
     "asked": "Stopped and kept",
+}
+
+
+# Name of each phase of a fit.
+_PHASES = {
+    "drafting": "Drafting",
+    "restoring": "Restoring",
+    "adapting": "Adapting to the image",
+    "learning": "Learning from the image",
+    "fitting": "Fitting the result",
 }
 
 
@@ -45,26 +58,63 @@ def decibels(psnr: float) -> str:
 
 def describe_progress(update: Update) -> str:
     """Return the progress of a fit in words."""
-    progress = update.progress
-    position = f"step {progress.step} of {progress.max_steps}"
-    quality = f", PSNR {decibels(progress.psnr)}" if math.isfinite(progress.psnr) else ""
+    progress, phase = update.progress, update.progress.phase
+    if phase is None:
+        position = f"step {progress.step} of {progress.max_steps}"
+        activity = "Fitting"
+    else:
+        position, activity = f"{phase.step} of {phase.steps}", _PHASES[phase.name]
+    # The PSNR measures the reproduction of the pixels. This is not the purpose of a restoration.
+    quality = f", PSNR {decibels(progress.psnr)}" if phase is None and math.isfinite(progress.psnr) else ""
     if update.paused:
-        return f"Paused at {position}{quality}"
+        return f"Paused at {position}{quality}" if phase is None else f"Paused. {activity}: {position}"
     if progress.step >= progress.max_steps:
         return "Measuring, and rendering the upscaled layer…"
     remaining = f"; about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-    return f"Fitting: {position}{quality}{remaining}"
+    return f"{activity}: {position}{quality}{remaining}"
 
 
 def describe_outcome(result: FitResult) -> str:
-    """Return in words why a fit ended, how long it took, and how good it is."""
-    history, metrics = result.history, result.metrics
+    """Return in words why a fit ended, how long it took, and what the result is worth for its purpose."""
+    history = result.history
     count = history.step[-1] if history.step else 0
-    steps = f", {count} step{'' if count == 1 else 's'} in {duration(history.seconds[-1])}" if count else ""
     reason = _STOPPED.get(history.stopped, "Fitted")
-    ssim = f", SSIM {metrics.ssim:.4f}" if metrics.ssim is not None and math.isfinite(metrics.ssim) else ""
     notes = "".join(f". Note: {event}" for step, event in history.events if step == 0)
-    return f"{reason}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}{notes}"
+    if result.field.observation is None:
+        steps = f", {count} step{'' if count == 1 else 's'} in {duration(history.seconds[-1])}" if count else ""
+        metrics = result.metrics
+        ssim = f", SSIM {metrics.ssim:.4f}" if metrics.ssim is not None and math.isfinite(metrics.ssim) else ""
+        return f"{reason}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}{notes}"
+    time = f" in {duration(history.seconds[-1])}" if count else ""
+    return f"{reason}{time}. {_verdict(result)}{notes}"
+
+
+def _verdict(result: FitResult) -> str:
+    """Return in words what a restoration has done."""
+    metrics, task = result.metrics, result.config.task
+    if task == "denoise":
+        return f"Removed noise with a standard deviation of {metrics.rmse:.3g} {_values(result)}"
+    if task == "deconvolution":
+        width = result.config.psf_width
+        blur = f" of {width:.3g} (full width at half maximum)" if isinstance(width, float) else ""
+        return f"Removed the blur{blur}. What is left over is {metrics.rmse:.3g} {_values(result)}"
+    shape = " × ".join(map(str, reversed(result.field.representation.shape)))
+    agreement = metrics.consistency
+    if agreement is None:
+        return f"{shape} pixels computed"
+    exact = "exactly" if math.isinf(agreement) else f"to {agreement:.1f} dB"
+    return f"{shape} pixels computed. Reduced again, they agree with the image {exact}"
+
+
+def _values(result: FitResult) -> str:
+    """Return the unit of the values of an image."""
+    return "grey levels" if np.dtype(result.field.layout.dtype).kind in "ui" else "(units of the image)"
+
+
+def describe_sizes(before: Sequence[int], after: Sequence[int]) -> str:
+    """Return the numbers of pixels of an image and of its result in words, along x first."""
+    first, second = (" × ".join(map(str, reversed(shape))) for shape in (before, after))
+    return f"{first} pixels" if first == second else f"{first} → {second} pixels"
 
 
 def describe_estimate(estimate: Estimate) -> str:

@@ -57,7 +57,7 @@ class Preferences:
     """
 
     device: str = "auto"
-    preset: str = "faithful"
+    preset: str = "upscale"
     preview_rate: float = 3.0
     open_scale: str = "ask"
     cache: str = ""

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Share of the time that previews may use.
 _SHARE = 0.15
+# Smallest number of pixels of a preview along the longest side of its box.
+_LEAST_SIDE = 128
 # Pixels of the first preview. Its measured speed determines how large the next one may be.
 _FIRST = 100_000
 
@@ -56,9 +58,11 @@ class Previewer:
         self._seen_whole = False
         self._seconds = _SHARE * interval
         self._affordable: float = _FIRST
+        # Time before which there is no further preview.
+        self._next = -math.inf
 
-    def look(self, progress: Progress, view: Box | None) -> Preview:
-        """Render the part in view.
+    def look(self, progress: Progress, view: Box | None) -> Preview | None:
+        """Render the part in view, or return None if a preview would take more than its share of the time.
 
         The first preview is of all pixels, so that no part of the layer stays empty.
 
@@ -69,16 +73,21 @@ class Previewer:
         view
             Box of coordinates in view, in pixels; None is all of them.
         """
+        if time.perf_counter() < self._next:
+            return None
         box = (self._seen_whole and view) or self.whole
         self._seen_whole = True
         pixels = math.prod(stop - start for start, stop in box)
         stride = max(1, math.ceil((pixels / self._affordable) ** (1 / len(box))))
-        # The stride is limited, so that the preview keeps at least about 4 pixels along the longest side of the box.
-        stride = min(stride, max(1, max(stop - start for start, stop in box) // 4))
+        # A coarser preview would look worse than the image.
+        stride = min(stride, max(1, max(stop - start for start, stop in box) // _LEAST_SIDE))
         start_time = time.perf_counter()
         data = coarse_preview(progress, box, stride, self.spec)
         seconds = max(time.perf_counter() - start_time, 1e-6)
         self._affordable = max(1.0, pixels / stride ** len(box) * self._seconds / seconds)
+        if seconds > self._seconds:
+            # A preview with the smallest number of pixels may be slow. Then there are fewer of them.
+            self._next = time.perf_counter() + seconds / _SHARE - seconds
         return Preview(box, data)
 
 

@@ -1,24 +1,28 @@
-"""`FitPanel`: preset, scale and device of a fit, and the estimate of its time and memory."""
+"""`FitPanel`: purpose, scale and device of a fit, and the estimate of its size, time and memory."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QLabel, QWidget
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QGridLayout, QLabel, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_siren.core.presets import PRESETS
 from napari_siren.ui.background import start_function
 from napari_siren.ui.logic.fit_task import explain, load_torch
+from napari_siren.ui.logic.purposes import PURPOSES, Purpose, purpose_for
+from napari_siren.ui.widgets.purpose_icons import purpose_icon
 
 # Largest scale of the slider, in output pixels per pixel.
 _MAX_SCALE = 8.0
+# Width and height of the icons of the purposes in pixels.
+_ICON = 20
 
 
 class FitPanel(QWidget):
-    """The preset, the scale (also as a pixel size), the device, and the estimate of time and memory.
+    """The purpose, the scale (also as a pixel size), the settings of the purpose, the device, and the estimate.
 
     Parameters
     ----------
@@ -30,11 +34,17 @@ class FitPanel(QWidget):
 
     preset_chosen = Signal(str)
     """Name of a newly chosen preset."""
+    purpose_chosen = Signal()
+    """Another purpose is shown."""
     scale_changed = Signal(float)
     """New scale, also while the slider moves."""
 
     def __init__(self, preset: str, device: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
+        self.purpose_box = _purpose_box()
+        self.sentence = QLabel()
+        self.sentence.setWordWrap(True)
+        # In the section "All settings".
         self.preset_box = preset_box(preset)
         self.scale_slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.scale_slider.setRange(1, _MAX_SCALE)
@@ -42,45 +52,63 @@ class FitPanel(QWidget):
         self.scale_slider.setSingleStep(0.5)
         self.scale_slider.setValue(2)
         self.scale_slider.setToolTip(
-            "How many times finer the pixels of the upscaled layer are. After a fit, you can move the slider: the "
-            "layer is drawn again, without a new fit."
+            "How many times finer the pixels of the result are. This is for the next fit. “Draw again” in the section "
+            "“Result” draws the present result at this scale."
         )
         self.pixel_box = QDoubleSpinBox()
         self.pixel_box.setKeyboardTracking(False)
         self.pixel_box.setToolTip("The scale as a pixel size along x, in the layer's unit.")
         self.isotropic_box = QCheckBox("Cubic voxels")
         self.isotropic_box.setToolTip(
-            "Make the upscaled layer as fine along z as along x and y, so that it looks the same from all sides. With "
-            "the preset “upscale”, the detail between the slices is learned from the sharp slices of the stack itself."
+            "Make the result as fine along z as along x and y, so that it looks the same from all sides. The detail "
+            "between the slices is learned from the sharp slices of the stack itself."
         )
         self.device_box = QComboBox()
         self.device_box.addItem(device)
         self.device_box.setToolTip("The device for the fit. “auto” uses a graphics card (GPU) if there is one.")
         self.estimate = QLabel()
         self.estimate.setWordWrap(True)
-        self.estimate.setToolTip("Expected time and memory of the fit, measured by a short trial on this computer.")
+        self.estimate.setToolTip("Size of the result, and expected time and memory, measured by a short trial here.")
+        # Settings of the purpose, lent by the form of all settings.
+        self.own_settings = QGridLayout()
+        self.own_settings.setContentsMargins(0, 0, 0, 0)
         form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        form.addRow("Preset", self.preset_box)
+        form.addRow(self.purpose_box)
+        form.addRow(self.sentence)
         form.addRow("Scale", self.scale_slider)
         form.addRow("Pixel size", self.pixel_box)
         form.addRow("", self.isotropic_box)
+        form.addRow(self.own_settings)
         self._form = form
         form.addRow("Device", self.device_box)
         form.addRow(self.estimate)
-        self._pixel = 1.0
+        self._pixel, self._offered = 1.0, False
         self.show_pixel(1.0, "pixel")
-        self.preset_box.currentTextChanged.connect(self.preset_chosen)
+        self._show_purpose(purpose_for(preset))
+        self.purpose_box.currentIndexChanged.connect(self._choose_purpose)
+        self.preset_box.currentTextChanged.connect(self._choose_preset)
         self.scale_slider.valueChanged.connect(self._scaled)
         self.pixel_box.valueChanged.connect(self._sized)
-        self.isotropic_box.toggled.connect(lambda: self.scale_changed.emit(self.scale))
+        self.isotropic_box.toggled.connect(self._choose_isotropic)
         start_function(_device_names, returned=self._list_devices)
 
     @property
+    def purpose(self) -> Purpose:
+        """The purpose that is shown."""
+        chosen: Purpose = self.purpose_box.currentData()
+        return chosen
+
+    def set_colors(self, text: str) -> None:
+        """Draw the icons in the colour of a theme's text, "#rrggbb"."""
+        for i in range(self.purpose_box.count()):
+            self.purpose_box.setItemIcon(i, purpose_icon(self.purpose_box.itemData(i).name, text))
+
+    @property
     def scale(self) -> float:
-        """Output pixels per pixel."""
-        return round(float(self.scale_slider.value()), 4)
+        """Output pixels per pixel. It is 1 for purposes that do not enlarge."""
+        return round(float(self.scale_slider.value()), 4) if self.purpose.enlarges else 1.0
 
     @property
     def device(self) -> str:
@@ -88,9 +116,10 @@ class FitPanel(QWidget):
         return str(self.device_box.currentText())
 
     def show_preset(self, name: str) -> None:
-        """Show a preset without emitting `preset_chosen`."""
+        """Show a preset and its purpose, without emitting `preset_chosen`."""
         with QSignalBlocker(self.preset_box):
             self.preset_box.setCurrentText(name)
+        self._show_purpose(purpose_for(name, self.isotropic))
 
     def recall_device(self, device: str) -> None:
         """Show the device of the last session, even if it is not available now."""
@@ -124,7 +153,37 @@ class FitPanel(QWidget):
 
     def offer_cubes(self, offered: bool) -> None:
         """Show or hide the choice of cubic voxels. It is useful only if the image's voxels are not cubes."""
-        self._form.setRowVisible(self.isotropic_box, offered)
+        self._offered = offered
+        self._form.setRowVisible(self.isotropic_box, offered and self.purpose.enlarges)
+
+    def _choose_purpose(self) -> None:
+        purpose = self.purpose
+        with QSignalBlocker(self.isotropic_box):
+            self.isotropic_box.setChecked(purpose.name == "isotropic")
+        changed = self.preset_box.currentText() != purpose.preset
+        with QSignalBlocker(self.preset_box):
+            self.preset_box.setCurrentText(purpose.preset)
+        self._show_purpose(purpose)
+        if changed:
+            self.preset_chosen.emit(purpose.preset)
+        self.scale_changed.emit(self.scale)
+
+    def _choose_preset(self, name: str) -> None:
+        self._show_purpose(purpose_for(name, self.isotropic))
+        self.preset_chosen.emit(name)
+
+    def _choose_isotropic(self, isotropic: bool) -> None:
+        self._show_purpose(purpose_for(self.preset_box.currentText(), isotropic))
+        self.scale_changed.emit(self.scale)
+
+    def _show_purpose(self, purpose: Purpose) -> None:
+        with QSignalBlocker(self.purpose_box):
+            self.purpose_box.setCurrentIndex(PURPOSES.index(purpose))
+        self.sentence.setText(purpose.sentence)
+        for widget in (self.scale_slider, self.pixel_box):
+            self._form.setRowVisible(widget, purpose.enlarges)
+        self.offer_cubes(self._offered)
+        self.purpose_chosen.emit()
 
     def _scaled(self) -> None:
         with QSignalBlocker(self.pixel_box):
@@ -145,6 +204,20 @@ class FitPanel(QWidget):
             # A chosen device stays in the list even if it is not available. The fit then reports an error.
             self.device_box.addItems(list(dict.fromkeys(["auto", *names, device])))
             self.device_box.setCurrentText(device)
+
+
+def _purpose_box() -> QComboBox:
+    box = QComboBox()
+    box.setIconSize(QSize(_ICON, _ICON))
+    for i, purpose in enumerate(PURPOSES):
+        box.addItem(purpose.title, purpose)
+        box.setItemData(i, purpose.sentence, Qt.ItemDataRole.ToolTipRole)
+    box.setAccessibleName("Purpose")
+    box.setToolTip("What to do with the image.")
+    font = box.font()
+    font.setBold(True)
+    box.setFont(font)
+    return box
 
 
 def preset_box(chosen: str) -> QComboBox:

@@ -16,6 +16,8 @@ class ResultPanel(QWidget):
     derivative = Signal(str)
     """"gradient_magnitude" or "laplacian"."""
     uncertainty = Signal()
+    draw_again = Signal()
+    save_image = Signal()
     save_model = Signal()
     copy_code = Signal()
     save_settings = Signal()
@@ -44,6 +46,14 @@ class ResultPanel(QWidget):
             "Add a layer of the expected error at each pixel of the upscaled layer, in the image's units. It is "
             "learned from smaller copies of the image. This takes some seconds.",
         )
+        self.name = QLabel()
+        self.name.setWordWrap(True)
+        self.save_button = _button(
+            "Save image…", "Save the result as OME-TIFF with its pixel size, as OME-Zarr, or as PNG."
+        )
+        self.again_button = _button(
+            "Draw again", "Draw the result at the scale that is set above. This takes no new fit."
+        )
         self.model_button = _button(
             "Save model…", "Save the fit to a small file. Drop the file on napari to open it again at any resolution."
         )
@@ -52,19 +62,24 @@ class ResultPanel(QWidget):
         self.load_button = _button("Load settings…", "Load the settings from a file.")
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
-        grid.addWidget(QLabel("Error map"), 0, 0)
-        grid.addWidget(self.error_box, 0, 1)
-        grid.addWidget(self.gradient_button, 1, 0)
-        grid.addWidget(self.laplacian_button, 1, 1)
-        grid.addWidget(self.uncertainty_button, 2, 0)
-        grid.addWidget(self.model_button, 2, 1)
-        grid.addWidget(self.code_button, 3, 0)
-        grid.addWidget(self.settings_button, 4, 0)
-        grid.addWidget(self.load_button, 4, 1)
+        grid.addWidget(self.name, 0, 0, 1, 2)
+        grid.addWidget(self.save_button, 1, 0)
+        grid.addWidget(self.again_button, 1, 1)
+        grid.addWidget(QLabel("Error map"), 2, 0)
+        grid.addWidget(self.error_box, 2, 1)
+        grid.addWidget(self.gradient_button, 3, 0)
+        grid.addWidget(self.laplacian_button, 3, 1)
+        grid.addWidget(self.uncertainty_button, 4, 0)
+        grid.addWidget(self.model_button, 4, 1)
+        grid.addWidget(self.code_button, 5, 0)
+        grid.addWidget(self.settings_button, 6, 0)
+        grid.addWidget(self.load_button, 6, 1)
         self.error_box.currentTextChanged.connect(self.error_chosen)
         self.gradient_button.clicked.connect(lambda: self.derivative.emit("gradient_magnitude"))
         self.laplacian_button.clicked.connect(lambda: self.derivative.emit("laplacian"))
         self.uncertainty_button.clicked.connect(self.uncertainty)
+        self.save_button.clicked.connect(self.save_image)
+        self.again_button.clicked.connect(self.draw_again)
         self.model_button.clicked.connect(self.save_model)
         self.code_button.clicked.connect(self.copy_code)
         self.settings_button.clicked.connect(self.save_settings)
@@ -76,7 +91,7 @@ class ResultPanel(QWidget):
         """Kind of the error map, "signed" or "absolute"."""
         return "absolute" if self.error_box.currentText() == "absolute" else "signed"
 
-    def show_result(self, there: bool, with_image: bool = False) -> None:
+    def show_result(self, there: bool, with_image: bool = False, name: str = "") -> None:
         """Enable the buttons for a result.
 
         Parameters
@@ -85,8 +100,18 @@ class ResultPanel(QWidget):
             Whether there is a result.
         with_image
             Whether the result has the fitted image.
+        name
+            Name of the result, and how it was made.
         """
-        for button in (self.gradient_button, self.laplacian_button, self.model_button):
+        self.name.setText(name)
+        self.name.setVisible(bool(name))
+        for button in (
+            self.save_button,
+            self.again_button,
+            self.gradient_button,
+            self.laplacian_button,
+            self.model_button,
+        ):
             button.setEnabled(there)
         self.uncertainty_button.setEnabled(there and with_image)
 

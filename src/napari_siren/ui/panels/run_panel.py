@@ -13,7 +13,7 @@ _MORE_STEPS = 100
 
 
 class RunPanel(QWidget):
-    """The buttons *Fit*, *Pause* or *Resume*, *Stop and keep* and *Continue*, the progress bar and the status line."""
+    """The main button, *Pause* or *Resume*, *Stop and keep* and *Continue*, the progress bar and the status line."""
 
     fit = Signal()
     pause = Signal()
@@ -23,7 +23,8 @@ class RunPanel(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.fit_button = _button("Fit", "Fit the image. You can watch the reconstruction appear and become sharper.")
+        self.fit_button = _button("Fit", "Start (Ctrl+Return). You can watch the result appear.")
+        self.fit_button.setShortcut("Ctrl+Return")
         self.pause_button = _button("Pause", "Pause the fit. It does not use the processor until you resume it.")
         self.stop_button = _button("Stop and keep", "End the fit now, and make layers of the current result.")
         self.continue_button = _button("Continue", "Continue the last fit with more steps.")
@@ -41,13 +42,13 @@ class RunPanel(QWidget):
         self.status.setWordWrap(True)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
-        grid.addWidget(self.fit_button, 0, 0)
-        grid.addWidget(self.pause_button, 0, 1)
-        grid.addWidget(self.stop_button, 0, 2)
-        grid.addWidget(self.continue_button, 1, 0)
-        grid.addWidget(self.more_box, 1, 1, 1, 2)
-        grid.addWidget(self.bar, 2, 0, 1, 3)
-        grid.addWidget(self.status, 3, 0, 1, 3)
+        grid.addWidget(self.fit_button, 0, 0, 1, 3)
+        grid.addWidget(self.pause_button, 1, 0)
+        grid.addWidget(self.stop_button, 1, 1, 1, 2)
+        grid.addWidget(self.continue_button, 2, 0)
+        grid.addWidget(self.more_box, 2, 1, 1, 2)
+        grid.addWidget(self.bar, 3, 0, 1, 3)
+        grid.addWidget(self.status, 4, 0, 1, 3)
         self._paused = False
         self.fit_button.clicked.connect(self.fit)
         self.pause_button.clicked.connect(self._toggle_pause)
@@ -87,6 +88,12 @@ class RunPanel(QWidget):
         ending = progress.step >= progress.max_steps
         self.bar.setRange(0, 0 if ending else progress.max_steps)
         self.bar.setValue(progress.step)
+
+    def show_purpose(self, title: str) -> None:
+        """Name the main button after a purpose."""
+        self.fit_button.setText(title)
+        # Setting a text removes the shortcut.
+        self.fit_button.setShortcut("Ctrl+Return")
 
     def say(self, text: str) -> None:
         """Show a text in the status line."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,7 @@ from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QLineEdit, QPushBut
 from superqt.utils import signals_blocked
 
 from napari_siren.core.config import FitConfig
+from napari_siren.ui.logic.setting_names import GROUPS
 from napari_siren.ui.widgets.setting_editors import Editor, make_editor, value_text
 
 # Fields without an editor: the preset is chosen in another panel, and an array cannot be typed.
@@ -39,12 +41,14 @@ class _Row:
     editor: Editor
 
     @classmethod
-    def from_field(cls, name: str) -> _Row:
+    def from_field(cls, name: str, title: str) -> _Row:
         """Make the row of a field of `FitConfig`."""
         field = FitConfig.model_fields[name]
         editor = make_editor(field.annotation, field.metadata, _STARTS.get(name, 1), _SUGGESTIONS.get(name, ()))
-        label = QLabel(name.replace("_", " "))
+        label = QLabel(title)
+        label.setWordWrap(True)
         label.setBuddy(editor)
+        editor.setAccessibleName(title)
         label.setObjectName(name)
         editor.setObjectName(name)
         return cls(name, " ".join((field.description or "").split()), label, editor)
@@ -79,7 +83,7 @@ class _Row:
 
 
 class SettingsForm(QWidget):
-    """A table of all settings of a fit except the preset's name and the PSF. It does not scroll by itself.
+    """A table of all settings of a fit, in groups, except the preset's name and the PSF. It does not scroll by itself.
 
     Settings that differ from the preset's are in bold, and a button restores the preset's values. The editor of a
     setting, and its label, have the setting's name as their object name.
@@ -97,7 +101,12 @@ class SettingsForm(QWidget):
         super().__init__(parent)
         self._preset = FitConfig.preset("faithful")
         self._psf: tuple[Any, ...] | None = None
-        self._rows = {name: _Row.from_field(name) for name in FitConfig.model_fields if name not in _HIDDEN}
+        self._groups = _groups()
+        titles = {name: title for group in self._groups.values() for name, title in group.items()}
+        self._rows = {name: _Row.from_field(name, title) for name, title in titles.items()}
+        self._headings = {group: _heading(group) for group in self._groups}
+        # Rows that are shown in another panel now.
+        self._lent: tuple[str, ...] = ()
         self._filter = QLineEdit()
         self._filter.setPlaceholderText("Filter settings…")
         self._filter.setClearButtonEnabled(True)
@@ -150,19 +159,45 @@ class SettingsForm(QWidget):
         top = QHBoxLayout()
         top.addWidget(self._filter, 1)
         top.addWidget(self._reset)
-        grid = QGridLayout()
-        grid.setHorizontalSpacing(6)
-        grid.setVerticalSpacing(4)
-        grid.setColumnStretch(1, 1)
-        for i, row in enumerate(self._rows.values()):
-            grid.addWidget(row.label, i, 0)
-            grid.addWidget(row.editor, i, 1)
+        self._grid = QGridLayout()
+        self._grid.setHorizontalSpacing(6)
+        self._grid.setVerticalSpacing(4)
+        self._grid.setColumnStretch(1, 1)
+        # The place of each row, also while it is shown in another panel.
+        self._places: dict[str, int] = {}
+        for group, titles in self._groups.items():
+            self._grid.addWidget(self._headings[group], self._grid.rowCount(), 0, 1, 2)
+            for name in titles:
+                self._places[name] = self._grid.rowCount()
+                self._place(name, self._grid, self._places[name])
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(top)
         layout.addWidget(self._nothing)
-        layout.addLayout(grid)
+        layout.addLayout(self._grid)
         layout.addStretch(1)
+
+    def lend(self, names: Sequence[str], grid: QGridLayout) -> None:
+        """Show some rows in the grid of another panel, and take back those shown there before.
+
+        Parameters
+        ----------
+        names
+            Names of the settings.
+        grid
+            Layout with two columns, for labels and editors.
+        """
+        for name in self._lent:
+            self._place(name, self._grid, self._places[name])
+        self._lent = tuple(names)
+        for row, name in enumerate(self._lent):
+            self._place(name, grid, row)
+        self._on_filter(self._filter.text())
+
+    def _place(self, name: str, grid: QGridLayout, position: int) -> None:
+        row = self._rows[name]
+        grid.addWidget(row.label, position, 0)
+        grid.addWidget(row.editor, position, 1)
 
     def _values(self) -> dict[str, Any]:
         values = {name: row.editor.value() for name, row in self._rows.items()}
@@ -185,10 +220,27 @@ class SettingsForm(QWidget):
 
     def _on_filter(self, text: str) -> None:
         words = text.casefold().split()
-        matching = [row.matches(words) for row in self._rows.values()]
-        for row, matches in zip(self._rows.values(), matching, strict=True):
-            row.set_visible(matches)
-        self._nothing.setVisible(not any(matching))
+        found = {name: name in self._lent or row.matches(words) for name, row in self._rows.items()}
+        for name, row in self._rows.items():
+            row.set_visible(found[name])
+        for group, titles in self._groups.items():
+            self._headings[group].setVisible(any(found[name] for name in titles if name not in self._lent))
+        self._nothing.setVisible(not any(matches for name, matches in found.items() if name not in self._lent))
+
+
+def _groups() -> dict[str, dict[str, str]]:
+    """Return the groups of settings with their titles. Settings without a title follow, under their names."""
+    named = {name for titles in GROUPS.values() for name in titles}
+    others = {n: n.replace("_", " ") for n in FitConfig.model_fields if n not in named and n not in _HIDDEN}
+    return {**GROUPS, "Other": others} if others else GROUPS
+
+
+def _heading(text: str) -> QLabel:
+    label = QLabel(text)
+    font = QFont()
+    font.setItalic(True)
+    label.setFont(font)
+    return label
 
 
 def _as_html(description: str) -> str:

@@ -5,17 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from magicgui.widgets import request_values
-from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtCore import QSignalBlocker, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 from napari_siren.errors import InputError
 from napari_siren.layers.code import viewer_layer
 from napari_siren.layers.outputs import METADATA_KEY
-from napari_siren.layers.reading import attribute, axis_kind, layer_kinds, layer_title
+from napari_siren.layers.reading import layer_kinds
 from napari_siren.layers.spec import LayerSpec
+from napari_siren.ui.dialogs.data import ask_data
+from napari_siren.ui.logic.connections import Connections
+from napari_siren.ui.logic.layer_axes import (
+    LayerState,
+    axes_in_space,
+    axis_letters,
+    coordinates,
+    is_anisotropic,
+    is_unlabelled_stack,
+    layer_state,
+    sizes_text,
+)
 from napari_siren.ui.logic.viewport import field_of_view, shown_axes, shown_plane
+from napari_siren.ui.widgets.axes_question import AxesQuestion
 
 # Texts of the regions that are not layers.
 _WHOLE = "The whole image"
@@ -26,6 +37,12 @@ _STACK = "This stack"
 _EVERYTHING = "The whole stack"
 # Largest number of axes in space and time that a fit can have.
 _MAX_COORDINATES = 3
+# Smallest width of the button with the pixel size, in pixels.
+_BUTTON_WIDTH = 80
+# Milliseconds without a movement before a new view counts as a change.
+_SETTLED_MS = 300
+# Actions of a Shapes layer before the change of its shapes. Another event follows after the change.
+_BEFORE_CHANGE = ("adding", "changing", "removing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,44 +91,55 @@ class SourcePanel(QWidget):
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
-        self.layer_box = _combo("The image layer to fit. It follows the layer that is selected in the layer list.")
-        self.level_box = _combo("The resolution level of a multiscale image to fit.")
+        self.layer_box = _combo(
+            "Image", "The image layer to fit. It follows the layer that is selected in the layer list."
+        )
+        self.level_box = _combo("Level", "The resolution level of a multiscale image to fit.")
         self.region_box = _combo(
+            "Region",
             "The part to fit: the whole image, the part in view, the areas drawn in a Shapes layer, or the labelled "
-            "areas of a Labels layer. A smaller region takes less time."
+            "areas of a Labels layer. A smaller region takes less time.",
         )
         self.extent_box = _combo(
-            "Fit only the slice that is shown, or the whole stack. In a stack, neighbouring slices help each other."
+            "Extent",
+            "Fit only the slice that is shown, or the whole stack. In a stack, neighbouring slices help each other.",
         )
         self.voxel_button = QPushButton()
-        self.voxel_button.setToolTip(
-            "The distance between pixel centres along each axis of the layer. Click to correct it. The distance "
-            "between slices matters for the detail between them. napari then also draws the layer with the new size."
-        )
-        self.voxel_button.clicked.connect(self._ask_voxel)
+        self.voxel_button.clicked.connect(self._ask_data)
+        # Long numbers must not make the dock wider.
+        self.voxel_button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.voxel_button.setMinimumWidth(_BUTTON_WIDTH)
+        self.voxel_label = QLabel()
+        self.axes_question = AxesQuestion()
+        self.axes_question.answered.connect(self._label_first_axis)
+        self.axes_question.details.connect(self._ask_data)
         self.hint = QLabel()
         self.hint.setWordWrap(True)
         self._form = form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        for label, box in (
-            ("Image", self.layer_box),
-            ("Level", self.level_box),
-            ("Region", self.region_box),
-            ("Extent", self.extent_box),
-        ):
+        form.addRow("Image", self.layer_box)
+        form.addRow(self.axes_question)
+        for label, box in (("Level", self.level_box), ("Region", self.region_box), ("Extent", self.extent_box)):
             form.addRow(label, box)
-        form.addRow("Voxel", self.voxel_button)
+        form.addRow(self.voxel_label, self.voxel_button)
         form.addRow(self.hint)
         self.layer_box.currentIndexChanged.connect(self._picked)
-        for box in (self.level_box, self.region_box, self.extent_box):
+        self.region_box.currentIndexChanged.connect(self._region_picked)
+        for box in (self.level_box, self.extent_box):
             box.currentIndexChanged.connect(self.changed)
+        # A view changes many times in a second while it is moved.
+        self._view_timer = QTimer(self)
+        self._view_timer.setSingleShot(True)
+        self._view_timer.setInterval(_SETTLED_MS)
+        self._view_timer.timeout.connect(self.changed)
+        self._state: LayerState | None = None
+        self._events = Connections()
         layers = viewer.layers.events
-        for event in (layers.inserted, layers.removed, layers.reordered):
-            event.connect(self._list_layers)
-        viewer.layers.selection.events.active.connect(self._follow)
-        self._named: list[Any] = []
+        self._events.set("list", self._list_layers, (layers.inserted, layers.removed, layers.reordered))
+        self._events.set("active", self._follow, [viewer.layers.selection.events.active])
         self._list_layers()
+        self._picked()
         self._follow()
 
     @property
@@ -129,7 +157,8 @@ class SourcePanel(QWidget):
         """
         layer = self.layer
         if layer is None:
-            raise InputError("there is no image layer to fit. Open an image, or use File > Open Sample > napari-siren.")
+            raise InputError("There is no image layer. Open or drop an image, or use File > Open Sample.")
+        self._check_axes(layer)
         level = max(0, self.level_box.currentIndex()) if layer.multiscale else 0
         plane = self._plane(layer, level)
         return Source(layer, self._region(layer, plane, level), plane if any_held(plane) else None, level)
@@ -144,19 +173,20 @@ class SourcePanel(QWidget):
     @property
     def anisotropic(self) -> bool:
         """Whether the pixel size of the layer differs between the axes in space."""
-        layer = self.layer
-        sizes = [] if layer is None else [abs(float(layer.scale[axis])) for axis in _in_space(layer)]
-        return len(sizes) > 1 and max(sizes) > (1 + 1e-6) * min(sizes)
+        return self.layer is not None and is_anisotropic(self.layer)
 
     def disconnect_viewer(self) -> None:
-        """Disconnect from the events of the viewer."""
-        layers = self.viewer.layers.events
-        for event in (layers.inserted, layers.removed, layers.reordered):
-            event.disconnect(self._list_layers)
-        self.viewer.layers.selection.events.active.disconnect(self._follow)
-        for layer in self._named:
-            layer.events.name.disconnect(self._list_layers)
-        self._named = []
+        """Disconnect from the events of the viewer and of its layers."""
+        self._view_timer.stop()
+        self._events.clear()
+
+    def _check_axes(self, layer: Any) -> None:
+        letters = axis_letters(layer)
+        button = f"Press the button beside “{self.voxel_label.text()}” and correct the letters of the axes."
+        if letters.count("C") + layer.rgb > 1:
+            raise InputError(f"“{layer.name}” has two axes of channels. {button}")
+        if not axes_in_space(layer):
+            raise InputError(f"“{layer.name}” has no axis in space. {button}")
 
     def _region(self, layer: Any, plane: tuple[int | None, ...], level: int) -> Any:
         region_layer = self.region_box.currentData()
@@ -167,65 +197,38 @@ class SourcePanel(QWidget):
         view = field_of_view(self.viewer, layer, level)
         box = tuple(None if index is not None else edges for index, edges in zip(plane, view, strict=True))
         if any(edges is not None and edges[0] == edges[1] for edges in box):
-            raise InputError(
-                f"no part of {layer_title(layer)} is in view. Move the layer into view, or choose another region."
-            )
+            raise InputError(f"No part of “{layer.name}” is in view. Move it into view, or choose another “Region”.")
         return None if all(edges is None for edges in box) else box
 
     def _plane(self, layer: Any, level: int) -> tuple[int | None, ...]:
         """Return the shown index along each axis outside of the extent, and None along the other axes."""
         displayed, position = shown_axes(self.viewer, layer), shown_plane(self.viewer, layer, level)
-        coordinates = _coordinates(layer)
-        fitted = [axis for axis in coordinates if axis in displayed]
+        in_field = coordinates(layer)
+        fitted = [axis for axis in in_field if axis in displayed]
         if self.extent_box.currentText() != _SLICE:
-            hidden = [axis for axis in coordinates if axis not in displayed]
+            hidden = [axis for axis in in_field if axis not in displayed]
             room = _MAX_COORDINATES - len(fitted)
             fitted += hidden[len(hidden) - room :] if room < len(hidden) else hidden
-        return tuple(
-            position[axis] if axis in coordinates and axis not in fitted else None for axis in range(layer.ndim)
-        )
+        return tuple(position[axis] if axis in in_field and axis not in fitted else None for axis in range(layer.ndim))
 
-    # ---- the voxel size -----------------------------------------------------------------------------------
+    # ---- what the data is ---------------------------------------------------------------------------------
 
-    def _show_voxel(self) -> None:
+    def _ask_data(self) -> None:
+        layer = self.layer
+        # The events of the layer report what has changed.
+        if layer is not None:
+            ask_data(layer, self)
+
+    def _label_first_axis(self, letter: str) -> None:
         layer = self.layer
         if layer is not None:
-            sizes = " × ".join(f"{abs(float(layer.scale[axis])):.4g}" for axis in _coordinates(layer))
-            self.voxel_button.setText(f"{sizes} {layer.units[-1]:~P}…")
-
-    def _ask_voxel(self) -> None:
-        layer = self.layer
-        if layer is None:
-            return
-        axes = _coordinates(layer)
-        questions: dict[str, Any] = {
-            f"axis_{axis}": {
-                "label": f"{layer.axis_labels[axis]} ({layer.units[axis]:~P})",
-                "widget_type": "FloatSpinBox",
-                "value": abs(float(layer.scale[axis])),
-                "options": {"min": 1e-9, "max": 1e9, "step": 0.01, "tooltip": "Distance between pixel centres."},
-            }
-            for axis in axes
-        }
-        answers = request_values(questions, title=f"Voxel size of {layer.name}", parent=self)
-        if answers is None:
-            return
-        scale = np.array(layer.scale, dtype=float)
-        for axis in axes:
-            scale[axis] = np.copysign(answers[f"axis_{axis}"], scale[axis])
-        layer.scale = scale
-        self._show_voxel()
-        self.changed.emit()
+            layer.axis_labels = (letter.lower(), "y", "x")
 
     # ---- following the viewer ----------------------------------------------------------------------------
 
     def _list_layers(self, event: Any = None) -> None:
         chosen_layer, chosen_region = self.layer, self.region_box.currentData()
-        for layer in self._named:
-            layer.events.name.disconnect(self._list_layers)
-        self._named = list(self.viewer.layers)
-        for layer in self._named:
-            layer.events.name.connect(self._list_layers)
+        self._events.set("names", self._list_layers, [layer.events.name for layer in self.viewer.layers])
         images = [layer for layer in self.viewer.layers if "Image" in layer_kinds(layer)]
         with QSignalBlocker(self.layer_box):
             self.layer_box.clear()
@@ -238,6 +241,7 @@ class SourcePanel(QWidget):
         self._list_regions(chosen_region)
         if self.layer is not chosen_layer:
             self._picked()
+        self._show_hint()
 
     def _list_regions(self, region: Any) -> None:
         region_layers = [layer for layer in self.viewer.layers if {"Shapes", "Labels"} & set(layer_kinds(layer))]
@@ -251,62 +255,129 @@ class SourcePanel(QWidget):
             exists = region in region_layers
             index = _index(region_layers, region) + 2 if exists else int(previous_text == _VIEW)
             self.region_box.setCurrentIndex(index)
+        self._watch_region()
         if region is not None and not exists:
             self.changed.emit()
 
     def _follow(self, event: Any = None) -> None:
         active = self.viewer.layers.selection.active
-        unsuitable = active is not None and "Image" not in layer_kinds(active)
-        self.hint.setVisible(unsuitable)
-        if active is None:
+        self._show_hint()
+        if active is None or "Image" not in layer_kinds(active):
             return
-        if unsuitable:
-            kind = active.__class__.__name__
-            self.hint.setText(f"“{active.name}” is a {kind} layer. Only an Image layer can be fitted.")
-        elif METADATA_KEY in active.metadata:
+        if METADATA_KEY in active.metadata:
             # A fit has made this layer. The next fit is more likely of the image than of this layer.
             self.activated.emit(active)
         else:
             self.pick(active)
 
+    def _show_hint(self) -> None:
+        active = self.viewer.layers.selection.active
+        text = ""
+        if self.layer is None:
+            text = "Open or drop an image."
+        elif active is not None and "Image" not in layer_kinds(active) and active is not self.region_box.currentData():
+            text = f"“{active.name}” is a {active.__class__.__name__} layer. Only an Image layer can be fitted."
+        self.hint.setText(text)
+        self.hint.setVisible(bool(text))
+
     def _picked(self, _index: int = 0) -> None:
         layer = self.layer
-        levels = [] if layer is None or not layer.multiscale else [level.shape[: layer.ndim] for level in layer.data]
-        with QSignalBlocker(self.level_box):
-            self.level_box.clear()
-            self.level_box.addItems([f"{i}: {_sides(shape)}" for i, shape in enumerate(levels)])
-        self._form.setRowVisible(self.level_box, bool(levels))
-        self._form.setRowVisible(self.voxel_button, layer is not None and len(_coordinates(layer)) > 2)
-        self._show_voxel()
-        self._list_extents(layer)
+        names = ("scale", "units", "axis_labels", "data")
+        emitters = [] if layer is None else [getattr(layer.events, name) for name in names]
+        self._events.set("layer", self._on_layer, emitters)
+        self._state = None
+        self._show_layer()
+        self._show_hint()
         self.changed.emit()
 
+    def _on_layer(self, event: Any = None) -> None:
+        """Show a change of the chosen layer. New pixels of the same shape, as from a camera, are no change."""
+        if layer_state(self.layer) != self._state:
+            self._show_layer()
+            self.changed.emit()
+
+    def _show_layer(self) -> None:
+        layer, before = self.layer, self._state
+        self._state = None if layer is None else layer_state(layer)
+        unlabelled = layer is not None and is_unlabelled_stack(layer)
+        if unlabelled:
+            self.axes_question.ask(layer)
+        self._form.setRowVisible(self.axes_question, unlabelled)
+        for row in (self.layer_box, self.region_box, self.voxel_button):
+            self._form.setRowVisible(row, layer is not None)
+        if layer is not None:
+            self._show_sizes(layer)
+        self._list_levels(layer, keep=before is not None)
+        if before is None or self._state is None or before.names != self._state.names:
+            self._list_extents(layer)
+
+    def _show_sizes(self, layer: Any) -> None:
+        name = "Voxel size" if len(axes_in_space(layer)) > 2 else "Pixel size"
+        self.voxel_label.setText(name)
+        self.voxel_button.setText(f"{sizes_text(layer)}…")
+        self.voxel_button.setAccessibleName(f"{name}: {sizes_text(layer)}")
+        self.voxel_button.setToolTip(
+            f"{sizes_text(layer, digits=9)}. Click to correct the axes, the distance between pixel centres, and the "
+            "unit. napari then also draws the layer with the new size."
+        )
+
+    def _list_levels(self, layer: Any, keep: bool) -> None:
+        levels = [] if layer is None or not layer.multiscale else [level.shape[: layer.ndim] for level in layer.data]
+        texts = [f"{i}: {_sides(shape)}" for i, shape in enumerate(levels)]
+        if not keep or texts != [self.level_box.itemText(i) for i in range(self.level_box.count())]:
+            with QSignalBlocker(self.level_box):
+                self.level_box.clear()
+                self.level_box.addItems(texts)
+        self._form.setRowVisible(self.level_box, bool(levels))
+
     def _list_extents(self, layer: Any) -> None:
-        coordinates = [] if layer is None else _coordinates(layer)
-        kinds = [] if layer is None else [axis_kind(label) for label in layer.axis_labels]
-        extents = [_SLICE, _STACK if len(coordinates) > _MAX_COORDINATES else _EVERYTHING]
+        letters = [] if layer is None else axis_letters(layer)
+        in_field = [] if layer is None else coordinates(layer)
         with QSignalBlocker(self.extent_box):
             self.extent_box.clear()
-            self.extent_box.addItems(extents)
-            # In a time series the default is one frame, since anything may happen between two frames.
-            self.extent_box.setCurrentIndex(0 if "T" in kinds and len(coordinates) <= _MAX_COORDINATES else 1)
-        self._form.setRowVisible(self.extent_box, len(coordinates) > 2)
+            self.extent_box.addItems([_SLICE, _STACK if len(in_field) > _MAX_COORDINATES else _EVERYTHING])
+            # Anything may happen between two frames. And a fit uses the neighbours of a slice only if these are known
+            # to be slices.
+            frames = "T" in letters and len(in_field) <= _MAX_COORDINATES
+            self.extent_box.setCurrentIndex(0 if frames or "" in letters else 1)
+        self._form.setRowVisible(self.extent_box, len(in_field) > 2)
+
+    def _region_picked(self, _index: int = 0) -> None:
+        self._watch_region()
+        self._show_hint()
+        self.changed.emit()
+
+    def _watch_region(self) -> None:
+        """Follow the changes of the chosen region: a layer or the view."""
+        region, emitters = self.region_box.currentData(), []
+        if self.region_box.currentText() == _VIEW:
+            camera, dims, canvas = (
+                part.events for part in (self.viewer.scene.camera, self.viewer.dims, self.viewer.canvas)
+            )
+            emitters = [camera.zoom, camera.center, canvas.size, dims.current_step, dims.ndisplay, dims.order]
+        else:
+            self._view_timer.stop()
+        self._events.set("view", self._on_view, emitters)
+        kinds = layer_kinds(region)
+        emitters = [region.events.data] if kinds else []
+        if "Labels" in kinds:
+            emitters.append(region.events.paint)
+        elif "Shapes" in kinds:
+            # If shapes are selected, only these count.
+            emitters.append(region.selected_data.events.items_changed)
+        self._events.set("region", self._on_region, emitters)
+
+    def _on_region(self, event: Any = None) -> None:
+        if str(getattr(event, "action", "")) not in _BEFORE_CHANGE:
+            self.changed.emit()
+
+    def _on_view(self, event: Any = None) -> None:
+        self._view_timer.start()
 
 
 def any_held(plane: tuple[int | None, ...]) -> bool:
     """Return whether a plane has a fixed index along any axis."""
     return any(index is not None for index in plane)
-
-
-def _coordinates(layer: Any) -> list[int]:
-    """Return the axes of a layer in space and time."""
-    labels = attribute(layer, "axis_labels", ("",) * layer.ndim)
-    return [axis for axis, label in enumerate(labels) if axis_kind(label) != "C"]
-
-
-def _in_space(layer: Any) -> list[int]:
-    """Return the axes of a layer in space."""
-    return [axis for axis in _coordinates(layer) if axis_kind(layer.axis_labels[axis]) != "T"]
 
 
 def _sides(shape: Any) -> str:
@@ -317,8 +388,9 @@ def _index(layers: list[Any], layer: Any) -> int:
     return next(i for i, other in enumerate(layers) if other is layer)
 
 
-def _combo(tooltip: str) -> QComboBox:
+def _combo(name: str, tooltip: str) -> QComboBox:
     box = QComboBox()
+    box.setAccessibleName(name)
     box.setToolTip(tooltip)
     # A long name must not make the dock wider.
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)

@@ -30,6 +30,9 @@ class Section(QCollapsible):
         self.addWidget(content)
         self.layout().setContentsMargins(0, 0, 0, 0)
         self.content().layout().setContentsMargins(2, 2, 2, 2)
+        # Hidden widgets take no focus.
+        self.content().setVisible(expanded)
+        self.toggled.connect(self.content().setVisible)
         if expanded:
             self.expand(animate=False)
 
