@@ -15,7 +15,7 @@ import napari_siren
 
 PACKAGE = Path(napari_siren.__file__).parent
 # From the bottom to the top: a part imports only from itself and from the parts before it in this list.
-PARTS = (("errors",), ("core",), ("io",), ("layers", "blockwise", "reporting"), ("batch",), ("cli", "ui"))
+PARTS = (("errors",), ("core",), ("io",), ("layers", "blockwise", "reporting"), ("batch", "finetuning"), ("cli", "ui"))
 ROOMS = (
     *(
         "versions",
@@ -27,6 +27,7 @@ ROOMS = (
         "config",
         "device",
         "network",
+        "native",
         "engines",
         "forward",
     ),

@@ -237,3 +237,50 @@ def test_impossible_settings(given: dict[str, object], message: str) -> None:
 def test_impossible_sizes(given: dict[str, object]) -> None:
     with pytest.raises(InputError, match="a positive number"):
         settings(**given)
+
+
+# ---- folders as people have them ---------------------------------------------------------------------------
+
+
+def test_results_of_earlier_runs_are_left_out_and_listed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    touch(tmp_path, "a.tif", "notes.txt", "scan", "first/a.tif", "fit/upscaled_x4.png", "other/b.tif")
+    (tmp_path / "first" / "manifest.jsonl").write_text('{"job": "a", "output": "a", "settings": "s"}\n')
+    (tmp_path / "fit" / "report.json").write_text('{"napari_siren": "0.1.0"}')
+    touch(tmp_path, "fit/model.safetensors")
+    with caplog.at_level("WARNING", logger="napari_siren"):
+        found = find_images(tmp_path, tmp_path / "second")
+    assert [path.relative_to(tmp_path).as_posix() for path, _ in found] == ["a.tif", "other/b.tif"]
+    lines = [record.getMessage() for record in caplog.records]
+    assert [line.partition(": ")[2] for line in lines] == [
+        "left out 2 files that are not images by their names: notes.txt, scan",
+        "left out 2 earlier results: first, fit",
+    ]
+    pattern = find_images(str(tmp_path / "**" / "*.tif"), tmp_path / "second")
+    assert [path.name for path, _ in pattern] == ["a.tif", "b.tif"]
+    # A folder of results that is named itself is an input like any other.
+    assert [path.name for path, _ in find_images(tmp_path / "first", tmp_path / "second")] == ["a.tif"]
+
+
+def test_more_endings_and_files_without_one_are_images(tmp_path: Path) -> None:
+    touch(tmp_path, "a.gif", "b.pgm", "c.jp2", "d.czi", "e.svs")
+    write_image(tmp_path / "scan.png", np.zeros((4, 5), np.uint8), "YX").rename(tmp_path / "scan")
+    found = find_images(tmp_path, tmp_path / "out")
+    assert [path.name for path, _ in found] == ["a.gif", "b.pgm", "c.jp2", "d.czi", "e.svs", "scan"]
+
+
+def test_chunks_of_zarr_are_no_images(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.ome.zarr", np.zeros((4, 5), np.uint8), "YX")
+    assert [path.name for path, _ in find_images(tmp_path, tmp_path / "out")] == ["a.ome.zarr"]
+
+
+def test_names_differ_on_disks_that_ignore_capitals(tmp_path: Path) -> None:
+    touch(tmp_path, "Img.tif", "img.png", "a/X.png", "a/x.png")
+    names = [name for _, name in name_results(find_images(tmp_path, tmp_path / "out"))]
+    assert len({name.casefold() for name in names}) == 4
+    assert {"Img.tif", "img.png"} <= set(names)
+
+
+def test_addresses_are_refused(tmp_path: Path) -> None:
+    for address in ("https://a.b/c.zarr", Path("s3://bucket/c.tif")):
+        with pytest.raises(InputError, match=r"reads files of this computer, not .*//"):
+            find_images(address, tmp_path / "out")

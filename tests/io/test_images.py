@@ -21,7 +21,7 @@ DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real images, ../shared/data, is not here")
 
 TIFF_DTYPES = ("uint8", "uint16", "int16", "int32", "float32", "float64", "int64", "bool")
-AXES = ("X", "YX", "XY", "ZX", "ZY", "YXC", "CYX", "ZYX", "ZYXC", "ZCYX", "CZYX")
+AXES = ("YX", "XY", "ZX", "ZY", "YXC", "CYX", "ZYX", "ZYXC", "ZCYX", "CZYX")
 
 
 def numbers(axes: str, dtype: str = "uint8", colours: int = 3) -> npt.NDArray[np.generic]:

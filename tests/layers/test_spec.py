@@ -33,12 +33,15 @@ def test_a_derived_layer_has_the_world_corners_of_the_original(ndim: int, data: 
     placed, colours = data.draw(transforms(ndim)), (3,) * rgb
     original = Image(np.zeros(data.draw(shapes(ndim, 9)) + colours, np.uint8), rgb=rgb, **placed)
     spec = LayerSpec.from_layer(original)
-    assert spec.axes == "ZYX"[-ndim:] + "C" * rgb
-    assert spec.spacing == pytest.approx(np.abs(placed["scale"]))
-    derived_shape = data.draw(shapes(ndim, 40))
+    # A stack with an axis of one entry is a plane.
+    letters = [axis for i, axis in enumerate("ZYX"[-ndim:]) if i not in spec.held]
+    assert spec.axes == ("YX" if len(letters) < ndim else "ZYX"[-ndim:]) + "C" * rgb
+    assert len(letters) == ndim or original.data.shape[spec.held[0]] == 1
+    assert spec.spacing == pytest.approx(np.delete(np.abs(placed["scale"]), spec.held))
+    derived_shape = data.draw(shapes(len(letters), 40))
     for values in (np.zeros(derived_shape + colours, np.uint8), np.zeros(derived_shape, np.float32)):
         derived = Layer.create(*spec.like(values, "x"))
-        assert derived.rgb is (values.ndim > ndim)
+        assert derived.rgb is (values.ndim > len(letters))
         assert_same_corners(original, derived)
         np.testing.assert_allclose(derived.rotate, original.rotate)
         np.testing.assert_allclose(derived.affine, original.affine)

@@ -42,6 +42,8 @@ class Settings:
         Whether a time series is fitted frame by frame.
     warm_start
         Whether fits start from the model of a similar image.
+    fill_nan
+        Whether NaN and infinite values are missing pixels.
     """
 
     config: FitConfig
@@ -53,6 +55,7 @@ class Settings:
     warm_start: bool
     seed: int
     device: str
+    fill_nan: bool = False
 
     @classmethod
     def from_options(
@@ -68,6 +71,7 @@ class Settings:
         warm_start: bool,
         seed: int,
         device: str,
+        fill_nan: bool = False,
     ) -> Settings:
         """Check the options, and create the settings. The parameters are those of `fit_batch`.
 
@@ -87,7 +91,8 @@ class Settings:
                 )
         config = FitConfig.preset(preset, **{"detail": detail_for(scale), **overrides})
         plain = [v if v is None or isinstance(v, int | float) else tuple(v) for v in (scale, spacing)]
-        return cls(config, plain[0] or 1.0, axes, plain[1], format, frames == "each", warm_start, seed, device)
+        each = frames == "each"
+        return cls(config, plain[0] or 1.0, axes, plain[1], format, each, warm_start, seed, device, fill_nan)
 
     @cached_property
     def digest(self) -> str:
@@ -96,6 +101,7 @@ class Settings:
             "config": self.config.described(),
             "fit": [self.scale, self.axes, self.spacing, self.seed, self.each, self.warm_start],
             "format": self.format,
+            **({"fill_nan": True} if self.fill_nan else {}),
         }
         return short_hash(json.dumps(values, sort_keys=True))
 
@@ -275,8 +281,12 @@ def _ending(outline: ImageInfo, settings: Settings) -> str:
     if settings.format != "auto":
         return f".{settings.format}"
     plain = outline.frames is None and outline.spacing is None and settings.spacing is None
-    photo = plain and outline.axes.time is None and suffix_for(outline.dtype, outline.axes, outline.shape) == ".png"
+    photo = plain and outline.axes.time is None and _suffix(outline) == ".png"
     return ".png" if photo else ".ome.tif"
+
+
+def _suffix(outline: ImageInfo) -> str:
+    return suffix_for(outline.dtype, outline.axes, outline.shape, outline.has_alpha)
 
 
 def _jobs_of(whole: Job) -> tuple[Job, ...]:

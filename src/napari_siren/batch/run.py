@@ -65,6 +65,7 @@ def fit_batch(
     resume: bool = True,
     dry_run: bool = False,
     warm_start: bool = True,
+    fill_nan: bool = False,
     on_progress: Callable[[BatchProgress], object] | None = None,
     stop: threading.Event | None = None,
     **overrides: Any,
@@ -109,6 +110,9 @@ def fit_batch(
         the same shape, dtype and axes, and the frames of a stack. With presets that learn from the image, these fits
         make a third of its learning steps. The start is always the first image. A result therefore does not depend on
         the worker or the order of the fits.
+    fill_nan
+        Whether NaN and infinite values are missing pixels, which the field fills in. Otherwise an image with such
+        values fails.
     on_progress
         Called with a `BatchProgress`, not always from the calling thread.
     stop
@@ -144,6 +148,7 @@ def fit_batch(
         frames=frames,
         format=format,
         warm_start=warm_start,
+        fill_nan=fill_nan,
         seed=seed,
         device=device,
     )

@@ -21,16 +21,15 @@ from napari_siren.batch.plan import Job, Settings, Stack, short_hash
 from napari_siren.core.atomic import atomic_write, write_json
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import fit_iter
-from napari_siren.core.image.axes import Axes, guess_axes
+from napari_siren.core.image.axes import Axes
 from napari_siren.core.progress import Progress
 from napari_siren.core.restoration.pipeline import restorer_state
 from napari_siren.core.result import FitResult, load
 from napari_siren.core.training.plan import check_size
 from napari_siren.core.warm_start import plan_warm_start
 from napari_siren.errors import SirenError
-from napari_siren.io.images import check_target, read_image, write_image
+from napari_siren.io.images import check_target, read_image, write_picture
 from napari_siren.io.picture import Picture
-from napari_siren.reporting.fit_report import finer_spacing
 from napari_siren.reporting.thumbnails import thumbnails
 
 # Name of the Dask events with the progress of running fits.
@@ -100,7 +99,7 @@ def fit_image(
             seconds=time.perf_counter() - began,
             finished=_now(),
         )
-        pictures = thumbnails(result, settings.scale)
+        pictures = thumbnails(result, picture.fitted(settings.scale))
         _write(job, picture, rendered, settings, folder)
         write_json(record_path(folder, job.name), {"entry": done.as_json(), "thumbnails": pictures})
         return done
@@ -176,16 +175,15 @@ def _upscaled(
     """
     array, (axes, shape) = picture.array, picture.frame
     spatial = axes.pick(shape)
-    grid = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=settings.scale)
+    scale = picture.fitted(settings.scale)
+    grid = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=scale)
     check_size(grid.shape, array.nbytes / max(1, int(np.prod(spatial))))
     target = job.result(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     check_target(target, array.dtype, axes, shape)
     config, model = plan_warm_start(array, settings.config, None if start is None else load(start.path))
     steps = fit_iter(
-        array,
-        picture.axes,
-        picture.spacing,
+        **picture.fit_arguments(),
         config=config,
         device=_device(settings.device),
         seed=settings.seed,
@@ -194,7 +192,7 @@ def _upscaled(
     report = _progress_reporter(job.name)
     for progress in steps:
         report(progress)
-    return steps.result.render(scale=settings.scale), steps.result, model is not None
+    return steps.result.render(scale=scale), steps.result, model is not None
 
 
 def _completed(picture: Picture, settings: Settings) -> Picture:
@@ -204,12 +202,14 @@ def _completed(picture: Picture, settings: Settings) -> Picture:
     """
     with dask.config.set(scheduler="synchronous"):  # tasks on the cluster could make this worker wait
         array = np.asarray(picture.array)  # the array of an OME-Zarr image is lazy
-    axes = picture.axes or guess_axes(array.shape)
-    spacing = picture.spacing
+    picture = replace(picture, array=array).prepared()
     if settings.spacing is not None:
-        sizes = (settings.spacing,) if isinstance(settings.spacing, int | float) else settings.spacing
-        spacing = sizes * len(axes.spatial) if len(sizes) == 1 else sizes
-    return replace(picture, array=array, axes=axes, spacing=spacing)
+        given = (settings.spacing,) if isinstance(settings.spacing, int | float) else settings.spacing
+        sizes = tuple(picture.fitted(given))
+        spatial = (picture.axes or Axes()).spatial
+        details = replace(picture.details, guessed="")
+        picture = replace(picture, spacing=sizes * len(spatial) if len(sizes) == 1 else sizes, details=details)
+    return picture.with_filled_nan() if settings.fill_nan else picture
 
 
 def _write(job: Job, picture: Picture, rendered: npt.NDArray[Any], settings: Settings, folder: Path) -> None:
@@ -220,18 +220,19 @@ def _write(job: Job, picture: Picture, rendered: npt.NDArray[Any], settings: Set
         return
     axes, shape = picture.frame
     spatial = axes.pick(shape)
-    step = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=settings.scale).step
-    spacing, unit, names = finer_spacing(picture.spacing, step), picture.unit, picture.channel_names
+    step = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=picture.fitted(settings.scale)).step
     if job.outline.frames is not None:
         axes = Axes(f"T{axes}")
-    write_image(target, rendered, axes, spacing, unit, names, job.outline.interval)
+    write_picture(target, picture.resampled(rendered, axes, step), job.outline.interval)
 
 
 def _digest(picture: Picture) -> str:
     """Return a SHA-256 of the pixels and the metadata of a file: everything in it with an influence on the result."""
     array = np.ascontiguousarray(picture.array)
     metadata = (array.dtype.str, array.shape, picture.axes, picture.spacing, picture.unit, picture.channel_names)
-    digest = hashlib.sha256(repr(metadata).encode())
+    digest = hashlib.sha256(repr((*metadata, picture.details)).encode())
+    if picture.missing is not None:
+        digest.update(np.packbits(picture.missing).tobytes())
     digest.update(array.data if array.size else b"")
     return digest.hexdigest()
 

@@ -15,15 +15,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_siren.blockwise.job import BlockJob
+from napari_siren.blockwise.source import Source
 from napari_siren.core.atomic import check_folder_free
 from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.engines import choose_device
 from napari_siren.core.field.tiling import RenderGrid
-from napari_siren.core.image.statistics import ImageStatistics, LazyArray, outline
+from napari_siren.core.image.statistics import ImageStatistics, outline
 from napari_siren.errors import ConfigError
-from napari_siren.io.images import read_image
 from napari_siren.io.ngff import Version
-from napari_siren.io.ome_zarr import is_zarr, open_ome_zarr
+from napari_siren.io.zarr_group import is_zarr
 
 Phase = Literal["scan", "learn", "fit", "render", "pyramid"]
 
@@ -118,7 +118,8 @@ def fit_blocks(
     Parameters
     ----------
     source
-        Path of an OME-Zarr image, or of another image, which is read into memory. Or an array of dask, zarr or numpy.
+        Path or address of an image. OME-Zarr, TIFF and NPY are read by parts, other images into memory. Or an array of
+        dask, zarr, numpy or xarray.
     out
         Path of the OME-Zarr image to write. Unfinished work is kept in the folder ``.NAME.work`` next to it.
     scale
@@ -182,7 +183,7 @@ def fit_blocks(
         image.array, layout.axes, layout.spacing, settings.value_range, lambda *done: report("scan", *done)
     )
     pixel_spacing = None if image.spacing is None else scan.layout.spacing
-    description = (pixel_spacing, image.unit, image.channel_names)
+    description = (pixel_spacing, image.unit, image.channel_names, image.details)
     job = BlockJob(image.array, scan, *description, settings, target, seed, grid, path, keep, version)
     fitted, about = 0, job.finished() if resume else None
     if about is None:
@@ -210,40 +211,6 @@ def _work(job: BlockJob, resume: bool, report: _ProgressReporter) -> tuple[int, 
     about = job.finish(pyramid, errors, count)
     report("pyramid", 1, 1)
     return len(missing), about
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image in memory or on the disk.
-
-    Parameters
-    ----------
-    array
-        Pixels, readable by slices.
-    axes, spacing, unit, channel_names
-        Axes, distance between pixel centres and its unit, and names of the channels, as in `ZarrImage`.
-    """
-
-    array: LazyArray
-    axes: str | None
-    spacing: Sequence[float] | float | None
-    unit: str | None = None
-    channel_names: tuple[str, ...] | None = None
-
-    @classmethod
-    def from_input(
-        cls, source: Any, axes: str | None = None, spacing: float | Sequence[float] | None = None, level: int = 0
-    ) -> Source:
-        """Open an image from a path, or from an array of numpy, dask or zarr."""
-        if not isinstance(source, str | Path):
-            return cls(source, axes, spacing)
-        if not is_zarr(source):
-            picture = read_image(source, axes)
-            pixel_spacing = picture.spacing if spacing is None else spacing
-            return cls(picture.array, picture.axes, pixel_spacing, picture.unit)
-        image = open_ome_zarr(source, level)
-        pixel_spacing = image.spacing if spacing is None else spacing
-        return cls(image.array, axes or image.axes, pixel_spacing, image.unit, image.channel_names)
 
 
 class _ProgressReporter:

@@ -37,11 +37,15 @@ from napari_siren.core.training.plan import cut_blocks, memory_bound, plan_fit
 from napari_siren.core.training.targets import variation_for
 from napari_siren.core.training.trainer import TileSubset, TileTrainer
 from napari_siren.errors import StorageError
+from napari_siren.io.details import Details
 from napari_siren.io.ngff import Version
-from napari_siren.io.ome_zarr import Pyramid, is_zarr, zarr_attributes
+from napari_siren.io.pyramid import Pyramid
+from napari_siren.io.zarr_group import is_zarr, zarr_attributes
 
 # Key of the metadata of a job in the attributes of the output.
 _ABOUT = "napari_siren"
+# Longest name of a result, in bytes, that is a part of the name of its folder of unfinished work.
+_LONG_NAME = 240
 # Width of the margin around a box, in pixels. The outermost pixels of the box depend on its samples.
 _BOX_MARGIN = 8
 
@@ -74,6 +78,7 @@ class BlockJob:
     spacing: Sequence[float] | None
     unit: str | None
     channel_names: Sequence[str] | None
+    details: Details
     config: FitConfig
     device: torch.device
     seed: int
@@ -85,7 +90,10 @@ class BlockJob:
     @property
     def work(self) -> Path:
         """Folder of the unfinished work."""
-        return self.out.with_name(f".{self.out.name}.work")
+        name = self.out.name
+        if len(name.encode()) > _LONG_NAME:
+            name = hashlib.sha256(name.encode()).hexdigest()
+        return self.out.with_name(f".{name}.work")
 
     @property
     def described(self) -> dict[str, Any]:
@@ -240,7 +248,8 @@ class BlockJob:
             shutil.rmtree(marks, ignore_errors=True)
             finer = self.spacing and [n * d for n, d in zip(layout.spacing, self.grid.step, strict=True)]
             with atomic_directory(folder, is_zarr) as aside:
-                description = (layout.axes, finer, self.unit, self.channel_names, self.version)
+                details = self.details.resampled(layout.axes.coordinates, self.spacing, self.grid.step)
+                description = (layout.axes, finer, self.unit, self.channel_names, self.version, details)
                 Pyramid.create(aside, self.out_shape, layout.dtype, *description)
         marks.mkdir(exist_ok=True)
         return Pyramid(folder, layout.axes, self.out_shape)

@@ -1,8 +1,9 @@
-"""The command line: `napari-siren fit`, `upscale`, `batch`, `flatten`, `blend`, `render`, `info`, `doctor`."""
+"""The command line: `napari-siren fit`, `upscale`, `batch`, `flatten`, `blend`, `render`, `train`, `info`, `doctor`."""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -10,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 import napari_siren
+from napari_siren.cli.train import train
 from napari_siren.core.presets import preset_help
 from napari_siren.errors import SirenError
 from napari_siren.io.formats import FORMATS
@@ -37,6 +39,8 @@ _PRESETS_HELP = f"Presets: {preset_help('upscale')}"
 _IMAGE_HELP = "Image file: TIFF, OME-Zarr, PNG, JPEG, NPY, …"
 _Image = Annotated[Path | None, typer.Argument(metavar="IMAGE", help=_IMAGE_HELP, show_default=False)]
 _RequiredImage = Annotated[Path, typer.Argument(metavar="IMAGE", help=_IMAGE_HELP, show_default=False)]
+_Scene = Annotated[str | None, typer.Option(help="Name or number of an image in the file. Default: the first.")]
+_FillNan = Annotated[bool, typer.Option("--fill-nan", help="Fill in NaN and infinite values as missing pixels.")]
 _Axes = Annotated[str | None, typer.Option(help="One letter of Z, Y, X, C for each axis. Default: from the file.")]
 _Spacing = Annotated[
     str | None,
@@ -88,6 +92,8 @@ def fit(
     scale: _Scale = "4",
     axes: _Axes = None,
     spacing: _Spacing = None,
+    scene: _Scene = None,
+    fill_nan: _FillNan = False,
     device: _Device = "auto",
     seed: _Seed = 0,
     max_seconds: _Seconds = None,
@@ -114,17 +120,15 @@ def fit(
     from napari_siren.core.result import load
     from napari_siren.reporting import fit_report as report
 
-    picture = arguments.open_picture(image, sample, axes, spacing)
+    picture = arguments.open_picture(image, sample, axes, spacing, scene=scene, fill_nan=fill_nan)
     factor = arguments.check_scale(picture, scale)
     earlier = None if resume is None else load(resume)
     fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps, target_psnr=target_psnr)
     chosen = arguments.choose_config(preset, config, earlier, fields)
-    steps = fit_iter(
-        picture.array, picture.axes, picture.spacing, config=chosen, device=device, seed=seed, resume=earlier
-    )
+    steps = fit_iter(**picture.fit_arguments(), config=chosen, device=device, seed=seed, resume=earlier)
     report.prepare_folder(out)
     result = console.follow(steps, quiet, out / "model.safetensors" if resumable else None)
-    files = report.write_report(result, out, factor, name=picture.path.name, unit=picture.unit, resumable=resumable)
+    files = report.write_report(result, out, factor, resumable=resumable, source=picture)
     if not quiet:
         console.show_fit(result, files)
 
@@ -143,6 +147,8 @@ def upscale(
     max_steps: _Steps = None,
     changes: _Set = None,
     level: Annotated[int, typer.Option(help="Level of an OME-Zarr image; 0 is the finest.")] = 0,
+    scene: _Scene = None,
+    fill_nan: _FillNan = False,
     resume: Annotated[bool, typer.Option(help="Continue an interrupted run (OME-Zarr results only).")] = True,
     uncertainty: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the expected error of each pixel: .tif or .npy.")
@@ -159,10 +165,9 @@ def upscale(
     from napari_siren.core.config import detail_for
     from napari_siren.core.fit import fit_iter
     from napari_siren.io import images as sources
-    from napari_siren.reporting import fit_report as report
 
-    if out.suffix.lower() == ".zarr" and uncertainty is None:
-        fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
+    fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
+    if out.suffix.lower() == ".zarr" and uncertainty is None and not fill_nan and scene is None:
         given: dict[str, Any] = {"axes": axes, "spacing": arguments.scale_of("--spacing", spacing), "level": level}
         given |= {"preset": preset, "device": device, "seed": seed, "resume": resume, **fields}
         with console.BlockBar(quiet) as bar:
@@ -171,25 +176,21 @@ def upscale(
         if not quiet:
             console.show_blocks(written)
         return
-    picture = arguments.open_picture(image, False, axes, spacing, level)
+    picture = arguments.open_picture(image, False, axes, spacing, level, scene, fill_nan)
     names, shape = picture.frame
     factor = arguments.check_scale(picture, scale)
     sources.check_target(out, picture.array.dtype, names, shape)
     if uncertainty is not None:
         sources.check_target(uncertainty, "float32", names, shape)
-    fields = arguments.settings(changes or (), max_seconds=max_seconds, max_steps=max_steps)
     chosen = arguments.choose_config(preset, None, None, {"detail": detail_for(factor), **fields})
-    steps = fit_iter(picture.array, picture.axes, picture.spacing, config=chosen, device=device, seed=seed)
-    result = console.follow(steps, quiet)
-    rendered = result.render(scale=factor)
-    spaced = picture.spacing and result.field.layout.spacing
-    finer = report.finer_spacing(spaced, arguments.grid_of(result, scale=factor).step)
-    sources.write_image(out, rendered, names, finer, picture.unit)
+    result = console.follow(fit_iter(**picture.fit_arguments(), config=chosen, device=device, seed=seed), quiet)
+    rendered, step = result.render(scale=factor), result.grid(scale=factor).step
+    sources.write_picture(out, picture.resampled(rendered, names, step))
     if not quiet:
         console.show_file(out, rendered.shape)
     if uncertainty is not None:
         expected = result.uncertainty(factor)
-        sources.write_image(uncertainty, expected, names, finer, picture.unit)
+        sources.write_picture(uncertainty, picture.as_map().resampled(expected, names, step))
         if not quiet:
             console.show_file(uncertainty, expected.shape)
 
@@ -202,6 +203,7 @@ def batch(
     preset: Annotated[str, typer.Option(help=_PRESETS_HELP)] = "upscale",
     axes: _Axes = None,
     spacing: _Spacing = None,
+    fill_nan: _FillNan = False,
     frames: Annotated[str, typer.Option(help="whole, or each: fit a time series frame by frame.")] = "whole",
     format: Annotated[str, typer.Option(help=_FORMATS_HELP)] = "auto",
     scheduler: Annotated[str | None, typer.Option(metavar="ADDRESS", help="Dask scheduler: tcp://host:8786.")] = None,
@@ -233,6 +235,7 @@ def batch(
             preset,
             axes=axes,
             spacing=arguments.scale_of("--spacing", spacing),
+            fill_nan=fill_nan,
             frames=cast(Any, frames),
             format=cast(Any, format),
             scheduler=scheduler,
@@ -341,14 +344,17 @@ def render(
         "spacing": arguments.scale_of("--spacing", spacing),
         "region": arguments.region(region),
     }
-    grid = arguments.grid_of(result, **where)
+    grid = result.grid(**where)
     dtype, names, size = arguments.output_of(result, grid, derivative, out)
     sources.check_target(out, dtype, names, size)
-    rendered = result.render(**where, derivative=cast(Any, derivative))
-    finer = report.finer_spacing(report.pixel_size(result), grid.step)
-    sources.write_image(out, rendered, names, finer, result.provenance.get("unit"))
+    rendered = result.field.render(grid, cast(Any, derivative))
+    source = report.picture_of(result, rendered, is_map=derivative is not None)
+    sources.write_picture(out, source.resampled(rendered, names, grid.step, grid.start))
     if not quiet:
         console.show_file(out, rendered.shape)
+
+
+app.command()(train)
 
 
 @app.command()
@@ -387,8 +393,8 @@ def _write_fitted(
     array, names = picture.array, picture.axes or ""
     sources.check_target(out, array.dtype, names, array.shape)
     chosen = arguments.choose_config(None, None, None, fields)
-    steps = fit_iter(array, names, picture.spacing, config=chosen, device=device, seed=seed, supervision=supervision)
+    steps = fit_iter(**picture.fit_arguments(), config=chosen, device=device, seed=seed, supervision=supervision)
     result = console.follow(steps, quiet)
-    sources.write_image(out, result.reconstruction, names, picture.spacing, picture.unit)
+    sources.write_picture(out, replace(picture, array=result.reconstruction, missing=None))
     if not quiet:
         console.show_file(out, array.shape)

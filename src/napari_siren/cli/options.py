@@ -21,27 +21,40 @@ if TYPE_CHECKING:
     from napari_siren.io.picture import Picture
 
 
-def open_picture(image: Path | None, sample: bool, axes: str | None, spacing: str | None, level: int = 0) -> Picture:
-    """Read the image, or the sample of the package.
+def open_picture(
+    image: Path | None,
+    sample: bool,
+    axes: str | None,
+    spacing: str | None,
+    level: int = 0,
+    scene: str | None = None,
+    fill_nan: bool = False,
+) -> Picture:
+    """Read the image, or the sample of the package, as a fit takes it.
 
-    Axes and spacing from the command line override those of the file. `level` is the level of an OME-Zarr image.
+    Axes and spacing from the command line override those of the file. `level` is the level of an OME-Zarr image, and
+    `scene` the name or number of one of several images. With `fill_nan`, NaN and infinite values are missing pixels.
 
     Raises
     ------
     InputError
         Neither or both of image and sample were given, or the image cannot be used.
     """
-    from napari_siren.core.image.axes import guess_axes
-    from napari_siren.io.codecs import open_zarr
+    from napari_siren.core.image.axes import Axes
     from napari_siren.io.images import read_image, sample_path
 
     if (image is None) != sample:
         raise InputError("one image is needed. Give an image file, or --sample for the photograph in the package.")
     path = sample_path() if image is None else image
-    picture = open_zarr(path, axes, level) if level else read_image(path, axes)
+    number = int(scene) if scene is not None and scene.isdecimal() else scene
+    picture = read_image(path, axes, scene=number, level=level).prepared()
     override = numbers("--spacing", spacing)
-    # A spacing from the command line has the unit of the file, if the file has one.
-    return replace(picture, axes=picture.axes or guess_axes(picture.array.shape), spacing=override or picture.spacing)
+    if override is not None:
+        # A spacing from the command line has the unit of the file, if the file has one.
+        sizes = tuple(picture.fitted(override))
+        sizes = sizes * len((picture.axes or Axes()).spatial) if len(sizes) == 1 else sizes
+        picture = replace(picture, spacing=sizes, details=replace(picture.details, guessed=""))
+    return picture.with_filled_nan() if fill_nan else picture
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -110,7 +123,8 @@ def open_mask(path: Path) -> npt.NDArray[np.bool_]:
     picture = read_image(path)
     mask: npt.NDArray[np.bool_] = picture.array != 0
     if (picture.axes or guess_axes(mask.shape)).endswith("C"):
-        mask = np.any(mask[..., :3], axis=-1, keepdims=False)
+        colours = mask[..., :-1] if picture.details.has_alpha else mask[..., :3]
+        mask = np.any(colours, axis=-1, keepdims=False)
     return mask
 
 
@@ -214,25 +228,12 @@ def check_scale(picture: Picture, text: str) -> float | tuple[float, ...]:
     from napari_siren.core.field.tiling import RenderGrid
     from napari_siren.core.training.plan import check_size
 
-    scale = scale_of("--scale", text)
+    scale = picture.fitted(scale_of("--scale", text))
     axes, shape = picture.frame
     spatial = axes.pick(shape)
     grid = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=scale)
     check_size(grid.shape, picture.array.nbytes / math.prod(spatial))
-    return 1.0 if scale is None else scale
-
-
-def grid_of(result: FitResult, **where: Any) -> RenderGrid:
-    """Return the grid of a render from scale, shape, spacing and region, as in `FitResult.render`.
-
-    Raises
-    ------
-    InputError
-        The values cannot be used.
-    """
-    from napari_siren.core.field.tiling import RenderGrid
-
-    return RenderGrid.from_layout(result.field.layout, **where)
+    return 1.0 if scale is None else scale if isinstance(scale, float) else tuple(scale)
 
 
 def output_of(

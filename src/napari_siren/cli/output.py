@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
     from napari_siren.core.steps import FitSteps
+    from napari_siren.finetuning.result import TrainProgress, TrainResult
 
 # Interval between two saved states of a resumable fit, in seconds.
 _CHECKPOINT_SECONDS = 60.0
@@ -43,6 +44,8 @@ _PHASES = {
     "render": "rendering",
     "pyramid": "coarser levels",
 }
+# Names of the phases of a training.
+_TRAINING_PHASES = {"read": "reading images", "prepare": "general weights", "train": "training"}
 # Reasons for the end of a fit.
 _STOPPED = {
     "max_steps": "all steps done",
@@ -252,6 +255,64 @@ def _outcome(entry: Entry) -> str:
         return entry.reason or ""
     psnr = entry.metrics.get("psnr")
     return f"{'' if psnr is None else _decibels(psnr) + '  '}{entry.seconds:.1f} s"
+
+
+class TrainBar:
+    """The progress bar of a training on one's own images. Ctrl-C ends the training, and a second Ctrl-C aborts.
+
+    Parameters
+    ----------
+    quiet
+        Whether to show nothing.
+    """
+
+    def __init__(self, quiet: bool) -> None:
+        text = TextColumn("{task.description}", markup=False)
+        columns = (text, BarColumn(), TextColumn("{task.fields[state]}"))
+        self._bar = Bar(*columns, console=Console(stderr=True), disable=quiet)
+        self._task = self._bar.add_task("", total=1.0, state="")
+        self._interruption = _stop_on_interrupt(lambda: self._bar.update(self._task, description="stopping"))
+
+    def __enter__(self) -> TrainBar:
+        self._interrupt = self._interruption.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._interruption.__exit__(None, None, None)
+        if self._bar.live.is_started:
+            if error[0] is None:
+                self._bar.update(self._task, description="trained", completed=1.0)
+            self._bar.stop()
+
+    def show(self, progress: TrainProgress) -> str | None:
+        """Show the progress, and return "stop" after Ctrl-C."""
+        self._bar.start()
+        remaining, score, general = progress.seconds_left, progress.score, progress.general_score
+        share = 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
+        state = ""
+        if remaining is not None and score is not None and general is not None:
+            state = f"step {progress.step}  {_decibels(score)} ({score - general:+.2f})  {_duration(remaining)} left"
+        if self._interrupt.is_set():
+            return "stop"
+        self._bar.update(self._task, completed=share, description=_TRAINING_PHASES[progress.phase], state=state)
+        return None
+
+
+def show_training(result: TrainResult) -> None:
+    """Print the scores of a training on one's own images, and its files."""
+    note = "" if result.helped else ": it did not help, and the file holds the general weights"
+    stopped = " (stopped; the same command goes on)" if result.stopped else ""
+    held_out = ", ".join(result.held_out[:3]) + (", …" if len(result.held_out) > 3 else "")
+    rows = [
+        ("general weights", f"{_decibels(result.general_score)} on held-out images ({result.general})"),
+        ("own weights", _decibels(result.score)),
+        ("gain", f"{result.gain:+.2f} dB{note}"),
+        ("images", f"{len(result.images)}{', which are noisy' if result.noisy else ''}; held out: {held_out}"),
+        *(("skipped", f"{name}: {reason}") for name, reason in result.skipped.items()),
+        ("time", f"{_duration(result.seconds)}, {result.steps} steps{stopped}"),
+        *((kind, str(path)) for kind, path in result.files.items()),
+    ]
+    show_rows(rows)
 
 
 def show_rows(rows: Iterable[tuple[str, str]]) -> None:

@@ -16,6 +16,9 @@ from typing import Any
 
 from napari_siren.errors import StorageError
 
+# Longest name of a file on most file systems, in bytes.
+_NAME_BYTES = 255
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
@@ -52,7 +55,7 @@ def atomic_directory(path: Path, replaceable: Callable[[Path], bool]) -> Iterato
     StorageError
         The folder cannot be written there, or another file or folder is in the way.
     """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = _temporary_name(path, "part")
     check_folder_free(path, replaceable)
     try:
         yield temporary
@@ -75,12 +78,12 @@ def check_folder_free(path: Path, replaceable: Callable[[Path], bool]) -> None:
         raise StorageError(
             f"cannot write {path}: another file or folder of that name is in the way. Choose another name."
         )
-    check_writable(path.with_name(f".{path.name}.part"))
+    check_writable(_temporary_name(path, "part"))
 
 
 def move_folder(aside: Path, path: Path) -> None:
     """Move a folder into place, and then remove the old folder of that name."""
-    old = path.with_name(f".{path.name}.{secrets.token_hex(4)}.old")
+    old = _temporary_name(path, "old")
     if path.exists():
         path.replace(old)
     aside.replace(path)
@@ -130,8 +133,16 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     return path
 
 
+def _temporary_name(path: Path, kind: str) -> Path:
+    """Return a hidden name beside a path, which is not too long for a file system if the name of the path is not."""
+    ending = f".{secrets.token_hex(4)}.{kind}"
+    # Most file systems allow 255 bytes.
+    stem = path.name.encode()[: _NAME_BYTES - len(ending) - 1].decode(errors="ignore")
+    return path.with_name(f".{stem}{ending}")
+
+
 def _create_temporary(path: Path) -> Path:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    temporary = _temporary_name(path, "part")
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder. Give the name of a file.")
     try:

@@ -15,6 +15,7 @@ from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import describe_device
 from napari_siren.core.engines import choose_device, verdict_on
 from napari_siren.core.field.tiling import RenderGrid
+from napari_siren.core.image.arrays import ImageInput
 from napari_siren.core.image.axes import spacing_in_space
 from napari_siren.core.image.blur import with_known_blur
 from napari_siren.core.image.frames import burst_values, take_frames
@@ -26,13 +27,16 @@ from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import RestorationFit
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.tasks import plan_restoration
-from napari_siren.core.result import FitResult, load, make_provenance
+from napari_siren.core.result import FitResult, load
 from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.training.base import FitInProgress
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.training.trainer import TileTrainer
+from napari_siren.core.versions import make_provenance
 from napari_siren.errors import ConfigError, InputError
 
+# Largest range of values: its square is a float64 with room for sums.
+_LARGEST_RANGE = 1e145
 # Event in the history of a fit if the image does not allow the task of the settings.
 _NOT_RESTORED = "the image does not allow the task; it was fitted by tiles alone (see `FitConfig.task`)"
 # Event of a fit whose settings name pretrained weights that do not apply.
@@ -85,24 +89,28 @@ def fit_iter(
     settings = FitConfig.preset(preset, **overrides) if base is None else base.override(**overrides)
     target = choose_device(device)
     seed = seed if state is None else state.seed
+    given = ImageInput.from_arguments(image, axes, spacing, missing, axes_as_coordinates)
     frames = None
     if settings.joins_frames:
-        if missing is not None:
+        if given.missing is not None:
             raise InputError("a burst cannot have missing pixels. Crop the frames to a part without missing pixels.")
-        frames, axes, spacing = _burst_of(image, axes, spacing)
-        image, axes_as_coordinates = frames[0], None
-    prepared = preparation(supervision).prepare(image, axes, spacing, missing)
-    metadata = {**prepared.provenance, "axes_guessed": axes is None}
+        frames, given = _burst_of(given)
+    prepared = preparation(supervision).prepare(given.image, given.axes, given.spacing, given.missing)
+    given, form = replace(given, image=prepared.image, missing=prepared.missing).prepared()
+    metadata = {**prepared.provenance, "axes_guessed": axes is None and form.labels is None, **form.as_provenance()}
     samples = Samples.from_array(
-        prepared.image,
-        axes,
-        spacing,
-        prepared.missing,
+        given.image,
+        given.axes,
+        given.spacing,
+        given.missing,
         settings.value_range,
         settings.heldout,
         seed,
-        axes_as_coordinates,
+        given.axes_as_coordinates,
     )
+    if frames is not None:
+        frames = np.squeeze(frames, tuple(i + 1 for i in form.singletons))
+    _check_range(samples)
     settings = with_known_blur(settings, samples)
     run = _run(samples, settings, target, seed, state, None if frames is None else burst_values(frames, samples))
     if start is not None:
@@ -258,22 +266,24 @@ def upscale(
     (32, 32)
     """
     # An invalid scale must raise an error before the fit, not after it.
-    first, letters = image, axes
-    if axes is not None and "T" in axes.upper() and options.get("axes_as_coordinates") is None:
-        spacing = spacing_in_space(spacing, axes)
-        frames, letters = take_frames(image, axes)
-        first = frames[0]
+    given = first = ImageInput.from_arguments(image, axes, spacing, options.pop("missing", None))
+    if given.axes is not None and "T" in given.axes.upper() and options.get("axes_as_coordinates") is None:
+        given = replace(given, spacing=spacing_in_space(given.spacing, given.axes))
+        frames, letters = take_frames(given.image, given.axes)
+        first = replace(given, image=frames[0], axes=letters)
     prepared = preparation(options.pop("supervision", "value")).prepare(
-        first, letters, spacing, options.pop("missing", None)
+        first.image, first.axes, first.spacing, first.missing
     )
+    first = replace(first, axes_as_coordinates=options.get("axes_as_coordinates"))
+    plain, form = replace(first, image=prepared.image, missing=prepared.missing).prepared()
     layout = Samples.from_array(
-        prepared.image, letters, spacing, prepared.missing, axes_as_coordinates=options.get("axes_as_coordinates")
+        plain.image, plain.axes, plain.spacing, plain.missing, axes_as_coordinates=plain.axes_as_coordinates
     ).layout
-    RenderGrid.from_layout(layout, scale=scale)
-    whole = prepared.image if first is image else image
+    RenderGrid.from_layout(layout, scale=form.without_singletons(scale))
+    whole = image if first.image is not given.image or prepared.image is given.image else prepared.image
     if options.get("config") is None:
         options = {"preset": "upscale", "detail": detail_for(scale), **options}
-    rendered: npt.NDArray[Any] = fit(whole, axes, spacing, prepared.missing, **options).render(scale=scale)
+    rendered: npt.NDArray[Any] = fit(whole, given.axes, given.spacing, prepared.missing, **options).render(scale=scale)
     return rendered
 
 
@@ -304,16 +314,28 @@ def _is_pretrained(restoration: Restoration | None) -> bool:
     return restoration is not None and issubclass(restoration.restorer_class, PretrainedRestorer)
 
 
-def _burst_of(
-    image: npt.ArrayLike, axes: str | None, spacing: float | Sequence[float] | None
-) -> tuple[npt.NDArray[Any], str, float | Sequence[float] | None]:
-    """Return the frames to combine, and the axes and the spacing of each."""
-    if axes is None or "T" not in axes.upper():
+def _check_range(samples: Samples) -> None:
+    """Raise an InputError if the squares of the differences of values are out of range."""
+    if samples.image.dtype != np.float64:
+        return
+    values = samples.layout.to_channels_first(samples.image)[:, samples.observed]
+    if float(values.max()) / 2 - float(values.min()) / 2 > _LARGEST_RANGE:
         raise InputError(
-            f"axes={axes!r} has no T, and a burst needs frames along T. Name the axis, for example axes='TYX'. In "
-            "napari, label an axis of the layer t, and set the extent to the whole stack instead of a slice."
+            f"the image has values from {values.min():.3g} to {values.max():.3g}, and the squares of their differences "
+            "are out of range. Divide the image by a number."
         )
-    return *take_frames(image, axes), spacing_in_space(spacing, axes)
+
+
+def _burst_of(given: ImageInput) -> tuple[npt.NDArray[Any], ImageInput]:
+    """Return the frames to combine, and the arguments for the first of them."""
+    if given.axes is None or "T" not in given.axes.upper():
+        raise InputError(
+            f"axes={given.axes!r} has no T, and a burst needs frames along T. Name the axis, for example axes='TYX'. "
+            "In napari, label an axis of the layer t, and set the extent to the whole stack instead of a slice."
+        )
+    frames, letters = take_frames(given.image, given.axes)
+    spacing = spacing_in_space(given.spacing, given.axes)
+    return frames, ImageInput(frames[0], letters, spacing)
 
 
 def _iterate(run: FitInProgress, metadata: Mapping[str, Any]) -> Generator[Progress, str | None, FitResult]:
@@ -349,7 +371,7 @@ def _result(run: FitInProgress, metadata: Mapping[str, Any]) -> FitResult:
 
 
 def _provenance(run: FitInProgress) -> dict[str, Any]:
-    return make_provenance(run.samples, describe_device(run.device), run.seed, run.engine_name)
+    return make_provenance(run.samples.image, describe_device(run.device), run.seed, run.engine_name)
 
 
 def _opened(name: str, source: FitResult | str | Path) -> FitResult:

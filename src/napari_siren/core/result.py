@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +21,7 @@ from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.representation import Representation
 from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.field.tiling import RenderGrid, Tiling
+from napari_siren.core.image.arrays import FORM_KEY, ArrayForm
 from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.model_file import numbers
@@ -31,7 +30,6 @@ from napari_siren.core.progress import History
 from napari_siren.core.restoration.pipeline import operator_for
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.uncertainty.expected_error import expected_error
-from napari_siren.core.versions import version_of
 from napari_siren.errors import InputError, SirenError, StorageError
 
 # Prefix of the names of the state's tensors in a model file.
@@ -93,7 +91,7 @@ class FitResult:
     @cached_property
     def reconstruction(self) -> npt.NDArray[Any]:
         """The field as the image's pixels see it, in the image's shape and dtype, rounded and clipped to its range."""
-        return self.field.reconstruct()
+        return cast(npt.NDArray[Any], self._in_form(self.field.reconstruct(), self.grid()))
 
     @cached_property
     def error(self) -> npt.NDArray[np.float32]:
@@ -108,11 +106,11 @@ class FitResult:
             raise InputError(
                 "a loaded result has no image to compare with. Subtract the image from result.reconstruction instead."
             )
-        image = self.samples.image.astype(np.float64)
-        layout = self.samples.layout
-        difference = np.asarray(self.reconstruction, dtype=np.float64) - image
+        image, layout = self.samples.image.astype(np.float64), self.samples.layout
+        difference = np.asarray(self.reconstruction, dtype=np.float64).reshape(image.shape) - image
         channels_first = np.where(self.samples.observed, layout.to_channels_first(difference), 0.0)
-        return np.ascontiguousarray(layout.from_channels_first(channels_first), dtype=np.float32)
+        error = np.ascontiguousarray(layout.from_channels_first(channels_first), dtype=np.float32)
+        return cast(npt.NDArray[np.float32], self._in_form(error, self.grid()))
 
     def render(
         self,
@@ -166,8 +164,35 @@ class FitResult:
         >>> result.render(scale=4, region=[(0, 8), (8, 16)], derivative="gradient").shape
         (2, 32, 32)
         """
-        grid = RenderGrid.from_layout(self.field.layout, scale=scale, shape=shape, spacing=spacing, region=region)
-        return self.field.render(grid, derivative=derivative, dtype=dtype, out=out)
+        grid = self.grid(scale=scale, shape=shape, spacing=spacing, region=region)
+        if out is None:
+            return self._in_form(self.field.render(grid, derivative=derivative, dtype=dtype), grid)
+        self.field.render(grid, derivative, dtype, out if self._form is None else self._form.without_axes(out))
+        return out
+
+    def grid(self, **where: Any) -> RenderGrid:
+        """Return the grid of a render, along the fitted axes, for the arguments scale, shape, spacing and region.
+
+        Numbers for axes of one entry that were left out of the fit are ignored. The errors are those of `render`.
+        """
+        if self._form is not None:
+            where = {name: self._form.without_singletons(value) for name, value in where.items()}
+        return RenderGrid.from_layout(self.field.layout, **where)
+
+    def as_fitted(self) -> FitResult:
+        """Return the same result with arrays as they were fitted: without axes of one entry and labels."""
+        plain = {name: value for name, value in self.provenance.items() if name != FORM_KEY}
+        return self if self._form is None else replace(self, provenance=plain)
+
+    @cached_property
+    def _form(self) -> ArrayForm | None:
+        return ArrayForm.from_provenance(self.provenance)
+
+    def _in_form(self, values: npt.NDArray[Any], grid: RenderGrid) -> Any:
+        """Return values on a grid in the form of the image: with its axes of one entry, and its labels."""
+        form, letters = self._form, self.field.layout.axes.coordinates
+        positions = {letter: grid.positions(axis, 1) - 0.5 for axis, letter in enumerate(letters)}
+        return values if form is None else form.restored(values, positions)
 
     def uncertainty(self, scale: float | Sequence[float]) -> npt.NDArray[np.float32]:
         """Estimate the absolute error of each pixel of a render.
@@ -210,7 +235,9 @@ class FitResult:
                 "right after the fit."
             )
         seed = int(self.provenance["seed"])
-        return expected_error(self.field, self.samples, self.config, self.state, seed, scale)
+        factor = scale if self._form is None else self._form.without_singletons(scale)
+        errors = expected_error(self.field, self.samples, self.config, self.state, seed, factor)
+        return cast(npt.NDArray[np.float32], self._in_form(errors, self.grid(scale=scale)))
 
     def save(self, path: str | Path, resumable: bool = False) -> Path:
         """Write the model to a safetensors file: under a temporary name, and then moved into place.
@@ -371,27 +398,3 @@ def _representation(
         raise damaged
     siren = Siren(spec, tensors["theta"], header["omega_0"])
     return PartitionOfUnity(siren, tiling, tensors["offset"], tensors["scale"], tuple(header["coordinate_scale"]))
-
-
-def make_provenance(samples: Samples, device: str, seed: int, engine: str) -> dict[str, Any]:
-    """Return the data to reproduce a fit, beside its configuration.
-
-    Parameters
-    ----------
-    samples
-        The image; its hash is the SHA-256 of dtype, shape and bytes.
-    device, seed, engine
-        Device, seed and engine of the fit.
-    """
-    image = np.ascontiguousarray(samples.image)
-    digest = hashlib.sha256(f"{image.dtype.str} {image.shape} ".encode())
-    digest.update(image.data if image.size else b"")
-    packages = ("napari-siren", "torch", "numpy", "scikit-image")
-    return {
-        "seed": seed,
-        "device": device,
-        "engine": engine,
-        "data_sha256": digest.hexdigest(),
-        "versions": {"python": platform.python_version(), **{name: version_of(name) for name in packages}},
-        "platform": platform.platform(),
-    }

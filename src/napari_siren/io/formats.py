@@ -14,8 +14,23 @@ from napari_siren.errors import InputError
 
 FormatName = Literal["png", "jpg", "tif", "ome.tif", "ome.zarr", "npy"]
 FORMAT_NAMES: tuple[FormatName, ...] = get_args(FormatName)
-# Suffixes of files that Pillow reads, and that are not written.
-_READ_ONLY = (".webp", ".bmp")
+# Suffixes of files that are read and not written: those of Pillow, and TIFF under other names.
+_READ_ONLY = (
+    *(".webp", ".bmp", ".gif", ".pgm", ".ppm", ".pbm", ".pnm", ".pfm", ".jp2", ".j2k", ".jpx", ".jfif", ".jpe", ".mpo"),
+    *(".avif", ".tga", ".apng", ".psd", ".lsm", ".stk", ".svs", ".ndpi", ".scn", ".btf", ".tf8", ".qptiff", ".gtiff"),
+)
+# Package of bioio with the reader of each format of microscopes, by the suffix.
+MICROSCOPE_READERS = {
+    ".czi": "bioio-czi",
+    ".nd2": "bioio-nd2",
+    ".lif": "bioio-lif",
+    ".dv": "bioio-dv",
+    ".r3d": "bioio-dv",
+    ".sldy": "bioio-sldy",
+    **dict.fromkeys(
+        (".oir", ".oib", ".oif", ".ims", ".vsi", ".mrxs", ".zvi", ".lei", ".ids", ".ics"), "bioio-bioformats"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class FileFormat:
 FORMATS: dict[FormatName, FileFormat] = {
     entry.name: entry
     for entry in (
-        FileFormat("png", "PNG", (".png",), {"uint8": (1, 3, 4), "uint16": (1,), "bool": (1,)}),
+        FileFormat("png", "PNG", (".png",), {"uint8": (1, 2, 3, 4), "uint16": (1,), "bool": (1,)}),
         FileFormat("jpg", "JPEG", (".jpg", ".jpeg"), {"uint8": (1, 3)}, for_batches=False),
         FileFormat("tif", "TIFF", (".tif", ".tiff")),
         FileFormat("ome.tif", "OME-TIFF", (".ome.tif", ".ome.tiff")),
@@ -63,7 +78,7 @@ FORMATS: dict[FormatName, FileFormat] = {
 def readable_suffixes() -> tuple[str, ...]:
     """Return the last suffix of every file name that may be an image, sorted."""
     last = {"." + suffix.rsplit(".", 1)[-1] for entry in FORMATS.values() for suffix in entry.suffixes}
-    return tuple(sorted(last | set(_READ_ONLY)))
+    return tuple(sorted(last | set(_READ_ONLY) | set(MICROSCOPE_READERS)))
 
 
 def format_of(path: str | Path) -> FileFormat:

@@ -1,13 +1,16 @@
 """Reading and writing of images: the front door to the file formats.
 
-The formats are TIFF, OME-TIFF, ImageJ TIFF, NPY, OME-Zarr, and Pillow's (PNG, JPEG, ...).
+The formats are TIFF, OME-TIFF, ImageJ TIFF, NPY, OME-Zarr, Pillow's (PNG, JPEG, ...), and by bioio those of
+microscopes.
 """
 
 from __future__ import annotations
 
 import importlib.resources
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +19,15 @@ import numpy.typing as npt
 from napari_siren.core.atomic import atomic_write, check_folder_free, check_writable
 from napari_siren.core.image.axes import Axes
 from napari_siren.errors import InputError, SirenError
-from napari_siren.io.codecs import NpyCodec, TiffCodec, ZarrCodec
+from napari_siren.io.codecs import NpyCodec, TiffCodec, ZarrCodec, open_zarr
 from napari_siren.io.formats import FormatName, format_of
-from napari_siren.io.ome_zarr import is_zarr
-from napari_siren.io.picture import Codec, ImageInfo, Picture, check_kind
+from napari_siren.io.microscopes import MicroscopeCodec
+from napari_siren.io.picture import Codec, ImageInfo, Picture, Request, check_kind
 from napari_siren.io.pillow import PillowCodec
+from napari_siren.io.remote import address_of, downloaded, has_remote, is_remote
+from napari_siren.io.zarr_group import MARKS, is_zarr
+
+_LOG = logging.getLogger("napari_siren")
 
 # Codec of each format. The first one that matches a file reads it; Pillow's come last, since they match every file.
 CODECS: dict[FormatName, Codec] = {
@@ -31,6 +38,8 @@ CODECS: dict[FormatName, Codec] = {
     "png": PillowCodec(".png"),
     "jpg": PillowCodec(".jpg"),
 }
+# Codec of files with no own codec.
+_MICROSCOPES = MicroscopeCodec()
 
 
 def sample_path() -> Path:
@@ -38,27 +47,52 @@ def sample_path() -> Path:
     return Path(str(importlib.resources.files("napari_siren"))) / "samples" / "kodim23.png"
 
 
-def read_image(path: str | Path, axes: str | None = None, frame: int | None = None) -> Picture:
-    """Read an image. If a TIFF or OME-Zarr file has several, read the first.
+def read_image(
+    path: str | Path,
+    axes: str | None = None,
+    frame: int | None = None,
+    *,
+    scene: int | str | None = None,
+    level: int = 0,
+    lazily: bool = False,
+) -> Picture:
+    """Read an image. If a file has several, read the first.
+
+    What is assumed, converted or left out is logged in one line, and is in the `notes` of the picture.
 
     Parameters
     ----------
     path
-        Path of the image: TIFF, OME-TIFF, ImageJ TIFF, NPY, OME-Zarr (its finest level), PNG, JPEG, WebP, BMP, or
-        another format of Pillow. The content of the file decides the format, not its name.
+        Path of the image, or its address (https://, s3://, …): TIFF, OME-TIFF, ImageJ TIFF, NPY, OME-Zarr (its finest
+        level), PNG, JPEG, WebP, BMP, or another format of Pillow; with the extra "formats", CZI, LIF, ND2 and other
+        formats of microscopes. The content of the file decides the format, not its name.
     axes
         Letters to use instead of the file's axes, one for each axis. None uses the axes of the file.
     frame
         Index of the only frame to read from a time series (TIFF, OME-Zarr). None reads the whole image.
+    scene
+        Number or name of one of several images in the file. None is the first.
+    level
+        Index of the level of an OME-Zarr image; 0 is the finest.
+    lazily
+        Whether the pixels may stay in the file, as a dask array that reads them by parts. The pixels of OME-Zarr always
+        stay in their folder.
 
     Raises
     ------
     InputError
         There is no such file, it is not an image, or it has axes other than space, channels and time.
     """
-    path = Path(path)
-    with _as_input_errors(path):
-        return _codec_of(path).read(path, axes, frame)
+    request = Request(axes, frame, scene, level, lazily)
+    if is_remote(path):
+        picture = _read_remote(address_of(path), request)
+    else:
+        path = Path(path)
+        with _as_input_errors(path):
+            picture = _codec_of(path).read(path, request)
+    if picture.notes:
+        _LOG.warning("%s: %s", picture.path.name, "; ".join(picture.notes))
+    return picture
 
 
 def inspect_image(path: str | Path, axes: str | None = None, *, each: bool = False) -> ImageInfo:
@@ -78,7 +112,7 @@ def inspect_image(path: str | Path, axes: str | None = None, *, each: bool = Fal
     """
     path = Path(path)
     with _as_input_errors(path):
-        return _codec_of(path).inspect(path, axes, each)
+        return _codec_of(path).inspect(path, Request(axes), each)
 
 
 def write_image(
@@ -113,10 +147,34 @@ def write_image(
     StorageError
         The file cannot be written.
     """
-    path = Path(path)
-    check_kind(path, array.dtype, axes, array.shape)
+    names = None if channel_names is None else tuple(channel_names)
+    known = None if spacing is None else tuple(spacing)
+    return write_picture(path, Picture(array, Axes(axes), known, unit, Path(path), names), interval)
+
+
+def write_picture(path: str | Path, picture: Picture, interval: tuple[float, str] | None = None) -> Path:
+    """Write a picture with all its metadata that the kind of file can hold. The others are logged in one line.
+
+    Parameters
+    ----------
+    path
+        Path of the file, as in `write_image`.
+    picture
+        Picture with named axes; see `Picture.resampled`.
+    interval
+        Time between frames and its unit. None uses that of the picture.
+
+    Raises
+    ------
+    InputError, StorageError
+        The errors of `write_image`.
+    """
+    path, axes = Path(path), picture.axes or Axes()
+    check_kind(path, picture.array.dtype, axes, picture.array.shape)
     kind = format_of(path)
-    picture = Picture(array, Axes(axes), None if spacing is None else tuple(spacing), unit, path, _names(channel_names))
+    interval = picture.details.interval if interval is None else interval
+    if lost := losses(path, picture, interval):
+        _LOG.warning("%s cannot hold %s of the image", path.name, " and ".join(lost))
     if kind.is_folder:
         # A folder is written block by block, and moved into place by its codec.
         CODECS[kind.name].write(path, picture, interval)
@@ -124,6 +182,11 @@ def write_image(
         with atomic_write(path) as temporary_path:
             CODECS[kind.name].write(temporary_path, picture, interval)
     return path
+
+
+def losses(path: str | Path, picture: Picture, interval: tuple[float, str] | None = None) -> list[str]:
+    """Return the names of the metadata of a picture that the kind of file cannot hold."""
+    return CODECS[format_of(path).name].losses(picture, interval)
 
 
 def check_target(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[int]) -> None:
@@ -143,15 +206,24 @@ def check_target(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[in
 
 def _codec_of(path: Path) -> Codec:
     start = b"" if is_zarr(path) else _first_bytes(path)
+    if start and _MICROSCOPES.matches(path, start):
+        return _MICROSCOPES
     return next(codec for codec in CODECS.values() if codec.matches(path, start))
 
 
-def _names(channel_names: Sequence[str] | None) -> tuple[str, ...] | None:
-    return None if channel_names is None else tuple(channel_names)
+def _read_remote(address: str, request: Request) -> Picture:
+    """Read an image at a remote address: OME-Zarr by parts, and other files by a temporary copy."""
+    with _as_input_errors(address):
+        if has_remote(address, *MARKS):
+            return open_zarr(address, request)
+    with downloaded(address) as copy, _as_input_errors(copy):
+        # The copy does not stay.
+        picture = _codec_of(copy).read(copy, replace(request, lazily=False))
+        return replace(picture, path=Path(address))
 
 
 @contextmanager
-def _as_input_errors(path: Path) -> Iterator[None]:
+def _as_input_errors(path: Path | str) -> Iterator[None]:
     try:
         yield
     except SirenError:

@@ -1,42 +1,27 @@
 """OME-Zarr: images as pyramids of chunked arrays, read lazily and written block by block.
 
-The specification, versions 0.4 (zarr format 2) and 0.5 (zarr format 3): https://ngff.openmicroscopy.org.
+The specification: https://ngff.openmicroscopy.org. Versions 0.1 to 0.5 are read, 0.4 and 0.5 are written (zarr formats
+2 and 3).
 """
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import product
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from napari_siren.core.atomic import atomic_directory, json_safe
-from napari_siren.core.image.axes import SPATIAL_AXES, Axes
-from napari_siren.core.image.dtypes import cast_values
-from napari_siren.errors import InputError, StorageError
-from napari_siren.io.ngff import (
-    Version,
-    check_image,
-    describe,
-    describe_channels,
-    file_axes,
-    letter_of,
-    read_spacing,
-    total_scale,
-)
-
-# Side of a chunk in pixels, by the number of spatial axes with more than one pixel: 2**16 to 2**18 pixels a chunk.
-_CHUNK_SIDES = {1: 1 << 16, 2: 512, 3: 64}
-# Longest side of the coarsest level in pixels: the pyramid ends when no axis is longer.
-_TOP_SIDE = 256
-# Largest number of values of the finer level in one block (2**24), unless a single chunk has more.
-_BLOCK_VALUES = 1 << 24
+from napari_siren.core.atomic import atomic_directory
+from napari_siren.core.image.axes import Axes
+from napari_siren.errors import InputError
+from napari_siren.io.details import Details
+from napari_siren.io.lazy import array_of_zarr
+from napari_siren.io.ngff import Multiscales, Version, read_details
+from napari_siren.io.pyramid import Pyramid
+from napari_siren.io.sizes import spacing_of
+from napari_siren.io.zarr_group import is_zarr, open_group
 
 
 @dataclass(frozen=True)
@@ -46,7 +31,7 @@ class ZarrImage:
     Parameters
     ----------
     array
-        Pixels as a lazy dask array of the file's dtype, without axes of one entry.
+        Pixels as a lazy dask array of the file's dtype, without axes of one entry. At least two spatial axes stay.
     axes
         One letter for each axis of the array: T, C, Z, Y or X.
     spacing
@@ -57,6 +42,10 @@ class ZarrImage:
         One name for each channel. None if the file does not give them.
     levels
         Shape of each level with all axes of the file, the finest level first.
+    details
+        Position, colours and displayed ranges.
+    notes
+        What was assumed or left out.
     """
 
     array: Any
@@ -65,22 +54,22 @@ class ZarrImage:
     unit: str | None
     channel_names: tuple[str, ...] | None
     levels: tuple[tuple[int, ...], ...]
+    details: Details = field(default_factory=Details)
+    notes: tuple[str, ...] = ()
 
 
-def is_zarr(path: str | Path) -> bool:
-    """Return whether a path is a folder with a zarr group or array in it."""
-    return any((Path(path) / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
-
-
-def open_ome_zarr(path: str | Path, level: int = 0) -> ZarrImage:
-    """Open an OME-Zarr image of version 0.4 or 0.5, without reading its pixels.
+def open_ome_zarr(path: str | Path, level: int = 0, scene: int | str | None = None) -> ZarrImage:
+    """Open an OME-Zarr image of the versions 0.1 to 0.5, without reading its pixels.
 
     Parameters
     ----------
     path
-        Path of the folder. If it has several images, the first is opened.
+        Path of the folder, or its address (https://, s3://, …). Of the root of a conversion by bioformats2raw, and if
+        a folder has several images, the first is opened.
     level
         Index of the level in the pyramid: 0 is the finest, -1 the coarsest.
+    scene
+        Number or name of one of several images. None is the first.
 
     Raises
     ------
@@ -99,47 +88,39 @@ def open_ome_zarr(path: str | Path, level: int = 0) -> ZarrImage:
     >>> open_ome_zarr(path, level=1).array.shape
     (300, 200)
     """
-    da = _import("dask.array")
-    group = _open_group(Path(path))
-    metadata = dict(group.attrs)
-    metadata = metadata.get("ome", metadata)
+    root = open_group(path)
+    group, metadata, notes = _image_group(path, root, scene)
     try:
-        multiscales = metadata["multiscales"][0]
-        datasets = multiscales["datasets"]
-        arrays = [group[dataset["path"]] for dataset in datasets]
-        letters = "".join(letter_of(axis) for axis in multiscales["axes"])
-        units = {a: axis.get("unit") for a, axis in zip(letters, multiscales["axes"], strict=True)}
-        scales = [total_scale(multiscales, dataset, len(letters)) for dataset in datasets]
-        labels = [channel.get("label") for channel in metadata.get("omero", {}).get("channels", ())]
+        number = scene if isinstance(scene, int) and group is root else 0
+        entries = metadata["multiscales"]
+        multiscales = Multiscales.from_json(entries[min(number, len(entries) - 1)])
+        arrays = [group[name] for name in multiscales.paths]
+        if len(entries) > 1:
+            notes.append(f"the folder has {len(entries)} images; only one is read")
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
-            f"{path} is not an OME-Zarr image of version 0.4 or 0.5 ({error!r}). Choose another folder."
+            f"{path} is not an OME-Zarr image of the versions 0.1 to 0.5 ({error!r}). Choose another folder."
         ) from error
     if not -len(arrays) <= level < len(arrays):
         raise InputError(f"{path} has no level {level}. Choose one from 0 to {len(arrays) - 1}.")
-    lazy, scale = da.from_zarr(arrays[level]), scales[level]
-    if lazy.ndim != len(letters) or lazy.dtype.kind not in "buif":
+    stored, letters = arrays[level], multiscales.letters
+    if len(stored.shape) != len(letters) or stored.dtype.kind not in "buif":
         raise InputError(
-            f"level {level} of {path} is {lazy.dtype} of shape {lazy.shape}. Choose an image of real numbers or "
+            f"level {level} of {path} is {stored.dtype} of shape {stored.shape}. Choose an image of real numbers or "
             f"booleans with the axes {letters}."
         )
-    kept_axes = [i for i, n in enumerate(arrays[0].shape) if n > 1]
-    axes = Axes("".join(letters[i] for i in kept_axes))
-    spacing, unit = read_spacing({letters[i]: scale[i] for i in kept_axes}, units)
-    names = tuple(map(str, labels)) if labels and all(labels) and axes.channel is not None else None
-    squeezed = lazy[tuple(slice(None) if i in kept_axes else 0 for i in range(lazy.ndim))]
-    return ZarrImage(squeezed, axes, spacing, unit, names, tuple(tuple(array.shape) for array in arrays))
-
-
-def zarr_attributes(path: str | Path) -> dict[str, Any]:
-    """Return the attributes of a zarr group.
-
-    Raises
-    ------
-    InputError
-        There is no such group.
-    """
-    return dict(_open_group(Path(path)).attrs)
+    lazy, kept = array_of_zarr(path, stored), _kept_axes(letters, arrays[0].shape)
+    axes = Axes("".join(letters[i] for i in kept))
+    spacing, unit, guessed, on_sizes = spacing_of(axes, multiscales.sizes(level))
+    channels = 1 if axes.channel is None else arrays[0].shape[letters.index("C")]
+    names, details = read_details(metadata, channels)
+    origin = None if spacing is None else multiscales.origin(level, axes, unit)
+    details = Details(
+        letters if len(kept) < len(letters) else "", details.colours, None, details.ranges, origin, guessed
+    )
+    squeezed = lazy[tuple(slice(None) if i in kept else 0 for i in range(lazy.ndim))]
+    shapes = tuple(tuple(array.shape) for array in arrays)
+    return ZarrImage(squeezed, axes, spacing, unit, names, shapes, details, (*notes, *on_sizes))
 
 
 def write_ome_zarr(
@@ -150,6 +131,7 @@ def write_ome_zarr(
     unit: str | None = None,
     channel_names: Sequence[str] | None = None,
     version: Version = "0.4",
+    details: Details | None = None,
 ) -> Path:
     """Write an image as an OME-Zarr pyramid.
 
@@ -170,7 +152,9 @@ def write_ome_zarr(
     channel_names
         One name for each channel.
     version
-        "0.4" (zarr format 2), which more programs read, or "0.5" (zarr format 3).
+        "0.4" (zarr format 2), which more programs read, or "0.5" (zarr format 3). Large images of 0.5 are sharded.
+    details
+        Position, colours and displayed ranges, and the axes of one entry to add.
 
     Returns
     -------
@@ -186,195 +170,72 @@ def write_ome_zarr(
     """
     path = Path(path)
     with atomic_directory(path, is_zarr) as temporary_path:
-        pyramid = Pyramid.create(temporary_path, array.shape, array.dtype, axes, spacing, unit, channel_names, version)
+        description = (spacing, unit, channel_names, version, details)
+        pyramid = Pyramid.create(temporary_path, array.shape, array.dtype, axes, *description)
         for block in pyramid.blocks():
             pyramid.finest[block] = np.asarray(array[block])
         pyramid.finish()
     return path
 
 
-class Finest:
-    """The finest level as an array in the caller's order of axes. Slices read and write blocks of it."""
-
-    def __init__(self, stored: Any, axes: str, shape: Sequence[int]) -> None:
-        self.shape, self.dtype = tuple(shape), stored.dtype
-        self._level = stored
-        letters = file_axes(axes)
-        self._order = [axes.index(a) for a in letters if a in axes]
-        self._extra_axes = tuple(i for i, a in enumerate(letters) if a not in axes)
-
-    def __setitem__(self, block: tuple[slice, ...], values: npt.NDArray[Any]) -> None:
-        self._level[self._in_file(block)] = np.expand_dims(values.transpose(self._order), self._extra_axes)
-
-    def __getitem__(self, block: tuple[slice, ...]) -> npt.NDArray[Any]:
-        values = np.asarray(self._level[self._in_file(block)]).squeeze(axis=self._extra_axes)
-        return values.transpose(np.argsort(self._order))
-
-    def _in_file(self, block: tuple[slice, ...]) -> tuple[slice, ...]:
-        slices = [block[i] for i in self._order]
-        for i in self._extra_axes:
-            slices.insert(i, slice(None))
-        return tuple(slices)
+def _metadata(group: Any) -> Mapping[str, Any]:
+    attributes = dict(group.attrs)
+    metadata: Mapping[str, Any] = attributes.get("ome", attributes)
+    return metadata
 
 
-class Pyramid:
-    """An OME-Zarr image under construction.
+def _image_group(path: str | Path, group: Any, scene: int | str | None) -> tuple[Any, Mapping[str, Any], list[str]]:
+    """Return the group of an image and its metadata, and notes; of the root of bioformats2raw, that of an image in it.
 
-    Call `create` to make a new image. Then fill `finest`, and call `finish`.
-
-    Parameters
-    ----------
-    folder
-        Path of an image made by `create`. It may be unfinished.
-    axes, shape
-        Axes and shape of the image, in the caller's order of axes.
+    Raises
+    ------
+    InputError
+        The folder is a plate or a well, or has no such image.
     """
-
-    def __init__(self, folder: Path, axes: str, shape: Sequence[int]) -> None:
-        self.folder, self.axes = folder, axes
-        self._group = _open_group(folder, "r+")
-        self._levels: list[Any] = [self._group[str(i)] for i in range(len(list(self._group.array_keys())))]
-        self.finest = Finest(self._levels[0], axes, shape)
-
-    @classmethod
-    def create(
-        cls,
-        folder: Path,
-        shape: Sequence[int],
-        dtype: npt.DTypeLike,
-        axes: str,
-        spacing: Sequence[float] | None = None,
-        unit: str | None = None,
-        channel_names: Sequence[str] | None = None,
-        version: Version = "0.4",
-    ) -> Pyramid:
-        """Make the folder with empty arrays. Parameters and errors are those of `write_ome_zarr`."""
-        zarr = _import("zarr")
-        own_axes = check_image(axes, shape, np.dtype(dtype), spacing, channel_names, version)
-        letters = file_axes(own_axes)
-        sizes = dict(zip(own_axes, shape, strict=True))
-        spacings = dict(zip(own_axes.spatial, spacing or (), strict=False))
-        factors = _level_factors(letters, sizes, spacings)
-        try:
-            group = zarr.create_group(store=folder, zarr_format=2 if version == "0.4" else 3)
-            for i, factor in enumerate(factors):
-                level = {a: -(-sizes.get(a, 1) // factor[a]) for a in letters}
-                group.create_array(name=str(i), dtype=np.dtype(dtype), **_layout(letters, level, version))
-            metadata = describe(letters, factors, spacings, unit, channel_names, version)
-            group.attrs.update(metadata if version == "0.4" else {"ome": metadata})
-        except OSError as error:
-            raise StorageError(f"cannot write {folder}: {error.strerror or error}. Choose another place.") from error
-        return cls(folder, own_axes, shape)
-
-    def blocks(self) -> Iterator[tuple[slice, ...]]:
-        """Yield blocks of whole chunks and all channels, of a bounded size, in the caller's order of axes."""
-        letters, finest = file_axes(self.axes), self._levels[0]
-        least = [n if a == "C" else chunk for a, n, chunk in zip(letters, finest.shape, finest.chunks, strict=True)]
-        sides = _block_sides(finest.shape, least)
-        by_letter = dict(zip(letters, sides, strict=True))
-        yield from _cut(self.finest.shape, [by_letter[a] for a in self.axes])
-
-    def note(self, name: str, content: Mapping[str, Any]) -> None:
-        """Store a note of another program in the attributes."""
-        self._group.attrs[name] = json_safe(content)
-
-    def finish(self) -> None:
-        """Compute the coarser levels from the finest, and store the range of values for viewers."""
-        for fine, coarse in zip(self._levels, self._levels[1:], strict=False):
-            _shrink(fine, coarse)
-        top = self._levels[-1][...]
-        attributes = dict(self._group.attrs)
-        metadata = attributes.get("ome", attributes)
-        names = [channel["label"] for channel in metadata.get("omero", {}).get("channels", ())]
-        metadata["omero"] = describe_channels(np.asarray(top), file_axes(self.axes), names)
-        self._group.attrs.update(attributes)
-        # A killed process leaves files behind that it had not yet moved into place.
-        for leftover in self.folder.rglob("*.partial"):
-            leftover.unlink()
-
-
-# ---- the arrays ------------------------------------------------------------------------------------------
-
-
-def _layout(letters: str, sizes: Mapping[str, int], version: str) -> dict[str, Any]:
-    """Return the shape and chunks of a level, as arguments of zarr. The chunks lie in nested folders."""
-    shape = tuple(sizes[a] for a in letters)
-    side = _CHUNK_SIDES[max(1, sum(sizes[a] > 1 for a in letters if a in SPATIAL_AXES))]
-    chunks = tuple(min(n, side) if a in SPATIAL_AXES else 1 for a, n in zip(letters, shape, strict=True))
-    if version == "0.4":
-        return {"shape": shape, "chunks": chunks, "chunk_key_encoding": {"name": "v2", "separator": "/"}}
-    return {"shape": shape, "chunks": chunks, "dimension_names": [a.lower() for a in letters]}
-
-
-def _level_factors(letters: str, sizes: Mapping[str, int], spacing: Mapping[str, float]) -> list[dict[str, int]]:
-    """Return the side of a pixel of each level along each axis, in pixels of the finest level.
-
-    Each level halves the axes with a pixel size below 1.5 times the smallest, so that voxels become cubes.
-    """
-    factors = [dict.fromkeys(letters, 1)]
-    while True:
-        current = factors[-1]
-        shape = {a: -(-sizes.get(a, 1) // current[a]) for a in letters if a in SPATIAL_AXES}
-        if max(shape.values()) <= _TOP_SIDE:
-            return factors
-        pixel = {a: spacing.get(a, 1.0) * current[a] for a, n in shape.items() if n > 1}
-        smallest = min(pixel.values())
-        halved_axes = {a for a, size in pixel.items() if size < 1.5 * smallest}
-        factors.append({a: n * (2 if a in halved_axes else 1) for a, n in current.items()})
-
-
-def _shrink(fine: Any, coarse: Any) -> None:
-    """Fill a level with the means of the next finer one, block by block."""
-    factors = [max(1, math.ceil(n / m)) for n, m in zip(fine.shape, coarse.shape, strict=True)]
-    for block in _cut(coarse.shape, _block_sides(coarse.shape, coarse.chunks, math.prod(factors))):
-        window = tuple(
-            slice(s.start * f, min(n, s.stop * f)) for s, f, n in zip(block, factors, fine.shape, strict=True)
+    metadata = _metadata(group)
+    if "plate" in metadata:
+        wells = [str(well.get("path", "")) for well in metadata["plate"].get("wells", ())]
+        example = f"{wells[0]}/0" if wells else "A/1/0"
+        raise InputError(f"{path} is a plate with {len(wells)} wells. Choose an image in it, such as {path}/{example}.")
+    if "well" in metadata:
+        images = [str(image.get("path", "")) for image in metadata["well"].get("images", ())]
+        raise InputError(
+            f"{path} is a well with {len(images)} images. Choose one of them, such as {path}/{(images or ['0'])[0]}."
         )
-        values = np.asarray(fine[window])
-        for axis, factor in enumerate(factors):
-            values = _halved(values, axis) if factor == 2 else values
-        coarse[block] = cast_values(values, np.dtype(coarse.dtype))
-
-
-def _halved(values: npt.NDArray[Any], axis: int) -> npt.NDArray[Any]:
-    """Return the means of pairs of values along an axis. A last value without a partner stays as it is."""
-    moved = np.moveaxis(values, axis, 0)
-    exact = values.dtype.itemsize <= (2 if values.dtype.kind in "iu" else 4)
-    first, second = moved[::2], moved[1::2]
-    mean = first.astype(np.float32 if exact else np.float64)
-    mean[: len(second)] = (mean[: len(second)] + second) / 2
-    return np.moveaxis(mean, 0, axis)
-
-
-def _block_sides(shape: Sequence[int], chunks: Sequence[int], per_value: int = 1) -> list[int]:
-    """Return the sides of blocks of whole chunks: as many chunks as the bound allows, along the last axes first."""
-    sides = [min(n, c) for n, c in zip(shape, chunks, strict=True)]
-    for axis in reversed(range(len(sides))):
-        room = _BLOCK_VALUES // max(1, per_value * math.prod(sides))
-        sides[axis] = min(shape[axis], sides[axis] * max(1, room))
-    return sides
-
-
-def _cut(shape: Sequence[int], sides: Sequence[int]) -> Iterator[tuple[slice, ...]]:
-    for corner in product(*(range(0, n, side) for n, side in zip(shape, sides, strict=True))):
-        yield tuple(slice(a, min(a + side, n)) for a, side, n in zip(corner, sides, shape, strict=True))
-
-
-def _open_group(path: Path, mode: Literal["r", "r+"] = "r") -> Any:
-    zarr = _import("zarr")
-    if not path.is_dir():
-        raise InputError(f"there is no folder {path}. Check its name.")
+    if "multiscales" in metadata or "bioformats2raw.layout" not in metadata:
+        return group, metadata, []
+    series = _series(group)
+    name = str(scene) if scene is not None else series[0]
+    if name not in series:
+        raise InputError(f"{path} has no image {scene!r}. Choose one of {', '.join(series)}.")
+    notes = [f"the folder has {len(series)} images; only {name} is read"] if len(series) > 1 else []
     try:
-        return zarr.open_group(store=path, mode=mode)
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise InputError(f"{path} is not an OME-Zarr image: {error}. Choose another folder.") from error
+        inner = group[name]
+    except KeyError:
+        raise InputError(f"{path} has no image {name}. Copy or convert it again.") from None
+    return inner, _metadata(inner), notes
 
 
-def _import(name: str) -> Any:
-    """Import a module of the extra "zarr"."""
-    from importlib import import_module
-
+def _series(root: Any) -> list[str]:
+    """Return the names of the images in the root of bioformats2raw, by its metadata; "0" without them."""
     try:
-        return import_module(name)
-    except ImportError:
-        raise InputError('OME-Zarr needs zarr and dask. Install them with: pip install "napari-siren[zarr]".') from None
+        series = _metadata(root["OME"]).get("series")
+    except (KeyError, ValueError):
+        series = None
+    if series:
+        return [str(name) for name in series]
+    try:
+        numbers = sorted((name for name in root.group_keys() if name.isdigit()), key=int)
+    # Not every address can be listed.
+    except Exception:
+        numbers = []
+    return numbers or ["0"]
+
+
+def _kept_axes(letters: str, shape: Sequence[int]) -> list[int]:
+    """Return the positions of the axes with more than one entry, and of X and Y if there would be no plane."""
+    kept = [i for i, n in enumerate(shape) if n > 1]
+    for letter in "XY":
+        if sum(letters[i] in "ZYX" for i in kept) < 2 and letter in letters and letters.index(letter) not in kept:
+            kept.append(letters.index(letter))
+    return sorted(kept)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image.axes import Axes
+from napari_siren.core.image.alpha import with_visible_colours
+from napari_siren.core.image.arrays import ArrayForm
+from napari_siren.core.image.axes import Axes, guess_axes, singleton_axes
 from napari_siren.errors import InputError
+from napari_siren.io.details import Details
 from napari_siren.io.formats import format_of
 
 
@@ -33,6 +36,12 @@ class Picture:
         Path of the file.
     channel_names
         One name for each channel. None if the file does not give them.
+    details
+        Metadata that a fit does not use, and that its result keeps.
+    notes
+        What was assumed, converted or left out in the reading of the file: one sentence each.
+    missing
+        Mask of the spatial shape, bool: True for pixels without data (nodata, masks). None if there are none.
     """
 
     array: npt.NDArray[Any]
@@ -41,6 +50,9 @@ class Picture:
     unit: str | None
     path: Path
     channel_names: tuple[str, ...] | None = None
+    details: Details = field(default_factory=Details)
+    notes: tuple[str, ...] = ()
+    missing: npt.NDArray[np.bool_] | None = None
 
     @property
     def frame(self) -> tuple[Axes, tuple[int, ...]]:
@@ -52,6 +64,117 @@ class Picture:
             return Axes(), ()
         letters = self.axes.without("T")
         return letters, self.axes.pick(self.array.shape, letters)
+
+    def prepared(self) -> Picture:
+        """Return the picture as a fit takes it.
+
+        Axes of one entry are left out, unknown axes are guessed, and transparent pixels get the colours of visible
+        ones.
+
+        Raises
+        ------
+        InputError
+            The axes are not known, and cannot be guessed.
+        """
+        shape = tuple(self.array.shape)
+        axes = self.axes or guess_axes(shape)
+        channel = axes.channel
+        single = [] if channel is None or shape[channel] > 1 else [channel]
+        omitted = tuple(sorted([*singleton_axes(axes, shape), *single]))
+        letters = Axes("".join(a for i, a in enumerate(axes) if i not in omitted))
+        array = (
+            self.array[tuple(0 if i in omitted else slice(None) for i in range(len(shape)))] if omitted else self.array
+        )
+        if self.details.has_alpha and letters.endswith("C") and isinstance(array, np.ndarray):
+            array = with_visible_colours(array)
+        longer = omitted and len(axes) > len(self.details.file_axes)
+        details = replace(self.details, file_axes=str(axes)) if longer else self.details
+        missing = None if self.missing is None else self.missing.reshape(letters.pick(array.shape))
+        form = ArrayForm(axes, omitted)
+        spacing = form.without_singletons(self.spacing, spatial=True)
+        known = None if spacing is None else tuple(spacing)
+        return replace(self, array=array, axes=letters, spacing=known, details=details, missing=missing)
+
+    def with_filled_nan(self) -> Picture:
+        """Return the picture with its NaN and infinite values among the missing pixels, which a fit fills in."""
+        axes, array = self.axes or Axes(), np.asarray(self.array)
+        invalid = np.any(~np.isfinite(axes.to_channels_first(array)), axis=0, keepdims=False)
+        missing = invalid if self.missing is None else invalid | self.missing
+        return replace(self, array=array, missing=missing if missing.any() else None)
+
+    def fit_arguments(self) -> dict[str, Any]:
+        """Return the arguments of `fit` for this picture; see `prepared`."""
+        return {"image": self.array, "axes": self.axes, "spacing": self.spacing, "missing": self.missing}
+
+    def as_map(self) -> Picture:
+        """Return the picture without the metadata of its values, for a map of other values over it."""
+        plain = replace(self.details, colours=None, luts=None, ranges=None, profile=None, gamma=None, has_alpha=False)
+        return replace(self, details=plain, channel_names=None)
+
+    def fitted(self, entries: Any) -> Any:
+        """Return entries without those for axes of one entry of the file, if there is one for each axis of the file."""
+        full, axes = Axes(self.details.file_axes), self.axes or Axes()
+        omitted = tuple(i for i, letter in enumerate(full) if letter not in axes and letter != "C")
+        return ArrayForm(full, omitted).without_singletons(entries, spatial=True)
+
+    def resampled(
+        self,
+        array: npt.NDArray[Any],
+        axes: str,
+        step: Sequence[float],
+        start: Sequence[float] | None = None,
+    ) -> Picture:
+        """Return a picture of a render over this picture, with its pixel size, position and other metadata.
+
+        Parameters
+        ----------
+        array, axes
+            Render and its axes.
+        step
+            Size of its pixels along each of the spatial axes, in pixels of this picture.
+        start
+            Edge of its first pixel along each axis, in pixels of this picture. None is 0.
+        """
+        spacing = None if self.spacing is None else tuple(s * d for s, d in zip(self.spacing, step, strict=True))
+        own = self.axes or Axes()
+        details = self.details.resampled(Axes(axes).spatial, self.spacing, step, start)
+        # An axis that the render does not have any more, such as the joined frames, is not added again.
+        file_axes = "".join(a for a in details.file_axes if a in axes or a not in own)
+        details = replace(details, file_axes=file_axes)
+        return replace(self, array=array, axes=Axes(axes), spacing=spacing, details=details, missing=None)
+
+    def as_provenance(self) -> dict[str, Any]:
+        """Return the entries for the provenance of a fit, as plain values: all metadata except axes and spacing."""
+        names = None if self.channel_names is None else list(self.channel_names)
+        entries: dict[str, Any] = {"image": self.path.name, "unit": self.unit, "channel_names": names}
+        entries |= {"details": self.details.as_json(), "notes": list(self.notes)}
+        return {name: value for name, value in entries.items() if value}
+
+    @classmethod
+    def from_provenance(
+        cls, provenance: Mapping[str, Any], array: npt.NDArray[Any], axes: str, spacing: Sequence[float] | None
+    ) -> Picture:
+        """Return a picture with the metadata in the provenance of a fit; see `as_provenance`.
+
+        Parameters
+        ----------
+        provenance
+            Provenance of a result.
+        array, axes, spacing
+            Pixels of the fitted image or a render of it, their axes, and the spacing of the fitted image.
+        """
+        names = provenance.get("channel_names")
+        details = Details.from_json(provenance.get("details", {}))
+        form = ArrayForm.from_provenance(provenance)
+        return cls(
+            array,
+            Axes(axes),
+            None if spacing is None else tuple(spacing),
+            provenance.get("unit"),
+            Path(str(provenance.get("image", ""))),
+            None if names is None else tuple(map(str, names)),
+            details if form is None else replace(details, file_axes=str(form.axes)),
+        )
 
 
 @dataclass(frozen=True)
@@ -68,6 +191,8 @@ class ImageInfo:
         Number of frames. None if frames were not requested, or if the file has no time axis.
     interval
         Time between frames and its unit. None if the file does not give it.
+    has_alpha
+        Whether the last channel is an alpha channel.
     """
 
     shape: tuple[int, ...]
@@ -76,6 +201,32 @@ class ImageInfo:
     spacing: tuple[float, ...] | None = None
     frames: int | None = None
     interval: tuple[float, str] | None = None
+    has_alpha: bool = False
+
+
+@dataclass(frozen=True)
+class Request:
+    """The part of a file to read.
+
+    Parameters
+    ----------
+    axes
+        Letters to use instead of the file's axes. None uses the axes of the file.
+    frame
+        Index of the only frame of a time series. None is all frames.
+    scene
+        Name or index of one of several images in the file. None is the first.
+    level
+        Index of the level of a pyramid; 0 is the finest.
+    lazily
+        Whether the pixels may stay in the file, as a dask array.
+    """
+
+    axes: str | None = None
+    frame: int | None = None
+    scene: int | str | None = None
+    level: int = 0
+    lazily: bool = False
 
 
 class Codec(Protocol):
@@ -93,16 +244,20 @@ class Codec(Protocol):
         """
         ...
 
-    def read(self, path: Path, axes: str | None, frame: int | None) -> Picture:
+    def read(self, path: Path, request: Request) -> Picture:
         """Read an image; see `read_image`."""
         ...
 
-    def inspect(self, path: Path, axes: str | None, each: bool) -> ImageInfo:
+    def inspect(self, path: Path, request: Request, each: bool) -> ImageInfo:
         """Return the properties of an image; see `inspect_image`."""
         ...
 
     def write(self, path: Path, picture: Picture, interval: tuple[float, str] | None) -> None:
         """Write a picture, with named axes; see `write_image`."""
+        ...
+
+    def losses(self, picture: Picture, interval: tuple[float, str] | None) -> list[str]:
+        """Return the names of the metadata of a picture that a file cannot hold."""
         ...
 
 
@@ -122,12 +277,14 @@ def check_kind(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[int]
         )
 
 
-def suffix_for(dtype: npt.DTypeLike, axes: str, shape: Sequence[int]) -> str:
+def suffix_for(dtype: npt.DTypeLike, axes: str, shape: Sequence[int], has_alpha: bool = False) -> str:
     """Return the suffix for an image: ".png" for 8 bits, two dimensions and 1, 3 or 4 channels, else ".tif".
 
-    Channels count as colours only if they are the last axis, as in photographs.
+    Channels count as colours only if they are the last axis, as in photographs. Two channels are grey values and alpha
+    if `has_alpha` is True.
     """
-    return ".png" if np.dtype(dtype) == np.uint8 and picture_channels(axes, shape) in (1, 3, 4) else ".tif"
+    counts = (1, 2, 3, 4) if has_alpha else (1, 3, 4)
+    return ".png" if np.dtype(dtype) == np.uint8 and picture_channels(axes, shape) in counts else ".tif"
 
 
 def picture_channels(axes: str, shape: Sequence[int]) -> int | None:

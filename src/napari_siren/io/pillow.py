@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import imageio.v3 as iio
 import numpy as np
 import numpy.typing as npt
+import psutil
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from napari_siren.core.image.axes import Axes, check_axes
 from napari_siren.errors import InputError
-from napari_siren.io.picture import ImageInfo, Picture
+from napari_siren.io.colours import suits, to_rgb
+from napari_siren.io.details import Details
+from napari_siren.io.picture import ImageInfo, Picture, Request
 
 # First bytes of a PNG file (the PNG specification).
 _PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-# Colour modes of Pillow with other channels than red, green and blue.
-_OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
+# Modes of Pillow for 16 bits of one channel.
+_DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N")
+# Formats with further pictures beside the first: previews, gain maps, layers, sizes. They are no frames of a film.
+_FIRST_ONLY = ("MPO", "PSD", "ICO", "ICNS")
+# Tags of EXIF: orientation, width and height.
+_ORIENTATION, _SIZES = 0x0112, (0x0100, 0x0101)
+# Orientations with rows and columns exchanged.
+_EXCHANGED = (5, 6, 7, 8)
+# Memory of a decoded picture relative to its pixels: Pillow's copy and NumPy's copy.
+_COPIES = 2
 # Quality of JPEG files.
 _QUALITY = 95
 
@@ -40,48 +52,168 @@ class PillowCodec:
         """Return True: Pillow itself recognises its formats."""
         return bool(start)
 
-    def read(self, path: Path, axes: str | None, frame: int | None) -> Picture:
+    def read(self, path: Path, request: Request) -> Picture:
         """Read an image; see `Codec`."""
-        with _opened(path) as (file, colours):
-            array = file.read(index=0, rotate=True, mode=colours)
-        return Picture(array, check_axes(axes or "YXC"[: array.ndim], array.shape), None, None, path)
+        with _opened(path) as image:
+            notes, mode, deep = [*_notes_on(image)], _mode_of(image), _is_deep(image)
+            upright = ImageOps.exif_transpose(image)
+            profile = image.info.get("icc_profile")
+            pixels, profile, converted = _converted(upright, mode, profile)
+            array, missing = np.asarray(pixels), _missing(image, upright)
+            details = _details(image, profile, mode)
+        array = np.clip(array, 0, 65535).astype(np.uint16) if deep else array.copy()
+        if details.profile is not None and not suits(details.profile, array.shape[-1] if array.ndim == 3 else 1):
+            details = replace(details, profile=None)
+        axes = check_axes(request.axes or "YXC"[: array.ndim], array.shape)
+        return Picture(array, axes, None, None, path, None, details, (*notes, *converted), missing)
 
-    def inspect(self, path: Path, axes: str | None, each: bool) -> ImageInfo:
+    def inspect(self, path: Path, request: Request, each: bool) -> ImageInfo:
         """Return the properties of an image; see `Codec`."""
-        with _opened(path) as (file, colours):
-            properties = file.properties(index=0)
-        shape = (*properties.shape[:2], 3) if colours else properties.shape
-        return ImageInfo(shape, properties.dtype.name, check_axes(axes or "YXC"[: len(shape)], shape))
+        with _opened(path) as image:
+            size = image.size if _orientation(image) in _EXCHANGED else image.size[::-1]
+            mode = _mode_of(image)
+            sample = Image.new(mode, (1, 1))
+            dtype = "uint16" if _is_deep(image) else np.asarray(sample).dtype.name
+        shape = (*size, *np.asarray(sample).shape[2:])
+        axes = check_axes(request.axes or "YXC"[: len(shape)], shape)
+        return ImageInfo(shape, dtype, axes, has_alpha=mode in ("LA", "RGBA"))
 
     def write(self, path: Path, picture: Picture, interval: tuple[float, str] | None) -> None:
         """Write a picture; see `Codec`."""
-        options: dict[str, Any] = {} if self.extension == ".png" else {"quality": _QUALITY}
-        plane = _as_plane(picture.array, picture.axes or Axes())
-        iio.imwrite(path, plane, plugin="pillow", extension=self.extension, **options)
+        details, options = picture.details, dict[str, Any]()
+        if details.profile is not None:
+            options["icc_profile"] = details.profile
+        if details.dpi is not None:
+            options["dpi"] = details.dpi
+        if self.extension == ".png":
+            options |= {"pnginfo": _png_chunks(details)}
+        else:
+            options |= {"quality": _QUALITY}
+        plane = Image.fromarray(_as_plane(picture.array, picture.axes or Axes()))
+        plane.save(path, format="PNG" if self.extension == ".png" else "JPEG", **options)
+
+    def losses(self, picture: Picture, interval: tuple[float, str] | None) -> list[str]:
+        """Return the losses in a file; see `Codec`."""
+        details = picture.details
+        lost = {
+            "the pixel size": picture.spacing is not None,
+            "the names of the channels": picture.channel_names is not None,
+            "the colours of the channels": details.colours is not None or details.luts is not None,
+            "the displayed range": details.ranges is not None,
+            "the position": details.origin is not None and any(details.origin),
+            "the gamma of the file": details.gamma is not None and self.extension != ".png",
+        }
+        return [name for name, is_lost in lost.items() if is_lost]
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[Any, str | None]]:
-    """Yield the opened file of a picture, and the colour mode to convert it to.
+def _opened(path: Path) -> Iterator[Any]:
+    """Yield the opened image of a file, at its first picture.
 
-    The mode is "RGB" if the picture has other colours than red, green and blue, else None.
+    Raises
+    ------
+    InputError
+        The file is no image that Pillow reads, has several frames, or is larger than the free memory.
     """
     with path.open("rb") as binary:
         start = binary.read(32)
     # Pillow reduces 16-bit colours to 8 bits without a warning. Bytes 24 and 25 are the bit depth and the colour type.
     if start.startswith(_PNG_MAGIC) and len(start) > 25 and start[24] == 16 and start[25] in (2, 4, 6):
         raise InputError(f"{path} is a PNG file with 16-bit colours, which cannot be read. Save it as TIFF.")
+    # Pillow refuses large images, as they could be small hostile files. Free memory is the better limit.
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
-        file: Any = iio.imopen(path, "r", plugin="pillow")
-    except OSError:
+        image = Image.open(path)
+    except UnidentifiedImageError:
         raise InputError(
             f"{path} is not an image of a known kind (TIFF, NPY, PNG, JPEG, WebP, BMP, …). Save it as TIFF or PNG."
         ) from None
-    with file:
-        frames = file.properties(index=...).n_images or 1
-        if frames > 1:
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+    with image:
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format not in _FIRST_ONLY and not getattr(image, "default_image", False):
             raise InputError(f"{path} has {frames} frames. Save the frame to fit as a separate image.")
-        yield file, "RGB" if file.metadata(index=0).get("mode") in _OTHER_COLOURS else None
+        needed = _COPIES * math.prod(image.size) * max(1, len(image.getbands()))
+        if needed > psutil.virtual_memory().available:
+            raise InputError(
+                f"{path} has {image.size[0]} x {image.size[1]} pixels, which do not fit into the free memory. "
+                "Save the part to fit as a file of its own."
+            )
+        yield image
+
+
+def _mode_of(image: Any) -> str:
+    """Return the mode of Pillow for the array: grey, grey and alpha, RGB, RGBA, 1 bit, 16 or 32 bits."""
+    mode = str(image.mode)
+    if mode in ("1", "L") and image.has_transparency_data:
+        return "LA"
+    if mode in ("1", "L", "LA", "RGBA", "I", "F") or mode in _DEEP_MODES:
+        return mode
+    if mode == "La":
+        return "LA"
+    return "RGBA" if image.has_transparency_data or mode in ("PA", "RGBa") else "RGB"
+
+
+def _is_deep(image: Any) -> bool:
+    """Return whether an image has 16 bits that Pillow holds in 32: PGM with more than 255 grey levels."""
+    return bool(image.format == "PPM" and image.mode == "I")
+
+
+def _converted(image: Any, mode: str, profile: bytes | None) -> tuple[Any, bytes | None, list[str]]:
+    """Return an image in a mode, the profile of its colours, and notes on the conversion."""
+    if image.mode == mode or mode not in ("RGB", "RGBA"):
+        return (image if image.mode == mode else image.convert(mode)), profile, []
+    if image.mode in ("CMYK", "YCbCr", "LAB", "HSV"):
+        return to_rgb(image, profile)
+    return image.convert(mode), profile, []
+
+
+def _missing(image: Any, upright: Any) -> npt.NDArray[np.bool_] | None:
+    """Return the pixels with the transparent value of an image with 16 or 32 bits, which has no alpha channel."""
+    value = image.info.get("transparency")
+    if not isinstance(value, int) or image.mode not in ("I", "F", *_DEEP_MODES):
+        return None
+    mask: npt.NDArray[np.bool_] = np.asarray(upright) == value
+    return mask if mask.any() else None
+
+
+def _orientation(image: Any) -> int:
+    return int(image.getexif().get(_ORIENTATION, 1))
+
+
+def _notes_on(image: Any) -> Iterator[str]:
+    """Yield notes on conversions and omissions in the reading of an image."""
+    if getattr(image, "n_frames", 1) > 1:
+        yield "the file has further pictures, which are left out"
+    if _orientation(image) not in (0, 1):
+        yield "the picture was turned upright, according to its orientation"
+    if set(image.getexif()) - {_ORIENTATION, *_SIZES}:
+        yield "the data of the camera (EXIF) are not carried over"
+
+
+def _details(image: Any, profile: bytes | None, mode: str) -> Details:
+    dpi = image.info.get("dpi")
+    if dpi is not None:
+        x, y = (float(value) for value in dpi)
+        dpi = (y, x) if _orientation(image) in _EXCHANGED else (x, y)
+        dpi = dpi if min(dpi) > 0 and max(dpi) < math.inf else None
+    gamma = image.info.get("gamma")
+    return Details(
+        profile=profile or None,
+        dpi=dpi,
+        gamma=None if gamma is None or profile else float(gamma),
+        has_alpha=mode in ("LA", "RGBA"),
+    )
+
+
+def _png_chunks(details: Details) -> PngImagePlugin.PngInfo:
+    """Return the chunks of a PNG file for the details without an option of Pillow."""
+    chunks = PngImagePlugin.PngInfo()
+    if details.gamma is not None:
+        # The PNG specification: the exponent times 100,000.
+        chunks.add(b"gAMA", round(details.gamma * 100_000).to_bytes(4, "big"))
+    return chunks
 
 
 def _as_plane(array: npt.NDArray[Any], axes: Axes) -> npt.NDArray[Any]:

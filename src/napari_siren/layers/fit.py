@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from napari_siren.errors import InputError
 from napari_siren.layers.outputs import (
     ErrorKind,
@@ -121,8 +123,11 @@ def fit_layer(
             "missing= can only be used with a region that is a box. Give as region a boolean array, False for pixels "
             "outside or missing."
         )
+    if spec.masked is not None and options.get("missing") is not None:
+        options["missing"] = np.logical_or(spec.masked, options["missing"])
     if _joins_frames(preset, options):
         spec = spec.joined()
+    scale = spec.fitted_scale(scale)
     # Check before the fit what could fail only after it.
     check_scale(spec, scale)
     check_error_kind(error)

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
+from napari_siren.core.image.arrays import ArrayForm
+from napari_siren.core.image.units import LENGTHS
 from napari_siren.errors import InputError, StorageError
 from napari_siren.layers.reading import Placement, plain_values
 from napari_siren.layers.spec import LayerData, LayerSpec
 
 if TYPE_CHECKING:
-    from napari_siren.core.field.field import Derivative
+    from napari_siren.core.field.field import Derivative, Field
     from napari_siren.core.result import FitResult
 
 ErrorKind = Literal["signed", "absolute"]
@@ -59,7 +61,6 @@ def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
     StorageError
         The model's record of its layer is damaged.
     """
-    layout = result.field.layout
     if "layer" in result.provenance:
         try:
             spec = LayerSpec.from_provenance(result.provenance["layer"])
@@ -69,21 +70,31 @@ def spec_of(result: FitResult, name: str | None = None) -> LayerSpec:
                 "its pixels without their position."
             ) from None
     else:
-        rgb = layout.channel_axis == len(layout.shape) - 1 and layout.channels in (3, 4)
-        shape = layout.shape[: len(layout.shape) - rgb]
-        letters = layout.axes.coordinates if rgb else layout.axes
-        n = len(shape)
-        placement = Placement(
-            np.array(letters.with_channel(layout.spacing, 1.0)),
-            np.zeros(n),
-            np.eye(n),
-            np.eye(n),
-            np.eye(n + 1),
-            ("pixel",) * n,
-            tuple(letter.lower() for letter in letters),
-        )
-        spec = LayerSpec("SIREN", shape, layout.axes, (), rgb, placement, {}, layout.channels)
+        spec = _spec_of_array(result)
     return spec if name is None else replace(spec, name=name)
+
+
+def _spec_of_array(result: FitResult) -> LayerSpec:
+    """Return the spec of a result of an array or a file: at its position in the file, if it had one."""
+    layout, provenance = result.field.layout, result.provenance
+    form = ArrayForm.from_provenance(provenance) or ArrayForm(layout.axes)
+    rgb = layout.channel_axis == len(layout.shape) - 1 and layout.channels in (3, 4)
+    letters = form.axes.coordinates if rgb else form.axes
+    sizes = dict(zip(layout.axes.coordinates, layout.spacing, strict=True))
+    entries = dict(zip(layout.axes, layout.shape, strict=True))
+    origin = dict(zip(layout.axes.spatial, provenance.get("details", {}).get("origin", ()), strict=False))
+    unit, n = provenance.get("unit"), len(letters)
+    placement = Placement(
+        np.array([sizes.get(a, 1.0) for a in letters]),
+        np.array([float(origin.get(a, 0.0)) for a in letters]),
+        np.eye(n),
+        np.eye(n),
+        np.eye(n + 1),
+        tuple(unit.replace("µ", "u") if unit in LENGTHS and a in sizes and a != "T" else "pixel" for a in letters),
+        tuple(letter.lower() for letter in letters),
+    )
+    shape = tuple(entries.get(a, 1) for a in letters)
+    return LayerSpec("SIREN", shape, layout.axes, form.singletons, rgb, placement, {}, layout.channels)
 
 
 def reconstruction_layer(spec: LayerSpec, result: FitResult) -> LayerData:
@@ -92,7 +103,9 @@ def reconstruction_layer(spec: LayerSpec, result: FitResult) -> LayerData:
     return spec.like(data, "reconstruction", _metadata(spec, result, "reconstruction", 1.0))
 
 
-def upscaled_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[float]) -> LayerData:
+def upscaled_layer(
+    spec: LayerSpec, result: FitResult, scale: float | Sequence[float], label: str | None = None
+) -> LayerData:
     """Make the layer of a render at another resolution, with the image's dtype and display.
 
     Parameters
@@ -102,6 +115,8 @@ def upscaled_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[f
     scale
         Scale, as in `fit_layer`. If it gives no whole number of pixels, the nearest whole number is used, and its
         pixels cover the image from edge to edge.
+    label
+        Text in brackets in the name of the layer; None is the scale.
 
     Raises
     ------
@@ -111,7 +126,17 @@ def upscaled_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[f
     layout = result.field.layout
     rendered = result.render(shape=render_shape(spec, scale, layout.channels * np.dtype(layout.dtype).itemsize))
     data = spec.within(rendered)
-    return spec.like(data, scale_label(scale), _metadata(spec, result, "upscaled", scale))
+    display = _wider_limits(spec, data) if result.config.task == "deconvolution" else {}
+    label = scale_label(scale) if label is None else label
+    return spec.like(data, label, _metadata(spec, result, "upscaled", scale), **display)
+
+
+def draft_layer(spec: LayerSpec, field: Field, scale: float | Sequence[float], label: str) -> LayerData:
+    """Make the layer of an unfinished result, as `upscaled_layer` does for a finished one."""
+    from napari_siren.core.field.tiling import RenderGrid
+
+    data = spec.within(field.render(RenderGrid.from_layout(field.layout, shape=spec.scaled_shape(scale))))
+    return spec.like(data, label, {METADATA_KEY: {"role": "upscaled"}})
 
 
 def error_layer(spec: LayerSpec, result: FitResult, kind: ErrorKind = "signed") -> LayerData:
@@ -195,7 +220,7 @@ def model_layer(result: FitResult, scale: float | Sequence[float] = 1, name: str
     name
         Name to use instead of that of the original layer.
     """
-    return upscaled_layer(spec_of(result, name), result, scale)
+    return upscaled_layer(spec_of(result, name), result.as_fitted(), scale)
 
 
 def check_scale(spec: LayerSpec, scale: float | Sequence[float]) -> None:
@@ -243,6 +268,14 @@ def _signed(values: npt.NDArray[Any]) -> dict[str, Any]:
 
 def _magnitude(values: npt.NDArray[Any]) -> dict[str, Any]:
     return {**_PLAIN_DISPLAY, "colormap": _MAGNITUDE_COLORMAP, "contrast_limits": [0.0, _limit(values)]}
+
+
+def _wider_limits(spec: LayerSpec, values: npt.NDArray[Any]) -> dict[str, Any]:
+    """Return the contrast limits of a sharper image: its light is in fewer pixels, which are brighter."""
+    limits = spec.display.get("contrast_limits")
+    if spec.rgb or limits is None:
+        return {}
+    return {"contrast_limits": [float(limits[0]), max(float(limits[1]), float(np.percentile(values, _PERCENTILE)))]}
 
 
 def _limit(values: npt.NDArray[Any]) -> float:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.image.axes import SPATIAL_AXES, Axes, check_axes
+from napari_siren.core.image.axes import SPATIAL_AXES, Axes, check_axes, singleton_axes
 from napari_siren.errors import InputError
 
 # Axis labels of channels, in lower case.
@@ -166,6 +166,13 @@ def check_is_image(layer: Any) -> None:
         )
 
 
+def layer_labels(layer: Any, data: Any, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the labels of the axes; the dimensions of an xarray.DataArray if the layer has only the default labels."""
+    dims = tuple(map(str, getattr(data, "dims", ())))[: len(labels)]
+    default = all(label.lstrip("-").isdigit() for label in labels)
+    return dims if default and len(dims) == len(labels) and attribute(layer, "axis_labels", None) != dims else labels
+
+
 def layer_kinds(layer: Any) -> list[str]:
     """Return the names of the napari layer types of an object; none for other objects. napari need not be installed."""
     # Plugins may receive a proxy of the layer from napari. type(layer) would be the type of the proxy.
@@ -173,13 +180,47 @@ def layer_kinds(layer: Any) -> list[str]:
 
 
 def to_array(data: Any, layer: Any) -> npt.NDArray[np.generic]:
-    """Read the data of a layer, lazy or not, into memory."""
+    """Read the data of a layer, lazy or not, into memory. Masked arrays keep their mask."""
     try:
-        return np.asarray(data)
+        # A dask array of masked arrays would lose its mask in a conversion.
+        pixels = data.compute() if hasattr(data, "compute") and hasattr(data, "dask") else data
+        return pixels if isinstance(pixels, np.ma.MaskedArray) else np.asarray(pixels)
     except ValueError as error:
         raise InputError(
             f"the data of {layer_title(layer)} is not an array of numbers: {error}. Give a regular array."
         ) from None
+
+
+def mask_of(data: Any) -> npt.NDArray[np.bool_] | None:
+    """Return the mask of a masked array, True for missing pixels; None if no pixel is masked."""
+    if not isinstance(data, np.ma.MaskedArray):
+        return None
+    mask: npt.NDArray[np.bool_] = np.ma.getmaskarray(data)
+    return mask if mask.any() else None
+
+
+def one_entry_axes(
+    labels: Sequence[str], axes: str | None, shape: Sequence[int], held: Sequence[int] = ()
+) -> tuple[int, ...]:
+    """Return the positions of the axes of one entry to leave out of a fit; see `singleton_axes`.
+
+    Parameters
+    ----------
+    labels
+        Labels of the layer's axes.
+    axes
+        Letters that were given instead of the labels, one for each axis of the data, or None.
+    shape
+        Number of pixels along each of the layer's axes.
+    held
+        Positions of the axes with a fixed index.
+    """
+    kinds = list(axes.upper()) if isinstance(axes, str) else [axis_kind(label) for label in labels]
+    # The letters of the spatial axes do not matter here.
+    letters = [kind if kind in ("C", "T") else "X" for kind in kinds]
+    fitted = [i for i in range(min(len(shape), len(letters))) if i not in held]
+    chosen = singleton_axes("".join(letters[i] for i in fitted), [shape[i] for i in fitted])
+    return tuple(fitted[i] for i in chosen)
 
 
 def is_rgb(layer: Any, shape: tuple[int, ...], axes: str | None) -> bool:

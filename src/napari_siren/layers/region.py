@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.ndimage import affine_transform
 from skimage.draw import polygon2mask
 
+from napari_siren.core.image.axes import Axes
 from napari_siren.errors import InputError
 from napari_siren.layers.reading import Placement, layer_kinds, layer_title
 
@@ -106,6 +107,41 @@ class Region:
     def shape(self) -> tuple[int, ...]:
         """Number of pixels along each axis."""
         return tuple(stop - start for start, stop in self.box)
+
+    def channels(self, axes: Axes) -> int:
+        """Return the number of channels of the pixels; 1 without an axis of channels.
+
+        Parameters
+        ----------
+        axes
+            Letters of the axes that are not held.
+        """
+        return 1 if axes.channel is None else [n for i, n in enumerate(self.shape) if i not in self.held][axes.channel]
+
+    def missing(self, channel: int | None) -> npt.NDArray[np.bool_] | None:
+        """Return the mask of the pixels of the box outside the region, over the coordinates; None without any.
+
+        Parameters
+        ----------
+        channel
+            Position of the channels among the axes that are not held, or None.
+        """
+        if self.mask is None:
+            return None
+        inside: npt.NDArray[np.bool_] = np.squeeze(self.mask, self.held)
+        if channel is not None:
+            # A field has all channels at every point: a point is inside if it is inside for any channel.
+            inside = np.any(inside, axis=channel, keepdims=False)
+        return None if inside.all() else np.logical_not(inside)
+
+
+def either_mask(
+    mask: npt.NDArray[np.bool_] | None, other: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.bool_] | None:
+    """Return the union of two masks. None is a mask without pixels."""
+    if mask is None or other is None:
+        return other if mask is None else mask
+    return np.logical_or(mask, other)
 
 
 def mask_to_text(mask: npt.NDArray[np.bool_] | None) -> str | None:

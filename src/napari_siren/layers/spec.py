@@ -14,21 +14,27 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_siren.core.image.alpha import with_visible_colours
 from napari_siren.core.image.axes import Axes
+from napari_siren.core.image.units import in_one_unit, unit_symbol
 from napari_siren.errors import InputError
 from napari_siren.layers.reading import (
     Placement,
     attribute,
+    axis_kind,
     check_is_image,
     given_axes,
     is_rgb,
+    layer_labels,
     layer_name,
     layer_title,
+    mask_of,
+    one_entry_axes,
     read_axes,
     read_display,
     to_array,
 )
-from napari_siren.layers.region import Region, mask_from_text, mask_to_text
+from napari_siren.layers.region import Region, either_mask, mask_from_text, mask_to_text
 
 LayerData = tuple[npt.NDArray[np.generic], dict[str, Any], str]
 """A LayerDataTuple of napari: the data, the layer's keyword arguments, and its type, "image"."""
@@ -65,6 +71,9 @@ class LayerSpec:
         Function to read the pixels.
     series
         Axes of the pixels if they are frames to be joined to one scene (see `joined`), else empty.
+    masked
+        bool array like `missing`, True for the masked pixels of a masked array. Unlike pixels outside the region, they
+        are filled in. None if there are none, or the pixels have not been read.
 
     Examples
     --------
@@ -91,6 +100,7 @@ class LayerSpec:
     missing: npt.NDArray[np.bool_] | None = None
     read: Callable[[], npt.NDArray[np.generic]] | None = None
     series: str = ""
+    masked: npt.NDArray[np.bool_] | None = None
 
     @classmethod
     def from_layer(
@@ -132,8 +142,10 @@ class LayerSpec:
         if level:
             placement = placement.resized([n / m for n, m in zip(shape, levels[0].shape, strict=False)])
         part = Region.from_layer(region, plane, shape, placement, layer_title(layer))
+        labels = layer_labels(layer, lazy, placement.axis_labels)
+        part = replace(part, held=tuple(sorted((*part.held, *one_entry_axes(labels, axes, part.shape, part.held)))))
         if axes is None:
-            letters = read_axes(layer, placement.axis_labels, whole, rgb, part.held)
+            letters = read_axes(layer, labels, whole, rgb, part.held)
         else:
             letters = given_axes(axes, whole, part.held)
         spec = cls(
@@ -144,9 +156,9 @@ class LayerSpec:
             rgb,
             placement.shifted(part.starts),
             read_display(layer, rgb),
-            _channels(part, letters, whole, rgb),
+            whole[-1] if rgb else part.channels(letters),
             None,
-            _missing(part, letters, rgb),
+            part.missing(None if rgb else letters.channel),
             lambda: to_array(lazy if part.shape == shape and not part.held else lazy[part.slices], layer),
         )
         # Pixels are read after the checks, because a lazy series can have any size.
@@ -154,7 +166,13 @@ class LayerSpec:
 
     def loaded(self) -> LayerSpec:
         """Return the same spec with its pixels in memory."""
-        return self if self.data is not None or self.read is None else replace(self, data=self.read())
+        if self.data is not None or self.read is None:
+            return self
+        pixels = self.read()
+        mask, channel = mask_of(pixels), self.axes.channel
+        if mask is not None and channel is not None:
+            mask = np.any(mask, axis=channel, keepdims=False)
+        return replace(self, data=np.ma.getdata(pixels), masked=mask)
 
     @property
     def coordinates(self) -> tuple[int, ...]:
@@ -168,8 +186,19 @@ class LayerSpec:
 
     @property
     def spacing(self) -> tuple[float, ...]:
-        """Distance between pixel centres along each coordinate: the layer's scale without its sign."""
-        return tuple(abs(float(scale)) for scale, _ in self._coordinates(self.placement.scale))
+        """Distance between pixel centres along each coordinate: the layer's scale without its sign, in one unit."""
+        scales = [abs(float(scale)) for scale, _ in self._coordinates(self.placement.scale)]
+        in_space = [i for i, letter in enumerate(self.axes.coordinates) if letter != "T"]
+        sizes, _ = self._sizes(scales, in_space)
+        for i, size in zip(in_space, sizes, strict=True):
+            scales[i] = size
+        return tuple(scales)
+
+    @property
+    def unit(self) -> str | None:
+        """Symbol of the unit of the spacing; None for pixels, or if the units differ and are not lengths."""
+        in_space = [i for i, letter in enumerate(self.axes.coordinates) if letter != "T"]
+        return self._sizes([1.0] * len(self.axes.coordinates), in_space)[1]
 
     @property
     def ndim(self) -> int:
@@ -178,11 +207,12 @@ class LayerSpec:
 
     def fit_arguments(self) -> dict[str, Any]:
         """Return the arguments of `fit` for these pixels."""
+        rgba = self.rgb and self.channels == 4
         return {
-            "image": self.data,
+            "image": with_visible_colours(self.data) if rgba and self.data is not None else self.data,
             "axes": self.series or self.axes,
             "spacing": self.spacing,
-            "missing": self.missing,
+            "missing": either_mask(self.missing, self.masked),
             "axes_as_coordinates": None if self.axes.time is None else self.axes.coordinates,
         }
 
@@ -206,12 +236,26 @@ class LayerSpec:
         isotropic
             Whether voxels should be cubes. The factor along time is then 1, so that no frames are added in between.
         """
-        pairs = self._coordinates(self.placement.scale)
-        finest = min((abs(float(size)) for size, letter in pairs if letter != "T"), default=1.0)
-        factors = tuple(factor if letter == "T" else factor * abs(float(size)) / finest for size, letter in pairs)
+        pairs = list(zip(self.spacing, self.axes.coordinates, strict=True))
+        finest = min((size for size, letter in pairs if letter != "T"), default=1.0)
+        factors = tuple(factor if letter == "T" else factor * size / finest for size, letter in pairs)
         if not isotropic or len(set(factors)) == 1:
             return factor
         return tuple(1.0 if letter == "T" else f for f, (_, letter) in zip(factors, pairs, strict=True))
+
+    def fitted_scale(self, scale: float | Sequence[float]) -> float | Sequence[float]:
+        """Return the scale of a render without numbers for omitted axes of one entry.
+
+        Parameters
+        ----------
+        scale
+            A number, or one for each coordinate; or one for each of the layer's axes that are not channels.
+        """
+        labels = [axis_kind(label) for label in self.placement.axis_labels]
+        axes = [i for i, kind in enumerate(labels) if kind != "C" or i in self.held]
+        if not isinstance(scale, Sequence | np.ndarray) or len(scale) == len(self.coordinates) or not self.held:
+            return scale
+        return [scale[n] for n, i in enumerate(axes) if i not in self.held] if len(scale) == len(axes) else scale
 
     def scaled_shape(self, scale: float | Sequence[float]) -> tuple[int, ...]:
         """Return the number of pixels along each coordinate after scaling, at least 1 each.
@@ -338,28 +382,16 @@ class LayerSpec:
         factors = [new / old for new, old in zip(self.shape, layer.data.shape, strict=False)]
         return replace(self, placement=placement.resized(factors))
 
+    def _sizes(self, scales: Sequence[float], in_space: Sequence[int]) -> tuple[list[float], str | None]:
+        """Return the scales along the spatial coordinates in one unit, and this unit."""
+        units = [unit_symbol(str(unit)) for unit, _ in self._coordinates(self.placement.units)]
+        sizes = [scales[i] for i in in_space]
+        return in_one_unit(sizes, [units[i] for i in in_space]) or (sizes, None)
+
     def _coordinates(self, values: Sequence[Any] | npt.NDArray[Any]) -> list[tuple[Any, str]]:
         """Return the coordinates' entries of a sequence over the layer's axes, with the letters of the coordinates."""
         fitted = [value for i, value in enumerate(values) if i not in self.held]
         return [(value, letter) for value, letter in zip(fitted, self.axes, strict=False) if letter != "C"]
-
-
-def _channels(part: Region, axes: Axes, whole: Sequence[int], rgb: bool) -> int:
-    if rgb:
-        return whole[-1]
-    fitted = [n for i, n in enumerate(part.shape) if i not in part.held]
-    return 1 if axes.channel is None else fitted[axes.channel]
-
-
-def _missing(part: Region, axes: Axes, rgb: bool) -> npt.NDArray[np.bool_] | None:
-    """Return the mask of the pixels of the box outside the region, over the fitted coordinates."""
-    if part.mask is None:
-        return None
-    inside: npt.NDArray[np.bool_] = np.squeeze(part.mask, part.held)
-    if axes.channel is not None and not rgb:
-        # A field has all channels at every point: a point is inside if it is inside for any channel.
-        inside = np.any(inside, axis=axes.channel, keepdims=False)
-    return None if inside.all() else np.logical_not(inside)
 
 
 def _plain(value: Any) -> Any:

@@ -164,7 +164,7 @@ def overview_figure(result: FitResult) -> Figure:
     """
     samples = samples_of(result)
     view = View(samples.layout)
-    image = view.picture(samples.image)
+    image = view.picture(observed_image(samples))
     limits = limits_of(view, image)
     figure = _padded(13, 8.4)
     panels: list[Axes] = figure.subplots(2, 3).ravel().tolist()
@@ -221,6 +221,15 @@ def busiest_window(plane: npt.NDArray[Any]) -> tuple[tuple[int, int], tuple[int,
     best = np.unravel_index(int(variance[inside].argmax()), variance[inside].shape)
     first, second = ((int(start), int(start) + k) for start, k in zip(best, size, strict=True))
     return first, second
+
+
+def observed_image(samples: Samples) -> npt.NDArray[Any]:
+    """Return the image with NaN at missing pixels, which may have any value."""
+    if samples.observed.all():
+        return samples.image
+    layout = samples.layout
+    values = np.where(samples.observed, layout.to_channels_first(samples.image), np.nan)
+    return layout.from_channels_first(values)
 
 
 def limits_of(view: View, picture: npt.NDArray[Any]) -> Limits:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 import napari_siren
 from napari_siren.core.atomic import prepare_folder, write_json
-from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.result import FitResult
-from napari_siren.io.images import write_image
-from napari_siren.io.picture import suffix_for
+from napari_siren.io.images import write_picture
+from napari_siren.io.picture import Picture, suffix_for
 from napari_siren.reporting.figures import error_figure, overview_figure, samples_of, save_figure
 
-__all__ = ["describe", "finer_spacing", "parameter_count", "pixel_size", "prepare_folder", "write_report"]
+__all__ = ["describe", "parameter_count", "picture_of", "pixel_size", "prepare_folder", "write_report"]
 
 # Maximum number of points of the course of the fit in the report.
 _COURSE_POINTS = 200
@@ -31,6 +32,7 @@ def write_report(
     name: str | None = None,
     unit: str | None = None,
     resumable: bool = False,
+    source: Picture | None = None,
 ) -> dict[str, Path]:
     """Write the reconstruction, the upscaled image, the error map, the overview, the model, and report.json.
 
@@ -39,13 +41,17 @@ def write_report(
     result
         Result of a fit.
     folder
-        Folder for the files; it is created if it is missing. Files of the same names are replaced, each atomically.
+        Folder for the files; it is created if it is missing. Files of the same names are replaced, each atomically. The
+        other pictures of an earlier report in the folder are removed.
     scale
         Output pixels per pixel of the upscaled image: a number, or one for each spatial axis.
     name, unit
         Name of the image, and unit of its spacing; both are stored in the model and in the report.
     resumable
         Whether to store the optimiser's state in the model, to continue the fit later.
+    source
+        Picture that was fitted, whose name, unit and other metadata are written with the results. None if the image is
+        an array.
 
     Returns
     -------
@@ -70,27 +76,58 @@ def write_report(
     layout = samples_of(result).layout
     # The field does not have these values, but the model file should.
     metadata = {key: value for key, value in (("image", name), ("unit", unit)) if value is not None}
+    metadata |= {} if source is None else source.as_provenance()
     result = replace(result, provenance={**result.provenance, **metadata})
     folder = prepare_folder(Path(folder))
-    size = pixel_size(result)
-    grid = RenderGrid.from_layout(layout, scale=scale)
-    finer = finer_spacing(size, grid.step)
-    ending = suffix_for(layout.dtype, layout.axes, layout.shape)
+    grid, plain = result.grid(scale=scale), result.as_fitted()
+    picture = picture_of(result, plain.reconstruction)
+    upscaled = picture.resampled(plain.field.render(grid), layout.axes, grid.step)
+    ending = suffix_for(layout.dtype, layout.axes, layout.shape, picture.details.has_alpha)
+    earlier = _files_of(folder)
     files = {
-        "reconstruction": write_image(
-            folder / f"reconstruction{ending}", result.reconstruction, layout.axes, size, unit
-        ),
-        "upscaled": write_image(
-            folder / f"upscaled_{scale_name(scale)}{ending}", result.render(scale=scale), layout.axes, finer, unit
-        ),
-        "error": save_figure(error_figure(result), folder / "error.png"),
-        "overview": save_figure(overview_figure(result), folder / "overview.png"),
+        "reconstruction": write_picture(folder / f"reconstruction{ending}", picture),
+        "upscaled": write_picture(folder / f"upscaled_{scale_name(scale)}{ending}", upscaled),
+        "error": save_figure(error_figure(plain), folder / "error.png"),
+        "overview": save_figure(overview_figure(plain), folder / "overview.png"),
         "model": result.save(folder / "model.safetensors", resumable=resumable),
         "report": folder / "report.json",
     }
     content = describe(result) | {"scale": scale, "files": {key: path.name for key, path in files.items()}}
     write_json(files["report"], content)
+    for path in earlier - set(files.values()):
+        path.unlink(missing_ok=True)
     return files
+
+
+def _files_of(folder: Path) -> set[Path]:
+    """Return the pictures of an earlier report in a folder."""
+    try:
+        names = json.loads((folder / "report.json").read_text(encoding="utf-8"))["files"].values()
+    except (OSError, ValueError, KeyError, AttributeError):
+        return set()
+    # Only names as this module writes them: the file could name anything.
+    return {
+        folder / name
+        for name in names
+        if isinstance(name, str) and Path(name).name == name and name.startswith(("reconstruction", "upscaled_"))
+    }
+
+
+def picture_of(result: FitResult, values: npt.NDArray[Any], is_map: bool = False) -> Picture:
+    """Return values over the image of a result as a picture with the metadata of the image.
+
+    Parameters
+    ----------
+    result
+        Result of a fit, or a loaded one.
+    values
+        Array with the fitted axes.
+    is_map
+        Whether the values are others than those of the image, so that its colours and names do not apply.
+    """
+    axes, spacing = result.field.layout.axes, pixel_size(result)
+    picture = Picture.from_provenance(result.provenance, values, axes, spacing)
+    return picture.as_map() if is_map else picture
 
 
 def describe(result: FitResult) -> dict[str, Any]:
@@ -115,7 +152,7 @@ def describe(result: FitResult) -> dict[str, Any]:
             "spacing": layout.spacing,
             "unit": provenance.pop("unit", None),
         },
-        **provenance,
+        **{name: value for name, value in provenance.items() if name != "details"},
         "metrics": result.metrics.as_dict(),
         "seconds": history.seconds[-1] if history.seconds else 0.0,
         "steps": history.step[-1] if history.step else 0,
@@ -143,19 +180,6 @@ def pixel_size(result: FitResult) -> tuple[float, ...] | None:
     """Return the spacing, or None if none was given: no unit, and 1 along every axis."""
     spacing = result.field.layout.spacing
     return None if "unit" not in result.provenance and set(spacing) == {1.0} else spacing
-
-
-def finer_spacing(spacing: Sequence[float] | None, step: Sequence[float]) -> tuple[float, ...] | None:
-    """Return the spacing of a render.
-
-    Parameters
-    ----------
-    spacing
-        Spacing of the image, or None if it is not known.
-    step
-        Size of an output pixel along each axis, in pixels of the image; see `RenderGrid`.
-    """
-    return None if spacing is None else tuple(s * d for s, d in zip(spacing, step, strict=True))
 
 
 def scale_name(scale: float | Sequence[float]) -> str:

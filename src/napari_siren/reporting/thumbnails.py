@@ -12,7 +12,16 @@ from matplotlib import colormaps
 from PIL import Image
 
 from napari_siren.core.result import FitResult
-from napari_siren.reporting.figures import Aspect, View, as_shown, busiest_window, error_limit, limits_of, samples_of
+from napari_siren.reporting.figures import (
+    Aspect,
+    View,
+    as_shown,
+    busiest_window,
+    error_limit,
+    limits_of,
+    observed_image,
+    samples_of,
+)
 
 # Length of the longer side, in pixels.
 _SIDE = 192
@@ -45,7 +54,7 @@ def thumbnails(result: FitResult, scale: float | Sequence[float]) -> dict[str, s
     """
     samples = samples_of(result)
     view = View(samples.layout)
-    image = view.picture(samples.image)
+    image = view.picture(observed_image(samples))
     limits = limits_of(view, image)
     rows, columns = busiest_window(image)
     magnified = view.magnification(float(np.max(scale)))

@@ -81,8 +81,8 @@ class Axes(str):
         return values[0] if self.channel is None else np.moveaxis(values, 0, self.channel)
 
 
-# Guess for each number of axes, if there are no colours.
-_GUESSES = {1: "X", 2: "YX", 3: "ZYX", 4: "CZYX"}
+# Guess for each number of axes, if there are no colours. Five axes are those of OME.
+_GUESSES = {1: "X", 2: "YX", 3: "ZYX", 4: "CZYX", 5: "TCZYX"}
 
 
 def guess_axes(shape: tuple[int, ...]) -> Axes:
@@ -94,7 +94,7 @@ def guess_axes(shape: tuple[int, ...]) -> Axes:
     ----------
     shape
         Shape of the array. (x,) is X; (y, x) is YX; (y, x, 3 or 4) is YXC; (z, y, x) is ZYX; (z, y, x, 3 or 4) is
-        ZYXC. Any other shape of four axes is CZYX.
+        ZYXC. Any other shape of four axes is CZYX. Five axes with an axis of one entry are TCZYX, or TZYXC.
 
     Returns
     -------
@@ -104,13 +104,35 @@ def guess_axes(shape: tuple[int, ...]) -> Axes:
     Raises
     ------
     InputError
-        The array has no axes, or more than four.
+        The array has no axes, or more than four, or five without an axis of one entry.
     """
-    if not 1 <= len(shape) <= 4:
+    if not 1 <= len(shape) <= 5 or (len(shape) == 5 and 1 not in shape):
         raise InputError(f"an image has 1 to 4 axes, but this array has {len(shape)} (shape {shape}). Fit it in parts.")
     if len(shape) >= 3 and shape[-1] in (3, 4):
-        return Axes(_GUESSES[len(shape) - 1] + "C")
+        return Axes("TZYXC" if len(shape) == 5 else _GUESSES[len(shape) - 1] + "C")
     return Axes(_GUESSES[len(shape)])
+
+
+def singleton_axes(axes: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the positions of the axes of one entry to leave out of a fit.
+
+    They are a time axis, and spatial axes beyond two. A single slice of a stack is fitted as a plane, and a row of
+    pixels stays an image of two axes. An axis of channels is never left out.
+
+    Parameters
+    ----------
+    axes, shape
+        Axes and shape of the array.
+
+    Examples
+    --------
+    >>> singleton_axes("TCZYX", (1, 1, 1, 48, 64)), singleton_axes("ZYX", (25, 1, 64)), singleton_axes("YX", (1, 64))
+    ((0, 2), (1,), ())
+    """
+    ones = [i for i, n in enumerate(shape) if n == 1]
+    spatial = [i for i, letter in enumerate(axes) if letter in SPATIAL_AXES]
+    beyond = [i for i in spatial if i in ones][: max(0, len(spatial) - 2)]
+    return tuple(sorted([i for i in ones if axes[i] == "T" and spatial] + beyond))
 
 
 def guess_series_axes(shape: tuple[int, ...]) -> Axes:

@@ -285,7 +285,8 @@ def _check_finite(values: npt.NDArray[Any], observed: npt.NDArray[np.bool_]) -> 
         counts = " and ".join(f"{n} {name}" for n, name in ((nan, "NaN"), (infinite, "infinite")) if n)
         raise InputError(
             f"the image has {counts} value{'s' if nan + infinite > 1 else ''}. "
-            "Mark these pixels with missing=~np.isfinite(image), and the field fills them in."
+            "Mark these pixels with missing=~np.isfinite(image), or on the command line with --fill-nan, and the field "
+            "fills them in."
         )
 
 
