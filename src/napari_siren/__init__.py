@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from napari_siren.core.result import FitResult, load
     from napari_siren.core.series import SeriesResult, fit_burst, fit_series
     from napari_siren.core.steps import FitSteps
+    from napari_siren.finetuning.result import TrainProgress, TrainResult
+    from napari_siren.finetuning.train import train
     from napari_siren.layers.fit import LayerFit, fit_layer
 
 try:
@@ -48,6 +50,8 @@ __all__ = [
     "StorageError",
     "StoredField",
     "Supervision",
+    "TrainProgress",
+    "TrainResult",
     "blend",
     "fit",
     "fit_batch",
@@ -58,6 +62,7 @@ __all__ = [
     "fit_series",
     "flatten_illumination",
     "load",
+    "train",
     "upscale",
 ]
 
@@ -74,6 +79,8 @@ _HOMES = {
     "SeriesResult": "napari_siren.core.series",
     "StoredField": "napari_siren.core.field.stored",
     "Supervision": "napari_siren.core.preprocessing.gradients",
+    "TrainProgress": "napari_siren.finetuning.result",
+    "TrainResult": "napari_siren.finetuning.result",
     "blend": "napari_siren.core.compositing",
     "fit": "napari_siren.core.fit",
     "fit_batch": "napari_siren.batch.run",
@@ -84,6 +91,7 @@ _HOMES = {
     "fit_series": "napari_siren.core.series",
     "flatten_illumination": "napari_siren.core.compositing",
     "load": "napari_siren.core.result",
+    "train": "napari_siren.finetuning.train",
     "upscale": "napari_siren.core.fit",
 }
 

@@ -47,11 +47,42 @@ def add_noise(signal: Tensor, a: Tensor, b: Tensor, generator: torch.Generator |
     return photons * gain + normal * a.sqrt()[:, None, None]
 
 
-def deviation(noisy: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Return the map of the noise's standard deviation for noisy images (images, rows, columns)."""
+def noise_of(signal: Tensor, offset: Tensor, gain: Tensor, least: Tensor) -> Tensor:
+    """Return noise of the variance max(least, offset + gain signal), for signals that may be below 0.
+
+    The variance gain signal is that of photons, and the rest is Gaussian.
+
+    Parameters
+    ----------
+    signal
+        The signal, (images, rows, columns).
+    offset, gain, least
+        Numbers for each image, (images,).
+    """
+    offset, gain, least = (values[:, None, None] for values in (offset, gain, least))
+    variance = (offset + gain * signal).maximum(least).clamp(min=0)
+    photons = (gain * signal).clamp(min=0).minimum(variance)
+    unit = gain.clamp(min=_LEAST)
+    rate = photons / unit.square()
+    return unit * (torch.poisson(rate) - rate) + (variance - photons).sqrt() * torch.randn_like(signal)
+
+
+def deviation(noisy: Tensor, a: Tensor, b: Tensor, least: Tensor | None = None) -> Tensor:
+    """Return the map of the noise's standard deviation for noisy images (images, rows, columns).
+
+    Parameters
+    ----------
+    noisy
+        The images.
+    a, b
+        Variance at a signal of 0, and its increase with the signal, (images,) each.
+    least
+        Smallest variance, (images,). None is 0.
+    """
     rows, columns = (filter_on(noisy.device, n) for n in noisy.shape[1:])
     smooth = apply(rows, columns, noisy).clamp(min=0)
-    return (a[:, None, None] + b[:, None, None] * smooth).clamp(min=0).sqrt()
+    variance = (a[:, None, None] + b[:, None, None] * smooth).clamp(min=0)
+    return variance.sqrt() if least is None else variance.maximum(least[:, None, None]).sqrt()
 
 
 @cache

@@ -34,8 +34,10 @@ class Degradation:
         Device of the crops.
     """
 
-    # Parameters of each crop. A "weight" multiplies the crop's loss.
+    # Parameters of each crop that are drawn. A "weight" multiplies the crop's loss.
     names: ClassVar[tuple[str, ...]] = ()
+    # Parameters of each crop that are those of its image; see `Photographs.parameters`.
+    of_image: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, crop: int, sizes: tuple[int, ...], device: torch.device) -> None:
         self.crop, self.sizes, self.device = crop, sizes, device
@@ -54,8 +56,8 @@ class Degradation:
         return np.zeros((count, 0), dtype=np.float32)
 
     def named(self, parameters: Tensor) -> dict[str, Tensor]:
-        """Return parameters by their names, (count,) each."""
-        return dict(zip(self.names, parameters.unbind(1), strict=True))
+        """Return parameters by their names, (count,) each: those drawn, and those of the image."""
+        return dict(zip((*self.names, *self.of_image), parameters.unbind(1), strict=True))
 
     def pair(self, crops: Tensor, parameters: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Return inputs of the network, and the outputs to learn.
@@ -65,7 +67,7 @@ class Degradation:
         crops
             Crops (count, 3, side, side), 0 to 1.
         parameters
-            Parameters from `draw`.
+            Parameters from `draw`, followed by those of the image.
         size
             Rows and columns of the outputs.
 
@@ -153,7 +155,7 @@ class Micrographs(Degradation):
     def pair(self, crops: Tensor, parameters: Tensor, size: int) -> tuple[Tensor, Tensor]:
         """Return noisy micrographs with their maps, and the micrographs without noise."""
         named = self.named(parameters)
-        clean = micrograph(resampling.luminance(crops), named)
+        clean = self._scene(crops, named)
         noisy = camera.add_noise(clean, named["a"], named["b"]) - clean
         spread = camera.gaussians(named["spread"], size, _SPREAD)
         noisy = spread @ noisy @ spread.mT
@@ -163,6 +165,9 @@ class Micrographs(Degradation):
         a = reduction * named["a"] - b * named["shift"]
         clean = clean[:, _SPREAD:-_SPREAD, _SPREAD:-_SPREAD] + named["shift"][:, None, None]
         return with_map(clean + noisy, a, b, named["factor"]), clean
+
+    def _scene(self, crops: Tensor, named: dict[str, Tensor]) -> Tensor:
+        return micrograph(resampling.luminance(crops), named)
 
     def _resampling(self) -> dict[int, Tensor]:
         return {}
@@ -236,12 +241,75 @@ class Robust(Degradation):
         return matrices
 
 
+class PlaneReduction(Degradation):
+    """The reduction of planes to fewer pixels, without the rounding and clipping of 8 bits."""
+
+    def pair(self, crops: Tensor, parameters: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Return coarse planes, and the planes."""
+        matrix, plane = self._matrices[size], resampling.luminance(crops)
+        return resampling.apply(matrix, matrix, plane), self._inner(plane, size)
+
+
+class PlaneMicrographs(Micrographs):
+    """The noise of `Micrographs` on planes. They are micrographs already, so they are not transformed."""
+
+    def margin(self, size: int) -> int:
+        """Return the radius of the filter of correlated noise."""
+        return _SPREAD
+
+    def _scene(self, crops: Tensor, named: dict[str, Tensor]) -> Tensor:
+        return resampling.luminance(crops)
+
+
+class OwnNoise(Degradation):
+    """The noise of planes, added to these planes after they were denoised. The inputs are those of `Noisy`.
+
+    The part of the variance that increases with the signal is that of photons, and the rest is Gaussian.
+    """
+
+    names = ("level", "factor")
+    of_image = ("offset", "gain", "least")
+
+    def margin(self, size: int) -> int:
+        """Return 0: no pixels beyond the crop have an influence."""
+        return 0
+
+    def draw(self, rng: np.random.Generator, count: int) -> Table:
+        """Draw the noise level relative to that of the plane, and factors of the map."""
+        return _columns(draw_logarithmic(rng, count, 0.8, 1.25), draw_logarithmic(rng, count, 0.85, 1.15))
+
+    def pair(self, crops: Tensor, parameters: Tensor, size: int) -> tuple[Tensor, Tensor]:
+        """Return noisy planes with their map, and the planes."""
+        named, clean = self.named(parameters), resampling.luminance(crops)
+        square = named["level"].square()
+        offset, gain, least = (named[name] * square for name in self.of_image)
+        noisy = clean + camera.noise_of(clean, offset, gain, least)
+        deviation = camera.deviation(noisy, offset, gain, least)
+        return torch.stack([noisy, deviation * named["factor"][:, None, None]], dim=1), clean
+
+    def _resampling(self) -> dict[int, Tensor]:
+        return {}
+
+
 KINDS: dict[str, type[Degradation]] = {
     "enlarge": Degradation,
     "denoise": Noisy,
     "microscope": Micrographs,
     "robust": Robust,
 }
+# Degradations of planes for each kind.
+_OF_PLANES: dict[str, type[Degradation]] = {
+    "enlarge": PlaneReduction,
+    "denoise": Noisy,
+    "microscope": PlaneMicrographs,
+}
+
+
+def degradation_for(kind: str, source: str) -> type[Degradation]:
+    """Return the degradation of a kind of training, for a source of images in `settings.SOURCES`."""
+    if source == "noisy planes":
+        return OwnNoise
+    return KINDS[kind] if source == "photographs" else _OF_PLANES[kind]
 
 
 def with_map(noisy: Tensor, a: Tensor, b: Tensor, factor: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from napari_siren.core.pretraining.settings import is_gain
 from napari_siren.errors import InputError
 
 Pixels = npt.NDArray[np.uint8]
+Image = TypeVar("Image", npt.NDArray[np.uint8], npt.NDArray[np.float32])
 
 # Seed of the noise of all cases.
 _SEED = 0
@@ -96,12 +98,29 @@ class Case:
     def _decibels(self, result: Tensor, true: Tensor) -> float:
         if self.luminance:
             return resampling.decibels(result, true, self.border)
-        error = float((result.double() - true.double()).square().mean())
+        inner = slice(self.border, -self.border or None)
+        error = float((result.double() - true.double())[inner, inner].square().mean())
         return 10 * math.log10(1 / max(error, 1e-12))
 
     def on(self, device: torch.device) -> Case:
         """Return the case with its images on a device."""
         return Case(self.degraded.to(device), self.fine.to(device), self.border, self.luminance)
+
+
+class Scoring(Protocol):
+    """A validation of networks on held-out images.
+
+    Parameters
+    ----------
+    before
+        Scores of the images before restoration, by the name of the case.
+    """
+
+    before: dict[str, float]
+
+    def scores(self, network: PretrainedNetwork, dtype: torch.dtype) -> dict[str, float]:
+        """Return the score of a network in each case, in dB."""
+        ...
 
 
 class Validation:
@@ -125,7 +144,7 @@ class Validation:
     """
 
     def __init__(self, kind: str, images: Sequence[Pixels], side: int, device: torch.device) -> None:
-        crops = [crop for image in images for crop in _detailed(image, side)]
+        crops = [crop for image in images for crop in most_detailed(image, side)]
         if not crops:
             raise InputError(
                 f"no held-out photograph has {side} x {side} pixels. Hold out larger ones, or other crops."
@@ -208,8 +227,8 @@ def middle(images: Tensor, rows: int, columns: int) -> Tensor:
     return images[..., top : top + rows, left : left + columns]
 
 
-def _detailed(image: Pixels, side: int, count: int = 3) -> list[Pixels]:
-    """Return the crops on a grid with the most gradient."""
+def most_detailed(image: Image, side: int, count: int = 3) -> list[Image]:
+    """Return the crops on a grid with the most gradient, from an image (rows, columns, channels)."""
     rows, columns = (n // side for n in image.shape[:2])
     crops = [
         image[row * side : (row + 1) * side, column * side : (column + 1) * side]

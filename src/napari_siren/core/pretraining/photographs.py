@@ -1,4 +1,4 @@
-"""Photographs for training: all pixels are on the device, and crops of them are drawn on the host."""
+"""Images for training: all pixels are on the device, and crops of them are drawn on the host."""
 
 from __future__ import annotations
 
@@ -90,13 +90,15 @@ class Photographs:
     Parameters
     ----------
     images
-        Images (rows, columns, 3) of 8 bits.
+        Images (rows, columns, 3) of 8 bits, or (rows, columns, channels) of float32.
     halves
-        Share of the crops from the images at half their size.
+        Share of the crops from the images at half their size. It is 0 for images of float32.
     side
         Side of the largest crop in pixels; smaller images are left out.
     device
         Device of the pixels.
+    parameters
+        Numbers that belong to each image, (images, numbers). None is no numbers.
 
     Raises
     ------
@@ -104,10 +106,17 @@ class Photographs:
         No image has enough pixels for a crop.
     """
 
-    def __init__(self, images: Sequence[Pixels], halves: float, side: int, device: torch.device) -> None:
+    def __init__(
+        self,
+        images: Sequence[Array],
+        halves: float,
+        side: int,
+        device: torch.device,
+        parameters: Sequence[Sequence[float]] | None = None,
+    ) -> None:
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             smaller = list(pool.map(_half, images)) if halves else []
-            levels = [[image for image in level if min(image.shape[:2]) >= side] for level in (images, smaller)]
+            levels = [[image for image in level if _side(image) >= side] for level in (images, smaller)]
             gradients = list(pool.map(_gradient_sums, [*levels[0], *levels[1]]))
         if not levels[0]:
             raise InputError(f"no image has {side} x {side} pixels. Choose larger images, or smaller crops.")
@@ -119,8 +128,13 @@ class Photographs:
         shapes = np.array([sums.shape for sums in gradients])
         self._table = np.column_stack([starts, sizes, cells.cumsum() - cells, shapes])
         self._sums = np.concatenate([sums.ravel() for sums in gradients])
-        self._pixels = torch.cat([torch.from_numpy(image.reshape(-1, 3)) for image in everything])
+        self._white = 255.0 if everything[0].dtype == np.uint8 else 1.0
+        self._pixels = torch.cat([torch.from_numpy(image.reshape(-1, image.shape[2])) for image in everything])
         self._pixels = self._pixels.T.contiguous().to(device)
+        numbers = [()] * len(images) if parameters is None else parameters
+        chosen = [numbers[i] for level in (images, smaller) for i, image in enumerate(level) if _side(image) >= side]
+        self._parameters = torch.tensor(chosen, dtype=torch.float32, device=device)
+        self._starts = torch.from_numpy(starts).to(device)
         first, shares = len(levels[0]), pixels.astype(float)
         shares[:first] *= (1 - halves if levels[1] else 1) / shares[:first].sum()
         if levels[1]:
@@ -163,11 +177,15 @@ class Photographs:
         return np.stack([start, np.where(turned, right, down), np.where(turned, down, right)], axis=1)
 
     def crops(self, positions: Tensor, side: int) -> Tensor:
-        """Return crops on the device, from the positions of `draw`: (batch, 3, side, side), 0 to 1."""
+        """Return crops on the device, from the positions of `draw`: (batch, channels, side, side), 8 bits as 0 to 1."""
         steps = torch.arange(side, device=positions.device)
         start, down, right = positions[:, :, None, None].unbind(1)
         pixels = start + down * steps[:, None] + right * steps
-        return self._pixels[:, pixels].transpose(0, 1).float() / 255
+        return self._pixels[:, pixels].transpose(0, 1).float() / self._white
+
+    def parameters(self, positions: Tensor) -> Tensor:
+        """Return the numbers that belong to the images of crops, from the positions of `draw`: (batch, numbers)."""
+        return self._parameters[torch.searchsorted(self._starts, positions[:, 0].contiguous(), right=True) - 1]
 
     def _gradient_within(self, number: Array, row: Array, column: Array, side: int) -> Array:
         start, rows, columns = (self._table[number, i] for i in (3, 4, 5))
@@ -178,12 +196,16 @@ class Photographs:
         return sums
 
 
+def _side(image: Array) -> int:
+    return int(min(image.shape[:2]))
+
+
 def _half(image: Pixels) -> Pixels:
     size = (image.shape[1] // 2, image.shape[0] // 2)
     return np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
 
 
-def _gradient_sums(image: Pixels) -> npt.NDArray[np.float64]:
+def _gradient_sums(image: Array) -> npt.NDArray[np.float64]:
     grey = image.astype(np.float32).mean(2)
     size = np.abs(np.diff(grey, axis=0, append=grey[-1:])) + np.abs(np.diff(grey, axis=1, append=grey[:, -1:]))
     rows, columns = (n // _CELL for n in grey.shape)

@@ -140,7 +140,9 @@ def rounded(image: Tensor) -> Tensor:
 
 
 def luminance(image: Tensor) -> Tensor:
-    """Return the luminance, 0 to 1, of (…, 3, rows, columns) of the same range: (…, rows, columns)."""
+    """Return the luminance, 0 to 1, of (…, 3, rows, columns) of the same range, or of a single channel of luminance."""
+    if image.shape[-3] == 1:
+        return image.squeeze(-3)
     red, green, blue = image.unbind(-3)
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 

@@ -15,7 +15,9 @@ from napari_siren.errors import ConfigError, StorageError
 KINDS = ("enlarge", "denoise", "microscope", "robust")
 # Kinds whose figures are gains over bicubic interpolation.
 _GAIN_KINDS = ("enlarge", "robust")
-_CHOICES = {"kind": KINDS, "loss": ("absolute", "square")}
+# Images to train on: photographs in RGB of 8 bits; planes without noise; noisy planes with a map of their noise.
+SOURCES = ("photographs", "planes", "noisy planes")
+_CHOICES = {"kind": KINDS, "source": SOURCES, "loss": ("absolute", "square")}
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,8 @@ class Settings:
     ----------
     kind
         Degradation of the photographs, a name in `degradations.KINDS`.
+    source
+        Images to train on, one of `SOURCES`. For planes see `planes`.
     loss
         Mean over a crop of the "absolute" difference to the photograph, or of its "square".
     keep_best
@@ -63,6 +67,7 @@ class Settings:
     """
 
     kind: str = "enlarge"
+    source: str = "photographs"
     loss: str = "absolute"
     keep_best: bool = False
     network: NetworkShape = field(default_factory=NetworkShape)

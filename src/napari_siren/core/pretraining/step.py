@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.pretraining import resampling
-from napari_siren.core.pretraining.degradations import KINDS
+from napari_siren.core.pretraining.degradations import degradation_for
 from napari_siren.core.pretraining.network import PretrainedNetwork
 from napari_siren.core.pretraining.optimizer import Optimizer
 from napari_siren.core.pretraining.photographs import Photographs
@@ -53,7 +53,7 @@ class Stepper:
         # Sum of the losses, and sum of the losses of interpolation, since they were set to zero.
         self.totals = torch.zeros(2, device=device)
         sizes = tuple(size for size, _ in settings.outputs)
-        self.degradation = KINDS[settings.kind](settings.crop, sizes, device)
+        self.degradation = degradation_for(settings.kind, settings.source)(settings.crop, sizes, device)
         self.sides = {size: self.degradation.side(size) for size in sizes}
         self._positions = torch.zeros(settings.batch, 3, dtype=torch.int64, device=device)
         self._parameters = torch.zeros(settings.batch, len(self.degradation.names), device=device)
@@ -86,7 +86,8 @@ class Stepper:
     def pair(self, size: int) -> tuple[Tensor, Tensor]:
         """Return the inputs of the batch, and the luminance to learn."""
         crops = self.photographs.crops(self._positions, self.sides[size])
-        return self.degradation.pair(crops, self._parameters, size)
+        parameters = torch.cat([self._parameters, self.photographs.parameters(self._positions)], dim=1)
+        return self.degradation.pair(crops, parameters, size)
 
     def _step(self, size: int) -> None:
         settings, network = self.settings, self.network
@@ -103,7 +104,8 @@ class Stepper:
 
     def _loss(self, error: Tensor) -> Tensor:
         values = error.abs() if self.settings.loss == "absolute" else error.square()
-        weight = self.degradation.named(self._parameters).get("weight")
+        names = self.degradation.names
+        weight = self._parameters[:, names.index("weight")] if "weight" in names else None
         return (values if weight is None else values * weight[:, None, None]).mean()
 
     def _speed_up(self) -> None:

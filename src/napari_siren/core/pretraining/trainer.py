@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.pretraining.degradations import KINDS
-from napari_siren.core.pretraining.evaluation import Validation
+from napari_siren.core.pretraining.degradations import degradation_for
+from napari_siren.core.pretraining.evaluation import Scoring, Validation
 from napari_siren.core.pretraining.network import PretrainedNetwork
 from napari_siren.core.pretraining.optimizer import Optimizer
 from napari_siren.core.pretraining.photographs import Photographs
@@ -30,7 +30,11 @@ _LOG = logging.getLogger(__name__)
 Batches = tuple[list[int], Tensor, Tensor]
 # Seconds between two checkpoints, and between two validations.
 _SAVE_EVERY, _VALIDATE_EVERY = 30.0, 20.0
-# A loss that increases by more than this factor, relative to that of interpolation, is a divergence.
+# Largest number of validations of a training with a `Start`, whose weights are chosen by them, and largest share of the
+# time that they take.
+_MOST_VALIDATIONS, _VALIDATION_SHARE = 20, 0.1
+# A loss that increases by more than this factor, relative to that of interpolation, is a divergence. It is not tested
+# with a `Start`: there the steps are small, and the loss of few crops varies more than that.
 _DIVERGENCE = 1.5
 # Decay, per reading of the loss, of its running mean.
 _DECAY = 0.9
@@ -72,6 +76,31 @@ class Plan:
         return self.out / f"{self.name}.{suffix}"
 
 
+@dataclass(frozen=True, eq=False)
+class Start:
+    """A trained network from which a training starts.
+
+    Parameters
+    ----------
+    network
+        The network.
+    scoring
+        Validation of networks on the held-out images of this training.
+    scores
+        Scores of the network in this validation.
+    dtype
+        Dtype of the convolutions in the validation.
+    origin
+        Hash of the weights and of the images. A checkpoint of a training with another one is refused.
+    """
+
+    network: PretrainedNetwork
+    scoring: Scoring
+    scores: dict[str, float]
+    dtype: torch.dtype
+    origin: str
+
+
 class Trainer:
     """A training of a network.
 
@@ -80,49 +109,58 @@ class Trainer:
     settings, plan
         Settings, length and device of the training.
     images, held_out
-        Photographs for training, and photographs for validation, (rows, columns, 3) of 8 bits.
+        Images for training as in `Photographs`, and photographs for validation, (rows, columns, 3) of 8 bits.
     validated
         Function called after each validation.
+    start
+        Trained network to start from, with the validation to use instead of `held_out`. None is a random one.
+    parameters
+        Numbers that belong to each image, for its degradation. None is no numbers.
 
     Raises
     ------
     InputError
-        The photographs have too few pixels.
+        The images have too few pixels.
     """
 
     def __init__(
         self,
         settings: Settings,
         plan: Plan,
-        images: Sequence[npt.NDArray[np.uint8]],
-        held_out: Sequence[npt.NDArray[np.uint8]],
+        images: Sequence[npt.NDArray[Any]],
+        held_out: Sequence[npt.NDArray[np.uint8]] = (),
         validated: Callable[[Trainer], object] | None = None,
+        start: Start | None = None,
+        parameters: Sequence[Sequence[float]] | None = None,
     ) -> None:
-        self.settings, self.plan, self.validated, device = settings, plan, validated, plan.device
-        self.network = PretrainedNetwork(settings.network, torch.Generator().manual_seed(plan.seed)).to(device)
-        self.averaged = PretrainedNetwork(settings.network, torch.Generator().manual_seed(plan.seed)).to(device)
+        self.settings, self.plan, self.validated, self.start = settings, plan, validated, start
+        device = plan.device
+        self.network, self.averaged = (self._first_network() for _ in range(2))
         hidden = self.network.hidden()
         others = [p for p in self.network.parameters() if not any(p is matrix for matrix in hidden)]
         self.optimizer = Optimizer(
             hidden, others, settings.muon_rate, settings.adam_rate, settings.averaging, settings.largest_gradient
         )
-        degradation = KINDS[settings.kind](settings.crop, (), device)
+        degradation = degradation_for(settings.kind, settings.source)(settings.crop, (), device)
         side = max(degradation.side(size) for size, _ in settings.outputs)
-        self.photographs = Photographs(images, settings.halves, side, device)
-        self.validation = Validation(settings.kind, held_out, settings.validation_crop, device)
+        self.photographs = Photographs(images, settings.halves, side, device, parameters)
+        self.validation: Scoring = (
+            Validation(settings.kind, held_out, settings.validation_crop, device) if start is None else start.scoring
+        )
         self.stepper = Stepper(
             self.network, self.optimizer, self.photographs, settings, device, plan.dtype, plain=plan.plain
         )
         # Number of steps, seconds of training, and the factor of the step sizes after divergences.
         self.step, self.seconds, self.factor = 0, 0.0, 1.0
         # Scores of the last validation, and of the weights that `result` returns.
-        self.scores: dict[str, float] = {}
-        self.best_scores: dict[str, float] = {}
+        self.scores: dict[str, float] = {} if start is None else start.scores
+        self.best_scores: dict[str, float] = self.scores
         # The best running mean of the weights, its mean score and its step.
         self._best = [tensor.clone() for tensor in self.optimizer.average]
-        self._best_score, self._best_step = -math.inf, 0
+        self._best_score, self._best_step = -math.inf if start is None else _mean(self.scores), 0
         self._usual: float | None = None
         self._good = self._copy()
+        self._stopped = False
 
     @property
     def done(self) -> float:
@@ -131,11 +169,22 @@ class Trainer:
             return self.step / self.plan.steps
         return self.seconds / (60 * self.plan.minutes)
 
-    def train(self) -> None:
-        """Train to the end, with checkpoints and validations."""
+    def stop(self) -> None:
+        """End the training after the current steps, with a validation and a checkpoint."""
+        self._stopped = True
+
+    def train(self, stepped: Callable[[Trainer], object] | None = None) -> None:
+        """Train to the end, with checkpoints and validations.
+
+        Parameters
+        ----------
+        stepped
+            Function called each time that the loss was read.
+        """
         saved = validated = time.monotonic()
+        pause = self._pause(0.0)
         batches = self._draw(self.step)
-        while self.done < 1:
+        while self.done < 1 and not self._stopped:
             start = time.monotonic()
             steps = len(batches[0])
             loss, base = self._take(batches)
@@ -145,22 +194,40 @@ class Trainer:
             self._after(losses[0], losses[1], steps)
             self.seconds += time.monotonic() - start
             now = time.monotonic()
-            if now - validated > _VALIDATE_EVERY or self.done >= 1:
+            if stepped is not None:
+                stepped(self)
+            last = self.done >= 1 or self._stopped
+            if now - validated > pause or last:
+                begin = time.monotonic()
                 self._validate(losses[0], losses[1])
                 validated = time.monotonic()
-            if now - saved > _SAVE_EVERY or self.done >= 1:
+                pause = self._pause(validated - begin)
+            if now - saved > _SAVE_EVERY or last:
                 self.save()
                 saved = time.monotonic()
             self.seconds += time.monotonic() - now
 
     def result(self) -> PretrainedNetwork:
         """Return the network with the running mean of its weights: the last, or the best, by `Settings.keep_best`."""
-        return self._with(self._best if self.best_step else self.optimizer.average)
+        keep = self.settings.keep_best and self._best_score > -math.inf
+        return self._with(self._best if keep else self.optimizer.average)
 
     @property
     def best_step(self) -> int:
         """Step of the weights of `result` if these are not the last, otherwise 0."""
         return self._best_step if self.settings.keep_best else 0
+
+    def _first_network(self) -> PretrainedNetwork:
+        network = PretrainedNetwork(self.settings.network, torch.Generator().manual_seed(self.plan.seed))
+        if self.start is not None:
+            network.load_state_dict(self.start.network.state_dict())
+        return network.to(self.plan.device)
+
+    def _pause(self, seconds: float) -> float:
+        """Return the seconds until the next validation, after one that took some seconds."""
+        if self.start is None:
+            return _VALIDATE_EVERY
+        return max(_VALIDATE_EVERY, 60 * self.plan.minutes / _MOST_VALIDATIONS, seconds / _VALIDATION_SHARE)
 
     def _with(self, weights: Sequence[Tensor]) -> PretrainedNetwork:
         mine = dict(zip(map(id, self.optimizer.parameters), weights, strict=True))
@@ -196,9 +263,11 @@ class Trainer:
         tensors, metadata = load_tensors(path)
         if "best_score" not in metadata:
             raise StorageError(f"{path} is not a checkpoint. Train without resuming, or choose another folder.")
-        if metadata["settings"] != _as_json(self.settings.record()) or metadata["seed"] != self.plan.seed:
+        own = self._metadata()
+        if any(metadata.get(name) != _as_json(own[name]) for name in ("settings", "seed", "origin")):
             raise ConfigError(
-                f"{path} is from a training with other settings. Use the same settings, or train without resuming."
+                f"{path} is from a training with other settings or images. Use the same ones, or train without "
+                "resuming."
             )
         with torch.no_grad():
             for i, tensor in enumerate([*self._tensors(), *self._best]):
@@ -252,7 +321,8 @@ class Trainer:
     def _after(self, loss: float, base: float, steps: int) -> None:
         """Store the state of a convergent training, and restore it after a divergence, with smaller steps."""
         share = loss / max(base, 1e-12)
-        if not math.isfinite(share) or (self._usual is not None and share > _DIVERGENCE * self._usual):
+        usual = math.inf if self._usual is None or self.start is not None else self._usual
+        if not math.isfinite(share) or share > _DIVERGENCE * usual:
             self.factor /= 2
             for tensor, values in zip(self._tensors(), self._good, strict=True):
                 tensor.detach().copy_(values)
@@ -264,8 +334,9 @@ class Trainer:
         self.step += steps
 
     def _validate(self, loss: float, base: float) -> None:
-        self.scores = self.validation.scores(self._with(self.optimizer.average), torch.float32)
-        score = sum(self.scores.values()) / len(self.scores)
+        dtype = torch.float32 if self.start is None else self.start.dtype
+        self.scores = self.validation.scores(self._with(self.optimizer.average), dtype)
+        score = _mean(self.scores)
         if score > self._best_score:
             self._best_score, self._best_step, self.best_scores = score, self.step, self.scores
             torch._foreach_copy_(self._best, self.optimizer.average)
@@ -282,13 +353,19 @@ class Trainer:
     def _metadata(self) -> dict[str, Any]:
         counts = {"step": self.step, "seconds": self.seconds, "factor": self.factor, "usual": self._usual}
         best = {"best_score": self._best_score, "best_step": self._best_step, "best_scores": self.best_scores}
-        return {**counts, **best, "scores": self.scores, "settings": self.settings.record(), "seed": self.plan.seed}
+        given = {"settings": self.settings.record(), "seed": self.plan.seed}
+        origin = None if self.start is None else self.start.origin
+        return {**counts, **best, "scores": self.scores, **given, "origin": origin}
 
     def _tensors(self) -> list[Tensor]:
         return [*self.optimizer.parameters, *self.optimizer.state()]
 
     def _copy(self) -> list[Tensor]:
         return [tensor.detach().clone() for tensor in self._tensors()]
+
+
+def _mean(scores: dict[str, float]) -> float:
+    return sum(scores.values()) / len(scores)
 
 
 def _as_json(value: Any) -> Any:

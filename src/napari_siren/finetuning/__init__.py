@@ -1,0 +1,1 @@
+"""Training of the pretrained networks on one's own images."""
