@@ -59,7 +59,7 @@ def measure(image: np.ndarray, device: str, *, to_target: bool) -> dict[str, flo
     row["psnr"] = result.metrics.psnr
     row["ssim"] = result.metrics.ssim or float("nan")
     row["steps"] = result.history.step[-1]
-    row["parameters_per_value"] = result.field.siren.theta.numel() / image.size
+    row["parameters_per_value"] = result.field.representation.parameters / image.size
     row["seam_ratio"] = seam_ratio(result)
     if to_target:
         begin = time.perf_counter()

@@ -55,7 +55,7 @@ def fit_ours(label: str, name: str, image: np.ndarray, device: str, limit: float
         if not curve.psnr or progress.psnr != curve.psnr[-1]:
             curve.add(now - begin, progress.psnr)
     curve.add(time.perf_counter() - begin, steps.result.metrics.psnr)
-    curve.parameters = steps.result.field.siren.theta.numel()
+    curve.parameters = steps.result.field.representation.parameters
     # The time may be over before the first step.
     curve.steps = len(steps_seconds)
     curve.step_seconds = float(np.median(steps_seconds)) if steps_seconds else time.perf_counter() - begin

@@ -110,7 +110,7 @@ def measure(job: Job) -> dict[str, Any]:
         "megapixels": image.shape[0] * image.shape[1] / 1e6,
         "shape": list(image.shape),
         "photographs": len(photographs),
-        "tiles": result.field.siren.tiles,
+        "tiles": result.field.tiling.count if result.field.has_tiles else 0,
         "psnr": result.metrics.psnr,
         "seconds": {**seconds, "step": lower_quartile(each), "slowest_step": max(each), "total": sum(seconds.values())},
         "planned_bytes": plan_fit(image.shape[:2], image.shape[2], config).total,

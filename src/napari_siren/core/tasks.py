@@ -36,6 +36,8 @@ class Task:
         Whether images with time as a coordinate are supported.
     predicts_error
         Whether errors on smaller copies of the image predict the error of the result.
+    removes
+        What it takes out of the image: "noise", "blur", or nothing.
     required
         Error message if the image does not allow the task. An empty message means that tiles alone are fitted then.
     """
@@ -48,6 +50,7 @@ class Task:
     joins_frames: bool = False
     along_time: bool = False
     predicts_error: bool = False
+    removes: Literal["", "noise", "blur"] = ""
     required: str = ""
 
 
@@ -62,11 +65,12 @@ TASKS: dict[TaskName, Task] = {
             transferable=True,
             predicts_error=True,
         ),
-        Task("denoise", transferable=True, along_time=True, predicts_error=True),
+        Task("denoise", transferable=True, along_time=True, predicts_error=True, removes="noise"),
         Task(
             "deconvolution",
             observations=("gaussian", "measured"),
             requirement='A blur is needed: observation="gaussian" or "measured"',
+            removes="blur",
             required="deconvolution needs an image of two or three axes in space without missing or held-out pixels. "
             "Choose a region that is a box, another preset, or task_steps=0.",
         ),

@@ -126,7 +126,7 @@ def upscaled_layer(
     layout = result.field.layout
     rendered = result.render(shape=render_shape(spec, scale, layout.channels * np.dtype(layout.dtype).itemsize))
     data = spec.within(rendered)
-    display = _wider_limits(spec, data) if result.config.task == "deconvolution" else {}
+    display = _wider_limits(spec, data) if _removes_blur(result) else {}
     label = scale_label(scale) if label is None else label
     return spec.like(data, label, _metadata(spec, result, "upscaled", scale), **display)
 
@@ -268,6 +268,11 @@ def _signed(values: npt.NDArray[Any]) -> dict[str, Any]:
 
 def _magnitude(values: npt.NDArray[Any]) -> dict[str, Any]:
     return {**_PLAIN_DISPLAY, "colormap": _MAGNITUDE_COLORMAP, "contrast_limits": [0.0, _limit(values)]}
+
+
+def _removes_blur(result: FitResult) -> bool:
+    task = result.config.restoration
+    return task is not None and task.removes == "blur"
 
 
 def _wider_limits(spec: LayerSpec, values: npt.NDArray[Any]) -> dict[str, Any]:

@@ -91,10 +91,11 @@ def describe_outcome(result: FitResult) -> str:
 
 def _verdict(result: FitResult) -> str:
     """Return in words what a restoration has done."""
-    metrics, task = result.metrics, result.config.task
-    if task == "denoise":
+    metrics, task = result.metrics, result.config.restoration
+    removes = "" if task is None else task.removes
+    if removes == "noise":
         return f"Removed noise with a standard deviation of {metrics.rmse:.3g} {_values(result)}"
-    if task == "deconvolution":
+    if removes == "blur":
         width = result.config.psf_width
         blur = f" of {width:.3g} (full width at half maximum)" if isinstance(width, float) else ""
         return f"Removed the blur{blur}. What is left over is {metrics.rmse:.3g} {_values(result)}"
