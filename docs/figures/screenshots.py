@@ -74,22 +74,21 @@ def shoot(viewer: Any, name: str) -> None:
 
 
 def photo(theme: str) -> None:
-    """Save the window before, early in, and after a fit of the photograph; then a close-up at x6."""
+    """Save the window before, early in, and after an enlargement of the photograph; then a close-up with the divider."""
     with opened("kodak23", theme) as (viewer, panel):
-        panel.fit_panel.preset_box.setCurrentText("faithful")
+        panel.fit_panel.preset_box.setCurrentText("upscale")
         wait(estimated(panel), 30)
         shoot(viewer, f"photo-before-{theme}")
         steps: list[int] = []
         panel.session.updated.connect(lambda update: steps.append(update.progress.step))
         panel.run_panel.fit_button.click()
-        wait(lambda: bool(steps) and steps[-1] >= 20)
+        wait(lambda: bool(steps) and steps[-1] >= 2)
         shoot(viewer, f"photo-during-{theme}")
         wait(idle(panel))
         panel.sections["results"].expand(animate=False)
         shoot(viewer, f"photo-after-{theme}")
-        panel.fit_panel.scale_slider.setValue(6)
-        wait(lambda: "[x6]" in viewer.layers[2].name, 60)
         viewer.camera.center, viewer.camera.zoom = (0, 225, 195), 8
+        panel.compare_bar.divider_button.click()
         shoot(viewer, f"photo-close-{theme}")
 
 
@@ -118,7 +117,7 @@ def stack(theme: str) -> None:
         wait(idle(panel))
         panel.sections["curve"].collapse(animate=False)
         panel.sections["results"].expand(animate=False)
-        viewer.layers.move(1, len(viewer.layers))
+        viewer.layers["around one cell"].visible = True
         viewer.camera.center, viewer.camera.zoom = (4.6, 22.8, 24.6), 18
         shoot(viewer, f"stack-{theme}")
 

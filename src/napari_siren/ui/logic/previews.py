@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 _SHARE = 0.15
 # Smallest number of pixels of a preview along the longest side of its box.
 _LEAST_SIDE = 128
+# Seconds of a preview that is too slow for the usual rate.
+_SLOW = 0.5
 # Pixels of the first preview. Its measured speed determines how large the next one may be.
 _FIRST = 100_000
 
@@ -85,7 +87,7 @@ class Previewer:
         data = coarse_preview(progress, box, stride, self.spec)
         seconds = max(time.perf_counter() - start_time, 1e-6)
         self._affordable = max(1.0, pixels / stride ** len(box) * self._seconds / seconds)
-        if seconds > self._seconds:
+        if seconds > max(self._seconds, _SLOW):
             # A preview with the smallest number of pixels may be slow. Then there are fewer of them.
             self._next = time.perf_counter() + seconds / _SHARE - seconds
         return Preview(box, data)
