@@ -204,10 +204,12 @@ class LossPlot(QWidget):
             self._readout.setText("")
             return
         i = -1 if self._hovered is None else self._hovered
+        psnr = self._psnrs[i]
         self._readout.setText(
             f"step {self._steps[i]}"
             f' · <span style="color: {LOSS_COLOR}">loss {self._losses[i]:.3g}</span>'
-            f' · <span style="color: {PSNR_COLOR}">{self._psnrs[i]:.2f} dB</span>'
+            # A restoration has no PSNR while it runs.
+            + ("" if math.isnan(psnr) else f' · <span style="color: {PSNR_COLOR}">{psnr:.2f} dB</span>')
         )
 
 
