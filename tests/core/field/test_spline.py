@@ -139,6 +139,13 @@ def test_tiles_can_be_fitted_later() -> None:
     assert np.sqrt(np.square(difference).mean()) < 5
 
 
+@pytest.mark.parametrize("options", [{"preset": "fast"}, {"preset": "upscale", "representation": "tiles"}], ids=str)
+def test_a_result_of_samples_is_no_start_for_tiles(options: dict[str, str]) -> None:
+    similar = ns.fit(picture(), preset="upscale")
+    started = ns.fit(picture()[::-1].copy(), start=similar, max_steps=3, **options)
+    assert started.field.has_tiles
+
+
 @pytest.mark.parametrize("fields", [{}, {"samples": torch.zeros(2, 3, 4)}, {"samples": torch.zeros(3, 48)}], ids=str)
 def test_damaged_samples_are_refused(tmp_path: Path, fields: dict[str, torch.Tensor]) -> None:
     from napari_siren.core import model_file

@@ -141,7 +141,7 @@ class TileTrainer:
 
     def warm_start(self, field: Field, state: Checkpoint | None = None) -> None:
         """Start from the weights of the fit of a similar image, before the first step. Other tilings are ignored."""
-        if field.tiling != self.plan.tiling or field.siren.spec != self.siren.spec:
+        if not field.has_tiles or field.tiling != self.plan.tiling or field.siren.spec != self.siren.spec:
             return
         # Divergence is measured against the losses of the initial weights.
         self.best.start_losses = self.losses(self.mean)
