@@ -74,7 +74,7 @@ def shoot(viewer: Any, name: str) -> None:
 
 
 def photo(theme: str) -> None:
-    """Save the window before, early in, and after an enlargement of the photograph; then a close-up with the divider."""
+    """Save the window before, early in and after an enlargement of the photograph, and a close-up with the divider."""
     with opened("kodak23", theme) as (viewer, panel):
         panel.fit_panel.preset_box.setCurrentText("upscale")
         wait(estimated(panel), 30)
