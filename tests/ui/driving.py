@@ -95,7 +95,7 @@ def draw_again(panel: SirenWidget, scale: float | None = None) -> None:
 
 
 def wait_rendered(qtbot: Any, panel: SirenWidget) -> None:
-    qtbot.waitUntil(lambda: not panel.session._rendering and not panel.session._pending_renders)
+    qtbot.waitUntil(lambda: not panel.session.renders.roles)
 
 
 def anything_alive() -> bool:

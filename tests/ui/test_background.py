@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Generator, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +14,7 @@ from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
 from waiting import LIMIT
 
 from napari_siren.errors import InputError
-from napari_siren.ui.background import notify, start_function, start_generator
+from napari_siren.ui.background import notify, release_memory, start_function, start_generator
 
 
 class Receiver(QObject):
@@ -142,3 +144,12 @@ def test_other_errors_are_shown_with_their_traceback() -> None:
     assert isinstance(note, ErrorNotification)
     assert isinstance(note.exception, ZeroDivisionError)
     assert "test_other_errors_are_shown_with_their_traceback" in note.as_text()
+
+
+def test_the_memory_of_a_gpu_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    for used in (False, True):
+        cuda = SimpleNamespace(is_initialized=lambda used=used: used, empty_cache=lambda: calls.append("emptied"))
+        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+        release_memory()
+    assert calls == ["emptied"]

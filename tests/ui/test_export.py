@@ -62,7 +62,6 @@ def export(panel: Panel) -> ExportActions:
     actions = ExportActions(
         panel,
         lambda: panel.session.result,
-        panel.code,
         panel.settings_form.config,
         lambda: panel.layer,
         lambda: panel.original,
@@ -439,11 +438,11 @@ def test_a_dialog_that_is_cancelled_does_nothing(
 
 def test_the_code_is_put_on_the_clipboard(panel: Panel, export: ExportActions, notes: Any) -> None:
     QApplication.clipboard().setText("something else")
-    export.copy_code()
+    export.copy_code(panel.code)
     assert QApplication.clipboard().text() == panel.code()
     assert panel.said == "The code is on the clipboard."
     panel.error = InputError("there is no image layer to fit.")
     QApplication.clipboard().setText("something else")
-    export.copy_code()
+    export.copy_code(panel.code)
     assert QApplication.clipboard().text() == "something else"
     assert notes() == [panel.said] == ["there is no image layer to fit."]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -17,9 +16,11 @@ from qtpy.QtCore import QCoreApplication
 from napari_siren import FitResult, InputError
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.layers.spec import LayerSpec
+from napari_siren.ui import renders as renders_module
 from napari_siren.ui import session as session_module
 from napari_siren.ui.logic.fit_task import FitRequest, Outcome
-from napari_siren.ui.session import Session, SessionState, release_memory
+from napari_siren.ui.logic.jobs import Job
+from napari_siren.ui.session import Session, SessionState
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ def session(viewer: ViewerModel, qtbot: Any) -> Any:
 
 @pytest.fixture
 def fitted_session(session: Any, viewer: ViewerModel, qtbot: Any) -> Any:
-    session.start(request(viewer), viewer.layers[0])
+    session.start(Job(request(viewer), viewer.layers[0]))
     wait_for(qtbot, session, SessionState.IDLE)
     assert session.result is not None
     return session
@@ -58,7 +59,7 @@ def wait_for(qtbot: Any, session: Session, state: SessionState) -> None:
 
 def begin(qtbot: Any, session: Session, viewer: ViewerModel) -> None:
     """Start a fit without end, and wait for its first layer."""
-    session.start(request(viewer, max_steps=ENDLESS), viewer.layers[0])
+    session.start(Job(request(viewer, max_steps=ENDLESS), viewer.layers[0]))
     qtbot.waitUntil(lambda: len(viewer.layers) == 2)
 
 
@@ -86,12 +87,12 @@ def test_what_makes_no_sense_now_is_left(session: Any, viewer: ViewerModel) -> N
 
 def test_one_fit_at_a_time(session: Any, viewer: ViewerModel, qtbot: Any, fitted: FitResult) -> None:
     begin(qtbot, session, viewer)
-    first = session.request
-    session.start(request(viewer), viewer.layers[0])
+    first = session.job
+    session.start(Job(request(viewer), viewer.layers[0]))
     session.go_on(3)
     session.rescale(3)
     session.adopt(SimpleNamespace(metadata={RESULT_KEY: fitted}))
-    assert session.request is first
+    assert session.job is first
     assert session.result is None
     session.stop()
     session.stop()
@@ -102,7 +103,7 @@ def test_one_fit_at_a_time(session: Any, viewer: ViewerModel, qtbot: Any, fitted
 
 
 def test_a_pause_can_be_asked_for_at_once(session: Any, viewer: ViewerModel, qtbot: Any) -> None:
-    session.start(request(viewer, max_steps=ENDLESS), viewer.layers[0])
+    session.start(Job(request(viewer, max_steps=ENDLESS), viewer.layers[0]))
     session.pause()
     qtbot.waitUntil(lambda: session.texts[-1].startswith("Paused at step"))
     session.resume()
@@ -129,7 +130,7 @@ def test_only_a_fit_of_this_session_can_go_on(fitted_session: Any, viewer: Viewe
 def test_a_layer_is_taken_up_once(fitted_session: Any, viewer: ViewerModel) -> None:
     changes: list[Any] = []
     fitted_session.changed.connect(lambda: changes.append("changed"))
-    fitted_session.adopted.connect(lambda: changes.append("adopted"))
+    fitted_session.begun.connect(lambda: changes.append("adopted"))
     own = fitted_session.result
     for layer in viewer.layers:
         fitted_session.adopt(layer)
@@ -175,7 +176,11 @@ def test_the_outcome_may_come_while_the_bar_is_drawn(session: Any, viewer: Viewe
 def renders(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Callable[[], Any], Callable[[Any], None]]]:
     """The waiting renders, with the functions for their results. They do not run in the background."""
     waiting: list[Any] = []
-    monkeypatch.setattr(session_module, "start_function", lambda make, returned: waiting.append((make, returned)))
+
+    def start(work: Any, *arguments: Any, returned: Any) -> None:
+        waiting.append((lambda: work(*arguments), returned))
+
+    monkeypatch.setattr(renders_module, "start_function", start)
     return waiting
 
 
@@ -204,7 +209,7 @@ def test_a_render_of_an_earlier_fit_is_dropped(
 ) -> None:
     fitted_session.rescale(3)
     fitted_session.rescale(4)
-    fitted_session.start(request(viewer, max_steps=7), viewer.layers[0])
+    fitted_session.start(Job(request(viewer, max_steps=7), viewer.layers[0]))
     wait_for(qtbot, fitted_session, SessionState.IDLE)
     # The layers of the earlier fit of the same image have been replaced.
     assert len(viewer.layers) == 4
@@ -251,11 +256,11 @@ def test_a_render_that_fails(
     with notified() as errors, monkeypatch.context() as patched:
         patched.setattr(session_module, "upscaled_layer", fail)
         fitted_session.rescale(3)
-        qtbot.waitUntil(lambda: not fitted_session._rendering)
+        qtbot.waitUntil(lambda: not fitted_session.renders.roles)
     assert errors == [message]
     assert fitted_session.texts[-1].endswith(message)
     fitted_session.rescale(4)
-    qtbot.waitUntil(lambda: not fitted_session._rendering)
+    qtbot.waitUntil(lambda: not fitted_session.renders.roles)
     assert upscaled(viewer).data.shape == (32, 40)
 
 
@@ -265,12 +270,12 @@ def test_a_fit_that_fails(session: Any, viewer: ViewerModel, qtbot: Any, monkeyp
 
     with notified() as errors, monkeypatch.context() as patched:
         patched.setattr("napari_siren.core.fit.fit_iter", fail)
-        session.start(request(viewer), viewer.layers[0])
+        session.start(Job(request(viewer), viewer.layers[0]))
         wait_for(qtbot, session, SessionState.IDLE)
     assert errors == ["surprise"]
     assert session.texts[-1] == "ZeroDivisionError: surprise"
     assert (session.result, session.can_go_on, len(viewer.layers)) == (None, False, 1)
-    session.start(request(viewer), viewer.layers[0])
+    session.start(Job(request(viewer), viewer.layers[0]))
     wait_for(qtbot, session, SessionState.IDLE)
     assert len(viewer.layers) == 4
 
@@ -287,12 +292,3 @@ def test_what_goes_on_must_be_the_same_image(fitted_session: Any, viewer: Viewer
     assert fitted_session.result is first
     assert len(viewer.layers) == 4
     np.testing.assert_array_equal(viewer.layers[1].data, data)
-
-
-def test_the_memory_of_a_gpu_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[str] = []
-    for used in (False, True):
-        cuda = SimpleNamespace(is_initialized=lambda used=used: used, empty_cache=lambda: calls.append("emptied"))
-        monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
-        release_memory()
-    assert calls == ["emptied"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from driving import (
 from napari import settings
 from napari.components import ViewerModel
 from napari.layers import Image
+from napari.utils import progress
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
@@ -547,9 +549,103 @@ def test_uncertainty(viewer: Any, qtbot: Any) -> None:
     layer = viewer.layers[-1]
     [upscaled] = [other for other in viewer.layers if other.name.endswith("[x2]")]
     assert layer.name == "stack [uncertainty x2]"
+    assert layer.colorbar.visible
+    assert panel.run_panel.status.text().startswith("Expected error of the result: typically ")
     assert layer.data.shape == upscaled.data.shape
     assert (layer.data > 0).any()
     assert_same_corners(source, layer)
+
+
+def test_uncertainty_can_be_cancelled(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def endless(spec: Any, result: Any, scale: Any, report: Any) -> Any:
+        while True:
+            report(0.25)
+            time.sleep(0.001)
+
+    monkeypatch.setattr("napari_siren.ui.session.uncertainty_layer", endless)
+    stack(viewer)
+    panel = open_panel(viewer)
+    expand(panel, "results")
+    fit(qtbot, panel)
+    run, before = panel.run_panel, list(viewer.layers)
+    assert not run.stop_button.isEnabled()
+    click(qtbot, panel.result_panel.uncertainty_button)
+    qtbot.waitUntil(lambda: run.stop_button.text() == "Cancel" and run.bar.value() == 25)
+    assert run.status.text().startswith("Estimating the errors: 25%; about ")
+    assert not panel.result_panel.uncertainty_button.isEnabled()
+    [bar] = progress._all_instances
+    assert (bar.desc, bar.n) == ("SIREN: uncertainty", 25)
+    click(qtbot, run.stop_button)
+    wait_rendered(qtbot, panel)
+    assert run.status.text() == "Cancelled. The result is unchanged."
+    assert (run.stop_button.text(), run.stop_button.isEnabled()) == ("Stop and keep", False)
+    assert panel.result_panel.uncertainty_button.isEnabled()
+    assert list(viewer.layers) == before
+    assert not progress._all_instances
+
+
+def test_several_layers_in_one_go(viewer: Any, qtbot: Any) -> None:
+    sources = [photo(viewer, name) for name in ("first", "second", "third")]
+    panel = open_panel(viewer)
+    viewer.layers.selection = set(sources)
+    assert panel.run_panel.fit_button.text().endswith(": 3 layers")
+    assert panel.source_panel.hint.text().startswith("3 images are selected.")
+    texts: list[str] = []
+    panel.session.message.connect(texts.append)
+    layers = fit(qtbot, panel)
+    assert [sum(layer.name.startswith(source.name) for layer in layers) for source in sources] == [3, 3, 3]
+    assert {layer.name for layer in viewer.layers.selection} == {f"{source.name} [x2]" for source in sources}
+    for number in (1, 2, 3):
+        assert any(text.startswith(f"{number} of 3. ") for text in texts)
+    assert panel.session.layers is not None
+    assert panel.session.layers.source is sources[2]
+
+
+def test_several_layers_are_stopped_at_once(viewer: Any, qtbot: Any) -> None:
+    sources = [photo(viewer, name) for name in ("first", "second")]
+    panel = open_panel(viewer, max_steps=ENDLESS)
+    viewer.layers.selection = set(sources)
+    begin_fit(qtbot, panel)
+    click(qtbot, panel.run_panel.stop_button)
+    wait_for(qtbot, panel, SessionState.IDLE)
+    assert len(viewer.layers) == 5
+
+
+def test_earlier_results_are_kept_on_request(viewer: Any, qtbot: Any) -> None:
+    photo(viewer)
+    panel = open_panel(viewer)
+    expand(panel, "results")
+    fit(qtbot, panel)
+    fit(qtbot, panel)
+    assert len(viewer.layers) == 4
+    panel.result_panel.keep_box.setChecked(True)
+    fit(qtbot, panel)
+    assert len(viewer.layers) == 7
+
+
+def test_a_result_has_its_own_code_and_goes_on_when_it_is_selected(viewer: Any, qtbot: Any) -> None:
+    first, second = photo(viewer, "first"), photo(viewer, "second")
+    panel = open_panel(viewer)
+    expand(panel, "results")
+    viewer.layers.selection = {first}
+    results = fit(qtbot, panel)
+    viewer.layers.selection = {second}
+    panel.set_config(tiny(max_steps=7))
+    fit(qtbot, panel)
+    click(qtbot, panel.result_panel.code_button)
+    assert 'viewer.layers["second"]' in QApplication.clipboard().text()
+    viewer.layers.selection = {results[1]}
+    assert panel.result_panel.name.text() == "first [x2], made just now"
+    click(qtbot, panel.result_panel.code_button)
+    code = QApplication.clipboard().text()
+    assert 'viewer.layers["first"]' in code
+    assert "max_steps=5" in code
+    before = results[0].data.copy()
+    panel.run_panel.more_box.setValue(3)
+    click(qtbot, panel.run_panel.continue_button)
+    wait_for(qtbot, panel, SessionState.IDLE)
+    assert panel.session.result.history.step[-1] == 8
+    assert (results[0].data != before).any()
 
 
 def test_derivatives(viewer: Any, qtbot: Any) -> None:
@@ -561,10 +657,10 @@ def test_derivatives(viewer: Any, qtbot: Any) -> None:
     click(qtbot, panel.result_panel.laplacian_button)
     wait_rendered(qtbot, panel)
     gradient, laplacian = viewer.layers[-2:]
-    assert names([gradient, laplacian]) == ["stack [gradient magnitude]", "stack [laplacian]"]
+    assert names([gradient, laplacian]) == ["stack [gradient magnitude x2]", "stack [laplacian x2]"]
     result = panel.session.result
-    np.testing.assert_array_equal(gradient.data, result.render(derivative="gradient_magnitude"))
-    np.testing.assert_array_equal(laplacian.data, result.render(derivative="laplacian"))
+    np.testing.assert_array_equal(gradient.data, result.render(2, derivative="gradient_magnitude"))
+    np.testing.assert_array_equal(laplacian.data, result.render(2, derivative="laplacian"))
     for layer in (gradient, laplacian):
         assert layer.visible
         assert_same_corners(source, layer)
@@ -733,7 +829,7 @@ def test_what_is_set_is_what_is_fitted(viewer: Any, qtbot: Any) -> None:
         type_number(qtbot, editor(panel, name).number, text)
     editor(panel, "engine").combo.setCurrentText("torch")
     editor(panel, "standardise").box.click()
-    type_number(qtbot, panel.seed_box, "77")
+    type_number(qtbot, panel.settings_panel.seed_box, "77")
     devices = panel.fit_panel.device_box
     qtbot.waitUntil(lambda: devices.findText("cpu") >= 0)
     devices.setCurrentText("cpu")
@@ -743,7 +839,7 @@ def test_what_is_set_is_what_is_fitted(viewer: Any, qtbot: Any) -> None:
         "upscale", hidden_features=5, hidden_layers=1, max_steps=3, overlap=1.5, engine="torch", standardise=False
     )
     assert result.provenance["seed"] == 77
-    assert panel.session.request.device == "cpu"
+    assert panel.session.job.request.device == "cpu"
     assert provenance(viewer.layers[-1])["config"] == result.config.model_dump(mode="json")
 
 
@@ -861,8 +957,8 @@ def test_the_preferences_are_used(viewer: Any, qtbot: Any) -> None:
 
 
 def copied(qtbot: Any, panel: SirenWidget) -> str:
-    expand(panel, "results")
-    click(qtbot, panel.result_panel.code_button)
+    expand(panel, "settings")
+    click(qtbot, panel.settings_panel.code_button)
     assert panel.run_panel.status.text() == "The code is on the clipboard."
     return QApplication.clipboard().text()
 
@@ -875,7 +971,7 @@ def test_the_code_does_the_same(viewer: Any, qtbot: Any, what: str) -> None:
     else:
         source = stack(viewer)
     panel = open_panel(viewer)
-    panel.seed_box.setValue(5)
+    panel.settings_panel.seed_box.setValue(5)
     panel.fit_panel.scale_slider.setValue(1.5)
     panel.result_panel.error_box.setCurrentText("absolute")
     if what == "level":

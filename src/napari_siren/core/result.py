@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ from napari_siren.errors import InputError, SirenError, StorageError
 _STATE = "state."
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FitResult:
     """The result of a fit.
 
@@ -194,7 +194,9 @@ class FitResult:
         positions = {letter: grid.positions(axis, 1) - 0.5 for axis, letter in enumerate(letters)}
         return values if form is None else form.restored(values, positions)
 
-    def uncertainty(self, scale: float | Sequence[float]) -> npt.NDArray[np.float32]:
+    def uncertainty(
+        self, scale: float | Sequence[float], on_progress: Callable[[float], None] | None = None
+    ) -> npt.NDArray[np.float32]:
         """Estimate the absolute error of each pixel of a render.
 
         The scene between the pixels of the image is not known. But the image between the pixels of its own smaller copy
@@ -206,6 +208,9 @@ class FitResult:
         scale
             Scale of the render: a number, or one for each spatial axis. If a smaller copy would have fewer than 16
             pixels along an axis, a copy with 16 pixels is used, and the estimates are too small.
+        on_progress
+            Function that is called often with the share of the work that is done, 0 to 1. An exception in it ends the
+            work.
 
         Returns
         -------
@@ -236,7 +241,7 @@ class FitResult:
             )
         seed = int(self.provenance["seed"])
         factor = scale if self._form is None else self._form.without_singletons(scale)
-        errors = expected_error(self.field, self.samples, self.config, self.state, seed, factor)
+        errors = expected_error(self.field, self.samples, self.config, self.state, seed, factor, on_progress)
         return cast(npt.NDArray[np.float32], self._in_form(errors, self.grid(scale=scale)))
 
     def save(self, path: str | Path, resumable: bool = False) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -33,6 +33,8 @@ _SIGNED_COLORMAP = "PiYG"
 _MAGNITUDE_COLORMAP = "magma"
 # Percentage of the magnitudes within the contrast limits.
 _PERCENTILE = 99.9
+# Smallest contrast limit of a map of errors, as a share of the image's range: 5 grey levels of 255.
+_LEAST_SHARE = 0.02
 # Memory in bytes of the inputs of an `ErrorModel`, for each value of a render.
 _UNCERTAINTY_BYTES = 80
 # Display settings of maps: napari's defaults instead of the image's settings.
@@ -148,7 +150,8 @@ def error_layer(spec: LayerSpec, result: FitResult, kind: ErrorKind = "signed") 
         Spec of the layer, and result of its fit. The result may not be a loaded one.
     kind
         "signed" is reconstruction - image. It has a diverging colormap, and limits symmetric about 0 around 99.9 % of
-        the values. "absolute" is the magnitude of the error. The layer is hidden at first.
+        the values, or around 2 % of the image's range if this is more. "absolute" is the magnitude of the error. The
+        layer is hidden at first.
 
     Raises
     ------
@@ -158,8 +161,10 @@ def error_layer(spec: LayerSpec, result: FitResult, kind: ErrorKind = "signed") 
     check_error_kind(kind)
     error = _grey(spec, result.error if kind == "signed" else np.abs(result.error))
     label, display = ("error", _signed) if kind == "signed" else ("absolute error", _magnitude)
+    limits = display(error, _least_limit(result))
+    metadata = _metadata(spec, result, "error", 1.0, error)
     # A visible error layer would cover the other layers.
-    return spec.like(error, label, _metadata(spec, result, "error", 1.0), visible=False, **display(error))
+    return spec.like(error, label, metadata, visible=False, **limits)
 
 
 def derivative_layer(
@@ -185,7 +190,12 @@ def derivative_layer(
     return spec.like(values, label, _metadata(spec, result, derivative, scale), **display(values))
 
 
-def uncertainty_layer(spec: LayerSpec, result: FitResult, scale: float | Sequence[float]) -> LayerData:
+def uncertainty_layer(
+    spec: LayerSpec,
+    result: FitResult,
+    scale: float | Sequence[float],
+    on_progress: Callable[[float], None] | None = None,
+) -> LayerData:
     """Make the layer of the expected error of the upscaled layer: float32, in the image's units.
 
     Parameters
@@ -195,6 +205,8 @@ def uncertainty_layer(spec: LayerSpec, result: FitResult, scale: float | Sequenc
         mean over the colours without alpha.
     scale
         Scale, as in `fit_layer`.
+    on_progress
+        The same as for `FitResult.uncertainty`.
 
     Raises
     ------
@@ -203,9 +215,10 @@ def uncertainty_layer(spec: LayerSpec, result: FitResult, scale: float | Sequenc
     """
     shape = render_shape(spec, scale, result.field.layout.channels * _UNCERTAINTY_BYTES)
     factors = [new / old for new, old in zip(shape, spec.coordinate_shape, strict=True)]
-    values = spec.within(_grey(spec, result.uncertainty(factors)))
+    values = spec.within(_grey(spec, result.uncertainty(factors, on_progress)))
     label = f"uncertainty {scale_label(scale)}"
-    return spec.like(values, label, _metadata(spec, result, "uncertainty", scale), **_magnitude(values))
+    metadata = _metadata(spec, result, "uncertainty", scale, values)
+    return spec.like(values, label, metadata, **_magnitude(values, _least_limit(result)))
 
 
 def model_layer(result: FitResult, scale: float | Sequence[float] = 1, name: str | None = None) -> LayerData:
@@ -261,13 +274,19 @@ def _grey(spec: LayerSpec, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return values[..., :3].mean(axis=-1, dtype=values.dtype) if spec.rgb else values
 
 
-def _signed(values: npt.NDArray[Any]) -> dict[str, Any]:
-    limit = _limit(values)
+def _least_limit(result: FitResult) -> float:
+    """Return the smallest contrast limit of a map of errors, so that small errors look small."""
+    return _LEAST_SHARE * 2 * float(np.max(np.abs(result.field.layout.scale)))
+
+
+def _signed(values: npt.NDArray[Any], least: float = 0.0) -> dict[str, Any]:
+    limit = max(_limit(values), least)
     return {**_PLAIN_DISPLAY, "colormap": _SIGNED_COLORMAP, "contrast_limits": [-limit, limit]}
 
 
-def _magnitude(values: npt.NDArray[Any]) -> dict[str, Any]:
-    return {**_PLAIN_DISPLAY, "colormap": _MAGNITUDE_COLORMAP, "contrast_limits": [0.0, _limit(values)]}
+def _magnitude(values: npt.NDArray[Any], least: float = 0.0) -> dict[str, Any]:
+    limits = [0.0, max(_limit(values), least)]
+    return {**_PLAIN_DISPLAY, "colormap": _MAGNITUDE_COLORMAP, "contrast_limits": limits}
 
 
 def _removes_blur(result: FitResult) -> bool:
@@ -288,10 +307,21 @@ def _limit(values: npt.NDArray[Any]) -> float:
     return float(np.percentile(magnitude, _PERCENTILE)) or float(magnitude.max()) or 1.0
 
 
-def _metadata(spec: LayerSpec, result: FitResult, role: str, scale: float | Sequence[float]) -> dict[str, Any]:
+def _metadata(
+    spec: LayerSpec,
+    result: FitResult,
+    role: str,
+    scale: float | Sequence[float],
+    errors: npt.NDArray[Any] | None = None,
+) -> dict[str, Any]:
+    """Return the metadata of a layer. A map of errors also has its mean and its largest absolute value."""
     shape = spec.coordinate_shape
     factors = [new / old for new, old in zip(spec.scaled_shape(scale), shape, strict=True)]
-    return {METADATA_KEY: {**_provenance(result), "role": role, "scale": factors}, RESULT_KEY: result}
+    about = {**_provenance(result), "role": role, "scale": factors}
+    if errors is not None:
+        magnitude = np.abs(errors)
+        about |= {"mean_error": float(magnitude.mean()), "largest_error": float(magnitude.max())}
+    return {METADATA_KEY: about, RESULT_KEY: result}
 
 
 def _provenance(result: FitResult) -> dict[str, Any]:

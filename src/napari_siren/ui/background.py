@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import sys
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -84,3 +86,11 @@ def notify(error: Exception) -> None:
         notification_manager.dispatch(Notification(str(error), NotificationSeverity.ERROR))
     else:
         notification_manager.receive_error(type(error), error, error.__traceback__)
+
+
+def release_memory() -> None:
+    """Release the unused memory of the GPU after a fit. The memory of the CPU is released without this."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        gc.collect()
+        torch.cuda.empty_cache()

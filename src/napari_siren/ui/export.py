@@ -39,8 +39,6 @@ class ExportActions(QObject):
         Parent widget of the dialogs.
     result
         Function that returns the latest result, or None.
-    code
-        Function that returns the Python code of the fit.
     config
         Function that returns the settings.
     layer
@@ -56,13 +54,12 @@ class ExportActions(QObject):
         self,
         parent: QWidget,
         result: Callable[[], FitResult | None],
-        code: Callable[[], str],
         config: Callable[[], FitConfig],
         layer: Callable[[], Any | None] = lambda: None,
         original: Callable[[], Any | None] = lambda: None,
     ) -> None:
         super().__init__(parent)
-        self._parent, self._result, self._code, self._config = parent, result, code, config
+        self._parent, self._result, self._config = parent, result, config
         self._layer, self._original = layer, original
 
     def save_image(self) -> None:
@@ -91,10 +88,16 @@ class ExportActions(QObject):
         if result is not None and path is not None:
             start_function(result.save, path, returned=self._saved)
 
-    def copy_code(self) -> None:
-        """Copy the Python code of the fit to the clipboard."""
+    def copy_code(self, make: Callable[[], str]) -> None:
+        """Copy Python code to the clipboard.
+
+        Parameters
+        ----------
+        make
+            Function that returns the code. It may raise a `SirenError`.
+        """
         try:
-            code = self._code()
+            code = make()
         except SirenError as error:
             self._report(error)
             return

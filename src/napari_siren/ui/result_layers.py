@@ -14,6 +14,8 @@ from napari_siren.ui.logic.previews import Preview, box_slices
 
 # Role of the layer with the previews.
 _PREVIEW = "reconstruction"
+# Roles of the layers with a colour bar.
+_MAPS = ("error", "uncertainty", "gradient_magnitude", "laplacian")
 
 
 class ResultLayers:
@@ -29,11 +31,16 @@ class ResultLayers:
         Description of the fitted pixels of `source`.
     layers
         Existing layers of the fit, by their roles.
+    keep
+        Whether layers of earlier fits with the same names are kept.
     """
 
-    def __init__(self, viewer: Any, source: Any, spec: LayerSpec, layers: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, viewer: Any, source: Any, spec: LayerSpec, layers: Mapping[str, Any] | None = None, keep: bool = False
+    ) -> None:
         self.viewer, self.source, self.spec = viewer, source, spec
         self._layers: dict[str, Any] = dict(layers or {})
+        self._keep = keep
         # The array that previews are written into.
         self._own: Any = None
         # The pixels of the earlier result, if the fit continues one.
@@ -77,10 +84,11 @@ class ResultLayers:
     def show(self, layers: dict[str, LayerData]) -> None:
         """Show the layers of a finished fit, in the existing layers or in new ones.
 
-        Layers of an earlier fit of the same image with the same names are removed.
+        Layers of an earlier fit of the same image with the same names are removed, unless they are kept.
         """
         self._own = self._before = self._draft = None
-        self._remove_earlier([meta["name"] for _, meta, _ in layers.values()])
+        if not self._keep:
+            self._remove_earlier([meta["name"] for _, meta, _ in layers.values()])
         for role, layer_data in layers.items():
             self.replace(role, layer_data)
         self._present()
@@ -155,14 +163,17 @@ class ResultLayers:
             reconstruction.visible = False
         if self.source in self.viewer.layers and self.source is not result and _covers(result, self.source):
             self.source.visible = False
-        # The user may be at work in another layer.
-        if set(self.viewer.layers.selection) <= {self.source, *self._layers.values()}:
-            self.viewer.layers.selection = {result}
+        # The user may be at work in another layer. If several images are done, all results are selected in the end.
+        selected = set(self.viewer.layers.selection)
+        if selected & {self.source, *self._layers.values()} or not selected:
+            self.viewer.layers.selection = selected - {self.source, *self._layers.values()} | {result}
 
     def _add(self, role: str, layer_data: LayerData) -> None:
         data, meta, _ = layer_data
         selected = set(self.viewer.layers.selection)
         layer = self._layers[role] = self.viewer.add_image(data, **meta)
+        if role in _MAPS:
+            layer.colorbar.visible = True
         if self.source in self.viewer.layers:
             # Directly above the image and its other results, so that other channels stay visible.
             above = [self.source, *(other for other in self._layers.values() if other is not layer)]

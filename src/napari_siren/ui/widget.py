@@ -7,25 +7,29 @@ from typing import TYPE_CHECKING, Any
 
 import napari.viewer
 from napari.utils.theme import get_theme
-from qtpy.QtCore import QEvent, QSize, Qt
-from qtpy.QtWidgets import QFormLayout, QFrame, QScrollArea, QSpinBox, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, QSize, Qt, QTimer
+from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
 from napari_siren.layers.code import as_python
 from napari_siren.layers.edits import Edit
 from napari_siren.ui.background import notify
+from napari_siren.ui.closing import ask_before_closing
 from napari_siren.ui.compare import Comparison
 from napari_siren.ui.estimator import Estimator
 from napari_siren.ui.export import ExportActions
+from napari_siren.ui.last_session import recall_panel, remember_panel
 from napari_siren.ui.logic.fit_task import FitRequest, Update
-from napari_siren.ui.logic.preferences import Preferences, apply_cache, remember, remembered
+from napari_siren.ui.logic.jobs import Job
+from napari_siren.ui.logic.messages import describe_result, describe_share
+from napari_siren.ui.logic.preferences import Preferences, apply_cache, remembered
 from napari_siren.ui.panels.batch_panel import BatchPanel
 from napari_siren.ui.panels.fit_panel import FitPanel
 from napari_siren.ui.panels.result_panel import ResultPanel
 from napari_siren.ui.panels.run_panel import RunPanel
-from napari_siren.ui.panels.settings_form import SettingsForm
-from napari_siren.ui.panels.source_panel import SourcePanel
+from napari_siren.ui.panels.settings_panel import SettingsPanel
+from napari_siren.ui.panels.source_panel import Source, SourcePanel
 from napari_siren.ui.session import Session, SessionState
 from napari_siren.ui.widgets.compare_bar import CompareBar
 from napari_siren.ui.widgets.loss_plot import LossPlot
@@ -65,8 +69,8 @@ class SirenWidget(QWidget):
         self.session = Session(self.viewer, self)
         self.source_panel = SourcePanel(self.viewer)
         self.fit_panel = FitPanel(self.preferences.preset, self.preferences.device)
-        self.settings_form = SettingsForm()
-        self.seed_box = QSpinBox()
+        self.settings_panel = SettingsPanel(self.fit_panel.preset_box)
+        self.settings_form = self.settings_panel.form
         self.run_panel = RunPanel()
         self.curve = LossPlot()
         self.result_panel = ResultPanel("signed")
@@ -76,15 +80,17 @@ class SirenWidget(QWidget):
         self.export = ExportActions(
             self,
             lambda: self.session.result,
-            self.code,
             self.settings_form.config,
             lambda: self.session.shown,
             lambda: self.session.layers and self.session.layers.source,
         )
         self.estimator = Estimator(self._question, self)
+        # The age of the result is shown in minutes.
+        self._clock = QTimer(self, interval=60_000)
+        self._clock.start()
         self.settings_form.set_preset(self.preferences.preset)
         self._lay_out()
-        self._recall(last_session)
+        recall_panel(self, last_session)
         self._connect()
         self._on_purpose()
         self._on_source()
@@ -95,13 +101,15 @@ class SirenWidget(QWidget):
 
     # ---- requests ------------------------------------------------------------------------------------------
 
-    def request(self, edit: Edit | None = None) -> FitRequest:
+    def request(self, source: Source | None = None, edit: Edit | None = None) -> FitRequest:
         """Return the request of a fit with the present settings.
 
         Parameters
         ----------
+        source
+            The layer and the part of it to fit; None are those in the panel.
         edit
-            An image made from layers, to fit instead of the source panel's pixels.
+            An image made from layers, to fit instead of the source.
 
         Raises
         ------
@@ -109,12 +117,12 @@ class SirenWidget(QWidget):
             There is no image, the region has no pixel of it, or the settings contradict each other.
         """
         config = self.settings_form.config()
-        spec = self.source_panel.source().spec() if edit is None else edit.spec
+        spec = (source or self.source_panel.source()).spec() if edit is None else edit.spec
         return FitRequest(
             spec.joined() if config.joins_frames else spec,
             config,
             self.fit_panel.device,
-            self.seed_box.value(),
+            self.settings_panel.seed,
             spec.scales(self.fit_panel.scale, self.fit_panel.isotropic),
             self.result_panel.error_kind,
             # The preference is read again for each fit, since the panel does not show it.
@@ -123,15 +131,20 @@ class SirenWidget(QWidget):
             supervision="value" if edit is None else edit.supervision,
         )
 
-    def code(self) -> str:
+    def code(self, source: Source | None = None) -> str:
         """Return Python code for a fit with the present settings.
+
+        Parameters
+        ----------
+        source
+            The layer and the part of it to fit; None are those in the panel.
 
         Raises
         ------
         SirenError
             For the same reasons as in `request`.
         """
-        source, config = self.source_panel.source(), self.settings_form.config()
+        source, config = source or self.source_panel.source(), self.settings_form.config()
         return as_python(
             source.layer.name,
             source.spec().scales(self.fit_panel.scale, self.fit_panel.isotropic),
@@ -140,7 +153,7 @@ class SirenWidget(QWidget):
             **source.arguments(),
             error=self.result_panel.error_kind,
             device=self.fit_panel.device,
-            seed=self.seed_box.value(),
+            seed=self.settings_panel.seed,
         )
 
     def batch_options(self) -> dict[str, Any]:
@@ -152,7 +165,7 @@ class SirenWidget(QWidget):
             The settings contradict each other.
         """
         config, overrides = self.settings_form.config(), self.settings_form.overrides()
-        return {"preset": config.name, "device": self.fit_panel.device, "seed": self.seed_box.value(), **overrides}
+        return {"preset": config.name, "device": self.fit_panel.device, "seed": self.settings_panel.seed, **overrides}
 
     def start(self, make: Callable[[], Edit] | None = None) -> None:
         """Start a fit, the same as the button *Fit*.
@@ -163,14 +176,13 @@ class SirenWidget(QWidget):
             Function that makes an image from layers, to fit instead of the source panel's pixels.
         """
         try:
-            request = self.request(None if make is None else make())
+            jobs = self._jobs() if make is None else [Job(self.request(edit=make()), self.source_panel.layer)]
         except SirenError as error:
             self._on_error(error)
             return
-        self.curve.clear()
         self.tabs.setCurrentIndex(0)
-        self._remember()
-        self.session.start(request, self.source_panel.layer)
+        remember_panel(self)
+        self.session.start(*jobs, keep=self.result_panel.keeps)
 
     def set_config(self, config: FitConfig) -> None:
         """Show settings, for example those of a file."""
@@ -178,19 +190,16 @@ class SirenWidget(QWidget):
         self.fit_panel.show_preset(config.name)
         self._estimate_anew()
 
+    def _jobs(self) -> list[Job]:
+        """Return the fits of the chosen layers with the present settings."""
+        sources = self.source_panel.sources()
+        return [Job(self.request(source), source.layer, self.code(source)) for source in sources]
+
     # ---- construction ----------------------------------------------------------------------------------------
 
     def _lay_out(self) -> None:
-        self.seed_box.setRange(0, 2**31 - 1)
-        self.seed_box.setToolTip("Seed of the random start. Use the same seed to repeat the same fit.")
-        advanced = QWidget()
-        form = QFormLayout(advanced)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Preset", self.fit_panel.preset_box)
-        form.addRow("Seed", self.seed_box)
-        form.addRow(self.settings_form)
         self.sections = {
-            "settings": Section("All settings", advanced),
+            "settings": Section("All settings", self.settings_panel),
             "curve": Section("Loss and PSNR", self.curve),
             "results": Section("Result", self.result_panel, expanded=True),
         }
@@ -218,13 +227,8 @@ class SirenWidget(QWidget):
         WheelGuard(self)
 
     def _connect(self) -> None:
-        source, fit, run, results, session = (
-            self.source_panel,
-            self.fit_panel,
-            self.run_panel,
-            self.result_panel,
-            self.session,
-        )
+        source, fit, run, session = self.source_panel, self.fit_panel, self.run_panel, self.session
+        results, settings = self.result_panel, self.settings_panel
         source.changed.connect(self._on_source)
         source.activated.connect(session.adopt)
         fit.preset_chosen.connect(self._on_preset)
@@ -237,23 +241,28 @@ class SirenWidget(QWidget):
         run.pause.connect(session.pause)
         run.resume.connect(session.resume)
         run.stop.connect(session.stop)
+        run.cancel.connect(session.renders.cancel)
         run.go_on.connect(session.go_on)
         results.error_chosen.connect(session.show_error)
         results.derivative.connect(session.show_derivative)
-        results.uncertainty.connect(lambda: session.show_uncertainty(fit.scale, fit.isotropic))
+        results.uncertainty.connect(session.show_uncertainty)
         results.draw_again.connect(lambda: session.rescale(fit.scale, fit.isotropic))
         results.save_image.connect(self.export.save_image)
         results.save_model.connect(self.export.save_model)
-        results.copy_code.connect(self.export.copy_code)
-        results.save_settings.connect(self.export.save_settings)
-        results.load_settings.connect(self.export.load_settings)
+        results.copy_code.connect(lambda: self.export.copy_code(lambda: session.code))
+        settings.copy_code.connect(lambda: self.export.copy_code(self.code))
+        settings.save_settings.connect(self.export.save_settings)
+        settings.load_settings.connect(self.export.load_settings)
         self.export.message.connect(run.say)
         self.export.settings_loaded.connect(self.set_config)
-        session.adopted.connect(self.curve.clear)
+        session.begun.connect(self.curve.clear)
         session.changed.connect(self._on_session)
         session.changed.connect(self._estimate_anew)
         session.updated.connect(self._on_update)
         session.message.connect(run.say)
+        session.renders.changed.connect(self._on_session)
+        session.renders.progressed.connect(self._on_share)
+        self._clock.timeout.connect(self._show_name)
         self.viewer.events.theme.connect(self._on_theme)
 
     # ---- reactions to signals ----------------------------------------------------------------------------------
@@ -266,14 +275,18 @@ class SirenWidget(QWidget):
         if layer is not None:
             self.fit_panel.show_pixel(abs(float(layer.scale[-1])), _symbol(layer.units[-1]))
             self.fit_panel.offer_cubes(self.source_panel.anisotropic)
+        self._show_purpose()
         self._on_session()
         self._estimate_anew()
+
+    def _show_purpose(self) -> None:
+        self.run_panel.show_purpose(self.fit_panel.purpose.title, len(self.source_panel.layers))
 
     def _on_purpose(self) -> None:
         """Show the settings of the purpose, and name the main button after it."""
         purpose = self.fit_panel.purpose
         self.settings_form.lend(purpose.settings, self.fit_panel.own_settings)
-        self.run_panel.show_purpose(purpose.title)
+        self._show_purpose()
         self._estimate_anew()
 
     def _on_preset(self, name: str) -> None:
@@ -283,16 +296,30 @@ class SirenWidget(QWidget):
     def _on_session(self) -> None:
         session = self.session
         fittable = self.source_panel.layer is not None
-        self.run_panel.show_state(session.state, fittable=fittable, can_go_on=session.can_go_on)
+        self.run_panel.show_state(
+            session.state,
+            fittable=fittable,
+            can_go_on=session.can_go_on,
+            cancellable=session.renders.cancellable,
+        )
         idle = session.state is SessionState.IDLE
         for widget in (self.source_panel, self.fit_panel, self.sections["settings"]):
             widget.setEnabled(idle)
         result = session.result
         has_image = result is not None and result.samples is not None
-        self.result_panel.show_result(idle and result is not None, has_image, session.result_name)
+        self.result_panel.show_result(idle and result is not None, has_image, bool(session.code))
+        self.result_panel.show_running(session.renders.roles)
+        self._show_name()
         self.comparison.refresh()
         if idle and session.result is not None:
             self._complete_curve(session.result)
+
+    def _show_name(self) -> None:
+        self.result_panel.show_name(describe_result(self.session.result_name, self.session.age))
+
+    def _on_share(self, share: float, seconds: float | None) -> None:
+        self.run_panel.show_share(share)
+        self.run_panel.say(describe_share(share, seconds))
 
     def _estimate_anew(self) -> None:
         """Start a new estimate, and show this at once, because the old estimate is of other settings."""
@@ -323,43 +350,6 @@ class SirenWidget(QWidget):
         for section in self.sections.values():
             section.set_colors(theme.text.as_hex(), theme.foreground.as_hex())
 
-    # ---- settings of the last session ------------------------------------------------------------------------
-
-    @property
-    def _preferred(self) -> list[str]:
-        return [self.preferences.preset, self.preferences.device]
-
-    def _remember(self) -> None:
-        remember(
-            {
-                **remembered(),
-                "preferences": self._preferred,
-                "preset": self.settings_form.config().name,
-                "settings": self.settings_form.overrides(),
-                "scale": self.fit_panel.scale,
-                "isotropic": self.fit_panel.isotropic,
-                "device": self.fit_panel.device,
-                "error": self.result_panel.error_kind,
-                "sections": {name: section.isExpanded() for name, section in self.sections.items()},
-            }
-        )
-
-    def _recall(self, last: dict[str, Any]) -> None:
-        """Show the settings of the last session. Invalid ones are ignored, and the preferences stay."""
-        try:
-            # If the preferences have changed since then, they take precedence.
-            if last["preferences"] == self._preferred:
-                self.set_config(FitConfig.preset(last["preset"], **last["settings"]))
-                self.fit_panel.recall_device(str(last["device"]))
-            self.fit_panel.scale_slider.setValue(float(last["scale"]))
-            self.fit_panel.isotropic_box.setChecked(bool(last.get("isotropic")))
-            self.result_panel.error_box.setCurrentText(last["error"])
-            expanded = last["sections"]
-            for name, section in self.sections.items():
-                (section.expand if expanded[name] else section.collapse)(animate=False)
-        except (SirenError, KeyError, TypeError, ValueError, OverflowError):
-            return
-
     # ---- closing ---------------------------------------------------------------------------------------------
 
     def close_down(self) -> None:
@@ -367,6 +357,7 @@ class SirenWidget(QWidget):
         if self._closed:
             return
         self._closed = True
+        self._clock.stop()
         self.estimator.close()
         self.comparison.close()
         self.session.close()
@@ -375,9 +366,12 @@ class SirenWidget(QWidget):
         self.viewer.events.theme.disconnect(self._on_theme)
 
     def event(self, event: QEvent) -> bool:
-        """Close down when the dock releases the panel. napari does not close the panel then."""
-        if event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.close_down()
+        """Ask before the dock closes. Close down when it releases the panel: napari does not close the panel then."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self.parent() is None:
+                self.close_down()
+            elif hasattr(self, "session"):
+                ask_before_closing(self, self.session)
         return bool(super().event(event))
 
     def sizeHint(self) -> QSize:

@@ -92,7 +92,7 @@ def test_fit(viewer: Any, qtbot: Any) -> None:
     # The panel is closed. The command opens it and starts the fit in it.
     choose(viewer, FIT)
     panel = panel_of(viewer)
-    assert panel.session.request is not None
+    assert panel.session.job is not None
     wait_for(qtbot, panel, SessionState.IDLE)
     assert [layer.name for layer in viewer.layers] == [
         "first",
@@ -124,7 +124,7 @@ def test_upscale(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(commands, "request_values", answer)
     choose(viewer, UPSCALE)
     assert asked == [("Upscale the layer", ["scale", "preset"])]
-    assert panel.session.request is None
+    assert panel.session.job is None
     choose(viewer, UPSCALE)
     wait_for(qtbot, panel, SessionState.IDLE)
     assert panel.session.result.config.name == "fast"
@@ -206,10 +206,10 @@ def test_blend(scene: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     given: list[Any] = [None, answers]
     monkeypatch.setattr(commands, "request_values", lambda *_, **__: given.pop(0))
     choose(scene, BLEND)
-    assert panel.session.request is None
+    assert panel.session.job is None
     choose(scene, BLEND)
     # Such a fit may end before the choice has been handled.
-    assert panel.session.request is not None
+    assert panel.session.job is not None
     wait_for(qtbot, panel, SessionState.IDLE)
     blended = scene.layers["sea, with boat [reconstruction]"]
     assert len(scene.layers) == 4

@@ -448,7 +448,7 @@ def test_what_is_lacking_is_told(viewer: Any, qtbot: Any, tmp_path: Path) -> Non
 def test_settings_of_the_other_tab_or_a_preset(viewer: Any, tmp_path: Path) -> None:
     batch = open_batch(viewer, max_steps=7)
     choose_folder(batch, tmp_path)
-    batch.window().findChild(SirenWidget).seed_box.setValue(5)
+    batch.window().findChild(SirenWidget).settings_panel.seed_box.setValue(5)
     options = batch.form.request().options
     assert {
         name: options[name] for name in ("preset", "max_steps", "seed", "device", "workers", "frames", "format")

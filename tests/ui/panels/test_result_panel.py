@@ -23,39 +23,42 @@ def enabled(panel: ResultPanel) -> set[str]:
     return {button.text() for button in panel.findChildren(QPushButton) if button.isEnabled()}
 
 
-ALWAYS = {"Copy as Python", "Save settings…", "Load settings…"}
 OF_A_FIT = {"Save image…", "Draw again", "Gradient magnitude", "Laplacian", "Save model…"}
 OF_AN_IMAGE = {"Uncertainty"}
+WITH_CODE = {"Copy as Python"}
 
 
 def test_what_needs_a_fit_can_be_pressed_when_there_is_one(panel: ResultPanel) -> None:
-    assert enabled(panel) == ALWAYS
+    assert enabled(panel) == set()
     panel.show_result(True)
-    assert enabled(panel) == ALWAYS | OF_A_FIT
+    assert enabled(panel) == OF_A_FIT
     panel.show_result(True, with_image=True)
-    assert enabled(panel) == ALWAYS | OF_A_FIT | OF_AN_IMAGE
+    assert enabled(panel) == OF_A_FIT | OF_AN_IMAGE
+    panel.show_result(True, with_image=True, with_code=True)
+    assert enabled(panel) == OF_A_FIT | OF_AN_IMAGE | WITH_CODE
+    panel.show_running({"uncertainty"})
+    assert enabled(panel) == OF_A_FIT | WITH_CODE
     panel.show_result(False)
-    assert enabled(panel) == ALWAYS
+    assert enabled(panel) == set()
 
 
 def test_what_the_buttons_ask_for(qtbot: Any, panel: ResultPanel) -> None:
     told: list[str] = []
-    for name in ("save_model", "copy_code", "save_settings", "load_settings", "uncertainty"):
+    for name in ("save_model", "copy_code", "uncertainty"):
         getattr(panel, name).connect(lambda name=name: told.append(name))
     panel.derivative.connect(told.append)
-    panel.show_result(True, with_image=True)
+    panel.show_result(True, with_image=True, with_code=True)
     buttons = {button.text(): button for button in panel.findChildren(QPushButton)}
-    for text in (*sorted(OF_A_FIT), *sorted(ALWAYS), *OF_AN_IMAGE):
+    for text in (*sorted(OF_A_FIT), *WITH_CODE, *OF_AN_IMAGE):
         qtbot.mouseClick(buttons[text], Qt.MouseButton.LeftButton)
-    assert told == [
-        "gradient_magnitude",
-        "laplacian",
-        "save_model",
-        "copy_code",
-        "load_settings",
-        "save_settings",
-        "uncertainty",
-    ]
+    assert told == ["gradient_magnitude", "laplacian", "save_model", "copy_code", "uncertainty"]
+
+
+def test_the_name_of_the_result(panel: ResultPanel) -> None:
+    panel.show_name("cells [x2], made just now")
+    assert (panel.name.isVisible(), panel.name.text()) == (True, "cells [x2], made just now")
+    panel.show_name("")
+    assert not panel.name.isVisible()
 
 
 def test_the_kind_of_error_map(panel: ResultPanel) -> None:

@@ -126,7 +126,7 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
     if name == "camera_gain":
         return st.floats(0.1, 10) | st.just("auto")
     if name == "adapt":
-        return st.integers(1) | st.sampled_from(["auto", "off"])
+        return st.integers(1, 10**9) | st.sampled_from(["auto", "off"])
     if name == "camera_offset":
         return st.floats(-1000, 1000)
     if name == "psf":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +31,8 @@ _STEPS, _RATE, _FINAL_RATE = 300, 3e-3, 0.01
 _CROPS, _BATCH = (1024, 48, 12), 4
 # Largest absolute value of the logarithm of the expected error over the mean error.
 _LIMIT = 6.0
+# Steps between two reports of the progress.
+_REPORTED = 10
 # Number of pixels that are predicted at once.
 _BLOCK = 1 << 18
 
@@ -68,7 +70,14 @@ class ErrorModel:
         self._middle = self._spread = torch.zeros(())
         self._mean_error = 0.0
 
-    def learn(self, render: Array, image: Array, error: Array, weight: npt.NDArray[np.bool_]) -> None:
+    def learn(
+        self,
+        render: Array,
+        image: Array,
+        error: Array,
+        weight: npt.NDArray[np.bool_],
+        on_progress: Callable[[float], None] = lambda share: None,
+    ) -> None:
         """Train the network on a render of known errors.
 
         Parameters
@@ -81,6 +90,8 @@ class ErrorModel:
             Absolute errors of the render, float32, (channels, *shape).
         weight
             Mask, bool, (*shape): True for the pixels to use.
+        on_progress
+            Function that is called with the share of the steps that are done, 0 to 1.
         """
         inputs, truth = self._inputs(render, image), torch.from_numpy(error)[:, None]
         counts = torch.from_numpy(weight).float()
@@ -93,6 +104,8 @@ class ErrorModel:
         optimizer = NetworkOptimizer([], [*self._kernels, *self._biases], adam_rate=_RATE)
         rng = np.random.default_rng(self._seed)
         for step in range(_STEPS):
+            if step % _REPORTED == 0:
+                on_progress(step / _STEPS)
             crops = [self._crop(inputs, truth / self._mean_error, counts, rng) for _ in range(_BATCH)]
             features, errors, weights = (torch.stack(parts) for parts in zip(*crops, strict=True))
             with torch.enable_grad():

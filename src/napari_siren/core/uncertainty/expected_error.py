@@ -7,7 +7,7 @@ then predicts the errors of the render.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +37,8 @@ _MODELS = 4
 _MEAN_OF_NORMAL = 0.798
 # Smallest share of an expected error that remains after the subtraction of the noise.
 _LEAST_SHARE = 0.25
+# Share of the time until the trial is made.
+_TRIAL_TIME = 0.4
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def expected_error(
     state: Checkpoint | None,
     seed: int,
     scale: float | Sequence[float],
+    on_progress: Callable[[float], None] | None = None,
 ) -> npt.NDArray[np.float32]:
     """Estimate the absolute error of a render.
 
@@ -73,6 +76,8 @@ def expected_error(
         Checkpoint of the fit. It has the network that was trained on the image, if there is one.
     scale
         Scale of the render: a number, or one for each spatial axis.
+    on_progress
+        Function that is called often with the share of the work that is done, 0 to 1. An exception in it ends the work.
 
     Returns
     -------
@@ -92,12 +97,18 @@ def expected_error(
     layout = samples.layout
     grid = RenderGrid.from_layout(layout, scale=scale)
     image = _whole(samples, field)
-    trial = _trial(field, samples, config, state, seed, image, grid)
+    report = on_progress or (lambda share: None)
+    report(0.0)
+    trial = _trial(field, samples, config, state, seed, image, grid, report)
     known, render = samples.observed & ~samples.heldout, _normalised(field, grid)
     levels = np.zeros_like(render)
     for number in range(_MODELS):
+
+        def learned(share: float, number: int = number) -> None:
+            report(_TRIAL_TIME + (1 - _TRIAL_TIME) * (number + share) / _MODELS)
+
         model = ErrorModel(len(layout.spatial_shape), seed + number)
-        model.learn(trial.render, trial.copy, np.abs(trial.render - image), known)
+        model.learn(trial.render, trial.copy, np.abs(trial.render - image), known, learned)
         levels += np.log(np.maximum(model.predict(render, image), np.finfo(np.float32).tiny)) / _MODELS
     error = _without_noise(np.exp(levels), image_noise(samples))
     units = error * np.abs(_column(layout.scale, error.ndim))
@@ -112,6 +123,7 @@ def _trial(
     seed: int,
     image: Array,
     grid: RenderGrid,
+    report: Callable[[float], None],
 ) -> Trial:
     """Upscale a smaller copy in the same way as the image, by the same scale if the copy has enough pixels."""
     sizes = samples.layout.spatial_shape
@@ -134,16 +146,19 @@ def _trial(
         else ForwardOperator.from_kind("bicubic", len(sizes))
     )
     small_image = operator(torch.from_numpy(image), smaller).numpy()
-    small_field = _fitted(as_samples(samples.layout, small_image), config, device, seed)
+    small_field = _fitted(as_samples(samples.layout, small_image), config, device, seed, report)
     fine = RenderGrid.from_layout(small_field.layout, shape=sizes)
     return Trial(small_image, _normalised(small_field, fine))
 
 
-def _fitted(samples: Samples, config: FitConfig, device: torch.device, seed: int) -> Field:
+def _fitted(
+    samples: Samples, config: FitConfig, device: torch.device, seed: int, report: Callable[[float], None]
+) -> Field:
     """Fit tiles to the whole image, until the last step."""
     limits = {"max_seconds": None, "target_psnr": None, "task": None, "task_steps": 0}
     run = TileTrainer(samples, config.override(**limits), device, seed)
     while run.step_count < run.max_steps:
+        report(_TRIAL_TIME * run.step_count / run.max_steps)
         run.step()
     return run.best_field()
 

@@ -61,6 +61,8 @@ class FitRequest:
     supervision
         Processing of the pixels before the fit, the same as for `fit`. With a processing that edits the image, the only
         layer is the edited image.
+    steps
+        Number of steps after which the fit ends and keeps its result; None is no such number.
     """
 
     spec: LayerSpec
@@ -73,6 +75,7 @@ class FitRequest:
     isotropic: bool = False
     resume: FitResult | None = None
     supervision: Preprocessor | Literal["value"] = "value"
+    steps: int | None = None
 
     @property
     def label(self) -> str:
@@ -87,12 +90,15 @@ class FitRequest:
             result.field, self.config, result.provenance
         )
         # The limits of time and PSNR are lifted, since the user now requests steps. `max_steps` does not count the
-        # steps before the fit itself: a fit that is still at those continues to its regular end.
-        max_steps = done + more_steps if done >= 0 else self.config.max_steps
+        # steps before the fit itself.
+        fitting = done >= 0
+        max_steps = done + more_steps if fitting else self.config.max_steps
         config = self.config.override(
             max_steps=max_steps, max_seconds=None, target_psnr=None, detail=result.config.detail
         )
-        return replace(self, config=config, seed=result.provenance["seed"], resume=result)
+        return replace(
+            self, config=config, seed=result.provenance["seed"], resume=result, steps=None if fitting else more_steps
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -308,9 +314,9 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
     )
     control.attach(steps)
     buffer = _UpdateBuffer(request, control)
-    for progress in steps:
+    for count, progress in enumerate(steps, start=1):
         buffer.add(progress)
-        if control.stopping:
+        if control.stopping or count == request.steps:
             steps.stop()
         elif control.paused:
             with steps.held():

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
+
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
     from napari_siren.batch.report import BatchReport
     from napari_siren.core.cost.base import Estimate
     from napari_siren.core.result import FitResult
+    from napari_siren.layers.spec import LayerData
     from napari_siren.ui.logic.fit_task import Update
 
 # Text for each reason in `History.stopped`.
@@ -74,6 +77,12 @@ def describe_progress(update: Update) -> str:
     return f"{activity}: {position}{quality}{remaining}"
 
 
+def describe_share(share: float, seconds_left: float | None) -> str:
+    """Return the progress of a map of the result in words."""
+    remaining = f"; about {duration(seconds_left)} left" if seconds_left is not None else ""
+    return f"Estimating the errors: {share:.0%}{remaining}"
+
+
 def describe_outcome(result: FitResult) -> str:
     """Return in words why a fit ended, how long it took, and what the result is worth for its purpose."""
     history = result.history
@@ -110,6 +119,35 @@ def _verdict(result: FitResult) -> str:
 def _values(result: FitResult) -> str:
     """Return the unit of the values of an image."""
     return "grey levels" if np.dtype(result.field.layout.dtype).kind in "ui" else "(units of the image)"
+
+
+def describe_map(layer_data: LayerData) -> str:
+    """Return the typical and the largest value of a map of errors in words. Other layers have no such text."""
+    metadata = layer_data[1]["metadata"]
+    about = metadata[METADATA_KEY]
+    if "mean_error" not in about:
+        return ""
+    kind = "Error of the reconstruction" if about["role"] == "error" else "Expected error of the result"
+    values = _values(metadata[RESULT_KEY])
+    return f"{kind}: typically {about['mean_error']:.2g}, at most {about['largest_error']:.2g} {values}"
+
+
+def describe_result(name: str, age: float | None) -> str:
+    """Return the name of a result and its age in words.
+
+    Parameters
+    ----------
+    name
+        Name of the layer.
+    age
+        Seconds since the end of the fit; None for a model that was opened.
+    """
+    if age is None or not name:
+        return name
+    minutes = int(age // 60)
+    if minutes < 60:
+        return f"{name}, made {f'{minutes} min ago' if minutes else 'just now'}"
+    return f"{name}, made {minutes // 60} h ago"
 
 
 def describe_sizes(before: Sequence[int], after: Sequence[int]) -> str:

@@ -1,15 +1,15 @@
-"""`ResultPanel`: the outputs of a fit: error map, derivatives, uncertainty, model, code and settings."""
+"""`ResultPanel`: the current result: its name, its maps, and the ways to keep it."""
 
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QGridLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QGridLayout, QLabel, QPushButton, QWidget
 
 from napari_siren.layers.outputs import ErrorKind
 
 
 class ResultPanel(QWidget):
-    """The buttons for the current result and for the present settings."""
+    """The name of the current result, and its buttons."""
 
     error_chosen = Signal(str)
     """"signed" or "absolute"."""
@@ -20,8 +20,6 @@ class ResultPanel(QWidget):
     save_image = Signal()
     save_model = Signal()
     copy_code = Signal()
-    save_settings = Signal()
-    load_settings = Signal()
 
     def __init__(self, error: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -44,7 +42,7 @@ class ResultPanel(QWidget):
         self.uncertainty_button = _button(
             "Uncertainty",
             "Add a layer of the expected error at each pixel of the upscaled layer, in the image's units. It is "
-            "learned from smaller copies of the image. This takes some seconds.",
+            "learned from smaller copies of the image. This takes about as long as the result, and can be cancelled.",
         )
         self.name = QLabel()
         self.name.setWordWrap(True)
@@ -58,8 +56,10 @@ class ResultPanel(QWidget):
             "Save model…", "Save the fit to a small file. Drop the file on napari to open it again at any resolution."
         )
         self.code_button = _button("Copy as Python", "Copy the Python code that repeats this fit to the clipboard.")
-        self.settings_button = _button("Save settings…", "Save the settings to a file, for scripts and other images.")
-        self.load_button = _button("Load settings…", "Load the settings from a file.")
+        self.keep_box = QCheckBox("Keep earlier results")
+        self.keep_box.setToolTip(
+            "Keep the layers of an earlier result of the same image and purpose. Otherwise a new result replaces them."
+        )
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
         grid.addWidget(self.name, 0, 0, 1, 2)
@@ -72,8 +72,8 @@ class ResultPanel(QWidget):
         grid.addWidget(self.uncertainty_button, 4, 0)
         grid.addWidget(self.model_button, 4, 1)
         grid.addWidget(self.code_button, 5, 0)
-        grid.addWidget(self.settings_button, 6, 0)
-        grid.addWidget(self.load_button, 6, 1)
+        grid.addWidget(self.keep_box, 5, 1)
+        self.error_box.setAccessibleName("Error map")
         self.error_box.currentTextChanged.connect(self.error_chosen)
         self.gradient_button.clicked.connect(lambda: self.derivative.emit("gradient_magnitude"))
         self.laplacian_button.clicked.connect(lambda: self.derivative.emit("laplacian"))
@@ -82,8 +82,6 @@ class ResultPanel(QWidget):
         self.again_button.clicked.connect(self.draw_again)
         self.model_button.clicked.connect(self.save_model)
         self.code_button.clicked.connect(self.copy_code)
-        self.settings_button.clicked.connect(self.save_settings)
-        self.load_button.clicked.connect(self.load_settings)
         self.show_result(False)
 
     @property
@@ -91,7 +89,17 @@ class ResultPanel(QWidget):
         """Kind of the error map, "signed" or "absolute"."""
         return "absolute" if self.error_box.currentText() == "absolute" else "signed"
 
-    def show_result(self, there: bool, with_image: bool = False, name: str = "") -> None:
+    @property
+    def keeps(self) -> bool:
+        """Whether earlier results are kept."""
+        return bool(self.keep_box.isChecked())
+
+    def show_name(self, name: str) -> None:
+        """Show the name of the result, and how it was made."""
+        self.name.setText(name)
+        self.name.setVisible(bool(name))
+
+    def show_result(self, there: bool, with_image: bool = False, with_code: bool = False) -> None:
         """Enable the buttons for a result.
 
         Parameters
@@ -100,11 +108,9 @@ class ResultPanel(QWidget):
             Whether there is a result.
         with_image
             Whether the result has the fitted image.
-        name
-            Name of the result, and how it was made.
+        with_code
+            Whether there is Python code for the result.
         """
-        self.name.setText(name)
-        self.name.setVisible(bool(name))
         for button in (
             self.save_button,
             self.again_button,
@@ -114,6 +120,18 @@ class ResultPanel(QWidget):
         ):
             button.setEnabled(there)
         self.uncertainty_button.setEnabled(there and with_image)
+        self.code_button.setEnabled(there and with_code)
+
+    def show_running(self, roles: set[str]) -> None:
+        """Disable the button of a map that is being made.
+
+        Parameters
+        ----------
+        roles
+            Roles of the layers that are being made.
+        """
+        if "uncertainty" in roles:
+            self.uncertainty_button.setEnabled(False)
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

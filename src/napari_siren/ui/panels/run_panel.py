@@ -19,6 +19,7 @@ class RunPanel(QWidget):
     pause = Signal()
     resume = Signal()
     stop = Signal()
+    cancel = Signal()
     go_on = Signal(int)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -27,7 +28,7 @@ class RunPanel(QWidget):
         self.fit_button.setShortcut("Ctrl+Return")
         self.pause_button = _button("Pause", "Pause the fit. It does not use the processor until you resume it.")
         self.stop_button = _button("Stop and keep", "End the fit now, and make layers of the current result.")
-        self.continue_button = _button("Continue", "Continue the last fit with more steps.")
+        self.continue_button = _button("Continue", "Continue the result above with more steps.")
         self.more_box = QSpinBox()
         self.more_box.setRange(1, 1_000_000)
         self.more_box.setSingleStep(50)
@@ -35,6 +36,7 @@ class RunPanel(QWidget):
         self.more_box.setPrefix("+ ")
         self.more_box.setSuffix(" steps")
         self.more_box.setToolTip("Number of steps to add.")
+        self.more_box.setAccessibleName("Steps to add")
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.bar.setMaximumHeight(8)
@@ -49,14 +51,14 @@ class RunPanel(QWidget):
         grid.addWidget(self.more_box, 2, 1, 1, 2)
         grid.addWidget(self.bar, 3, 0, 1, 3)
         grid.addWidget(self.status, 4, 0, 1, 3)
-        self._paused = False
+        self._paused = self._cancellable = False
         self.fit_button.clicked.connect(self.fit)
         self.pause_button.clicked.connect(self._toggle_pause)
-        self.stop_button.clicked.connect(self.stop)
+        self.stop_button.clicked.connect(self._stop)
         self.continue_button.clicked.connect(self._continue)
         self.show_state(SessionState.IDLE, fittable=False, can_go_on=False)
 
-    def show_state(self, state: SessionState, *, fittable: bool, can_go_on: bool) -> None:
+    def show_state(self, state: SessionState, *, fittable: bool, can_go_on: bool, cancellable: bool = False) -> None:
         """Enable or disable the buttons for a state.
 
         Parameters
@@ -67,18 +69,22 @@ class RunPanel(QWidget):
             Whether there is an image to fit.
         can_go_on
             Whether the last fit can be continued.
+        cancellable
+            Whether a map of the result is being made. *Stop and keep* is then *Cancel*.
         """
         idle, running = state is SessionState.IDLE, state in (SessionState.FITTING, SessionState.PAUSED)
         self._paused = state is SessionState.PAUSED
         self.fit_button.setEnabled(idle and fittable)
         self.pause_button.setText("Resume" if self._paused else "Pause")
         self.pause_button.setEnabled(running)
-        self.stop_button.setEnabled(running)
+        self._cancellable = idle and cancellable
+        self.stop_button.setText("Cancel" if self._cancellable else "Stop and keep")
+        self.stop_button.setEnabled(running or self._cancellable)
         self.continue_button.setEnabled(idle and can_go_on)
         self.more_box.setEnabled(idle and can_go_on)
         if state is SessionState.ENDING:
             self.bar.setRange(0, 0)
-        elif idle:
+        elif idle and not cancellable:
             self.bar.setRange(0, 1)
             self.bar.reset()
 
@@ -89,9 +95,14 @@ class RunPanel(QWidget):
         self.bar.setRange(0, 0 if ending else progress.max_steps)
         self.bar.setValue(progress.step)
 
-    def show_purpose(self, title: str) -> None:
-        """Name the main button after a purpose."""
-        self.fit_button.setText(title)
+    def show_share(self, share: float) -> None:
+        """Show the share of a map that is done, 0 to 1, in the bar."""
+        self.bar.setRange(0, 100)
+        self.bar.setValue(round(100 * share))
+
+    def show_purpose(self, title: str, layers: int = 1) -> None:
+        """Name the main button after a purpose, with the number of layers if there are several."""
+        self.fit_button.setText(title if layers < 2 else f"{title}: {layers} layers")
         # Setting a text removes the shortcut.
         self.fit_button.setShortcut("Ctrl+Return")
 
@@ -101,6 +112,9 @@ class RunPanel(QWidget):
 
     def _toggle_pause(self) -> None:
         (self.resume if self._paused else self.pause).emit()
+
+    def _stop(self) -> None:
+        (self.cancel if self._cancellable else self.stop).emit()
 
     def _continue(self) -> None:
         self.go_on.emit(self.more_box.value())

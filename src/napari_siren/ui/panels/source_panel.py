@@ -134,10 +134,12 @@ class SourcePanel(QWidget):
         self._view_timer.setInterval(_SETTLED_MS)
         self._view_timer.timeout.connect(self.changed)
         self._state: LayerState | None = None
+        self._several: list[Any] = []
         self._events = Connections()
         layers = viewer.layers.events
         self._events.set("list", self._list_layers, (layers.inserted, layers.removed, layers.reordered))
         self._events.set("active", self._follow, [viewer.layers.selection.events.active])
+        self._events.set("selection", self._on_selection, [viewer.layers.selection.events.changed])
         self._list_layers()
         self._picked()
         self._follow()
@@ -147,15 +149,37 @@ class SourcePanel(QWidget):
         """The chosen layer, or None."""
         return self.layer_box.currentData()
 
-    def source(self) -> Source:
-        """Return the layer and the part of it to fit, as the viewer shows it now.
+    @property
+    def layers(self) -> list[Any]:
+        """The layers to fit: the chosen one, or all selected images if it is one of several."""
+        selected = self.viewer.layers.selection
+        images = [
+            layer
+            for layer in self.viewer.layers
+            if layer in selected and "Image" in layer_kinds(layer) and METADATA_KEY not in layer.metadata
+        ]
+        if len(images) > 1 and self.layer in images:
+            return images
+        return [] if self.layer is None else [self.layer]
+
+    def sources(self) -> list[Source]:
+        """Return the layers and the parts of them to fit. The errors are those of `source`."""
+        return [self.source(layer) for layer in self.layers] or [self.source()]
+
+    def source(self, layer: Any = None) -> Source:
+        """Return a layer and the part of it to fit, as the viewer shows it now.
+
+        Parameters
+        ----------
+        layer
+            The layer; None is the chosen one. The region, the extent and the level are those in the panel.
 
         Raises
         ------
         InputError
             There is no image layer; or the part in view should be fitted, but no pixel is in view.
         """
-        layer = self.layer
+        layer = self.layer if layer is None else layer
         if layer is None:
             raise InputError("There is no image layer. Open or drop an image, or use File > Open Sample.")
         self._check_axes(layer)
@@ -270,6 +294,13 @@ class SourcePanel(QWidget):
         else:
             self.pick(active)
 
+    def _on_selection(self, event: Any = None) -> None:
+        several = self.layers if len(self.layers) > 1 else []
+        if several != self._several:
+            self._several = several
+            self._show_hint()
+            self.changed.emit()
+
     def _show_hint(self) -> None:
         active = self.viewer.layers.selection.active
         text = ""
@@ -277,6 +308,8 @@ class SourcePanel(QWidget):
             text = "Open or drop an image."
         elif active is not None and "Image" not in layer_kinds(active) and active is not self.region_box.currentData():
             text = f"“{active.name}” is a {active.__class__.__name__} layer. Only an Image layer can be fitted."
+        elif len(self.layers) > 1:
+            text = f"{len(self.layers)} images are selected. All are done, one after the other."
         self.hint.setText(text)
         self.hint.setVisible(bool(text))
 
