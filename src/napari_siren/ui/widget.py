@@ -287,6 +287,8 @@ class SirenWidget(QWidget):
         purpose = self.fit_panel.purpose
         self.settings_form.lend(purpose.settings, self.fit_panel.own_settings)
         self._show_purpose()
+        if purpose.preset == "burst":
+            self.source_panel.take_all_frames()
         self._estimate_anew()
 
     def _on_preset(self, name: str) -> None:

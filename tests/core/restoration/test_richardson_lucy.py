@@ -76,6 +76,26 @@ def test_light_beyond_the_edges_is_not_gathered_at_them() -> None:
     assert abs(float(result.reconstruction[:3].mean()) - 50) < 2
 
 
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+@pytest.mark.parametrize(("shape", "axes"), [((48, 40), "YX"), ((14, 32, 28), "ZYX")])
+def test_the_border_is_as_exact_as_the_inside(shape: tuple[int, ...], axes: str, noise: float) -> None:
+    # The image is cut out of a larger one, so that it has light from outside.
+    rng = np.random.default_rng(0)
+    margin = 10
+    larger = gaussian_filter(rng.random([n + 2 * margin for n in shape]), 1.5)
+    scene = 60 + 120 * (larger - larger.min()) / np.ptp(larger)
+    inner = tuple(slice(margin, -margin) for _ in shape)
+    truth, blurred = scene[inner], gaussian_filter(scene, SIGMA)[inner]
+    image = np.clip(np.rint(blurred + noise * rng.standard_normal(shape)), 0, 255).astype(np.uint8)
+    result = deblurred(image, axes=axes).reconstruction
+    core = tuple(slice(n // 4, -(n // 4)) for n in shape)
+    for axis in range(len(shape)):
+        for side in (0, -1):
+            border, original = result.take(side, axis).astype(float), truth.take(side, axis)
+            assert border.mean() == pytest.approx(original.mean(), rel=0.03)
+            assert error(border, original) < 2 * error(result[core], truth[core])
+
+
 def test_a_measured_psf_in_three_dimensions() -> None:
     truth = spots((12, 24, 24), count=20)
     offsets = [np.arange(-4, 5), np.arange(-3, 4), np.arange(-3, 4)]

@@ -629,13 +629,13 @@ def test_a_new_view_is_a_change_if_it_is_the_region(viewer: Any, shown_panel: So
     for move in moves:
         with qtbot.waitSignal(panel.changed):
             move()
-            assert panel._view_timer.isActive()
+            assert panel.region_box._view_timer.isActive()
     camera.zoom = 3.0
     pick(panel.region_box, "The whole image")
-    assert not panel._view_timer.isActive()
+    assert not panel.region_box._view_timer.isActive()
     for move in moves:
         move()
-    assert not panel._view_timer.isActive()
+    assert not panel.region_box._view_timer.isActive()
 
 
 def test_without_an_image_there_is_one_sentence(model: ViewerModel, panel: SourcePanel) -> None:
@@ -665,13 +665,13 @@ def test_after_closing_no_change_is_followed(model: ViewerModel, panel: SourcePa
     pick(panel.region_box, "Shapes: around")
     pick(panel.region_box, "What is in view")
     model.scene.camera.zoom = 7.0
-    assert panel._view_timer.isActive()
+    assert panel.region_box._view_timer.isActive()
     panel.disconnect_viewer()
-    assert not panel._view_timer.isActive()
+    assert not panel.region_box._view_timer.isActive()
     told.clear()
     layer.scale, layer.units, layer.axis_labels = (2, 2, 2), ("um",) * 3, ("t", "y", "x")
     layer.data = np.zeros((6, 8), dtype=np.uint8)
     shapes.add_rectangles([[0, 0], [3, 3]])
     model.scene.camera.zoom = 9.0
-    assert not panel._view_timer.isActive()
+    assert not panel.region_box._view_timer.isActive()
     assert told == []

@@ -31,8 +31,6 @@ from napari_siren.errors import DeviceError
 
 # Smallest divisor, as a share of the largest value.
 _LEAST = 1e-6
-# Weight of the logarithmic prior, in units of a pixel's photons. The prior keeps dark pixels dark.
-_SPARSENESS = 0.01
 # Largest share of the last step in the extrapolation of the acceleration. At 1 the iterations would not converge.
 _MOST_MOMENTUM = 0.98
 # Mean squared residual at which the iterations end, in multiples of the noise variance.
@@ -137,9 +135,9 @@ class RichardsonLucy:
             # Read noise has the effect of additional photons. The value of a photon is the variance over the signal.
             readout = self._readout()
             ratio = (self._light + readout) / (blurred + readout).clamp_min(_LEAST)
-            level = start.mean(dim=self._axes, keepdim=True)
-            prior = _SPARSENESS * level / (start + level).clamp_min(_LEAST)
-            new = start * self._adjoint(ratio) / (self._weight + prior)
+            # There is no prior. Even a weak one darkens the pixels outside, which contribute little to the image, and
+            # their light goes into the border.
+            new = start * self._adjoint(ratio) / self._weight
             direction = new - start
             square = float(self._direction.square().sum())
             share = float((direction * self._direction).sum()) / square if square > 0 else 0.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 from napari_siren.errors import InputError
 from napari_siren.layers.code import viewer_layer
@@ -25,12 +25,11 @@ from napari_siren.ui.logic.layer_axes import (
     layer_state,
     sizes_text,
 )
-from napari_siren.ui.logic.viewport import field_of_view, shown_axes, shown_plane
+from napari_siren.ui.logic.viewport import shown_axes, shown_plane
+from napari_siren.ui.panels.region_box import RegionBox
 from napari_siren.ui.widgets.axes_question import AxesQuestion
+from napari_siren.ui.widgets.boxes import NarrowBox
 
-# Texts of the regions that are not layers.
-_WHOLE = "The whole image"
-_VIEW = "What is in view"
 # Texts of the extents.
 _SLICE = "This slice"
 _STACK = "This stack"
@@ -39,10 +38,6 @@ _EVERYTHING = "The whole stack"
 _MAX_COORDINATES = 3
 # Smallest width of the button with the pixel size, in pixels.
 _BUTTON_WIDTH = 80
-# Milliseconds without a movement before a new view counts as a change.
-_SETTLED_MS = 300
-# Actions of a Shapes layer before the change of its shapes. Another event follows after the change.
-_BEFORE_CHANGE = ("adding", "changing", "removing")
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,16 +86,12 @@ class SourcePanel(QWidget):
     def __init__(self, viewer: Any, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.viewer = viewer
-        self.layer_box = _combo(
+        self.layer_box = NarrowBox(
             "Image", "The image layer to fit. It follows the layer that is selected in the layer list."
         )
-        self.level_box = _combo("Level", "The resolution level of a multiscale image to fit.")
-        self.region_box = _combo(
-            "Region",
-            "The part to fit: the whole image, the part in view, the areas drawn in a Shapes layer, or the labelled "
-            "areas of a Labels layer. A smaller region takes less time.",
-        )
-        self.extent_box = _combo(
+        self.level_box = NarrowBox("Level", "The resolution level of a multiscale image to fit.")
+        self.region_box = RegionBox(viewer)
+        self.extent_box = NarrowBox(
             "Extent",
             "Fit only the slice that is shown, or the whole stack. In a stack, neighbouring slices help each other.",
         )
@@ -125,14 +116,9 @@ class SourcePanel(QWidget):
         form.addRow(self.voxel_label, self.voxel_button)
         form.addRow(self.hint)
         self.layer_box.currentIndexChanged.connect(self._picked)
-        self.region_box.currentIndexChanged.connect(self._region_picked)
+        self.region_box.changed.connect(self._on_region)
         for box in (self.level_box, self.extent_box):
             box.currentIndexChanged.connect(self.changed)
-        # A view changes many times in a second while it is moved.
-        self._view_timer = QTimer(self)
-        self._view_timer.setSingleShot(True)
-        self._view_timer.setInterval(_SETTLED_MS)
-        self._view_timer.timeout.connect(self.changed)
         self._state: LayerState | None = None
         self._several: list[Any] = []
         self._events = Connections()
@@ -185,7 +171,12 @@ class SourcePanel(QWidget):
         self._check_axes(layer)
         level = max(0, self.level_box.currentIndex()) if layer.multiscale else 0
         plane = self._plane(layer, level)
-        return Source(layer, self._region(layer, plane, level), plane if any_held(plane) else None, level)
+        return Source(layer, self.region_box.region(layer, plane, level), plane if any_held(plane) else None, level)
+
+    def take_all_frames(self) -> None:
+        """Choose all frames of a time series, instead of the shown one."""
+        if self.layer is not None and "T" in axis_letters(self.layer):
+            self.extent_box.setCurrentIndex(1)
 
     def pick(self, layer: Any) -> bool:
         """Choose an image layer; a layer of a fit is possible, too. Return False if it is not an image layer."""
@@ -201,7 +192,7 @@ class SourcePanel(QWidget):
 
     def disconnect_viewer(self) -> None:
         """Disconnect from the events of the viewer and of its layers."""
-        self._view_timer.stop()
+        self.region_box.disconnect_viewer()
         self._events.clear()
 
     def _check_axes(self, layer: Any) -> None:
@@ -211,18 +202,6 @@ class SourcePanel(QWidget):
             raise InputError(f"“{layer.name}” has two axes of channels. {button}")
         if not axes_in_space(layer):
             raise InputError(f"“{layer.name}” has no axis in space. {button}")
-
-    def _region(self, layer: Any, plane: tuple[int | None, ...], level: int) -> Any:
-        region_layer = self.region_box.currentData()
-        if region_layer is not None:
-            return region_layer
-        if self.region_box.currentText() != _VIEW:
-            return None
-        view = field_of_view(self.viewer, layer, level)
-        box = tuple(None if index is not None else edges for index, edges in zip(plane, view, strict=True))
-        if any(edges is not None and edges[0] == edges[1] for edges in box):
-            raise InputError(f"No part of “{layer.name}” is in view. Move it into view, or choose another “Region”.")
-        return None if all(edges is None for edges in box) else box
 
     def _plane(self, layer: Any, level: int) -> tuple[int | None, ...]:
         """Return the shown index along each axis outside of the extent, and None along the other axes."""
@@ -251,7 +230,7 @@ class SourcePanel(QWidget):
     # ---- following the viewer ----------------------------------------------------------------------------
 
     def _list_layers(self, event: Any = None) -> None:
-        chosen_layer, chosen_region = self.layer, self.region_box.currentData()
+        chosen_layer = self.layer
         self._events.set("names", self._list_layers, [layer.events.name for layer in self.viewer.layers])
         images = [layer for layer in self.viewer.layers if "Image" in layer_kinds(layer)]
         with QSignalBlocker(self.layer_box):
@@ -262,26 +241,10 @@ class SourcePanel(QWidget):
             candidates = [layer for layer in images if METADATA_KEY not in layer.metadata] or images
             replacement = candidates[-1] if candidates else None
             self.pick(chosen_layer if chosen_layer in images else replacement)
-        self._list_regions(chosen_region)
+        self.region_box.list_layers()
         if self.layer is not chosen_layer:
             self._picked()
         self._show_hint()
-
-    def _list_regions(self, region: Any) -> None:
-        region_layers = [layer for layer in self.viewer.layers if {"Shapes", "Labels"} & set(layer_kinds(layer))]
-        previous_text = self.region_box.currentText()
-        with QSignalBlocker(self.region_box):
-            self.region_box.clear()
-            self.region_box.addItems([_WHOLE, _VIEW])
-            for layer in region_layers:
-                kind = "Shapes" if "Shapes" in layer_kinds(layer) else "Labels"
-                self.region_box.addItem(f"{kind}: {layer.name}", layer)
-            exists = region in region_layers
-            index = _index(region_layers, region) + 2 if exists else int(previous_text == _VIEW)
-            self.region_box.setCurrentIndex(index)
-        self._watch_region()
-        if region is not None and not exists:
-            self.changed.emit()
 
     def _follow(self, event: Any = None) -> None:
         active = self.viewer.layers.selection.active
@@ -306,7 +269,7 @@ class SourcePanel(QWidget):
         text = ""
         if self.layer is None:
             text = "Open or drop an image."
-        elif active is not None and "Image" not in layer_kinds(active) and active is not self.region_box.currentData():
+        elif active is not None and "Image" not in layer_kinds(active) and active is not self.region_box.layer:
             text = f"“{active.name}” is a {active.__class__.__name__} layer. Only an Image layer can be fitted."
         elif len(self.layers) > 1:
             text = f"{len(self.layers)} images are selected. All are done, one after the other."
@@ -375,37 +338,9 @@ class SourcePanel(QWidget):
             self.extent_box.setCurrentIndex(0 if frames or "" in letters else 1)
         self._form.setRowVisible(self.extent_box, len(in_field) > 2)
 
-    def _region_picked(self, _index: int = 0) -> None:
-        self._watch_region()
+    def _on_region(self) -> None:
         self._show_hint()
         self.changed.emit()
-
-    def _watch_region(self) -> None:
-        """Follow the changes of the chosen region: a layer or the view."""
-        region, emitters = self.region_box.currentData(), []
-        if self.region_box.currentText() == _VIEW:
-            camera, dims, canvas = (
-                part.events for part in (self.viewer.scene.camera, self.viewer.dims, self.viewer.canvas)
-            )
-            emitters = [camera.zoom, camera.center, canvas.size, dims.current_step, dims.ndisplay, dims.order]
-        else:
-            self._view_timer.stop()
-        self._events.set("view", self._on_view, emitters)
-        kinds = layer_kinds(region)
-        emitters = [region.events.data] if kinds else []
-        if "Labels" in kinds:
-            emitters.append(region.events.paint)
-        elif "Shapes" in kinds:
-            # If shapes are selected, only these count.
-            emitters.append(region.selected_data.events.items_changed)
-        self._events.set("region", self._on_region, emitters)
-
-    def _on_region(self, event: Any = None) -> None:
-        if str(getattr(event, "action", "")) not in _BEFORE_CHANGE:
-            self.changed.emit()
-
-    def _on_view(self, event: Any = None) -> None:
-        self._view_timer.start()
 
 
 def any_held(plane: tuple[int | None, ...]) -> bool:
@@ -415,18 +350,3 @@ def any_held(plane: tuple[int | None, ...]) -> bool:
 
 def _sides(shape: Any) -> str:
     return " × ".join(str(n) for n in shape)
-
-
-def _index(layers: list[Any], layer: Any) -> int:
-    return next(i for i, other in enumerate(layers) if other is layer)
-
-
-def _combo(name: str, tooltip: str) -> QComboBox:
-    box = QComboBox()
-    box.setAccessibleName(name)
-    box.setToolTip(tooltip)
-    # A long name must not make the dock wider.
-    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
-    box.setMinimumContentsLength(8)
-    box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-    return box
