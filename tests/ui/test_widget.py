@@ -468,7 +468,7 @@ def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
     assert box.isVisibleTo(panel)
     panel.fit_panel.scale_slider.setValue(1)
     box.setChecked(True)
-    assert "scale=(4.0, 1.0, 1.0)" in panel.code()
+    assert "scale=(4.0, 1.0, 1.0)" in panel.requests.code()
     upscaled = fit(qtbot, panel)[1]
     assert upscaled.data.shape == (16, 10, 12)
     assert_same_corners(source, upscaled)
@@ -932,7 +932,7 @@ def test_a_damaged_memory_does_no_harm(qtbot: Any) -> None:
         path.write_text(content)
         panel = SirenWidget(model)
         qtbot.addWidget(panel)
-        request = panel.request()
+        request = panel.requests.request()
         assert 1 <= request.scale <= 8, content
         assert request.error in ("signed", "absolute"), content
         if content not in DAMAGED:
@@ -945,12 +945,12 @@ def test_the_preferences_are_used(viewer: Any, qtbot: Any) -> None:
     chosen.fitting.preset, chosen.fitting.device, chosen.display.preview_rate = "upscale", "cpu", 7.5
     _, panel = viewer.window.add_plugin_dock_widget("napari-siren", "SIREN")
     photo(viewer)
-    request = panel.request()
+    request = panel.requests.request()
     assert request.config == FitConfig.preset("upscale")
     assert panel.fit_panel.preset_box.currentText() == "upscale"
     assert (request.device, request.preview_rate) == ("cpu", 7.5)
     chosen.display.preview_rate = 2
-    assert panel.request().preview_rate == 2
+    assert panel.requests.request().preview_rate == 2
 
 
 # ---- exports ------------------------------------------------------------------------------------------

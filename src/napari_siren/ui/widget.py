@@ -12,7 +12,6 @@ from qtpy.QtWidgets import QFrame, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
-from napari_siren.layers.code import as_python
 from napari_siren.layers.edits import Edit
 from napari_siren.ui.background import notify
 from napari_siren.ui.closing import ask_before_closing
@@ -21,7 +20,6 @@ from napari_siren.ui.estimator import Estimator
 from napari_siren.ui.export import ExportActions
 from napari_siren.ui.last_session import recall_panel, remember_panel
 from napari_siren.ui.logic.fit_task import FitRequest, Update
-from napari_siren.ui.logic.jobs import Job
 from napari_siren.ui.logic.messages import describe_result, describe_share
 from napari_siren.ui.logic.preferences import Preferences, apply_cache, remembered
 from napari_siren.ui.panels.batch_panel import BatchPanel
@@ -29,8 +27,10 @@ from napari_siren.ui.panels.fit_panel import FitPanel
 from napari_siren.ui.panels.result_panel import ResultPanel
 from napari_siren.ui.panels.run_panel import RunPanel
 from napari_siren.ui.panels.settings_panel import SettingsPanel
-from napari_siren.ui.panels.source_panel import Source, SourcePanel
+from napari_siren.ui.panels.source_panel import SourcePanel
+from napari_siren.ui.requests import Requests
 from napari_siren.ui.session import Session, SessionState
+from napari_siren.ui.trial import Trial, Variants
 from napari_siren.ui.widgets.compare_bar import CompareBar
 from napari_siren.ui.widgets.loss_plot import LossPlot
 from napari_siren.ui.widgets.section import Section
@@ -74,8 +74,10 @@ class SirenWidget(QWidget):
         self.run_panel = RunPanel()
         self.curve = LossPlot()
         self.result_panel = ResultPanel("signed")
-        self.batch_panel = BatchPanel(self.viewer, self.batch_options)
+        self.requests = Requests(self.source_panel, self.fit_panel, self.settings_panel, self.result_panel)
+        self.batch_panel = BatchPanel(self.viewer, self.requests.batch_options)
         self.comparison = Comparison(self.viewer, self.session.pair, self)
+        self.trial = Trial(self.viewer, self.requests.square, self)
         self.compare_bar = CompareBar(self.comparison)
         self.export = ExportActions(
             self,
@@ -101,72 +103,6 @@ class SirenWidget(QWidget):
 
     # ---- requests ------------------------------------------------------------------------------------------
 
-    def request(self, source: Source | None = None, edit: Edit | None = None) -> FitRequest:
-        """Return the request of a fit with the present settings.
-
-        Parameters
-        ----------
-        source
-            The layer and the part of it to fit; None are those in the panel.
-        edit
-            An image made from layers, to fit instead of the source.
-
-        Raises
-        ------
-        SirenError
-            There is no image, the region has no pixel of it, or the settings contradict each other.
-        """
-        config = self.settings_form.config()
-        spec = (source or self.source_panel.source()).spec() if edit is None else edit.spec
-        return FitRequest(
-            spec.joined() if config.joins_frames else spec,
-            config,
-            self.fit_panel.device,
-            self.settings_panel.seed,
-            spec.scales(self.fit_panel.scale, self.fit_panel.isotropic),
-            self.result_panel.error_kind,
-            # The preference is read again for each fit, since the panel does not show it.
-            Preferences.load().preview_rate,
-            self.fit_panel.isotropic,
-            supervision="value" if edit is None else edit.supervision,
-        )
-
-    def code(self, source: Source | None = None) -> str:
-        """Return Python code for a fit with the present settings.
-
-        Parameters
-        ----------
-        source
-            The layer and the part of it to fit; None are those in the panel.
-
-        Raises
-        ------
-        SirenError
-            For the same reasons as in `request`.
-        """
-        source, config = source or self.source_panel.source(), self.settings_form.config()
-        return as_python(
-            source.layer.name,
-            source.spec().scales(self.fit_panel.scale, self.fit_panel.isotropic),
-            self.settings_form.overrides(),
-            preset=config.name,
-            **source.arguments(),
-            error=self.result_panel.error_kind,
-            device=self.fit_panel.device,
-            seed=self.settings_panel.seed,
-        )
-
-    def batch_options(self) -> dict[str, Any]:
-        """Return the present settings as keyword arguments of `napari_siren.fit_batch`.
-
-        Raises
-        ------
-        ConfigError
-            The settings contradict each other.
-        """
-        config, overrides = self.settings_form.config(), self.settings_form.overrides()
-        return {"preset": config.name, "device": self.fit_panel.device, "seed": self.settings_panel.seed, **overrides}
-
     def start(self, make: Callable[[], Edit] | None = None) -> None:
         """Start a fit, the same as the button *Fit*.
 
@@ -176,10 +112,11 @@ class SirenWidget(QWidget):
             Function that makes an image from layers, to fit instead of the source panel's pixels.
         """
         try:
-            jobs = self._jobs() if make is None else [Job(self.request(edit=make()), self.source_panel.layer)]
+            jobs = self.requests.jobs() if make is None else [self.requests.job(make())]
         except SirenError as error:
             self._on_error(error)
             return
+        self.trial.end()
         self.tabs.setCurrentIndex(0)
         remember_panel(self)
         self.session.start(*jobs, keep=self.result_panel.keeps)
@@ -190,10 +127,11 @@ class SirenWidget(QWidget):
         self.fit_panel.show_preset(config.name)
         self._estimate_anew()
 
-    def _jobs(self) -> list[Job]:
-        """Return the fits of the chosen layers with the present settings."""
-        sources = self.source_panel.sources()
-        return [Job(self.request(source), source.layer, self.code(source)) for source in sources]
+    def _try(self, on: bool, variants: Variants = (("", {}),)) -> None:
+        if on and self.source_panel.layer is not None:
+            self.trial.begin(self.source_panel.layer, variants)
+        else:
+            self.trial.end()
 
     # ---- construction ----------------------------------------------------------------------------------------
 
@@ -238,6 +176,10 @@ class SirenWidget(QWidget):
         self.settings_form.changed.connect(self._estimate_anew)
         self.estimator.message.connect(fit.estimate.setText)
         run.fit.connect(self.start)
+        run.try_out.connect(self._try)
+        run.try_variants.connect(lambda: self._try(True, fit.purpose.variants))
+        self.trial.message.connect(run.say)
+        self.trial.changed.connect(lambda: run.show_trial(self.trial.active))
         run.pause.connect(session.pause)
         run.resume.connect(session.resume)
         run.stop.connect(session.stop)
@@ -250,7 +192,7 @@ class SirenWidget(QWidget):
         results.save_image.connect(self.export.save_image)
         results.save_model.connect(self.export.save_model)
         results.copy_code.connect(lambda: self.export.copy_code(lambda: session.code))
-        settings.copy_code.connect(lambda: self.export.copy_code(self.code))
+        settings.copy_code.connect(lambda: self.export.copy_code(self.requests.code))
         settings.save_settings.connect(self.export.save_settings)
         settings.load_settings.connect(self.export.load_settings)
         self.export.message.connect(run.say)
@@ -268,7 +210,7 @@ class SirenWidget(QWidget):
     # ---- reactions to signals ----------------------------------------------------------------------------------
 
     def _question(self) -> FitRequest | None:
-        return self.request() if self.session.state is SessionState.IDLE else None
+        return self.requests.request() if self.session.state is SessionState.IDLE else None
 
     def _on_source(self) -> None:
         layer = self.source_panel.layer
@@ -280,7 +222,8 @@ class SirenWidget(QWidget):
         self._estimate_anew()
 
     def _show_purpose(self) -> None:
-        self.run_panel.show_purpose(self.fit_panel.purpose.title, len(self.source_panel.layers))
+        purpose = self.fit_panel.purpose
+        self.run_panel.show_purpose(purpose.title, len(self.source_panel.layers), bool(purpose.variants))
 
     def _on_purpose(self) -> None:
         """Show the settings of the purpose, and name the main button after it."""
@@ -361,6 +304,7 @@ class SirenWidget(QWidget):
         self._closed = True
         self._clock.stop()
         self.estimator.close()
+        self.trial.end()
         self.comparison.close()
         self.session.close()
         self.batch_panel.close_down()

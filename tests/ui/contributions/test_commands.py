@@ -147,7 +147,7 @@ def test_the_questions_of_upscale(viewer: Any, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(DialogWidget, "exec", accept)
     started: list[Any] = []
-    monkeypatch.setattr(panel, "start", lambda: started.append(panel.request()))
+    monkeypatch.setattr(panel, "start", lambda: started.append(panel.requests.request()))
     choose(viewer, UPSCALE)
     assert shown == [{"scale": 2.0, "preset": "upscale"}]
     [request] = started

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from importlib.resources import files
+from typing import Any, Literal
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.presets import PresetName
 
 PurposeName = Literal["enlarge", "denoise", "deblur", "isotropic", "burst", "memorise"]
+
+
+def _file(name: str) -> str:
+    """Return the path of weights of this package."""
+    return str(files("napari_siren") / "weights" / f"{name}.safetensors")
 
 
 @dataclass(frozen=True)
@@ -31,6 +38,10 @@ class Purpose:
         Names of the settings that the panel shows beside the purpose.
     enlarges
         Whether the scale matters.
+    uses_slices
+        Whether several slices or frames are needed.
+    variants
+        Settings to try side by side: a name and values of settings for each.
     """
 
     name: PurposeName
@@ -40,6 +51,8 @@ class Purpose:
     label: str = ""
     settings: tuple[str, ...] = ()
     enlarges: bool = True
+    uses_slices: bool = False
+    variants: tuple[tuple[str, Mapping[str, Any]], ...] = ()
 
 
 PURPOSES: tuple[Purpose, ...] = (
@@ -50,6 +63,10 @@ PURPOSES: tuple[Purpose, ...] = (
         "upscale",
         "enlarged",
         ("pretrained",),
+        variants=(
+            ("for clean images", {"pretrained": _file("enlarge"), "adapt": "off"}),
+            ("for noisy images", {"pretrained": _file("robust"), "adapt": "off"}),
+        ),
     ),
     Purpose(
         "denoise",
@@ -59,6 +76,10 @@ PURPOSES: tuple[Purpose, ...] = (
         "denoised",
         ("pretrained", "camera_gain", "camera_offset", "read_noise"),
         enlarges=False,
+        variants=(
+            ("for photographs", {"pretrained": "general"}),
+            ("for micrographs", {"pretrained": "microscope"}),
+        ),
     ),
     Purpose(
         "deblur",
@@ -67,6 +88,11 @@ PURPOSES: tuple[Purpose, ...] = (
         "deblur",
         "deblurred",
         ("psf_width",),
+        variants=(
+            ("estimated width", {"psf_width": "auto"}),
+            ("width of 2 pixels", {"psf_width": 2.0}),
+            ("width of 4 pixels", {"psf_width": 4.0}),
+        ),
     ),
     Purpose(
         "isotropic",
@@ -75,6 +101,7 @@ PURPOSES: tuple[Purpose, ...] = (
         "upscale",
         "isotropic",
         ("task_steps",),
+        uses_slices=True,
     ),
     Purpose(
         "burst",
@@ -82,6 +109,7 @@ PURPOSES: tuple[Purpose, ...] = (
         "Joins the frames of one scene, each shifted a little, into one sharper image.",
         "burst",
         "joined",
+        uses_slices=True,
     ),
     Purpose(
         "memorise",

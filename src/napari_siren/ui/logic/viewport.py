@@ -66,6 +66,41 @@ def field_of_view(viewer: Any, layer: Any, level: int = 0) -> tuple[tuple[int, i
     return tuple(box)
 
 
+def square_around(
+    viewer: Any, layer: Any, position: Any, side: int, level: int = 0
+) -> tuple[tuple[int, int] | None, ...] | None:
+    """Return a square of a layer around a position in the world, moved into the layer if it is near the border.
+
+    Parameters
+    ----------
+    viewer
+        napari's viewer.
+    layer
+        A layer of the viewer.
+    position
+        Position in the world, one number for each axis of the viewer or of the layer.
+    side
+        Pixels of the square along each displayed axis. A smaller layer is taken whole.
+    level
+        Level of a multiscale layer in whose pixels the square is given.
+
+    Returns
+    -------
+    tuple or None
+        (start, stop) along the displayed axes, and None along the others. None if the position is outside of the layer.
+    """
+    shape, factors = _level(layer, level)
+    centre = layer.world_to_data(np.asarray(position, dtype=np.float64)[-layer.ndim :])
+    box: list[tuple[int, int] | None] = [None] * len(shape)
+    for axis in _displayed(viewer, layer):
+        n, middle = shape[axis], (centre[axis] + 0.5) / factors[axis]
+        if not 0 <= middle < n:
+            return None
+        start = int(np.clip(round(middle - side / 2), 0, max(0, n - side)))
+        box[axis] = (start, min(n, start + side))
+    return tuple(box)
+
+
 def box_in_view(viewer: Any, layer: Any, spec: LayerSpec) -> Box | None:
     """Return the box of coordinates in view of a layer with the pixels of a spec, or None if no pixel is in view.
 

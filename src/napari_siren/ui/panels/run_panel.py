@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QSpinBox, QWidget
+from qtpy.QtWidgets import (
+    QGridLayout,
+    QLabel,
+    QMenu,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QSpinBox,
+    QToolButton,
+    QWidget,
+)
 
 from napari_siren.ui.logic.fit_task import Update
 from napari_siren.ui.session import SessionState
@@ -13,9 +23,12 @@ _MORE_STEPS = 100
 
 
 class RunPanel(QWidget):
-    """The main button, *Pause* or *Resume*, *Stop and keep* and *Continue*, the progress bar and the status line."""
+    """The main button, *Try*, *Pause*, *Stop and keep* and *Continue*, the progress bar and the status line."""
 
     fit = Signal()
+    try_out = Signal(bool)
+    """Begin or end a trial."""
+    try_variants = Signal()
     pause = Signal()
     resume = Signal()
     stop = Signal()
@@ -26,6 +39,8 @@ class RunPanel(QWidget):
         super().__init__(parent)
         self.fit_button = _button("Fit", "Start (Ctrl+Return). You can watch the result appear.")
         self.fit_button.setShortcut("Ctrl+Return")
+        self.try_button = _try_button()
+        self._variants = self.try_button.menu().actions()[0]
         self.pause_button = _button("Pause", "Pause the fit. It does not use the processor until you resume it.")
         self.stop_button = _button("Stop and keep", "End the fit now, and make layers of the current result.")
         self.continue_button = _button("Continue", "Continue the result above with more steps.")
@@ -44,7 +59,8 @@ class RunPanel(QWidget):
         self.status.setWordWrap(True)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
-        grid.addWidget(self.fit_button, 0, 0, 1, 3)
+        grid.addWidget(self.fit_button, 0, 0, 1, 2)
+        grid.addWidget(self.try_button, 0, 2)
         grid.addWidget(self.pause_button, 1, 0)
         grid.addWidget(self.stop_button, 1, 1, 1, 2)
         grid.addWidget(self.continue_button, 2, 0)
@@ -53,6 +69,8 @@ class RunPanel(QWidget):
         grid.addWidget(self.status, 4, 0, 1, 3)
         self._paused = self._cancellable = False
         self.fit_button.clicked.connect(self.fit)
+        self.try_button.clicked.connect(self.try_out)
+        self._variants.triggered.connect(self.try_variants)
         self.pause_button.clicked.connect(self._toggle_pause)
         self.stop_button.clicked.connect(self._stop)
         self.continue_button.clicked.connect(self._continue)
@@ -75,6 +93,7 @@ class RunPanel(QWidget):
         idle, running = state is SessionState.IDLE, state in (SessionState.FITTING, SessionState.PAUSED)
         self._paused = state is SessionState.PAUSED
         self.fit_button.setEnabled(idle and fittable)
+        self.try_button.setEnabled(idle and fittable)
         self.pause_button.setText("Resume" if self._paused else "Pause")
         self.pause_button.setEnabled(running)
         self._cancellable = idle and cancellable
@@ -100,8 +119,23 @@ class RunPanel(QWidget):
         self.bar.setRange(0, 100)
         self.bar.setValue(round(100 * share))
 
-    def show_purpose(self, title: str, layers: int = 1) -> None:
-        """Name the main button after a purpose, with the number of layers if there are several."""
+    def show_trial(self, active: bool) -> None:
+        """Show whether a trial is active."""
+        self.try_button.setChecked(active)
+
+    def show_purpose(self, title: str, layers: int = 1, variants: bool = False) -> None:
+        """Name the main button after a purpose.
+
+        Parameters
+        ----------
+        title
+            Title of the purpose.
+        layers
+            Number of layers. It is shown if there are several.
+        variants
+            Whether several settings of the purpose can be tried side by side.
+        """
+        self._variants.setEnabled(variants)
         self.fit_button.setText(title if layers < 2 else f"{title}: {layers} layers")
         # Setting a text removes the shortcut.
         self.fit_button.setShortcut("Ctrl+Return")
@@ -118,6 +152,23 @@ class RunPanel(QWidget):
 
     def _continue(self) -> None:
         self.go_on.emit(self.more_box.value())
+
+
+def _try_button() -> QToolButton:
+    button = QToolButton()
+    button.setText("Try")
+    button.setCheckable(True)
+    button.setShortcut("Ctrl+T")
+    button.setToolTip(
+        "Do only a square of the image, under the mouse or in the middle of the view (Ctrl+T). A click on the image "
+        "moves the square. Press again to remove it. The arrow offers several settings side by side."
+    )
+    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    button.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
+    menu = QMenu(button)
+    menu.addAction("Side by side")
+    button.setMenu(menu)
+    return button
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Signal
@@ -25,7 +25,7 @@ from napari_siren.ui.logic.layer_axes import (
     layer_state,
     sizes_text,
 )
-from napari_siren.ui.logic.viewport import shown_axes, shown_plane
+from napari_siren.ui.logic.viewport import shown_axes, shown_plane, shown_slice
 from napari_siren.ui.panels.region_box import RegionBox
 from napari_siren.ui.widgets.axes_question import AxesQuestion
 from napari_siren.ui.widgets.boxes import NarrowBox
@@ -151,6 +151,20 @@ class SourcePanel(QWidget):
     def sources(self) -> list[Source]:
         """Return the layers and the parts of them to fit. The errors are those of `source`."""
         return [self.source(layer) for layer in self.layers] or [self.source()]
+
+    def square(self, box: Any, all_slices: bool) -> Source:
+        """Return the chosen layer and a box of it.
+
+        Parameters
+        ----------
+        box
+            (start, stop) along the displayed axes, and None along the others.
+        all_slices
+            Whether the slices and frames of the extent belong to it, and not only the shown one.
+        """
+        source = self.source()
+        plane = self._plane(source.layer, source.level) if all_slices else shown_slice(self.viewer, source.layer)
+        return replace(source, region=box, plane=plane if any_held(plane) else None)
 
     def source(self, layer: Any = None) -> Source:
         """Return a layer and the part of it to fit, as the viewer shows it now.

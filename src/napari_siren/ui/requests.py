@@ -1,0 +1,111 @@
+"""`Requests`: the requests of fits, as the panels show them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from napari_siren.layers.code import as_python
+from napari_siren.layers.edits import Edit
+from napari_siren.ui.logic.fit_task import FitRequest
+from napari_siren.ui.logic.jobs import Job
+from napari_siren.ui.logic.preferences import Preferences
+from napari_siren.ui.panels.fit_panel import FitPanel
+from napari_siren.ui.panels.result_panel import ResultPanel
+from napari_siren.ui.panels.settings_panel import SettingsPanel
+from napari_siren.ui.panels.source_panel import Source, SourcePanel
+
+
+class Requests:
+    """The requests of the next fits.
+
+    Parameters
+    ----------
+    source, fit, settings, result
+        The panels with the image, the purpose, all settings, and the kind of the error map.
+    """
+
+    def __init__(self, source: SourcePanel, fit: FitPanel, settings: SettingsPanel, result: ResultPanel) -> None:
+        self._source, self._fit, self._settings, self._result = source, fit, settings, result
+
+    def request(self, source: Source | None = None, edit: Edit | None = None) -> FitRequest:
+        """Return the request of a fit with the present settings.
+
+        Parameters
+        ----------
+        source
+            The layer and the part of it to fit; None are those in the panel.
+        edit
+            An image made from layers, to fit instead of the source.
+
+        Raises
+        ------
+        SirenError
+            There is no image, the region has no pixel of it, or the settings contradict each other.
+        """
+        config = self._settings.form.config()
+        spec = (source or self._source.source()).spec() if edit is None else edit.spec
+        return FitRequest(
+            spec.joined() if config.joins_frames else spec,
+            config,
+            self._fit.device,
+            self._settings.seed,
+            spec.scales(self._fit.scale, self._fit.isotropic),
+            self._result.error_kind,
+            # The preference is read again for each fit, since the panel does not show it.
+            Preferences.load().preview_rate,
+            self._fit.isotropic,
+            supervision="value" if edit is None else edit.supervision,
+        )
+
+    def code(self, source: Source | None = None) -> str:
+        """Return Python code for a fit with the present settings.
+
+        Parameters
+        ----------
+        source
+            The layer and the part of it to fit; None are those in the panel.
+
+        Raises
+        ------
+        SirenError
+            For the same reasons as in `request`.
+        """
+        source, config = source or self._source.source(), self._settings.form.config()
+        return as_python(
+            source.layer.name,
+            source.spec().scales(self._fit.scale, self._fit.isotropic),
+            self._settings.form.overrides(),
+            preset=config.name,
+            **source.arguments(),
+            error=self._result.error_kind,
+            device=self._fit.device,
+            seed=self._settings.seed,
+        )
+
+    def batch_options(self) -> dict[str, Any]:
+        """Return the present settings as keyword arguments of `napari_siren.fit_batch`.
+
+        Raises
+        ------
+        ConfigError
+            The settings contradict each other.
+        """
+        config, overrides = self._settings.form.config(), self._settings.form.overrides()
+        return {"preset": config.name, "device": self._fit.device, "seed": self._settings.seed, **overrides}
+
+    def square(self, box: Any, overrides: Mapping[str, Any]) -> FitRequest:
+        """Return the request of a fit of a box of the image, with other values of some settings."""
+        all_slices = self._fit.purpose.uses_slices
+        request = self.request(self._source.square(box, all_slices))
+        return replace(request, config=request.config.override(**overrides)) if overrides else request
+
+    def jobs(self) -> list[Job]:
+        """Return the fits of the chosen layers with the present settings."""
+        sources = self._source.sources()
+        return [Job(self.request(source), source.layer, self.code(source)) for source in sources]
+
+    def job(self, edit: Edit) -> Job:
+        """Return the fit of an image made from layers. The errors are those of `request`."""
+        return Job(self.request(edit=edit), self._source.layer)
