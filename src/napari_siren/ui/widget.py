@@ -23,6 +23,7 @@ from napari_siren.ui.logic.fit_task import FitRequest, Update
 from napari_siren.ui.logic.messages import describe_result, describe_share
 from napari_siren.ui.logic.preferences import Preferences, apply_cache, remembered
 from napari_siren.ui.panels.batch_panel import BatchPanel
+from napari_siren.ui.panels.blur_panel import BlurPanel
 from napari_siren.ui.panels.fit_panel import FitPanel
 from napari_siren.ui.panels.result_panel import ResultPanel
 from napari_siren.ui.panels.run_panel import RunPanel
@@ -68,7 +69,8 @@ class SirenWidget(QWidget):
         last_session = remembered()
         self.session = Session(self.viewer, self)
         self.source_panel = SourcePanel(self.viewer)
-        self.fit_panel = FitPanel(self.preferences.preset, self.preferences.device)
+        self.blur_panel = BlurPanel(self.viewer, lambda: self.source_panel.source().spec())
+        self.fit_panel = FitPanel(self.preferences.preset, self.preferences.device, self.blur_panel)
         self.settings_panel = SettingsPanel(self.fit_panel.preset_box)
         self.settings_form = self.settings_panel.form
         self.run_panel = RunPanel()
@@ -175,6 +177,8 @@ class SirenWidget(QWidget):
         fit.device_box.currentTextChanged.connect(self._estimate_anew)
         self.settings_form.changed.connect(self._estimate_anew)
         self.estimator.message.connect(fit.estimate.setText)
+        self.blur_panel.chosen.connect(self._on_blur)
+        self.blur_panel.message.connect(run.say)
         run.fit.connect(self.start)
         run.try_out.connect(self._try)
         run.try_variants.connect(lambda: self._try(True, fit.purpose.variants))
@@ -215,7 +219,9 @@ class SirenWidget(QWidget):
     def _on_source(self) -> None:
         layer = self.source_panel.layer
         if layer is not None:
-            self.fit_panel.show_pixel(abs(float(layer.scale[-1])), _symbol(layer.units[-1]))
+            shape = layer.level_shapes[0] if layer.multiscale else layer.data.shape
+            width = int(shape[layer.ndim - 1])
+            self.fit_panel.show_pixel(abs(float(layer.scale[-1])), _symbol(layer.units[-1]), width)
             self.fit_panel.offer_cubes(self.source_panel.anisotropic)
         self._show_purpose()
         self._on_session()
@@ -233,6 +239,12 @@ class SirenWidget(QWidget):
         if purpose.preset == "burst":
             self.source_panel.take_all_frames()
         self._estimate_anew()
+
+    def _on_blur(self, settings: dict[str, Any]) -> None:
+        try:
+            self.set_config(self.settings_form.config().override(**settings))
+        except SirenError as error:
+            self._on_error(error)
 
     def _on_preset(self, name: str) -> None:
         self.settings_form.set_preset(name)

@@ -68,7 +68,7 @@ def test_a_preset_that_is_chosen_is_told_and_one_that_is_shown_is_not(panel: Fit
 
 
 def test_the_scale_is_shown_as_a_pixel_size(panel: FitPanel, scales: list[float]) -> None:
-    panel.show_pixel(0.35144, "µm")
+    panel.show_pixel(0.35144, "µm", 100)
     assert panel.scale == 2
     assert panel.pixel_box.value() == pytest.approx(0.17572)
     assert panel.pixel_box.suffix() == " µm"
@@ -79,7 +79,7 @@ def test_the_scale_is_shown_as_a_pixel_size(panel: FitPanel, scales: list[float]
 
 
 def test_a_pixel_size_gives_the_scale(panel: FitPanel, scales: list[float]) -> None:
-    panel.show_pixel(0.35144, "µm")
+    panel.show_pixel(0.35144, "µm", 100)
     panel.pixel_box.setValue(0.1)
     assert panel.scale == pytest.approx(3.5144, abs=1e-4)
     assert scales == [panel.scale]
@@ -88,10 +88,10 @@ def test_a_pixel_size_gives_the_scale(panel: FitPanel, scales: list[float]) -> N
 
 
 def test_another_image_keeps_the_scale(panel: FitPanel, scales: list[float]) -> None:
-    panel.show_pixel(0.3, "µm")
+    panel.show_pixel(0.3, "µm", 100)
     panel.pixel_box.setValue(0.1)
     scales.clear()
-    panel.show_pixel(6.0, "nm")
+    panel.show_pixel(6.0, "nm", 100)
     assert panel.scale == 3
     assert panel.pixel_box.value() == 2
     assert scales == []
@@ -99,7 +99,7 @@ def test_another_image_keeps_the_scale(panel: FitPanel, scales: list[float]) -> 
 
 @pytest.mark.parametrize("pixel", [3.5e-7, 0.002, 1.0, 650.0, 2.5e6])
 def test_a_pixel_of_any_size(panel: FitPanel, pixel: float) -> None:
-    panel.show_pixel(pixel, "m")
+    panel.show_pixel(pixel, "m", 100)
     for scale in (1, 1.5, 8):
         panel.scale_slider.setValue(scale)
         assert panel.pixel_box.value() == pytest.approx(pixel / scale, rel=1e-3)
@@ -110,7 +110,7 @@ def test_a_pixel_of_any_size(panel: FitPanel, pixel: float) -> None:
 
 
 def test_the_scale_stays_within_its_bounds(panel: FitPanel) -> None:
-    panel.show_pixel(2.0, "µm")
+    panel.show_pixel(2.0, "µm", 100)
     panel.pixel_box.setValue(100)
     assert panel.scale == 1
     panel.pixel_box.setValue(0.0001)
@@ -156,3 +156,16 @@ def test_it_says_why_there_are_no_devices(qtbot: Any, monkeypatch: pytest.Monkey
     qtbot.addWidget(panel)
     qtbot.waitUntil(lambda: panel.estimate.text() == "PyTorch could not be loaded: no DLL.")
     assert panel.device == "cpu"
+
+
+def test_the_width_is_another_way_to_set_the_scale(make_panel: Callable[..., FitPanel]) -> None:
+    panel = make_panel("upscale")
+    panel.show_pixel(0.5, "µm", 768)
+    assert (panel.width_box.value(), panel.width_box.minimum(), panel.width_box.maximum()) == (1536, 768, 6144)
+    panel.width_box.setValue(1920)
+    assert (panel.scale, panel.pixel_box.value()) == (2.5, 0.2)
+    panel.pixel_box.setValue(0.25)
+    assert (panel.scale, panel.width_box.value()) == (2, 1536)
+    for purpose in range(panel.purpose_box.count()):
+        panel.purpose_box.setCurrentIndex(purpose)
+        assert panel.width_box.isVisibleTo(panel) == panel.purpose.enlarges

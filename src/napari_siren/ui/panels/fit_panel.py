@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QGridLayout, QLabel, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QGridLayout, QLabel, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_siren.core.presets import PRESETS
@@ -28,6 +28,8 @@ class FitPanel(QWidget):
     ----------
     preset, device
         Preset and device chosen at first.
+    blur_panel
+        Widget with the ways to describe the blur. It is shown for the removal of blur.
     parent
         The panel that contains this one.
     """
@@ -39,7 +41,9 @@ class FitPanel(QWidget):
     scale_changed = Signal(float)
     """New scale, also while the slider moves."""
 
-    def __init__(self, preset: str, device: str, parent: QWidget | None = None) -> None:
+    def __init__(
+        self, preset: str, device: str, blur_panel: QWidget | None = None, parent: QWidget | None = None
+    ) -> None:
         super().__init__(parent)
         self.purpose_box = _purpose_box()
         self.sentence = QLabel()
@@ -58,6 +62,14 @@ class FitPanel(QWidget):
         self.pixel_box = QDoubleSpinBox()
         self.pixel_box.setKeyboardTracking(False)
         self.pixel_box.setToolTip("The scale as a pixel size along x, in the layer's unit.")
+        self.pixel_box.setAccessibleName("Pixel size of the result")
+        self.scale_slider.setAccessibleName("Scale")
+        self.width_box = QSpinBox()
+        self.width_box.setKeyboardTracking(False)
+        self.width_box.setSuffix(" pixels")
+        self.width_box.setAccessibleName("Width of the result")
+        self.width_box.setToolTip("The scale as a number of pixels along x.")
+        self.blur_panel = blur_panel or QWidget()
         self.isotropic_box = QCheckBox("Cubic voxels")
         self.isotropic_box.setToolTip(
             "Make the result as fine along z as along x and y, so that it looks the same from all sides. The detail "
@@ -65,6 +77,7 @@ class FitPanel(QWidget):
         )
         self.device_box = QComboBox()
         self.device_box.addItem(device)
+        self.device_box.setAccessibleName("Device")
         self.device_box.setToolTip("The device for the fit. “auto” uses a graphics card (GPU) if there is one.")
         self.estimate = QLabel()
         self.estimate.setWordWrap(True)
@@ -79,18 +92,21 @@ class FitPanel(QWidget):
         form.addRow(self.sentence)
         form.addRow("Scale", self.scale_slider)
         form.addRow("Pixel size", self.pixel_box)
+        form.addRow("Width", self.width_box)
         form.addRow("", self.isotropic_box)
         form.addRow(self.own_settings)
+        form.addRow(self.blur_panel)
         self._form = form
         form.addRow("Device", self.device_box)
         form.addRow(self.estimate)
-        self._pixel, self._offered = 1.0, False
-        self.show_pixel(1.0, "pixel")
+        self._pixel, self._width, self._offered = 1.0, 1, False
+        self.show_pixel(1.0, "pixel", 1)
         self._show_purpose(purpose_for(preset))
         self.purpose_box.currentIndexChanged.connect(self._choose_purpose)
         self.preset_box.currentTextChanged.connect(self._choose_preset)
         self.scale_slider.valueChanged.connect(self._scaled)
         self.pixel_box.valueChanged.connect(self._sized)
+        self.width_box.valueChanged.connect(lambda width: self.scale_slider.setValue(width / self._width))
         self.isotropic_box.toggled.connect(self._choose_isotropic)
         start_function(_device_names, returned=self._list_devices)
 
@@ -132,8 +148,8 @@ class FitPanel(QWidget):
         """Whether the voxels of the upscaled layer should be cubes."""
         return bool(self.isotropic_box.isChecked())
 
-    def show_pixel(self, pixel: float, unit: str) -> None:
-        """Set the pixel size of the image, and show the pixel size of the upscaled layer.
+    def show_pixel(self, pixel: float, unit: str, width: int) -> None:
+        """Set pixel size and width of the image, and show those of the upscaled layer.
 
         Parameters
         ----------
@@ -141,8 +157,13 @@ class FitPanel(QWidget):
             Size of a pixel of the image along x.
         unit
             Symbol of its unit.
+        width
+            Number of pixels along x.
         """
-        self._pixel = pixel
+        self._pixel, self._width = pixel, width
+        with QSignalBlocker(self.width_box):
+            self.width_box.setRange(width, round(_MAX_SCALE * width))
+            self.width_box.setValue(round(width * self.scale))
         with QSignalBlocker(self.pixel_box):
             # There are enough decimals for the finest scale, also for 1 µm in metres.
             self.pixel_box.setDecimals(max(0, 4 - math.floor(math.log10(pixel))))
@@ -180,7 +201,8 @@ class FitPanel(QWidget):
         with QSignalBlocker(self.purpose_box):
             self.purpose_box.setCurrentIndex(PURPOSES.index(purpose))
         self.sentence.setText(purpose.sentence)
-        for widget in (self.scale_slider, self.pixel_box):
+        self._form.setRowVisible(self.blur_panel, purpose.name == "deblur")
+        for widget in (self.scale_slider, self.pixel_box, self.width_box):
             self._form.setRowVisible(widget, purpose.enlarges)
         self.offer_cubes(self._offered)
         self.purpose_chosen.emit()
@@ -188,6 +210,8 @@ class FitPanel(QWidget):
     def _scaled(self) -> None:
         with QSignalBlocker(self.pixel_box):
             self.pixel_box.setValue(self._pixel / self.scale)
+        with QSignalBlocker(self.width_box):
+            self.width_box.setValue(round(self._width * self.scale))
         self.scale_changed.emit(self.scale)
 
     def _sized(self, size: float) -> None:

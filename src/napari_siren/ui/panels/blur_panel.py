@@ -1,0 +1,173 @@
+"""`BlurPanel`: ways to say what the blur of an image is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from magicgui.widgets import request_values
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
+
+from napari_siren.core.image.units import LENGTHS
+from napari_siren.errors import InputError, SirenError
+from napari_siren.layers.reading import layer_kinds
+from napari_siren.layers.spec import LayerSpec
+from napari_siren.ui.background import notify
+
+# Largest relative difference between the pixel sizes of an image and of its bead.
+_TOLERANCE = 0.01
+_QUESTIONS = {
+    "aperture": {
+        "annotation": float,
+        "value": 1.4,
+        "label": "Numerical aperture (NA)",
+        "options": {"min": 0.01, "max": 2, "step": 0.05, "tooltip": "The number after the magnification: 63x/1.4."},
+    },
+    "index": {
+        "annotation": float,
+        "value": 1.515,
+        "label": "Refractive index",
+        "options": {"min": 1, "max": 2, "step": 0.01, "tooltip": "1 for air, 1.33 for water, 1.515 for oil."},
+    },
+    "wavelength": {
+        "annotation": float,
+        "value": 520.0,
+        "label": "Wavelength (nm)",
+        "options": {
+            "min": 100,
+            "max": 3000,
+            "tooltip": "Of the emitted light in a widefield microscope, of the laser in a confocal microscope.",
+        },
+    },
+}
+
+
+class BlurPanel(QWidget):
+    """Buttons for the blur: from the label of the objective, or from the image of a bead.
+
+    Parameters
+    ----------
+    viewer
+        napari's viewer.
+    spec
+        Function that returns the spec of the image to restore. It may raise a `SirenError`.
+    parent
+        Parent widget.
+    """
+
+    chosen = Signal(dict)
+    """Values of settings that describe the blur."""
+    message = Signal(str)
+
+    def __init__(self, viewer: Any, spec: Callable[[], LayerSpec], parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.viewer, self._spec = viewer, spec
+        self.objective_button = QPushButton("From the objective…")
+        self.objective_button.setToolTip(
+            "Compute the width of the blur from the numerical aperture and the wavelength."
+        )
+        self.bead_button = QPushButton("From a bead")
+        self.bead_button.setToolTip("Use the image of a bead as the blur: a layer, or a file.")
+        self._menu = QMenu(self.bead_button)
+        self._menu.aboutToShow.connect(self._list_beads)
+        self.bead_button.setMenu(self._menu)
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        for button in (self.objective_button, self.bead_button):
+            # Two buttons side by side must fit into a narrow dock.
+            button.setMinimumWidth(10)
+            row.addWidget(button)
+        self.objective_button.clicked.connect(self._ask_objective)
+
+    def use_objective(self, aperture: float, index: float, wavelength: float) -> None:
+        """Choose the widths for an objective.
+
+        Parameters
+        ----------
+        aperture, index
+            Numerical aperture, and refractive index of the immersion.
+        wavelength
+            Wavelength in nanometres.
+        """
+        self._choose(lambda: self._objective(aperture, index, wavelength))
+
+    def use_layer(self, layer: Any) -> None:
+        """Choose the bead of a layer."""
+        self._choose(lambda: self._bead(layer.name, np.asarray(layer.data), [abs(float(s)) for s in layer.scale]))
+
+    def use_file(self, path: str) -> None:
+        """Choose the bead of an image file."""
+
+        def read() -> tuple[dict[str, Any], str]:
+            from napari_siren.io.images import read_image
+
+            picture = read_image(path)
+            return self._bead(Path(path).name, np.squeeze(np.asarray(picture.array)), picture.spacing)
+
+        self._choose(read)
+
+    def _choose(self, make: Callable[[], tuple[dict[str, Any], str]]) -> None:
+        try:
+            settings, text = make()
+        except SirenError as error:
+            notify(error)
+            return
+        self.chosen.emit(settings)
+        self.message.emit(text)
+
+    def _objective(self, aperture: float, index: float, wavelength: float) -> tuple[dict[str, Any], str]:
+        from napari_siren.core.image.psf import objective_widths
+
+        spec = self._spec()
+        if spec.unit not in LENGTHS:
+            raise InputError(
+                f"the pixel size of “{spec.name}” has no unit of length. Set it with the button “Pixel size” or “Voxel "
+                "size” first."
+            )
+        lateral_unit = 1e-3 / LENGTHS[spec.unit]
+        axial, lateral = (width * lateral_unit for width in objective_widths(aperture, wavelength, index))
+        widths = tuple(axial if letter == "Z" else lateral for letter in spec.axes.spatial)
+        chosen = widths[0] if len(set(widths)) == 1 else widths
+        text = f"Width of the blur: {lateral:.3g} {spec.unit}" + (
+            f", and {axial:.3g} {spec.unit} along z." if "Z" in spec.axes.spatial else "."
+        )
+        return {"observation": "gaussian", "psf_width": chosen, "psf": None}, text
+
+    def _bead(self, name: str, data: Any, spacing: Any) -> tuple[dict[str, Any], str]:
+        from napari_siren.core.image.psf import bead_psf
+
+        spec = self._spec()
+        count = len(spec.axes.spatial)
+        if data.ndim != count:
+            raise InputError(f"“{name}” has {data.ndim} axes, and the image has {count} in space. Choose another bead.")
+        sizes = spec.spacing[-count:]
+        if spacing is not None and not np.allclose(np.asarray(spacing)[-count:], sizes, rtol=_TOLERANCE):
+            wanted = " × ".join(f"{size:.4g}" for size in sizes)
+            raise InputError(
+                f"the pixels of “{name}” are not as large as those of the image ({wanted}). Rescale the bead image, or "
+                "correct its pixel size."
+            )
+        psf = bead_psf(data)
+        shape = " × ".join(map(str, psf.shape))
+        return {"psf": psf, "psf_width": None, "observation": "measured"}, f"The blur is “{name}”, {shape} pixels."
+
+    def _ask_objective(self) -> None:
+        answers = request_values(_QUESTIONS, title="The objective", parent=self)
+        if answers is not None:
+            self.use_objective(answers["aperture"], answers["index"], answers["wavelength"])
+
+    def _list_beads(self) -> None:
+        self._menu.clear()
+        for layer in self.viewer.layers:
+            if "Image" in layer_kinds(layer) and not layer.rgb and not layer.multiscale:
+                self._menu.addAction(layer.name, lambda layer=layer: self.use_layer(layer))
+        self._menu.addSeparator()
+        self._menu.addAction("File…", self._ask_file)
+
+    def _ask_file(self) -> None:
+        name, _ = QFileDialog.getOpenFileName(self, "Image of a bead", "", "Images (*.tif *.tiff *.npy *.png)")
+        if name:
+            self.use_file(name)

@@ -1,0 +1,87 @@
+"""Tests of the ways to say what the blur is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from driving import notified
+from napari.components import ViewerModel
+
+from napari_siren import FitConfig
+from napari_siren.layers.spec import LayerSpec
+from napari_siren.ui.panels.blur_panel import BlurPanel
+
+
+@pytest.fixture
+def model() -> ViewerModel:
+    viewer = ViewerModel()
+    viewer.add_image(np.zeros((4, 8, 8)), name="cells", scale=(0.5, 0.1, 0.1), units=("um",) * 3)
+    return viewer
+
+
+@pytest.fixture
+def panel(model: ViewerModel, qtbot: Any) -> Any:
+    widget = BlurPanel(model, lambda: LayerSpec.from_layer(model.layers[0]))
+    qtbot.addWidget(widget)
+    widget.settings = []
+    widget.texts = []
+    widget.chosen.connect(widget.settings.append)
+    widget.message.connect(widget.texts.append)
+    return widget
+
+
+def bead(*shape: int) -> Any:
+    image = np.zeros(shape)
+    image[tuple(n // 2 for n in shape)] = 9
+    return image
+
+
+def test_the_objective(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = {"aperture": 1.4, "index": 1.515, "wavelength": 520.0}
+    monkeypatch.setattr("napari_siren.ui.panels.blur_panel.request_values", lambda *_, **__: answers)
+    panel.objective_button.click()
+    [settings] = panel.settings
+    assert settings["psf_width"] == pytest.approx((0.516, 0.19, 0.19), rel=1e-2)
+    assert panel.texts == ["Width of the blur: 0.19 µm, and 0.516 µm along z."]
+    FitConfig.preset("deblur").override(**settings)
+
+
+def test_the_objective_needs_a_unit(panel: Any, model: ViewerModel) -> None:
+    model.layers[0].units = ("pixel",) * 3
+    with notified() as errors:
+        panel.use_objective(1.4, 1.515, 520)
+    assert panel.settings == []
+    assert errors[0].startswith("the pixel size of “cells” has no unit of length.")
+
+
+def test_a_bead_in_a_layer_and_in_a_file(panel: Any, model: ViewerModel, tmp_path: Path) -> None:
+    model.add_image(bead(5, 7, 7), name="bead", scale=(0.5, 0.1, 0.1))
+    panel._list_beads()
+    texts = [action.text() for action in panel._menu.actions()]
+    assert texts == ["cells", "bead", "", "File…"]
+    panel._menu.actions()[1].trigger()
+    np.save(tmp_path / "bead.npy", bead(5, 7, 7))
+    panel.use_file(str(tmp_path / "bead.npy"))
+    assert panel.texts == [f"The blur is “{name}”, 5 × 7 × 7 pixels." for name in ("bead", "bead.npy")]
+    for settings in panel.settings:
+        config = FitConfig.preset("deblur").override(**settings)
+        assert np.asarray(config.psf).sum() == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("data", "scale", "message"),
+    [
+        (bead(7, 7), (0.1, 0.1), "has 2 axes, and the image has 3 in space"),
+        (bead(5, 7, 7), (0.2, 0.1, 0.1), "are not as large as those of the image (0.5 × 0.1 × 0.1)"),
+        (np.zeros((5, 7, 7)), (0.5, 0.1, 0.1), "no spot"),
+    ],
+)
+def test_what_is_no_bead_is_refused(panel: Any, model: ViewerModel, data: Any, scale: Any, message: str) -> None:
+    layer = model.add_image(data, name="bead", scale=scale)
+    with notified() as errors:
+        panel.use_layer(layer)
+    assert message in errors[0]
+    assert panel.settings == []
