@@ -33,6 +33,7 @@ from napari_siren.ui.requests import Requests
 from napari_siren.ui.session import Session, SessionState
 from napari_siren.ui.trial import Trial, Variants
 from napari_siren.ui.widgets.compare_bar import CompareBar
+from napari_siren.ui.widgets.keyboard import name_controls, order_tabs
 from napari_siren.ui.widgets.loss_plot import LossPlot
 from napari_siren.ui.widgets.section import Section
 from napari_siren.ui.widgets.wheel_guard import WheelGuard
@@ -143,8 +144,8 @@ class SirenWidget(QWidget):
             "curve": Section("Loss and PSNR", self.curve),
             "results": Section("Result", self.result_panel, expanded=True),
         }
-        inner = QWidget()
-        column = QVBoxLayout(inner)
+        self._column = QWidget()
+        column = QVBoxLayout(self._column)
         column.setContentsMargins(6, 6, 6, 6)
         for widget in (
             self.source_panel,
@@ -158,13 +159,14 @@ class SirenWidget(QWidget):
             column.addWidget(widget)
         column.addStretch(1)
         self.tabs = QTabWidget()
-        self.tabs.addTab(_scrolled(inner), "Fit")
+        self.tabs.addTab(_scrolled(self._column), "Fit")
         self.tabs.addTab(_scrolled(self.batch_panel), "Batch")
         outer = QVBoxLayout(self)
         outer.setContentsMargins(0, 0, 0, 0)
         outer.addWidget(self.tabs)
         self.setMinimumWidth(_WIDTH)
         WheelGuard(self)
+        name_controls(self)
 
     def _connect(self) -> None:
         source, fit, run, session = self.source_panel, self.fit_panel, self.run_panel, self.session
@@ -236,6 +238,7 @@ class SirenWidget(QWidget):
         purpose = self.fit_panel.purpose
         self.settings_form.lend(purpose.settings, self.fit_panel.own_settings)
         self._show_purpose()
+        order_tabs(self._column)
         if purpose.preset == "burst":
             self.source_panel.take_all_frames()
         self._estimate_anew()
