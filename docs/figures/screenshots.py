@@ -74,11 +74,19 @@ def shoot(viewer: Any, name: str) -> None:
 
 
 def photo(theme: str) -> None:
-    """Save the window before, early in and after an enlargement of the photograph, and a close-up with the divider."""
+    """Save the window before, during and after an enlargement of the photograph, with a trial, and with the divider."""
     with opened("kodak23", theme) as (viewer, panel):
         panel.fit_panel.preset_box.setCurrentText("upscale")
         wait(estimated(panel), 30)
         shoot(viewer, f"photo-before-{theme}")
+        overview = viewer.camera.center, viewer.camera.zoom
+        viewer.camera.center, viewer.camera.zoom = (0, 225, 215), 4
+        viewer.mouse_over_canvas = False
+        panel.run_panel.try_button.click()
+        wait(lambda: "Tried" in panel.run_panel.status.text())
+        shoot(viewer, f"photo-try-{theme}")
+        panel.run_panel.try_button.click()
+        viewer.camera.center, viewer.camera.zoom = overview
         steps: list[int] = []
         panel.session.updated.connect(lambda update: steps.append(update.progress.step))
         panel.run_panel.fit_button.click()
@@ -125,9 +133,11 @@ def stack(theme: str) -> None:
 def advanced(theme: str) -> None:
     """Save the window with all advanced settings."""
     with opened("small_photo", theme) as (viewer, panel):
-        panel.sections["curve"].collapse(animate=False)
+        panel.sections["results"].collapse(animate=False)
         panel.sections["settings"].expand(animate=False)
         wait(estimated(panel), 30)
+        area = panel.tabs.widget(0)
+        area.verticalScrollBar().setValue(panel.sections["settings"].y())
         shoot(viewer, f"settings-{theme}")
 
 

@@ -482,7 +482,7 @@ def test_a_spec_of_a_plane_follows_its_layer() -> None:
 # ---- frames that are joined ----------------------------------------------------------------------------------
 
 
-def test_frames_that_are_joined_lie_over_the_first() -> None:
+def test_the_scene_of_joined_frames_lies_over_all_of_them() -> None:
     layer = Image(ramp((5, 3, 8, 6)), axis_labels=("t", "c", "y", "x"), scale=(2, 1, 0.5, 0.5), translate=(7, 0, 1, 2))
     whole = LayerSpec.from_layer(layer)
     spec = whole.joined()
@@ -491,7 +491,7 @@ def test_frames_that_are_joined_lie_over_the_first() -> None:
     assert told["image"].shape == (5, 3, 8, 6)
     data, meta, _ = spec.like(np.zeros((3, 16, 12)), "x2")
     assert data.shape == (1, 3, 16, 12)
-    assert meta["translate"][0] == 7
+    assert (meta["scale"][0], meta["translate"][0]) == (10, 11)
     assert spec.joined() == spec
     assert LayerSpec.from_layer(Image(np.zeros((4, 6)))).joined().series == ""
 

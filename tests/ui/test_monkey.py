@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -13,16 +14,27 @@ from driving import notified, open_panel, tiny, wait_all_ended
 from napari._app_model import get_app_model
 from napari.utils.notifications import ErrorNotification, notification_manager
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QCheckBox, QComboBox, QFileDialog, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QMessageBox,
+    QPushButton,
+    QWidget,
+)
 
 from napari_siren.layers.outputs import METADATA_KEY
 from napari_siren.ui.contributions import commands
-from napari_siren.ui.panels import source_panel
+from napari_siren.ui.panels import blur_panel, source_panel
 from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 from napari_siren.ui.widgets.number_box import NumberBox
 
-ACTIONS = 300
+# Numbers of actions and of seeds. MONKEY_ACTIONS=1000 MONKEY_SEEDS=10 takes about twenty minutes.
+ACTIONS = int(os.environ.get("MONKEY_ACTIONS", "300"))
+SEEDS = int(os.environ.get("MONKEY_SEEDS", "1"))
 MOST_LAYERS = 6
 KINDS = ["grey", "rgb", "rgba", "stack", "film", "4d", "float", "nan", "pyramid", "flat", "labels", "points", "shapes"]
 # napari warns of rotated layers in slices, and of the colours of its labels.
@@ -30,6 +42,15 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning"),
     pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB:UserWarning"),
 ]
+
+
+def discard(box: QMessageBox) -> None:
+    next(button for button in box.buttons() if button.text() == "Discard").click()
+
+
+def has_menu(button: QAbstractButton) -> bool:
+    """Return whether a press opens a menu and waits for a choice."""
+    return isinstance(button, QPushButton) and button.menu() is not None
 
 
 class Monkey:
@@ -68,6 +89,8 @@ class Monkey:
             (1, self.hide_or_show),
             (1, self.reopen),
             (3, self.run_command),
+            (3, self.try_out),
+            (2, self.compare),
         ]
 
     def count(self, event: Any) -> None:
@@ -109,8 +132,8 @@ class Monkey:
         where = where or self.panel
         buttons = [
             button
-            for button in where.findChildren(QPushButton)
-            if button.isEnabled() and button.isVisibleTo(self.panel)
+            for button in where.findChildren(QAbstractButton)
+            if button.isEnabled() and button.isVisibleTo(self.panel) and not has_menu(button)
         ]
         if buttons:
             button = self.random.choice(buttons)
@@ -233,13 +256,26 @@ class Monkey:
         self.qtbot.mouseClick(self.panel.parent().title.close_button, Qt.MouseButton.LeftButton)
         self.panel = open_panel(self.viewer)
 
+    def try_out(self) -> None:
+        """Begin a trial, move it, or try several settings."""
+        trial, layer = self.panel.trial, self.panel.source_panel.layer
+        if trial.active and self.random.random() < 0.7:
+            trial.move([self.random.uniform(0, 9) for _ in range(self.viewer.dims.ndim)])
+        elif layer is not None and self.panel.run_panel.try_button.isEnabled():
+            trial.begin(layer, (("a", {"max_steps": 1}), ("b", {"max_steps": 3})))
+
+    def compare(self) -> None:
+        comparison = self.panel.comparison
+        self.random.choice([comparison.hold, comparison.divider])(self.random.random() < 0.5)
+
     def run_command(self) -> None:
-        name = self.random.choice(["fit", "upscale", "gradient_magnitude", "laplacian"])
+        name = self.random.choice(["fit", "upscale", "denoise", "deblur", "gradient_magnitude", "laplacian"])
         self.done[-1] += f" {name}"
         get_app_model().commands.execute_command(f"napari-siren.{name}").result()
 
 
-def test_whatever_it_does(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_whatever_it_does(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int) -> None:
     def file(_: Any, title: str, *__: Any) -> tuple[str, str]:
         return str(tmp_path / ("file.json" if "settings" in title else "file.safetensors")), ""
 
@@ -247,8 +283,11 @@ def test_whatever_it_does(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(QFileDialog, "getOpenFileName", file)
     monkeypatch.setattr(commands, "request_values", lambda *_, **__: {"scale": 1.5, "preset": "fast"})
     monkeypatch.setattr(source_panel, "ask_data", lambda *_: False)
+    monkeypatch.setattr(blur_panel, "request_values", lambda *_, **__: None)
+    monkeypatch.setattr(QMessageBox, "exec", discard)
+    monkeypatch.setattr(QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes)
     before = len(notification_manager.records)
-    monkey = Monkey(viewer, qtbot, seed=0)
+    monkey = Monkey(viewer, qtbot, seed=seed)
     with notified() as errors:
         for _ in range(ACTIONS):
             monkey.act()

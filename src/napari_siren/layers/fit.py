@@ -65,7 +65,7 @@ def fit_layer(
         space and time. It may have channels: the colours of an RGB layer, or an axis labelled "c" or "channel".
         An axis labelled "t" or "time" is a coordinate of the field like those of space, so that neighbouring
         frames share their content. With the preset "burst" its frames are joined to one scene, which lies over
-        the first frame. Of dask and zarr arrays, only the part to fit is read.
+        all frames. Of dask and zarr arrays, only the part to fit is read.
     scale
         Scale of the upscaled layer in output pixels per pixel: a number for all axes in space, or one number for each
         axis in space and time.

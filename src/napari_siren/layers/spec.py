@@ -217,14 +217,15 @@ class LayerSpec:
         }
 
     def joined(self) -> LayerSpec:
-        """Return the spec of the same frames joined to one scene, at the position of the first frame."""
+        """Return the spec of the same frames joined to one scene, which lies over all frames."""
         if self.axes.time is None:
             return self
         fitted = [axis for axis in range(len(self.shape)) if axis not in self.held]
         time = fitted[self.axes.time]
         shape = tuple(1 if axis == time else n for axis, n in enumerate(self.shape))
+        placement = self.placement.resized([new / old for new, old in zip(shape, self.shape, strict=True)])
         held = tuple(sorted((*self.held, time)))
-        return replace(self, shape=shape, held=held, axes=self.axes.without("T"), series=self.axes)
+        return replace(self, shape=shape, held=held, axes=self.axes.without("T"), series=self.axes, placement=placement)
 
     def scales(self, factor: float, isotropic: bool) -> float | tuple[float, ...]:
         """Return the scale of a render: the same for all axes, or one with cubic voxels.

@@ -233,7 +233,8 @@ class Comparison(QObject):
             for layer in self.viewer.layers
             if layer is result or (fit is not None and layer.metadata.get(RESULT_KEY) is fit and layer is not original)
         ]
-        if original not in visuals or any(layer not in visuals for layer in above):
+        # A viewer that closes removes its layers one by one.
+        if any(layer not in visuals for layer in (original, result, *above)):
             return
         if self.held:
             for layer in above:

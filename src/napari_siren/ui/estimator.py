@@ -82,5 +82,8 @@ def _estimate(request: FitRequest) -> str:
 
     spec, config = request.spec, request.config.override(detail=detail_for(request.scale))
     sizes = describe_sizes(spec.coordinate_shape, spec.scaled_shape(request.scale))
+    if spec.series:
+        # A trial needs frames of a drifting scene.
+        return f"{sizes}. The time is shown after the first steps."
     expected = estimate(spec.coordinate_shape, spec.channels, config, request.device, spacing=spec.spacing)
     return f"{sizes}. {describe_estimate(expected)}"

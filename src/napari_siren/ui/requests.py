@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from napari_siren.errors import InputError
 from napari_siren.layers.code import as_python
 from napari_siren.layers.edits import Edit
 from napari_siren.ui.logic.fit_task import FitRequest
@@ -46,6 +47,11 @@ class Requests:
         """
         config = self._settings.form.config()
         spec = (source or self._source.source()).spec() if edit is None else edit.spec
+        if config.joins_frames and spec.axes.time is None:
+            raise InputError(
+                f"“{spec.name}” has no frames of a time series here. Press the button with the pixel size and name an "
+                "axis T, and choose “The whole stack” as “Extent”."
+            )
         return FitRequest(
             spec.joined() if config.joins_frames else spec,
             config,

@@ -85,14 +85,21 @@ def test_where_a_fit_stands(fields: dict[str, Any], paused: bool, text: str) -> 
 def test_how_a_fit_ended(stopped: str, text: str) -> None:
     history = History([59, 60], [199.0, 200.0], [0.1, 0.1], [44.0, 44.1], stopped=stopped)
     result: Any = SimpleNamespace(
-        field=SimpleNamespace(observation=None), history=history, metrics=Metrics(44.126, 0.98123, 1.0, 12.345)
+        field=SimpleNamespace(observation=None),
+        history=history,
+        metrics=Metrics(44.126, 0.98123, 1.0, 12.345),
+        provenance={"notes": ["the axes were guessed"]},
     )
     assert describe_outcome(result).startswith(text)
+    assert describe_outcome(result).endswith(". Note: the axes were guessed")
 
 
 def test_what_is_not_known_of_a_fit_is_left_out() -> None:
     result: Any = SimpleNamespace(
-        field=SimpleNamespace(observation=None), history=History(), metrics=Metrics(math.inf, None, 0.0, 0.0)
+        field=SimpleNamespace(observation=None),
+        history=History(),
+        metrics=Metrics(math.inf, None, 0.0, 0.0),
+        provenance={},
     )
     assert describe_outcome(result) == "Fitted. PSNR exact, largest error 0"
 

@@ -23,9 +23,9 @@ def enabled(panel: ResultPanel) -> set[str]:
     return {button.text() for button in panel.findChildren(QPushButton) if button.isEnabled()}
 
 
-OF_A_FIT = {"Save image…", "Draw again", "Gradient magnitude", "Laplacian", "Save model…"}
+OF_A_FIT = {"Save image…", "Draw again", "Gradient", "Laplacian", "Save model…"}
 OF_AN_IMAGE = {"Uncertainty"}
-WITH_CODE = {"Copy as Python"}
+WITH_CODE = {"Copy code"}
 
 
 def test_what_needs_a_fit_can_be_pressed_when_there_is_one(panel: ResultPanel) -> None:

@@ -20,6 +20,7 @@ from napari_siren.core.image.axes import SPATIAL_AXES
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import DRAFT_STEPS, tile_config
+from napari_siren.core.restoration.pretrained.plan import adaptation_rounds
 from napari_siren.core.restoration.pretrained.prediction import passes_for
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.plan import memory_bound
@@ -33,6 +34,8 @@ _RESTORATIONS: dict[tuple[Any, ...], _Times] = {}
 _PROBE_STEPS = 6
 # Largest side of a probe in pixels (a step uses a smaller crop), and its largest number of slices (predicted singly).
 _PROBE_SIDE, _PROBE_SLICES = 128, 8
+# Time of an adaptation that is not kept, in passes of a probe. Measured on 128 x 128 pixels at x2.
+_ADAPTATION = 12
 # Number of channels of a colour image.
 _COLOURS = 3
 # Width of the PSF of a probe in pixels, if it is to be estimated from the image.
@@ -76,7 +79,8 @@ def probe_for(
     if config.psf_width == "auto":
         config = config.override(psf_width=_BLUR * min(samples.layout.spacing))
     try:
-        restoration = plan_restoration(samples, config)
+        # The steps of an adaptation take another time than the passes.
+        restoration = plan_restoration(samples, config.override(adapt="off"))
     except InputError:  # the fit will raise it too
         return None
     return None if restoration is None else Probe(samples, restoration, config)
@@ -120,6 +124,8 @@ def _of_passes(
     if times is not None:
         step = times.step * math.prod(spatial_shape) / math.prod(probe.samples.layout.spatial_shape)
         steps = min(step * passes_for(math.prod(fine)), config.max_seconds or math.inf)
+        if adaptation_rounds(config, spatial_shape, fine):
+            steps += times.step * _ADAPTATION
         seconds = times.start + steps + times.sample * math.prod(fine)
     memory = _FLOAT * (_ARRAYS * values + channels * math.prod(spatial_shape))
     fits = memory <= memory_bound(config, device)

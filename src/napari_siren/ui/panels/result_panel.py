@@ -31,7 +31,7 @@ class ResultPanel(QWidget):
             "error. The layer is hidden at first. To see it, click its eye in the layer list."
         )
         self.gradient_button = _button(
-            "Gradient magnitude",
+            "Gradient",
             "Add a layer of the gradient magnitude: how fast the brightness changes per unit of length. It is computed "
             "exactly from the field.",
         )
@@ -55,7 +55,7 @@ class ResultPanel(QWidget):
         self.model_button = _button(
             "Save model…", "Save the fit to a small file. Drop the file on napari to open it again at any resolution."
         )
-        self.code_button = _button("Copy as Python", "Copy the Python code that repeats this fit to the clipboard.")
+        self.code_button = _button("Copy code", "Copy the Python code that repeats this fit to the clipboard.")
         self.keep_box = QCheckBox("Keep earlier results")
         self.keep_box.setToolTip(
             "Keep the layers of an earlier result of the same image and purpose. Otherwise a new result replaces them."

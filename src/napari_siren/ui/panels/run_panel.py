@@ -5,6 +5,7 @@ from __future__ import annotations
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QGridLayout,
+    QHBoxLayout,
     QLabel,
     QMenu,
     QProgressBar,
@@ -59,8 +60,10 @@ class RunPanel(QWidget):
         self.status.setWordWrap(True)
         grid = QGridLayout(self)
         grid.setContentsMargins(0, 0, 0, 0)
-        grid.addWidget(self.fit_button, 0, 0, 1, 2)
-        grid.addWidget(self.try_button, 0, 2)
+        first = QHBoxLayout()
+        first.addWidget(self.fit_button, stretch=3)
+        first.addWidget(self.try_button, stretch=1)
+        grid.addLayout(first, 0, 0, 1, 3)
         grid.addWidget(self.pause_button, 1, 0)
         grid.addWidget(self.stop_button, 1, 1, 1, 2)
         grid.addWidget(self.continue_button, 2, 0)
@@ -163,7 +166,7 @@ def _try_button() -> QToolButton:
         "Do only a square of the image, under the mouse or in the middle of the view (Ctrl+T). A click on the image "
         "moves the square. Press again to remove it. The arrow offers several settings side by side."
     )
-    button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+    button.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Preferred)
     button.setPopupMode(QToolButton.ToolButtonPopupMode.MenuButtonPopup)
     menu = QMenu(button)
     menu.addAction("Side by side")
