@@ -115,6 +115,10 @@ def test_the_bar_of_napari_comes_and_goes(session: Any, viewer: ViewerModel, qtb
     [bar] = progress._all_instances
     assert (bar.total, bar.desc) == (ENDLESS, "SIREN: cells")
     qtbot.waitUntil(lambda: bar.n > 5)
+    # The remaining time is that of the panel.
+    qtbot.waitUntil(lambda: " left" in session.texts[-1])
+    remaining = session.texts[-1].split("; ")[-1]
+    assert str(bar).endswith(f" of {ENDLESS}, {remaining}")
     session.stop()
     wait_for(qtbot, session, SessionState.IDLE)
     assert not progress._all_instances
@@ -166,7 +170,9 @@ def test_the_outcome_may_come_while_the_bar_is_drawn(session: Any, viewer: Viewe
     qtbot.waitUntil(lambda: bool(told))
     bar, control = session._bar, session._control
     control.cancel()
-    session._bar = SimpleNamespace(n=0, update=lambda _: session._on_outcome(Outcome()), close=bar.close)
+    session._bar = SimpleNamespace(
+        n=0, set_postfix_str=bar.set_postfix_str, update=lambda _: session._on_outcome(Outcome()), close=bar.close
+    )
     session._on_update(told[-1])
     assert session.state is SessionState.IDLE
     assert session.texts[-1] == "Nothing was fitted."

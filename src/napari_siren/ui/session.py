@@ -30,7 +30,7 @@ from napari_siren.layers.spec import LayerData, LayerSpec
 from napari_siren.ui.background import CancellableWorker, notify, release_memory, start_generator
 from napari_siren.ui.logic.fit_task import Control, Outcome, Update, explain, run_fit
 from napari_siren.ui.logic.jobs import Job, Origin
-from napari_siren.ui.logic.messages import describe_map, describe_outcome, describe_progress
+from napari_siren.ui.logic.messages import describe_map, describe_outcome, describe_progress, describe_remaining
 from napari_siren.ui.logic.purposes import result_label
 from napari_siren.ui.logic.viewport import box_in_view
 from napari_siren.ui.renders import Render, Renders, Report
@@ -39,6 +39,10 @@ from napari_siren.ui.result_layers import ResultLayers
 if TYPE_CHECKING:
     from napari_siren.core.field.field import Derivative
     from napari_siren.core.result import FitResult
+
+
+# Text in napari's activity dock, with the remaining time of the panel instead of an estimate by napari.
+_BAR_FORMAT = "{l_bar}{bar}| {n_fmt} of {total_fmt}{postfix}"
 
 
 class SessionState(Enum):
@@ -215,7 +219,7 @@ class Session(QObject):
             returned=self._on_outcome,
         )
         # This comes last: napari handles events whenever it draws a bar, and during these the fit may even end.
-        bar = activity(total=request.config.max_steps, desc=f"SIREN: {request.spec.name}")
+        bar = activity(total=request.config.max_steps, desc=f"SIREN: {request.spec.name}", bar_format=_BAR_FORMAT)
         if self._control is control:
             self._bar = bar
         else:
@@ -239,6 +243,7 @@ class Session(QObject):
         if self._bar is not None:
             # This comes last: later updates, and even the outcome, may arrive while napari draws the bar.
             self._bar.total = update.progress.max_steps
+            self._bar.set_postfix_str(describe_remaining(update.progress.seconds_left), refresh=False)
             self._bar.update(update.progress.step - self._bar.n)
 
     def _on_outcome(self, outcome: Outcome) -> None:
