@@ -6,6 +6,7 @@ import json
 import math
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,7 @@ def test_a_manifest_that_is_a_folder(tmp_path: Path) -> None:
 
 HOLD = """
 import sys
+from dataclasses import fields
 from napari_siren.batch.manifest import Manifest
 
 with Manifest(sys.argv[1]).locked():
@@ -111,3 +113,17 @@ def test_two_batches_cannot_have_one_folder_and_a_killed_one_has_none(tmp_path: 
         other.wait()
         with Manifest(tmp_path).locked():
             pass
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Entry)])
+def test_lines_with_hostile_values_are_skipped_or_valid(tmp_path: Path, name: str) -> None:
+    manifest = Manifest(tmp_path)
+    manifest.add(Entry("good", "a.png", "a.png", "done", "5f3a"))
+    line = json.loads(manifest.path.read_text())
+    hostile = [{**line, "job": "bad", name: v} for v in (None, -1, 1e308, "x", [], {}, [[-1]], "inf", {"a": []})]
+    text = "\n".join(map(json.dumps, hostile)) + "\n" + "[" * 100_000 + "\n"
+    manifest.path.write_text(json.dumps(line) + "\n" + text)
+    entries = manifest.read()
+    assert "good" in entries
+    assert all(isinstance(entry.job, str) for entry in entries.values())
+    assert all(json.dumps(entry.as_json(), allow_nan=False) for entry in entries.values())

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from napari_siren.core import model_file as storage
 from napari_siren.core.fit import fit
 from napari_siren.core.result import FitResult, load
+from napari_siren.core.tensors import content_hash
 from napari_siren.errors import DeviceError, InputError, StorageError
 
 QUICK = {"tile": 8, "hidden_features": 10, "hidden_layers": 2, "max_steps": 20}
@@ -51,7 +52,10 @@ def alter(saved: Path) -> Callable[..., Path]:
             described["model"] = json.dumps(model)
         if tensors:
             tensors(kept)
-        save_file(kept, saved, described | (metadata or {}))
+        described |= metadata or {}
+        # A hostile file has a valid hash.
+        described["sha256"] = content_hash(kept, described["model"])
+        save_file(kept, saved, described)
         return saved
 
     return rewrite

@@ -117,3 +117,13 @@ def test_names_for_other_channels_than_there_are_do_not_count(tmp_path: Path) ->
     metadata: dict[str, Any] = {"axes": "CYX", "Channel": {"Name": ["only one", ""]}}
     tifffile.imwrite(tmp_path / "a.ome.tif", array, ome=True, metadata=metadata)
     assert read_image(tmp_path / "a.ome.tif").channel_names is None
+
+
+def test_a_size_without_its_tiles_is_refused(tmp_path: Path) -> None:
+    """A damaged width would make a large image of zeros from a small file."""
+    path = tmp_path / "image.tif"
+    tifffile.imwrite(path, np.zeros((20, 24), np.uint8), tile=(16, 16), compression="zlib")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages.first.tags["ImageWidth"].overwrite(5_000_000)
+    with pytest.raises(InputError, match=r"has 4 of its \d+ strips or tiles"):
+        read_image(path)

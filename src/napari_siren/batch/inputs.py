@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import glob
 import hashlib
-import json
 import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from napari_siren.core.records import parse_json
 from napari_siren.errors import InputError
 from napari_siren.io.formats import readable_suffixes
 from napari_siren.io.remote import address_of, is_remote
@@ -164,9 +164,9 @@ def _holds_results(folder: Path) -> bool:
     try:
         if (folder / "manifest.jsonl").is_file():
             with (folder / "manifest.jsonl").open(encoding="utf-8") as lines:
-                return {"job", "output", "settings"} <= set(json.loads(lines.readline() or "{}"))
+                return {"job", "output", "settings"} <= set(parse_json(lines.readline() or "{}"))
         if (folder / "report.json").is_file() and (folder / "model.safetensors").is_file():
-            return "napari_siren" in json.loads((folder / "report.json").read_text(encoding="utf-8"))
+            return "napari_siren" in parse_json((folder / "report.json").read_text(encoding="utf-8"))
     except (OSError, ValueError, TypeError):
         pass
     return False

@@ -13,15 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors.torch import load_file
-from safetensors.torch import save as serialise
+from pydantic import Field
 
-from napari_siren.core.atomic import atomic_directory, atomic_write, check_folder_free, move_folder, write_json
+from napari_siren.core.atomic import atomic_directory, check_folder_free, move_folder, write_json
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field.stored import INDEX, StoredField
 from napari_siren.core.field.tiling import RenderGrid
@@ -29,10 +28,12 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.metrics import psnr_of
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.image.statistics import ImageStatistics, LazyArray
+from napari_siren.core.records import Count, Finite, Record, parse_json
 from napari_siren.core.restoration.blockwise import BlockRestorer, Windows, block_detail
 from napari_siren.core.restoration.pipeline import tile_config
 from napari_siren.core.restoration.pretrained.plan import can_enlarge, tile_settings
 from napari_siren.core.restoration.super_resolution import allows_zero_shot
+from napari_siren.core.tensors import read_tensors, write_tensors
 from napari_siren.core.training.plan import cut_blocks, memory_bound, plan_fit
 from napari_siren.core.training.targets import variation_for
 from napari_siren.core.training.trainer import TileSubset, TileTrainer
@@ -42,12 +43,38 @@ from napari_siren.io.ngff import Version
 from napari_siren.io.pyramid import Pyramid
 from napari_siren.io.zarr_group import is_zarr, zarr_attributes
 
+_Record = TypeVar("_Record", bound=Record)
+
 # Key of the metadata of a job in the attributes of the output.
 _ABOUT = "napari_siren"
 # Longest name of a result, in bytes, that is a part of the name of its folder of unfinished work.
 _LONG_NAME = 240
 # Width of the margin around a box, in pixels. The outermost pixels of the box depend on its samples.
 _BOX_MARGIN = 8
+
+
+class _Mark(Record):
+    """The mark of a folder of unfinished work."""
+
+    job: str
+
+
+class _Errors(Record):
+    """The errors of the field in a box of the output."""
+
+    squared: Annotated[Finite, Field(ge=0)]
+    largest: Annotated[Finite, Field(ge=0)]
+    count: Count
+
+
+class _About(Record):
+    """The metadata of a finished output."""
+
+    job: str
+    blocks: Count
+    psnr: float
+    rmse: float
+    max_abs: float
 
 
 @dataclass(frozen=True)
@@ -120,11 +147,14 @@ class BlockJob:
         """Return the metadata of the output if an earlier job has finished the same work, or None."""
         if not is_zarr(self.out):
             return None
-        about: dict[str, Any] = zarr_attributes(self.out).get(_ABOUT, {})
-        if about.get("job") != self.fingerprint or (self.keep is not None and not (self.keep / INDEX).is_file()):
+        try:
+            about = _About.model_validate(zarr_attributes(self.out).get(_ABOUT))
+        except ValueError:
+            return None  # an image of another program, or of other settings
+        if about.job != self.fingerprint or (self.keep is not None and not (self.keep / INDEX).is_file()):
             return None
         shutil.rmtree(self.work, ignore_errors=True)
-        return about
+        return about.model_dump()
 
     def prepare(self, resume: bool) -> StoredField:
         """Make the folders, or open those of earlier work.
@@ -148,7 +178,7 @@ class BlockJob:
         if not resume:
             shutil.rmtree(self.work, ignore_errors=True)
         if mark.is_file():
-            if json.loads(mark.read_text(encoding="utf-8"))["job"] != self.fingerprint:
+            if _read(mark, _Mark).job != self.fingerprint:
                 raise StorageError(
                     f"{self.work} contains unfinished work on another image or with other settings. Continue with "
                     "those, or start again with resume=False."
@@ -174,11 +204,13 @@ class BlockJob:
             return None
         restorer, path = BlockRestorer(self._pixels, layout, self.config, self.device, self.seed), self.work / "teacher"
         if path.is_file():
-            restorer.load(load_file(path))
+            try:
+                restorer.load(read_tensors(path))
+            except (KeyError, RuntimeError, ValueError) as error:
+                raise StorageError(_unreadable(path)) from error
             return restorer
         restorer.train(on_step)
-        with atomic_write(path) as aside:
-            aside.write_bytes(serialise({name: t.contiguous() for name, t in restorer.state().items()}))
+        write_tensors(path, restorer.state())
         return restorer
 
     @cached_property
@@ -258,8 +290,7 @@ class BlockJob:
         """Render a box of the output, unless it is done, and return the errors of the field in the box."""
         mark = self.work / "rendered" / f"{number:06d}.json"
         if mark.is_file():
-            earlier: dict[str, float] = json.loads(mark.read_text(encoding="utf-8"))
-            return earlier
+            return _read(mark, _Errors).model_dump()
         grid = self.grid.block(self.scan.layout.axes.pick(box))
         pyramid.finest[box] = stored.on_grid(grid, device=self.device)
         errors = self._errors(stored, grid)
@@ -322,3 +353,15 @@ class BlockJob:
         pixels = observation(torch.from_numpy(np.ascontiguousarray(values)), [b - a for a, b in box])
         inside = (slice(a - low, a - low + n) for a, n, (low, _) in zip(start, shape, box, strict=True))
         return layout.cast(layout.from_channels_first(pixels.numpy()[(slice(None), *inside)]))
+
+
+def _read(path: Path, record: type[_Record]) -> _Record:
+    """Read a file of the work."""
+    try:
+        return record.model_validate(parse_json(path.read_bytes()))
+    except (OSError, ValueError) as error:
+        raise StorageError(_unreadable(path)) from error
+
+
+def _unreadable(path: Path) -> str:
+    return f"{path} is damaged: the unfinished work cannot be continued. Start again with resume=False (--no-resume)."

@@ -5,17 +5,28 @@ It is written under a temporary name in the same folder, and then moved into pla
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+import os
+import re
 import secrets
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from napari_siren.errors import StorageError
 
+# Names of temporary files: see `_temporary_name`.
+_TEMPORARY = re.compile(
+    r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{6})-(?P<process>[0-9]{1,9})-[0-9a-f]{8}\.(?P<kind>part|old)"
+)
 # Longest name of a file on most file systems, in bytes.
 _NAME_BYTES = 255
 
@@ -135,13 +146,46 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
 
 def _temporary_name(path: Path, kind: str) -> Path:
     """Return a hidden name beside a path, which is not too long for a file system if the name of the path is not."""
-    ending = f".{secrets.token_hex(4)}.{kind}"
+    ending = f".{_host()}-{os.getpid()}-{secrets.token_hex(4)}.{kind}"
     # Most file systems allow 255 bytes.
     stem = path.name.encode()[: _NAME_BYTES - len(ending) - 1].decode(errors="ignore")
     return path.with_name(f".{stem}{ending}")
 
 
+@cache
+def _host() -> str:
+    """Return a short name of this machine, or of this container: the numbers of its processes are its own."""
+    try:
+        space = Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        space = 0
+    return hashlib.sha256(f"{socket.gethostname()} {space}".encode()).hexdigest()[:6]
+
+
+@cache
+def _sweep(folder: Path) -> None:
+    """Remove the temporary files of killed processes of this machine from a folder, once for each folder.
+
+    A killed `move_folder` may leave the only copy of a folder under a temporary name. It is moved back.
+    """
+    try:
+        names = [(path, _TEMPORARY.fullmatch(path.name)) for path in folder.iterdir()]
+    except OSError:
+        return
+    for path, match in names:
+        if match is None or match["host"] != _host() or psutil.pid_exists(int(match["process"])):
+            continue
+        with suppress(OSError):
+            if match["kind"] == "old" and not path.with_name(match["name"]).exists():
+                path.replace(path.with_name(match["name"]))
+            elif path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
 def _create_temporary(path: Path) -> Path:
+    _sweep(path.parent.absolute())
     temporary = _temporary_name(path, "part")
     if path.is_dir():
         raise StorageError(f"cannot write {path}: it is a folder. Give the name of a file.")

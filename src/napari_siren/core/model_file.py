@@ -6,16 +6,20 @@ Nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
 from napari_siren.core.atomic import atomic_write, json_safe
+from napari_siren.core.records import describe_error, parse_json
+from napari_siren.core.tensors import content_hash
 from napari_siren.errors import StorageError
+
+_Header = TypeVar("_Header")
 
 # Name of the format in the metadata.
 FORMAT = "napari-siren"
@@ -41,23 +45,34 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     StorageError
         The file cannot be written.
     """
+    model = json.dumps(json_safe(header), allow_nan=False)
+    own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "format": FORMAT,
         "format_version": str(FORMAT_VERSION),
-        "model": json.dumps(json_safe(header), allow_nan=False),
+        "model": model,
+        "sha256": content_hash(own, model),
     }
     with atomic_write(path) as temporary:
-        temporary.write_bytes(serialise({k: v.detach().cpu().contiguous() for k, v in tensors.items()}, metadata))
+        temporary.write_bytes(serialise(own, metadata))
     return path
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the header and the tensors of a model file; infinite numbers are still the strings "inf" and "-inf".
+def read(path: Path, validate: Callable[[Any], _Header]) -> tuple[_Header, dict[str, Tensor]]:
+    """Return the header and the tensors of a model file.
+
+    Parameters
+    ----------
+    path
+        Path of the file.
+    validate
+        Function that checks the header, before the tensors are read, and returns it in any form. The infinite numbers
+        in its argument are the strings "inf" and "-inf". Its errors are subclasses of ValueError.
 
     Raises
     ------
     StorageError
-        The file does not exist, is truncated, or is from another program or a later version.
+        The file does not exist, is truncated or altered, or is from another program or a later version.
     """
     if not path.is_file():
         raise StorageError(f"there is no model file {path}. Check the path.")
@@ -71,19 +86,30 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
                     f"{path} was written by a later version of napari-siren (format "
                     f"{metadata['format_version']}; this one reads up to {FORMAT_VERSION}). Update napari-siren."
                 )
-            return json.loads(metadata["model"]), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            header = _validated(path, parse_json(metadata["model"]), validate)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except StorageError:
         raise
-    except (SafetensorError, OSError, ValueError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, KeyError, OverflowError) as error:
         raise StorageError(
-            f"{path} is not a complete napari-siren model ({error}). It may be cut short: save or copy it again."
+            f"{path} is not a complete napari-siren model ({describe_error(error)}). It may be cut short: save or copy "
+            "it again."
         ) from error
+    # Files of earlier versions have no hash.
+    if metadata.get("sha256") not in (None, content_hash(tensors, metadata["model"])):
+        raise StorageError(f"{path} is damaged: its contents changed after it was saved. Use another copy of the file.")
+    return header, tensors
 
 
-def numbers(value: Any) -> Any:
-    """Return the values of strict JSON with the strings "inf" and "-inf" converted to numbers."""
-    if isinstance(value, dict):
-        return {k: numbers(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [numbers(v) for v in value]
-    return float(value) if value in ("inf", "-inf") else value
+def _validated(path: Path, values: Any, validate: Callable[[Any], _Header]) -> _Header:
+    try:
+        return validate(values)
+    except ValueError as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, error: Exception) -> StorageError:
+    """Return the error for a model file whose description or tensors are not valid."""
+    return StorageError(
+        f"{path} is damaged: its description is not valid ({describe_error(error)}). Use another copy of the file."
+    )

@@ -20,17 +20,17 @@ from napari_siren.core.field.field import Derivative, Field
 from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.representation import Representation
 from napari_siren.core.field.spline import SampleSpline
-from napari_siren.core.field.tiling import RenderGrid, Tiling
+from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.arrays import FORM_KEY, ArrayForm
 from napari_siren.core.image.metrics import Metrics
-from napari_siren.core.image.samples import ImageLayout, Samples
-from napari_siren.core.model_file import numbers
-from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.model_header import ModelHeader
+from napari_siren.core.network.siren import Siren
 from napari_siren.core.progress import History
 from napari_siren.core.restoration.pipeline import operator_for
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.uncertainty.expected_error import expected_error
-from napari_siren.errors import InputError, SirenError, StorageError
+from napari_siren.errors import InputError, StorageError
 
 # Prefix of the names of the state's tensors in a model file.
 _STATE = "state."
@@ -53,7 +53,7 @@ class FitResult:
     history
         Values of every step (step, seconds, loss and psnr), and events.
     provenance
-        Data to reproduce the fit: seed, versions, device, and the hash of the image.
+        Data to reproduce the fit (seed, versions, device, hash of the image), and `notes` on what was not as asked for.
     samples
         The image, or None.
     state
@@ -296,7 +296,7 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
     Raises
     ------
     StorageError
-        The file does not exist, is truncated, or is from another program or a later version.
+        The file does not exist, is damaged, or is from another program or a later version.
     DeviceError
         The device is not available.
 
@@ -309,15 +309,12 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
     (32, 32)
     """
     path, target = Path(path), choose_device(device)
-    header, tensors = model_file.read(path)
+    header, tensors = model_file.read(path, ModelHeader.from_json)
     try:
-        return _assemble(path, header, tensors, target)
-    except StorageError:
-        raise
-    except (SirenError, KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StorageError(
-            f"{path} is damaged: its description cannot be read ({error}). Use another copy of the file."
-        ) from error
+        header.check_tensors(tensors)
+        return _assemble(header, tensors, target)
+    except ValueError as error:
+        raise model_file.damaged(path, error) from error
 
 
 def _tensors(function: Representation) -> dict[str, Tensor]:
@@ -354,52 +351,26 @@ def _header(result: FitResult, state: Checkpoint | None) -> dict[str, Any]:
     }
 
 
-def _assemble(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], device: torch.device) -> FitResult:
-    """Return the result described by a header and tensors."""
-    state = header["state"] and Checkpoint(
-        **numbers(header["state"]),
-        tensors={k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)},
-    )
-    layout = ImageLayout.from_json(header["format"])
-    history = numbers(header["history"])
-    field = Field(
-        _representation(path, header, tensors, layout),
-        layout,
-        header["samples_per_pixel"],
-        floor=None if header.get("floor") is None else tuple(header["floor"]),
-    )
-    config = FitConfig.from_saved(header["config"])
-    if header.get("learned", field.refinement != (1.0,) * field.dimensions):
+def _assemble(header: ModelHeader, tensors: Mapping[str, Tensor], device: torch.device) -> FitResult:
+    """Return the result described by a header and tensors, which were compared."""
+    state = None
+    if header.state is not None:
+        own = {k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)}
+        state = Checkpoint(**header.state.model_dump(), tensors=own)
+    layout, config = header.layout, header.settings()
+    field = Field(_representation(header, tensors), layout, header.samples_per_pixel, floor=header.floor)
+    learned = field.refinement != (1.0,) * field.dimensions if header.learned is None else header.learned
+    if learned:
         field = replace(field, observation=operator_for(config, layout, field.representation.shape))
     return FitResult(
-        field.to(device),
-        config,
-        Metrics(**numbers(header["metrics"])),
-        History(**{**history, "events": [(step, text) for step, text in history["events"]]}),
-        # Files of version 1 call it "receipt".
-        header["provenance" if "provenance" in header else "receipt"],
-        state=state or None,
+        field.to(device), config, header.build_metrics(), header.build_history(), header.provenance, state=state
     )
 
 
-def _representation(
-    path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor], layout: ImageLayout
-) -> Representation:
+def _representation(header: ModelHeader, tensors: Mapping[str, Tensor]) -> Representation:
     """Return the function described by a header and tensors."""
-    damaged = StorageError(
-        f"{path} is damaged: its parameters do not match its description. Use another copy of the file."
-    )
-    if "network" not in header:
-        samples = tensors["samples"]
-        if samples.dtype != torch.float32 or samples.ndim != 1 + len(layout.spatial_shape):
-            raise damaged
-        if len(samples) != layout.channels or not samples.numel():
-            raise damaged
-        return SampleSpline(samples)
-    spec, tiling = NetworkSpec(**header["network"]), Tiling.from_json(header["tiling"])
-    tiles = tiling.count
-    shapes = {"theta": (tiles, spec.parameters), "offset": (tiles, spec.outputs), "scale": (tiles, 1)}
-    if any(tensors[name].shape != shape for name, shape in shapes.items()):
-        raise damaged
-    siren = Siren(spec, tensors["theta"], header["omega_0"])
-    return PartitionOfUnity(siren, tiling, tensors["offset"], tensors["scale"], tuple(header["coordinate_scale"]))
+    tiles = header.tiles
+    if tiles is None:
+        return SampleSpline(tensors["samples"])
+    siren = Siren(tiles.network.build(), tensors["theta"], tiles.omega_0)
+    return PartitionOfUnity(siren, tiles.build(), tensors["offset"], tensors["scale"], tiles.coordinate_scale)

@@ -15,6 +15,7 @@ import numpy as np
 
 from napari_siren.core.atomic import atomic_directory
 from napari_siren.core.image.axes import Axes
+from napari_siren.core.records import describe_error
 from napari_siren.errors import InputError
 from napari_siren.io.details import Details
 from napari_siren.io.lazy import array_of_zarr
@@ -97,9 +98,10 @@ def open_ome_zarr(path: str | Path, level: int = 0, scene: int | str | None = No
         arrays = [group[name] for name in multiscales.paths]
         if len(entries) > 1:
             notes.append(f"the folder has {len(entries)} images; only one is read")
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise InputError(
-            f"{path} is not an OME-Zarr image of the versions 0.1 to 0.5 ({error!r}). Choose another folder."
+            f"{path} is not an OME-Zarr image of the versions 0.1 to 0.5 ({describe_error(error)}). Choose another "
+            "folder."
         ) from error
     if not -len(arrays) <= level < len(arrays):
         raise InputError(f"{path} has no level {level}. Choose one from 0 to {len(arrays) - 1}.")

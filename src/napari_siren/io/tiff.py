@@ -288,6 +288,10 @@ def _check_whole(path: Path, file: tifffile.TiffFile, series: Any) -> None:
     planes = math.prod(series.shape) // max(1, math.prod(series.keyframe.shape))
     if planes < image_count or any(page is None for page in series.pages):
         raise InputError(f"{path} is cut short: planes are missing. Copy or write it again.")
+    # tifffile fills missing strips and tiles with zeros: a damaged width would make a large image of them.
+    expected, stored = math.prod(series.keyframe.chunked), len(series.keyframe.dataoffsets)
+    if stored < expected:
+        raise InputError(f"{path} has {stored} of its {expected} strips or tiles. Copy or write it again.")
 
 
 def _name_axes(path: Path, file_axes: str, shape: tuple[int, ...]) -> Axes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,7 +32,7 @@ def open_group(path: str | Path, mode: Literal["r", "r+"] = "r") -> Any:
     store = remote_store(path) if is_remote(path) else path
     try:
         return zarr.open_group(store=store, mode=mode)
-    except (OSError, ValueError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{path} is not an OME-Zarr image: {error}. Choose another folder.") from error
 
 

@@ -159,10 +159,15 @@ def mask_from_text(text: str | None, shape: Sequence[int]) -> npt.NDArray[np.boo
     """
     if text is None:
         return None
+    size, reader = -(-math.prod(shape) // 8), zlib.decompressobj()
     try:
-        bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype=np.uint8)
+        # A short text may expand to any length.
+        data = reader.decompress(base64.b64decode(text), size + 1)
     except (zlib.error, ValueError) as error:
         raise ValueError(f"the mask cannot be read: {error}") from None
+    if len(data) != size or not reader.eof:
+        raise ValueError(f"the mask cannot be read: it does not have {size} bytes")
+    bits = np.frombuffer(data, dtype=np.uint8)
     return np.unpackbits(bits, count=math.prod(shape)).astype(np.bool_).reshape(tuple(shape))
 
 

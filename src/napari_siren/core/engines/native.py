@@ -7,10 +7,12 @@ tile does not depend on its thread, so results are reproducible.
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,16 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.engines.base import Engine, no_check
+from napari_siren.core.native.pointers import (
+    MOST_ENDS,
+    MOST_FEATURES,
+    MOST_ITEMS,
+    MOST_LAYERS,
+    array_pointer,
+    check_counts,
+    pointer,
+)
+from napari_siren.core.native.structures import Axis, Network, Rule
 from napari_siren.core.network.losses import Loss, SquaredLoss
 from napari_siren.core.network.orthogonalise import ORTHOGONALISATION
 from napari_siren.core.network.siren import NetworkSpec, Siren
@@ -30,43 +42,6 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 64 << 20
 # Largest networks of the AMX kernels, the same as in amx.c: hidden features, sine layers, inputs and outputs.
 _AMX_WIDTH, _AMX_LAYERS, _AMX_INPUTS, _AMX_OUTPUTS = 32, 8, 4, 16
-
-
-class _Network(ctypes.Structure):
-    """Mirror of `Network` in siren.c."""
-
-    _fields_ = (
-        ("inputs", ctypes.c_int32),
-        ("outputs", ctypes.c_int32),
-        ("layers", ctypes.c_int32),
-        ("width", ctypes.c_int32),
-        ("samples", ctypes.c_int32),
-        ("omega", ctypes.c_float),
-        ("tile_stride", ctypes.c_int64),
-        ("coords_stride", ctypes.c_int64),
-        ("weights", ctypes.POINTER(ctypes.c_int64)),
-        ("biases", ctypes.POINTER(ctypes.c_int64)),
-    )
-
-
-class _Axis(ctypes.Structure):
-    """Mirror of `Axis` in siren.c."""
-
-    _fields_ = (
-        *((name, ctypes.c_void_p) for name in ("starts", "counts", "positions", "windows")),
-        *((name, ctypes.c_int64) for name in ("width", "stride")),
-    )
-
-
-class _Rule(ctypes.Structure):
-    """Mirror of `Rule` in update.c."""
-
-    _fields_ = (
-        *((name, ctypes.c_int32) for name in ("parameters", "adam", "matrices", "size", "steps", "amx")),
-        *((name, ctypes.c_float) for name in ("learning_rate", "beta1", "beta2", "epsilon")),
-        *((name, ctypes.c_float) for name in ("muon_learning_rate", "momentum", "averaging")),
-        ("coefficients", ctypes.c_void_p),
-    )
 
 
 @dataclass(frozen=True)
@@ -123,9 +98,9 @@ class NativeEngine:
         """See `Engine`."""
         x = x.contiguous()
         theta = siren.theta.contiguous()
+        network, coords = self._network(siren, x)
         values = torch.empty(siren.tiles, siren.spec.outputs, x.shape[2])
-        network = _network(siren, x)
-        arguments = (_pointer(theta), _pointer(x), _pointer(values))
+        arguments = (_parameters(siren, theta), coords, pointer(values, values.shape, "values"))
         forward = self._forward()
         self._run(siren.tiles, lambda a, b: forward(ctypes.byref(network), a, b, *arguments))
         return values
@@ -144,24 +119,19 @@ class NativeEngine:
         out
             The output, float32, (channels, *samples along each axis).
         """
-        mirrors = [
-            _Axis(
-                axis.starts.ctypes.data,
-                axis.counts.ctypes.data,
-                _pointer(axis.positions),
-                _pointer(axis.windows),
-                axis.positions.shape[1],
-                stride,
-            )
-            for axis, stride in zip(axes, out.stride()[1:], strict=True)
-        ]
-        network = _network(siren, torch.empty(1, len(axes), 0))  # The positions are in `axes`.
+        if len(axes) != siren.spec.inputs or out.ndim != len(axes) + 1:
+            raise ValueError(f"{len(axes)} axes do not agree with the networks or the output. Pass one for each input.")
+        mirrors = [_mirror(*pair) for pair in zip(axes, out.shape[1:], out.stride()[1:], strict=True)]
+        network, _ = self._network(siren, torch.empty(1, len(axes), 0))  # The positions are in `axes`.
+        cells = np.ascontiguousarray(cells)
+        for column, axis in zip(cells.T, axes, strict=True):
+            array_pointer(np.ascontiguousarray(column), np.int32, (siren.tiles,), (0, len(axis.starts)), "cells")
         arguments = (
-            _pointer(siren.theta),
-            (_Axis * len(axes))(*mirrors),
-            np.ascontiguousarray(cells).ctypes.data_as(ctypes.c_void_p),
+            _parameters(siren, siren.theta),
+            (Axis * len(axes))(*mirrors),
+            ctypes.c_void_p(cells.ctypes.data),
             ctypes.c_int64(out.stride(0)),
-            _pointer(out),
+            pointer(out, (siren.spec.outputs, *out.shape[1:]), "out"),
         )
         blend = self.library.siren_blend
         self._run(siren.tiles, lambda a, b: blend(ctypes.byref(network), a, b, *arguments))
@@ -193,21 +163,29 @@ class NativeEngine:
     def orthogonalise(self, matrices: Tensor) -> Tensor:
         """See `Engine`."""
         matrices = matrices.contiguous()
-        size, count = matrices.shape[-1], matrices.numel() // matrices.shape[-1] ** 2
+        size = matrices.shape[-1]
+        count = math.prod(matrices.shape[:-2])
+        check_counts(matrices=(count, MOST_ITEMS), features=(size, MOST_FEATURES))
+        address = pointer(matrices, (*matrices.shape[:-2], size, size), "matrices")
         coefficients = self._coefficients.ctypes.data_as(ctypes.c_void_p)
         steps = len(self._coefficients)
         amx = self._has_amx(size)
         orthogonalise = self.library.siren_amx_orthogonalise if amx else self.library.siren_orthogonalise
-        self._run(count, lambda a, b: orthogonalise(a, b, size, steps, coefficients, _pointer(matrices)))
+        self._run(count, lambda a, b: orthogonalise(a, b, size, steps, coefficients, address))
         return matrices
 
     def update(self, optimizer: Optimizer, gradient: Tensor, rate: Tensor, average: Tensor) -> None:
         """See `Engine`."""
         config, shape, momentum = optimizer.config, optimizer.spec, optimizer.momentum
-        rule = _Rule(
+        matrices = 0 if momentum is None else shape.hidden_layers - 1
+        _check_network(shape)
+        check_counts(matrices=(matrices * len(rate), MOST_ITEMS))
+        if optimizer.adam_columns + matrices * shape.hidden_features**2 != shape.parameters:
+            raise ValueError("the columns of the optimiser do not agree with the networks")
+        rule = Rule(
             shape.parameters,
             optimizer.adam_columns,
-            0 if momentum is None else shape.hidden_layers - 1,
+            matrices,
             shape.hidden_features,
             len(self._coefficients),
             self._has_amx(shape.hidden_features),
@@ -220,17 +198,16 @@ class NativeEngine:
             config.averaging,
             self._coefficients.ctypes.data,
         )
-        tensors = (
-            optimizer.theta,
-            gradient,
-            rate,
-            average,
-            optimizer.mean,
-            optimizer.square,
-            optimizer.count,
-            momentum,
-        )
-        arguments = [None if t is None else _pointer(t) for t in tensors]
+        tiles, adam = len(rate), optimizer.adam_columns
+        hidden = (tiles, matrices, shape.hidden_features, shape.hidden_features)
+        arguments = [
+            *(pointer(t, (tiles, shape.parameters), "theta or gradient") for t in (optimizer.theta, gradient)),
+            pointer(rate, (tiles,), "rate"),
+            pointer(average, (tiles, shape.parameters), "average"),
+            *(pointer(t, (tiles, adam), "mean or square") for t in (optimizer.mean, optimizer.square)),
+            pointer(optimizer.count, (tiles, 1), "count"),
+            None if momentum is None else pointer(momentum, hidden, "momentum"),
+        ]
         self._run(len(rate), lambda a, b: self.library.siren_update(ctypes.byref(rule), a, b, *arguments))
 
     def shrink(self) -> bool:
@@ -254,11 +231,23 @@ class NativeEngine:
         out: Tensor | None,
         losses: Tensor,
     ) -> None:
-        network = _network(siren, x)
-        tensors = (siren.theta, x, target, weight, factor, out, losses)
-        arguments = [None if t is None else _pointer(t) for t in tensors]
+        network, coords = self._network(siren, x)
+        tiles, samples = siren.tiles, x.shape[2]
+        arguments = [
+            _parameters(siren, siren.theta),
+            coords,
+            pointer(target, (tiles, siren.spec.outputs, samples), "target"),
+            None if weight is None else pointer(weight, (tiles, samples), "weight"),
+            None if factor is None else pointer(factor, (tiles,), "factor"),
+            None if out is None else pointer(out, (tiles, siren.spec.parameters), "the gradient"),
+            pointer(losses, (tiles,), "losses"),
+        ]
         gradient = self._gradient_of(out)
         self._run(siren.tiles, lambda a, b: gradient(ctypes.byref(network), a, b, *arguments))
+
+    def _network(self, siren: Siren, x: Tensor) -> tuple[Network, ctypes.c_void_p]:
+        """Return the description of networks, and the address of their coordinates, after checking both."""
+        return _network(siren, x)
 
     def _has_amx(self, size: int) -> bool:
         return size <= _AMX_WIDTH and amx_ready(self.library)
@@ -274,11 +263,19 @@ class NativeEngine:
 
         Each thread gets several ranges, so that a slow core does not delay the others.
         """
+        if count == 0:
+            return
         # There is no check between the pieces: memory must not be freed before the running pieces have written to it.
         self.check()
         pieces = min(count, 1 if self.threads == 1 else 8 * self.threads)
         cuts = [count * i // pieces for i in range(pieces + 1)]
-        if any(_pool(self.threads).map(call, cuts[:-1], cuts[1:])):
+        work = [_pool(self.threads).submit(call, *pair) for pair in pairwise(cuts)]
+        try:
+            failed = any(piece.result() for piece in work)
+        finally:
+            # After an interrupt too, memory must not be freed before the running pieces have written to it.
+            wait(work)
+        if failed:
             raise MemoryError("the native engine could not allocate its scratch memory. Free some memory.")
 
 
@@ -294,15 +291,15 @@ class LowPrecisionEngine(NativeEngine):
     @classmethod
     def from_engine(cls, engine: Engine, spec: NetworkSpec) -> LowPrecisionEngine | None:
         """Return the bfloat16 variant of an engine, or None if networks or machine do not support it."""
-        suits = (
-            spec.hidden_features <= _AMX_WIDTH
-            and spec.hidden_layers <= _AMX_LAYERS
-            and spec.inputs <= _AMX_INPUTS
-            and spec.outputs <= _AMX_OUTPUTS
-        )
-        if not (suits and isinstance(engine, NativeEngine) and amx_ready(engine.library)):
+        if not (_suits_amx(spec) and isinstance(engine, NativeEngine) and amx_ready(engine.library)):
             return None
         return cls(engine.library, engine.threads, engine.block_bytes, check=engine.check)
+
+    def _network(self, siren: Siren, x: Tensor) -> tuple[Network, ctypes.c_void_p]:
+        """See `NativeEngine`."""
+        if not _suits_amx(siren.spec):
+            raise ValueError(f"{siren.spec} is too large for the kernels with AMX. Use the native engine.")
+        return super()._network(siren, x)
 
     def _forward(self) -> Any:
         return self.library.siren_amx_forward
@@ -322,27 +319,66 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="siren")
 
 
-def _network(siren: Siren, x: Tensor) -> _Network:
-    shape = siren.spec
+def _suits_amx(spec: NetworkSpec) -> bool:
+    """Return whether the kernels with AMX have space for a network."""
+    return (
+        spec.hidden_features <= _AMX_WIDTH
+        and spec.hidden_layers <= _AMX_LAYERS
+        and spec.inputs <= _AMX_INPUTS
+        and spec.outputs <= _AMX_OUTPUTS
+    )
+
+
+def _check_network(spec: NetworkSpec) -> None:
+    """Raise a ValueError if a size of a network is too large for the library."""
+    if min(spec.inputs, spec.outputs, spec.hidden_layers, spec.hidden_features) < 1:
+        raise ValueError(f"{spec} has a size below 1")
+    check_counts(
+        layers=(spec.hidden_layers, MOST_LAYERS),
+        features=(spec.hidden_features, MOST_FEATURES),
+        inputs=(spec.inputs, MOST_ENDS),
+        outputs=(spec.outputs, MOST_ENDS),
+        parameters=(spec.parameters, MOST_ITEMS),
+    )
+
+
+def _parameters(siren: Siren, theta: Tensor) -> ctypes.c_void_p:
+    return pointer(theta, (siren.tiles, siren.spec.parameters), "theta")
+
+
+def _mirror(axis: GridAxis, length: int, stride: int) -> Axis:
+    """Return the description of an axis of a grid with a number of samples and a stride, after checking it."""
+    cells, width = len(axis.starts), axis.positions.shape[1]
+    if len(axis.counts) == cells and cells and int((axis.starts + axis.counts).max()) > length:
+        raise ValueError("a cell has samples outside of the output")
+    return Axis(
+        array_pointer(axis.starts, np.int64, (cells,), (0, length + 1), "the starts of the cells"),
+        array_pointer(axis.counts, np.int64, (cells,), (0, min(width, length) + 1), "the counts of the cells"),
+        pointer(axis.positions, (cells, width), "positions"),
+        pointer(axis.windows, (cells, width), "windows"),
+        width,
+        stride,
+    )
+
+
+def _network(siren: Siren, x: Tensor) -> tuple[Network, ctypes.c_void_p]:
+    shape, (tiles, _, samples) = siren.spec, x.shape
+    _check_network(shape)
+    check_counts(tiles=(siren.tiles, MOST_ITEMS), samples=(samples, MOST_ITEMS))
+    if tiles not in (1, siren.tiles):
+        raise ValueError(f"there are coordinates for {tiles} networks. Pass them for 1 or {siren.tiles}.")
+    coords = pointer(x, (tiles, shape.inputs, samples), "the coordinates")
     weights, biases = ((ctypes.c_int64 * len(c))(*c) for c in shape.columns)
-    return _Network(
+    network = Network(
         shape.inputs,
         shape.outputs,
         shape.hidden_layers,
         shape.hidden_features,
-        x.shape[2],
+        samples,
         siren.omega_0,
         shape.parameters,
-        x[0].numel() if len(x) > 1 else 0,
+        shape.inputs * samples if tiles > 1 else 0,
         weights,
         biases,
     )
-
-
-def _pointer(tensor: Tensor) -> ctypes.c_void_p:
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or not tensor.is_contiguous():
-        raise TypeError(
-            f"a tensor is {tensor.dtype} on {tensor.device} with strides {tensor.stride()}. "
-            "The native engine needs contiguous float32 on the CPU."
-        )
-    return ctypes.c_void_p(tensor.data_ptr())
+    return network, coords

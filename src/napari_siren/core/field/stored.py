@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as serialise
+from pydantic import Field as PydanticField
+from pydantic import model_validator
 from torch import Tensor
 
-from napari_siren.core.atomic import atomic_write, write_json
+from napari_siren.core.atomic import write_json
 from napari_siren.core.field.blocks import Blocks, Ranges, numbers_within
 from napari_siren.core.field.field import Derivative, Field
+from napari_siren.core.field.header import FieldHeader, check_tensors
 from napari_siren.core.field.partition import PartitionOfUnity
-from napari_siren.core.field.tiling import RenderGrid, Tiling
+from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.records import Length, describe_error, parse_json
+from napari_siren.core.tensors import read_tensors, write_tensors
 from napari_siren.errors import StorageError
 
 # Kind and version of the format, as the index file states them.
@@ -82,25 +84,25 @@ class StoredField:
         """
         folder = Path(folder)
         try:
-            index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-            if index["kind"] != FORMAT or index["version"] > FORMAT_VERSION:
-                raise StorageError(f"{folder} is of a later version of napari-siren. Update napari-siren.")
-            return cls(
-                folder,
-                Blocks(Tiling.from_json(index["tiling"]), tuple(index["blocks"])),
-                NetworkSpec(**index["network"]),
-                index["omega_0"],
-                tuple(index["coordinate_scale"]),
-                ImageLayout.from_json(index["format"]),
-                index["samples_per_pixel"],
-                index["about"],
-            )
-        except StorageError:
-            raise
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            index = _Index.model_validate(parse_json((folder / INDEX).read_bytes()))
+        except (OSError, ValueError) as error:
             raise StorageError(
-                f"{folder} is not a readable stored field ({error}). Pass a folder that `fit_blocks` wrote."
+                f"{folder} is not a readable stored field ({describe_error(error)}). Pass a folder that `fit_blocks` "
+                "wrote."
             ) from error
+        if index.version > FORMAT_VERSION:
+            raise StorageError(f"{folder} is of a later version of napari-siren. Update napari-siren.")
+        assert index.tiles is not None
+        return cls(
+            folder,
+            Blocks(index.tiles.build(), index.blocks),
+            index.tiles.network.build(),
+            index.tiles.omega_0,
+            index.tiles.coordinate_scale,
+            index.layout,
+            index.samples_per_pixel,
+            index.about,
+        )
 
     def create(self) -> StoredField:
         """Create the folder and write the index."""
@@ -138,9 +140,7 @@ class StoredField:
         busy
             int64, (busy tiles,): indices of the tiles that are not constant, within the block.
         """
-        tensors = {"theta": theta, "offset": offset, "scale": scale, "busy": busy}
-        with atomic_write(self._path(block)) as aside:
-            aside.write_bytes(serialise({k: v.detach().cpu().contiguous() for k, v in tensors.items()}))
+        write_tensors(self._path(block), {"theta": theta, "offset": offset, "scale": scale, "busy": busy})
 
     def part(self, ranges: Ranges) -> tuple[tuple[int, ...], Field, bool]:
         """Read some tiles.
@@ -265,11 +265,43 @@ class StoredField:
 
     def _read(self, block: int) -> dict[str, Tensor]:
         path = self._path(block)
+        tensors = read_tensors(path)
         try:
-            tensors: dict[str, Tensor] = load_file(path)
-            own = self.blocks.ranges(block)
-            if len(tensors["offset"]) != np.prod([b - a for a, b in own]):
-                raise StorageError(f"{path} has another number of tiles than the index. Fit the image again.")
-        except (OSError, SafetensorError, KeyError) as error:
-            raise StorageError(f"{path} is missing or damaged ({error}). Fit the image again.") from error
+            self._check(block, tensors)
+        except ValueError as error:
+            raise StorageError(
+                f"{path} is missing or damaged ({describe_error(error)}). Fit the image again."
+            ) from error
         return tensors
+
+    def _check(self, block: int, tensors: Mapping[str, Tensor]) -> None:
+        """Compare the tensors of a block with the index, and raise a ValueError if they do not match."""
+        tiles = math.prod(b - a for a, b in self.blocks.ranges(block))
+        busy = tensors.get("busy")
+        if busy is None or busy.dtype != torch.int64 or busy.ndim != 1:
+            raise ValueError("the numbers of its tiles are absent")
+        if len(busy) and not 0 <= int(busy.min()) <= int(busy.max()) < tiles:
+            raise ValueError("it has numbers of tiles that are not in the index")
+        if len(torch.unique(busy)) < len(busy):
+            raise ValueError("it has a tile twice")
+        network = self.network
+        shapes = {"theta": (len(busy), network.parameters), "offset": (tiles, network.outputs), "scale": (tiles, 1)}
+        check_tensors(tensors, shapes)
+
+
+class _Index(FieldHeader):
+    """The index file of a stored field."""
+
+    kind: Literal["napari-siren blocks"]
+    version: Annotated[int, PydanticField(ge=1)]
+    blocks: tuple[Length, ...]
+    about: dict[str, Any]
+
+    @model_validator(mode="after")
+    def _check_blocks(self) -> Self:
+        if self.tiles is None:
+            raise ValueError("the tiles are absent")
+        counts = self.tiles.build().counts
+        if len(self.blocks) != len(counts) or any(n > m for n, m in zip(self.blocks, counts, strict=False)):
+            raise ValueError("the blocks do not match the tiles")
+        return self

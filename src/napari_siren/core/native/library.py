@@ -1,15 +1,19 @@
 """The compiled library of the native engine: built on this machine at the first use, and cached.
 
 It needs a C compiler: gcc 12 or later, or clang. The library is kept in the user's cache folder, or in the folder named
-by NAPARI_SIREN_CACHE.
+by NAPARI_SIREN_CACHE. Only the user can read and write that part of the folder, and a library is loaded only if its
+hash is that of the library that was built.
 """
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import hashlib
+import logging
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -20,6 +24,7 @@ from pathlib import Path
 
 import platformdirs
 
+_LOG = logging.getLogger("napari_siren")
 _FOLDER = Path(__file__).parent
 _SOURCES = tuple(_FOLDER / name for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c", "decoder.c"))
 _HEADERS = tuple(_FOLDER / name for name in ("siren.h", "vectors.h", "amx.h"))
@@ -59,11 +64,7 @@ def kernel() -> Kernel:
     for machine in _MACHINES:
         try:
             path, fresh = _build(compiler, machine)
-            library = _load(path)
-            if library is None:  # The file in the cache is damaged.
-                path.unlink(missing_ok=True)
-                path, fresh = _build(compiler, machine)
-                library = ctypes.CDLL(str(path))
+            library = ctypes.CDLL(str(path))
         except (OSError, subprocess.SubprocessError) as error:
             errors.append(_reason(error))
             continue
@@ -85,29 +86,60 @@ def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
     predefined = _run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
     text = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
     key = hashlib.sha256(text + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
-    folder = cache_folder() / "kernels"
-    path = folder / f"siren-{key}.so"
-    if path.exists():
-        return path, False
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = _library_folder()
+    # The name ends with the hash of the library that was built. Another content under that name is never loaded.
+    for path in sorted(folder.glob(f"siren-{key}-*.so")):
+        if path.stem.rpartition("-")[2] == _hash(path):
+            return path, False
+        path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        built = Path(scratch) / path.name
+        built = Path(scratch) / f"siren-{key}.so"
         _run_compiler([compiler, *_OPTIMISE, *machine, *map(str, _SOURCES), "-lm", "-o", str(built)])
+        path = folder / f"{built.stem}-{_hash(built)}.so"
         built.replace(path)
     return path, True
+
+
+def _library_folder() -> Path:
+    """Return the folder of compiled libraries: in the cache, or a temporary one if others could write there."""
+    folder = cache_folder() / "kernels"
+    try:
+        _make_private(folder)
+    except OSError as error:
+        folder = Path(tempfile.mkdtemp(prefix="napari-siren-"))
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        _LOG.warning("compiled libraries are not kept: %s", error)
+    return folder
+
+
+def _make_private(folder: Path) -> None:
+    """Create a private folder of the user, or take all rights of others from an existing one.
+
+    Raises
+    ------
+    OSError
+        The folder cannot be created, belongs to another user, or can be replaced by another user.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    own, above = folder.lstat(), folder.parent.stat()
+    if not stat.S_ISDIR(own.st_mode) or own.st_uid != os.getuid():
+        raise PermissionError(f"{folder} belongs to another user, or is a link")
+    # In a folder such as /tmp, which all users may write, the sticky bit keeps others from replacing a folder.
+    is_open = bool(above.st_mode & stat.S_IWOTH) and not above.st_mode & stat.S_ISVTX
+    if is_open or above.st_uid not in (os.getuid(), 0):
+        raise PermissionError(f"another user can replace {folder}")
+    if stat.S_IMODE(own.st_mode) & 0o077:
+        folder.chmod(0o700)
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def cache_folder() -> Path:
     """Return the folder for data computed once on a machine: NAPARI_SIREN_CACHE, or the user's cache folder."""
     chosen = os.environ.get("NAPARI_SIREN_CACHE")
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("napari-siren")
-
-
-def _load(path: Path) -> ctypes.CDLL | None:
-    try:
-        return ctypes.CDLL(str(path))
-    except OSError:
-        return None
 
 
 def _run_compiler(command: Sequence[str]) -> bytes:

@@ -7,9 +7,10 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -17,6 +18,7 @@ from torch import Tensor
 from napari_siren.core.atomic import atomic_write
 from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork
 from napari_siren.core.pretraining.settings import is_gain
+from napari_siren.core.records import Record, parse_json
 from napari_siren.errors import StorageError
 
 # Figures on test sets: for each set and each case, the figure of each way to use the network.
@@ -136,7 +138,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     try:
         with safe_open(str(path), framework="pt") as file:
-            metadata = {name: json.loads(value) for name, value in (file.metadata() or {}).items()}
+            metadata = {name: parse_json(value) for name, value in (file.metadata() or {}).items()}
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
     except (OSError, SafetensorError, ValueError) as error:
         raise StorageError(f"cannot read {path}: {error}. Choose a file of trained weights.") from error
@@ -169,6 +171,26 @@ def save_network(network: PretrainedNetwork, path: Path, metadata: Mapping[str, 
     save_tensors(path, tensors, {"network": network.shape.__dict__, **metadata})
 
 
+class _Sizes(Record):
+    """The fields of a `NetworkShape`, in ranges that keep the network small."""
+
+    features: Annotated[int, Field(ge=1, le=1024)]
+    dilations: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(max_length=64)]
+    width: Annotated[int, Field(ge=1, le=1024)]
+    layers: Annotated[int, Field(ge=1, le=16)]
+    interpolation: Literal["linear", "cubic"] = "linear"
+    inputs: Annotated[int, Field(ge=1, le=3)] = 1
+
+    def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
+        """Raise a ValueError if the largest tensors do not have these sizes, or a number is not finite."""
+        features, width, blocks = self.features, self.width, 2 * len(self.dilations)
+        shapes = {"kernels": (blocks, features, 9 * features), "weights": (self.layers - 1, width, width)}
+        if any(name not in tensors or tuple(tensors[name].shape) != shape for name, shape in shapes.items()):
+            raise ValueError("the weights do not have the sizes of the network")
+        if not all(tensor.is_floating_point() and torch.isfinite(tensor).all() for tensor in tensors.values()):
+            raise ValueError("the weights contain numbers that are not finite")
+
+
 def load_network(path: Path) -> PretrainedNetwork:
     """Read a network written by `save_network`, in float32.
 
@@ -179,10 +201,11 @@ def load_network(path: Path) -> PretrainedNetwork:
     """
     tensors, metadata = load_tensors(path)
     try:
-        sizes: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in metadata["network"].items()}
-        network = PretrainedNetwork(NetworkShape(**sizes), torch.Generator())
+        sizes = _Sizes.model_validate(metadata.get("network"))
+        sizes.check_tensors(tensors)
+        network = PretrainedNetwork(NetworkShape(**sizes.model_dump()), torch.Generator())
         network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
-    except (KeyError, TypeError, AttributeError, RuntimeError) as error:
+    except (ValueError, RuntimeError) as error:
         raise StorageError(
             f"{path} does not hold the weights of a pretrained network. Choose a file of trained weights."
         ) from error

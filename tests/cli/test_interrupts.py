@@ -1,0 +1,107 @@
+"""Signals end a command with one line, the exit code of the signal, and no file that is not complete."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+from waiting import LIMIT
+
+from napari_siren.cli import interrupts
+from napari_siren.cli.app import app
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+
+SIGNALS = {"SIGINT": 130, "SIGTERM": 143, "SIGHUP": 129}
+# A command that sends itself a signal after some time.
+CODE = """
+import os, sys, threading, time
+from napari_siren.cli.app import main
+
+delay, number = float(sys.argv[1]), int(sys.argv[2])
+
+def strike():
+    time.sleep(delay)
+    os.kill(os.getpid(), number)
+
+threading.Thread(target=strike, daemon=True).start()
+sys.argv = ["napari-siren", *sys.argv[3:]]
+main()
+"""
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8)).save(path)
+    return path
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.1, 1.0, 4.0])
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_at_any_time(photo: Path, name: str, delay: float) -> None:
+    # A fit by blocks has no best result so far, so that SIGINT ends it too.
+    command = ["upscale", photo, "-o", photo.with_name("x.ome.zarr"), "--preset", "faithful", "--max-steps", "1000000"]
+    arguments = [str(word) for word in (delay, int(getattr(signal, name)), *command, "-q")]
+    done = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, timeout=LIMIT)
+    assert done.stderr.strip() == f"Interrupted by {name}."
+    assert done.returncode == SIGNALS[name]
+    assert not [path for path in names(photo.parent) if path.endswith((".part", ".old"))]
+    assert "x.ome.zarr" not in names(photo.parent)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_signal_while_a_file_is_written(
+    photo: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        assert path.exists()
+        signal.raise_signal(getattr(signal, name))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    command = ["upscale", photo, "-o", photo.with_name("x.tif"), "--preset", "fast", "--max-steps", "2", "-q"]
+    with pytest.raises(SystemExit) as end, interrupts.ended_by_signals():
+        app([str(word) for word in command])
+    assert capsys.readouterr().err == f"Interrupted by {name}.\n"
+    assert end.value.code == SIGNALS[name]
+    assert names(photo.parent) == ["photo.png"]
+
+
+def test_the_handlers_of_before_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit), interrupts.ended_by_signals():
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_messages_are_one_line_without_control_characters(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["info", str(tmp_path / "a\x1b[2J\nb.safetensors")])
+    assert done.exit_code == 1
+    assert done.stderr.count("\n") == 1
+    assert "\x1b" not in done.stderr
+
+
+def test_a_lack_of_memory_is_one_line(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> Callable[[], None]:
+        raise MemoryError
+
+    monkeypatch.setattr("napari_siren.core.fit.fit_iter", exhausted)
+    done = CliRunner().invoke(app, ["upscale", str(photo), "-o", str(photo.with_suffix(".tif")), "-q"])
+    assert done.exit_code == 1
+    assert done.stderr.startswith("Error: there is not enough memory.")

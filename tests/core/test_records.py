@@ -1,0 +1,51 @@
+"""JSON from files: strict, bounded in depth, and described in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.records import parse_json, shortened
+from napari_siren.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "NaN", "[Infinity]", "[" * 33 + "]" * 33, "[" * 100_000 + "]" * 100_000, '{"a":' * 5000, "9" * 10_000],
+    ids=lambda text: text[:10],
+)
+def test_other_text_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match=r"\w"):
+        parse_json(text)
+
+
+def test_nesting_up_to_the_bound_is_read() -> None:
+    assert parse_json("[" * 32 + "]" * 32)
+
+
+def test_values_are_shown_on_one_short_line() -> None:
+    text = shortened("\x1b[2J\n" * 1000)
+    assert len(text) <= 60
+    assert text.isprintable()
+
+
+HOSTILE: tuple[Any, ...] = (
+    *(None, True, -1, 10**30, 1e308, "x", "inf", "nan", "", [], {}, [[1, 2], [3]], [[[[[[1]]]]]]),
+    *("\x1b[31m" * 1000, "9" * 5000),
+)
+
+
+@pytest.mark.parametrize("name", [*FitConfig.model_fields, "cls", "self", "blind_spot_steps"])
+def test_every_hostile_setting_is_a_setting_or_an_error_of_one_line(tmp_path: Path, name: str) -> None:
+    path, messages = tmp_path / "settings.json", []
+    for value in HOSTILE:
+        path.write_text(json.dumps({name: value}))
+        try:
+            FitConfig.from_file(path)
+        except ConfigError as error:
+            messages.append(str(error))
+    assert all(len(message) < 400 and message.isprintable() for message in messages)
