@@ -100,6 +100,13 @@ def test_stacks_put_together_are_no_rows(tmp_path: Path) -> None:
     assert "1</b> done" in text
 
 
+def test_notes_are_shown_and_are_never_code(tmp_path: Path) -> None:
+    text = write(tmp_path, [entry("a.png", notes=("a <b>guess</b>", "a loss"))])
+    assert "Note: a &lt;b&gt;guess&lt;/b&gt;" in text
+    assert "Note: a loss" in text
+    Page(text)
+
+
 @pytest.mark.parametrize("name", ['<script>alert("x")</script>.png', "a\"b'c&d.png", "größe ${rows}.png"])
 def test_a_name_is_never_code(tmp_path: Path, name: str) -> None:
     bad = entry(name, status="failed", reason=f"{name} is <b>bad</b>", traceback=name, metrics={})

@@ -12,9 +12,10 @@ import pytest
 from batching import movie, photos, settings
 
 import napari_siren as ns
-from napari_siren.batch.manifest import Manifest
+from napari_siren.batch.manifest import Entry, Manifest
 from napari_siren.batch.plan import Job, Settings, make_plan
 from napari_siren.batch.worker import fit_image, join_frames, read_record, record_path
+from napari_siren.core.atomic import prepare_folder
 from napari_siren.io.images import read_image, write_image
 
 
@@ -43,6 +44,19 @@ def test_the_result_is_that_of_a_fit(tmp_path: Path, out: Path) -> None:
     told, pictures = read_record(out, job.name)
     assert told == entry
     assert set(pictures) == {"image", "detail", "upscaled", "error"}
+
+
+def test_notes_are_in_the_entry(tmp_path: Path, out: Path) -> None:
+    stack = np.random.default_rng(0).integers(0, 255, (3, 12, 12), dtype=np.uint8)
+    np.save(prepare_folder(tmp_path / "in") / "stack.npy", stack)
+    write_image(tmp_path / "in" / "flat.tif", stack[0], "YX", (0.2, 0.1), "µm")
+    chosen = settings(2, preset="upscale", format="npy", pretrained=None, max_steps=2)
+    flat, deep = (fit_image(job, chosen, out) for job in jobs(tmp_path / "in", out, chosen))
+    assert (flat.status, deep.status) == ("done", "done"), (flat.reason, deep.reason)
+    assert "by tiles alone" in flat.notes[0]
+    assert flat.notes[-1] == "flat.npy cannot hold the metadata of the image"
+    assert "the axes ZYX were guessed" in deep.notes[0]
+    assert Entry.from_json(json.loads(json.dumps(deep.as_json()))) == deep
 
 
 def test_pixel_size_and_channel_names_are_told(tmp_path: Path, out: Path) -> None:

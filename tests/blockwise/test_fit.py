@@ -452,3 +452,11 @@ def test_the_job_is_noted_in_the_output(tmp_path: Path) -> None:
     noted = json.loads((tmp_path / "x.zarr" / ".zattrs").read_text())["napari_siren"]
     assert noted["config"]["hidden_features"] == 12
     assert noted["psnr"] > 10
+
+
+def test_guesses_and_tiles_alone_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    stack = np.random.default_rng(0).random((3, 10, 12), dtype=np.float32)
+    ns.fit_blocks(stack, tmp_path / "finer.ome.zarr", preset="upscale", task_steps=2, max_steps=1)
+    assert [record.name for record in caplog.records] == ["napari_siren"] * 2
+    assert "the axes ZYX were guessed" in caplog.messages[0]
+    assert "this image is fitted by tiles alone" in caplog.messages[1]

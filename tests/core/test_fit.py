@@ -21,6 +21,7 @@ import napari_siren as ns
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image.axes import guess_axes
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.native.library import Kernel
 from napari_siren.core.network.siren import Siren
 from napari_siren.core.result import FitResult
 from napari_siren.core.training.trainer import TileTrainer
@@ -585,6 +586,7 @@ def test_nothing_is_taken_of_a_fit_of_another_shape() -> None:
     first, second = alike_images()
     earlier = ns.fit(first[:20, :20], max_steps=20)
     cold, warm = ns.fit(second, max_steps=5), ns.fit(second, max_steps=5, start=earlier)
+    assert warm.provenance["notes"] == ["the fit to start from has other tiles or networks, and was not used"]
     np.testing.assert_array_equal(cold.reconstruction, warm.reconstruction)
 
 
@@ -618,5 +620,44 @@ def test_a_guess_at_the_axes_is_stated(axes: str | None) -> None:
 
 def test_where_nothing_could_be_learned_it_is_noted() -> None:
     image, options = np.eye(7), {"device": "cpu", "max_steps": 2, "preset": "upscale"}
-    assert "by tiles alone" in ns.fit(image, **options).history.events[0][1]
-    assert ns.fit(image, task_steps=0, **options).history.events == []
+    result = ns.fit(image, **options)
+    assert result.history.notes == result.provenance["notes"]
+    assert "by tiles alone" in result.provenance["notes"][0]
+    assert ns.fit(image, task_steps=0, **options).provenance["notes"] == []
+
+
+def test_a_note_is_logged_and_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    options: dict[str, Any] = {"device": "cpu", "preset": "upscale"}
+    result = ns.fit(np.eye(7), max_steps=2, **options)
+    note = result.provenance["notes"][0]
+    assert [record.getMessage() for record in caplog.records if record.name == "napari_siren"] == [note]
+    path = result.save(tmp_path / "model.safetensors", resumable=True)
+    assert ns.load(path).provenance["notes"] == [note]
+    # A continued fit has the notes of the earlier one once, and its resumption is no note.
+    further = ns.fit(np.eye(7), resume=path, max_steps=4, device="cpu")
+    assert further.provenance["notes"] == [note]
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "noted"),
+    [((12, 9), None, False), ((12, 9, 3), None, False), ((5, 9, 9), None, True), ((5, 9, 9), "ZYX", False)],
+)
+def test_a_guess_that_may_be_wrong_is_noted(shape: tuple[int, ...], axes: str | None, noted: bool) -> None:
+    result = ns.fit(np.random.default_rng(0).random(shape), axes=axes, device="cpu", max_steps=1)
+    assert any("axes ZYX were guessed" in note for note in result.provenance["notes"]) is noted
+
+
+def test_a_missing_kernel_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_siren.core.engines.kernel", lambda: Kernel(None, "no C compiler found"))
+    notes = ns.fit(np.eye(8), device="cpu", max_steps=1).provenance["notes"]
+    assert notes == ["the compiled kernel is not used: no C compiler found"]
+    assert ns.fit(np.eye(8), device="cpu", max_steps=1, engine="torch").provenance["notes"] == []
+
+
+def test_strictness_does_not_change_the_result_or_its_continuation() -> None:
+    image = np.random.default_rng(0).random((20, 20), dtype=np.float32)
+    first, second = (ns.fit(image, max_steps=4, strict=strict) for strict in (True, False))
+    np.testing.assert_array_equal(first.reconstruction, second.reconstruction)
+    assert first.state is not None
+    assert second.state is not None
+    assert first.state.fingerprint == second.state.fingerprint

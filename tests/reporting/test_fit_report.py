@@ -12,9 +12,11 @@ import numpy.typing as npt
 import pytest
 
 import napari_siren as ns
+from napari_siren.core.image.axes import Axes
 from napari_siren.core.progress import History
 from napari_siren.core.result import FitResult
 from napari_siren.io.images import read_image
+from napari_siren.io.picture import Picture
 from napari_siren.reporting.figures import View, busiest_window, error_figure, overview_figure
 from napari_siren.reporting.fit_report import describe, prepare_folder, write_report
 
@@ -99,6 +101,16 @@ def test_the_report_tells_what_reproduces_the_fit(tmp_path: Path) -> None:
     assert told["metrics"]["rmse"] == result.metrics.rmse
     assert told["history"]["step"] == [1, 2, 3]
     assert told["parameters_per_value"] == pytest.approx(told["parameters"] / (5 * 12 * 18))
+
+
+def test_notes_on_the_file_the_fit_and_the_results_are_together(tmp_path: Path) -> None:
+    result = fitted("YX")
+    result = replace(result, provenance={**result.provenance, "notes": ["the fit", "both"]})
+    source = Picture(result.reconstruction, Axes("YX"), (0.5, 0.5), "µm", Path("cells.tif"), notes=("the file", "both"))
+    files = write_report(result, tmp_path, scale=2, source=source)
+    notes = ["the file", "both", "the fit"]
+    assert strict(files["report"])["notes"][:3] == ns.load(files["model"]).provenance["notes"][:3] == notes
+    assert all("cannot hold" in note for note in strict(files["report"])["notes"][3:])
 
 
 def test_pixel_sizes_follow_the_scale(tmp_path: Path) -> None:

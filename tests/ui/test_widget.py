@@ -18,7 +18,6 @@ from driving import (
     assert_same_corners,
     begin_fit,
     click,
-    corners,
     draw_again,
     fit,
     notified,
@@ -482,24 +481,26 @@ def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
     assert not box.isVisibleTo(panel)
 
 
-def test_a_burst_lies_over_its_first_frame(viewer: Any, qtbot: Any) -> None:
+def test_a_burst_lies_over_all_frames(viewer: Any, qtbot: Any) -> None:
     scene = np.random.default_rng(0).normal(size=(40, 44)).cumsum(0).cumsum(1)
     frames = np.stack([scene[k : k + 32, :36].reshape(16, 2, 18, 2).mean((1, 3)) for k in (0, 1, 3)])
     source = viewer.add_image(frames, name="burst", scale=(9, 0.5, 0.5), axis_labels=("t", "y", "x"))
     panel = open_panel(viewer)
     panel.set_config(FitConfig.preset("burst", task_steps=20, max_steps=9))
+    assert panel.source_panel.extent_box.currentText() == "The whole stack"
+    panel.source_panel.extent_box.setCurrentText("This slice")
     # A single slice has no frames to combine.
     with notified() as errors:
         click(qtbot, panel.run_panel.fit_button)
         wait_for(qtbot, panel, SessionState.IDLE)
         wait_all_ended(qtbot)
-    assert "has no T" in errors[0]
+    assert errors[0].startswith("“burst” has no frames of a time series here.")
     panel.source_panel.extent_box.setCurrentText("The whole stack")
     before = list(viewer.layers)
     fit(qtbot, panel)
     layers = [layer for layer in viewer.layers if layer not in before]
     assert [layer.data.shape for layer in layers] == [(1, 16, 18), (1, 32, 36), (1, 16, 18)]
-    np.testing.assert_allclose(corners(layers[1])[0], corners(source)[0])
+    assert_same_corners(source, layers[1])
     assert len(panel.session.result.provenance["drifts"]) == 3
 
 

@@ -6,13 +6,15 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+from pydantic import TypeAdapter
 
 from napari_siren.core.atomic import json_safe, prepare_folder
+from napari_siren.core.records import Finite, parse_json
 from napari_siren.errors import StorageError
 
 _NAME = "manifest.jsonl"
@@ -50,6 +52,8 @@ class Entry:
         Shape of the image, and shape of the result.
     steps, seconds
         Number of steps of the fit, and time of the job in seconds.
+    notes
+        What was guessed, left out or done otherwise than it was asked for; see `History.notes`.
     worker
         Name of the worker that did the job.
     finished
@@ -71,30 +75,29 @@ class Entry:
     shape: tuple[int, ...] = ()
     rendered: tuple[int, ...] = ()
     steps: int = 0
-    seconds: float = 0.0
+    seconds: Finite = 0.0
     worker: str = ""
     finished: str = ""
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Any]) -> Entry:
-        """Create an entry from the values of `as_json`.
+    def from_json(cls, record: Any) -> Entry:
+        """Return the validated entry with the values of `as_json`. Strict JSON has the string "inf" for infinite.
 
         Raises
         ------
-        TypeError
+        ValidationError
             The values are not those of an entry.
         """
-        known = {name: value for name, value in record.items() if name in {f.name for f in fields(cls)}}
-        for name in ("shape", "rendered"):
-            known[name] = tuple(known.get(name, ()))
-        # Strict JSON has no infinite numbers: `as_json` writes "inf", and `float` reads it.
-        known["metrics"] = {name: None if v is None else float(v) for name, v in known.get("metrics", {}).items()}
-        return cls(**known)
+        return _ENTRIES.validate_python(record)
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values for strict JSON."""
         plain: dict[str, Any] = json_safe(asdict(self))
         return plain
+
+
+_ENTRIES = TypeAdapter(Entry)
 
 
 class Manifest:
@@ -190,6 +193,6 @@ def _ends_a_line(file: Any) -> bool:
 
 def _parsed(line: str) -> Entry | None:
     try:
-        return Entry.from_json(json.loads(line))
-    except (ValueError, TypeError, AttributeError):
+        return Entry.from_json(parse_json(line))
+    except ValueError:
         return None

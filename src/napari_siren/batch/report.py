@@ -164,7 +164,9 @@ def _row(entry: Entry, folder: Path) -> str:
         if name in pictures
     )
     cells = "".join(_cell(column, column.value(entry)) for column in _COLUMNS)
-    return f'<tbody><tr>{cells}</tr><tr class="pictures"><td colspan="{len(_COLUMNS)}">{figures}</td></tr></tbody>'
+    notes = "".join(f"<p>Note: {escape(note)}</p>" for note in entry.notes)
+    pictures_row = f'<tr class="pictures"><td colspan="{len(_COLUMNS)}">{figures}{notes}</td></tr>'
+    return f"<tbody><tr>{cells}</tr>{pictures_row}</tbody>"
 
 
 def _cell(column: _Column, value: float | str | None) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -12,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import dask
 import numpy as np
 import numpy.typing as npt
 
@@ -23,12 +21,13 @@ from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.image.axes import Axes
 from napari_siren.core.progress import Progress
+from napari_siren.core.records import Record, parse_json
 from napari_siren.core.restoration.pipeline import restorer_state
 from napari_siren.core.result import FitResult, load
 from napari_siren.core.training.plan import check_size
 from napari_siren.core.warm_start import plan_warm_start
 from napari_siren.errors import SirenError
-from napari_siren.io.images import check_target, read_image, write_picture
+from napari_siren.io.images import check_target, loss_notes, read_image, write_picture
 from napari_siren.io.picture import Picture
 from napari_siren.reporting.thumbnails import thumbnails
 
@@ -87,9 +86,12 @@ def fit_image(
         if keep is not None:
             model = result if result.state is None else replace(result, state=restorer_state(result.state))
             model.save(keep, resumable=model.state is not None)
+        pictures = thumbnails(result, picture.fitted(settings.scale))
+        lost = _write(job, picture, rendered, settings, folder)
         done = replace(
             entry,
             status="done",
+            notes=(*picture.notes, *result.provenance["notes"], *lost),
             sha256=digest,
             start=start.job if start is not None and warm else None,
             metrics=result.metrics.as_dict(),
@@ -99,8 +101,6 @@ def fit_image(
             seconds=time.perf_counter() - began,
             finished=_now(),
         )
-        pictures = thumbnails(result, picture.fitted(settings.scale))
-        _write(job, picture, rendered, settings, folder)
         write_json(record_path(folder, job.name), {"entry": done.as_json(), "thumbnails": pictures})
         return done
 
@@ -125,8 +125,9 @@ def join_frames(stack: Stack, settings: Settings, folder: Path) -> Entry:
             target[...] = frame
         first = _completed(read_image(job.path, settings.axes, 0), settings)
         job.result(folder).parent.mkdir(parents=True, exist_ok=True)
-        _write(job, first, series, settings, folder)
-        return replace(entry, status="done", rendered=shape, seconds=time.perf_counter() - began, finished=_now())
+        notes = (*first.notes, *_write(job, first, series, settings, folder))
+        seconds = time.perf_counter() - began
+        return replace(entry, status="done", notes=notes, rendered=shape, seconds=seconds, finished=_now())
 
     return _attempt(work, stack.whole.entry(settings, worker=_worker()), began)
 
@@ -136,13 +137,18 @@ def record_path(folder: Path, name: str) -> Path:
     return kept(folder, "records", f"{short_hash(name)}.json")
 
 
+class _JobRecord(Record):
+    entry: Entry
+    thumbnails: dict[str, str]
+
+
 def read_record(folder: Path, name: str) -> tuple[Entry | None, dict[str, str]]:
     """Return the entry and the thumbnails of a job, or None and no thumbnails if there is no valid record."""
     try:
-        record = json.loads(record_path(folder, name).read_text(encoding="utf-8"))
-        return Entry.from_json(record["entry"]), dict(record["thumbnails"])
-    except (OSError, ValueError, KeyError, TypeError):
+        record = _JobRecord.model_validate(parse_json(record_path(folder, name).read_bytes()))
+    except (OSError, ValueError):
         return None, {}
+    return record.entry, record.thumbnails
 
 
 # ---- one image ---------------------------------------------------------------------------------------------
@@ -200,6 +206,8 @@ def _completed(picture: Picture, settings: Settings) -> Picture:
 
     A pixel size in the settings overrides that of the file.
     """
+    import dask  # without Dask, `connected` raises an error with a remedy
+
     with dask.config.set(scheduler="synchronous"):  # tasks on the cluster could make this worker wait
         array = np.asarray(picture.array)  # the array of an OME-Zarr image is lazy
     picture = replace(picture, array=array).prepared()
@@ -212,18 +220,21 @@ def _completed(picture: Picture, settings: Settings) -> Picture:
     return picture.with_filled_nan() if settings.fill_nan else picture
 
 
-def _write(job: Job, picture: Picture, rendered: npt.NDArray[Any], settings: Settings, folder: Path) -> None:
+def _write(job: Job, picture: Picture, rendered: npt.NDArray[Any], settings: Settings, folder: Path) -> list[str]:
+    """Write a render, and return notes on what its file cannot hold."""
     target = job.result(folder)
     if job.frame is not None:
         with atomic_write(target) as aside, aside.open("wb") as file:
             np.save(file, rendered)
-        return
+        return []
     axes, shape = picture.frame
     spatial = axes.pick(shape)
     step = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=picture.fitted(settings.scale)).step
     if job.outline.frames is not None:
         axes = Axes(f"T{axes}")
-    write_picture(target, picture.resampled(rendered, axes, step), job.outline.interval)
+    result = picture.resampled(rendered, axes, step)
+    write_picture(target, result, job.outline.interval)
+    return loss_notes(target, result, job.outline.interval)
 
 
 def _digest(picture: Picture) -> str:

@@ -7,6 +7,7 @@ continued later.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +22,13 @@ from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.engines import choose_device
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.statistics import ImageStatistics, outline
+from napari_siren.core.restoration.super_resolution import allows_zero_shot
 from napari_siren.errors import ConfigError
+from napari_siren.io.lazy import import_zarr
 from napari_siren.io.ngff import Version
 from napari_siren.io.zarr_group import is_zarr
+
+_LOG = logging.getLogger("napari_siren")
 
 Phase = Literal["scan", "learn", "fit", "render", "pyramid"]
 
@@ -178,7 +183,10 @@ def fit_blocks(
     # Invalid input must raise an error before the pass over every pixel, not after it.
     layout = outline(image.array, image.axes, image.spacing)
     grid = RenderGrid.from_layout(layout, scale=scale)
+    import_zarr("zarr")
     check_folder_free(path, is_zarr)
+    if settings.restoration is not None and not allows_zero_shot(layout.spatial_shape, settings):
+        _LOG.warning("%s; this image is fitted by tiles alone", settings.restoration.needs)
     scan = ImageStatistics.from_image(
         image.array, layout.axes, layout.spacing, settings.value_range, lambda *done: report("scan", *done)
     )

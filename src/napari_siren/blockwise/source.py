@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_siren.core.image.alpha import with_visible_colours
 from napari_siren.core.image.arrays import ArrayForm
-from napari_siren.core.image.axes import check_axes, guess_axes, singleton_axes
+from napari_siren.core.image.axes import check_axes, guess_axes, notes_on_guess, singleton_axes
 from napari_siren.core.image.labels import Labels
 from napari_siren.core.image.statistics import LazyArray
 from napari_siren.io.details import Details
@@ -71,6 +71,8 @@ class Source:
         """Return the image without axes of one entry."""
         shape = tuple(self.array.shape)
         axes = guess_axes(shape) if self.axes is None else check_axes(self.axes, shape)
+        for note in notes_on_guess(axes) if self.axes is None else ():
+            _LOG.warning("%s", note)
         form = ArrayForm(axes, singleton_axes(axes, shape))
         if not form.singletons:
             return self

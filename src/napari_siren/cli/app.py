@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
 
 import napari_siren
+from napari_siren.cli.interrupts import Group, ended_by_signals
 from napari_siren.cli.train import train
 from napari_siren.core.presets import preset_help
-from napari_siren.errors import SirenError
 from napari_siren.io.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -21,18 +21,7 @@ if TYPE_CHECKING:
     from napari_siren.io.picture import Picture
 
 
-class _Group(TyperGroup):
-    """A group of commands with one-line messages for expected errors, instead of tracebacks."""
-
-    def invoke(self, ctx: Any) -> Any:
-        try:
-            return super().invoke(ctx)
-        except SirenError as error:
-            typer.echo(f"Error: {error}", err=True)
-            raise typer.Exit(1) from None
-
-
-app = typer.Typer(cls=_Group, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
+app = typer.Typer(cls=Group, no_args_is_help=True, add_completion=False, pretty_exceptions_show_locals=False)
 
 _FORMATS_HELP = "Output format: auto, " + ", ".join(n for n, entry in FORMATS.items() if entry.for_batches) + "."
 _PRESETS_HELP = f"Presets: {preset_help('upscale')}"
@@ -53,7 +42,7 @@ _Seed = Annotated[int, typer.Option(help="Seed of the random initialisation.")]
 _Seconds = Annotated[float | None, typer.Option(help="Time limit in seconds.")]
 _Steps = Annotated[int | None, typer.Option(help="Number of steps.")]
 _Set = Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change any setting. Repeatable.")]
-_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+_Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors and notes only.")]
 _Scale = Annotated[
     str, typer.Option(help="Output pixels per pixel: a number, or one for each spatial axis, such as 1,4,4.")
 ]
@@ -63,7 +52,8 @@ _Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Model file: a mod
 
 def main() -> None:
     """Run the command line."""
-    app(prog_name="napari-siren")
+    with ended_by_signals():
+        app(prog_name="napari-siren")
 
 
 def _print_version(wanted: bool) -> None:
@@ -81,6 +71,7 @@ def _start(
     """Fit SIRENs (sinusoidal implicit neural representations) to images."""
     # The package's own error messages describe damaged files.
     logging.getLogger("tifffile").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", module="PIL")
 
 
 @app.command()

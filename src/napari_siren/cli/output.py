@@ -140,7 +140,7 @@ def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:
         ("time", f"{metadata['seconds']:.1f} s, {metadata['steps']} steps ({_STOPPED[metadata['stopped']]})"),
         ("parameters per value", f"{metadata['parameters_per_value']:.2f}"),
         ("axes", metadata["image"]["axes"]),
-        *(("note", event) for step, event in result.history.events if step == 0),
+        *(("note", note) for note in result.provenance.get("notes", ())),
         *((kind, path.name) for kind, path in files.items()),
     ]
     show_rows(rows)
@@ -189,6 +189,7 @@ def show_model(result: FitResult, path: Path) -> None:
         ("device", f"{metadata.get('device')}, {metadata.get('engine')} engine, {metadata.get('platform')}"),
         ("versions", ", ".join(f"{name} {v}" for name, v in metadata.get("versions", {}).items())),
         ("SHA-256 of image", str(metadata.get("data_sha256"))),
+        *(("note", note) for note in metadata.get("notes", ())),
     ]
     show_rows(rows)
 
@@ -234,7 +235,8 @@ class BatchBars:
             return
         if job in self._tasks:
             self._bar.remove_task(self._tasks.pop(job))
-        self._bar.console.print(Text(f"{progress.state}  {job}  {_outcome(entry)}"), soft_wrap=True)
+        for line in (f"{progress.state}  {job}  {_outcome(entry)}", *(f"note  {job}  {note}" for note in entry.notes)):
+            self._bar.console.print(Text(line), soft_wrap=True)
 
 
 def show_batch(report: BatchReport) -> None:

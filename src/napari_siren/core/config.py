@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -11,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from napari_siren.core.presets import PRESET_NAMES, PresetName, preset_of
+from napari_siren.core.records import describe_error, explain_fields, nearest, parse_json, shortened
 from napari_siren.core.tasks import TASKS, ObservationName, Task, TaskName
 from napari_siren.errors import ConfigError
 
@@ -35,6 +34,8 @@ def detail_for(scale: float | Sequence[float]) -> float:
 # Roles of settings. A resource does not change the result. A limit may change when a fit is continued.
 _RESOURCE: dict[str, Any] = {"role": "resource"}
 _LIMIT: dict[str, Any] = {"role": "limit"}
+# Upper bound of numbers of steps: years of work, and exact in every number type.
+_MOST_STEPS = 10**9
 _Width = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -58,13 +59,13 @@ class FitConfig(BaseModel):
     3
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     name: PresetName = Field("faithful", json_schema_extra=_LIMIT)
     """Preset that these settings started from."""
 
     # ---- the field -------------------------------------------------------------------------------
-    tile: int | Literal["auto", "whole"] = "auto"
+    tile: Annotated[int, Field(le=2**31)] | Literal["auto", "whole"] = "auto"
     """Side of a tile in pixels, the same along every axis. "auto" chooses the side so that the field has
     `parameters_per_value` parameters for each value of the image. "whole" is one network for the whole image."""
     parameters_per_value: float = Field(1.0, gt=0, le=16)
@@ -116,21 +117,22 @@ class FitConfig(BaseModel):
     task: TaskName | None = None
     """Restoration of the whole image before the fit. The tiles are then fitted to its result; None fits them to the
     pixels. "super-resolution" trains a network on smaller copies of a picture, or on the slices of a stack. A picture
-    needs at least 16 pixels along each axis, at least 1,500 in total, and no missing pixels. A stack needs at least 3
+    needs at least 16 pixels along each axis, at least 1,500 in total, and no missing pixels; with `pretrained` networks
+    8 pixels along each axis are enough. A stack needs at least 3
     slices, evenly spaced and further apart than its pixels. "denoise" trains a network to predict pixels from their
-    neighbours. It needs at least 16 rows and 16 columns, and no missing or held-out pixels. "deconvolution" removes the
-    blur that `observation` describes. The result is not negative, and the task ends when only noise is left in the
-    residual. "burst" estimates one scene, and the drift of each frame, from the frames along the axis T. If an image
-    does not allow super-resolution or denoising, it is fitted by tiles alone, and the history notes this."""
-    task_steps: int = Field(0, ge=0)
+    neighbours. It needs at least 16 rows and 16 columns. "deconvolution" removes the blur that `observation` describes.
+    The result is not negative, and the task ends when only noise is left in the residual. "burst" estimates one scene,
+    and the drift of each frame, from the frames along the axis T. If an image does not allow the task, see `strict`."""
+    task_steps: int = Field(0, ge=0, le=_MOST_STEPS)
     """Number of steps of the task; for "deconvolution", the largest number. 0 omits the task."""
     pretrained: str | None = "auto"
     """Networks that were trained on other images, for super-resolution and denoising of pictures. "general" is for
     photographs and "microscope" for micrographs; "auto" chooses by the image itself; the path of a file of weights is
     possible, too. They need seconds, and `task_steps` does not matter. None (or "none") trains a network on the image
-    alone, for `task_steps` steps. Stacks are always restored with None, and pictures with missing pixels are fitted by
-    tiles alone."""
-    adapt: Literal["auto", "off"] | Annotated[int, Field(ge=1)] = Field("auto", json_schema_extra=_LIMIT)
+    alone, for `task_steps` steps. Stacks are always restored with None."""
+    adapt: Literal["auto", "off"] | Annotated[int, Field(ge=1, le=_MOST_STEPS)] = Field(
+        "auto", json_schema_extra=_LIMIT
+    )
     """Adaptation of the pretrained network for super-resolution: further training on smaller copies of the image, whose
     true pixels are known. Without a clear gain on held-out pixels, the network is not changed. "auto": 30 steps to try,
     and 60 steps if they help, for results of up to 1 megapixel. A number: so many steps if the first 30 help. "off": no
@@ -178,7 +180,7 @@ class FitConfig(BaseModel):
     pixels_per_step: Literal["half", "all"] = "half"
     """Pixels of a step. "half": alternately the two colours of a chessboard, which costs half as much and trains as
     fast. "all": every pixel. Every `observation` except "point" uses all pixels."""
-    max_steps: int = Field(400, ge=1, json_schema_extra=_LIMIT)
+    max_steps: int = Field(400, ge=1, le=_MOST_STEPS, json_schema_extra=_LIMIT)
     """Maximum number of steps. With a task, only the steps after it count."""
     max_seconds: float | None = Field(None, gt=0, json_schema_extra=_LIMIT)
     """Time limit in seconds, or None. With a limit the schedule follows the clock, and the fit is not reproducible to
@@ -192,6 +194,10 @@ class FitConfig(BaseModel):
     values beyond it are kept. "full": the range of the dtype (for floats, of the image) becomes [0, 1]."""
 
     # ---- resources -------------------------------------------------------------------------------
+    strict: bool = Field(True, json_schema_extra=_RESOURCE)
+    """Whether an image that does not allow "denoise" or "deconvolution" is refused. False fits it by tiles alone, with
+    its noise or its blur. An image that does not allow "super-resolution" is always fitted by tiles alone, which are
+    still sharper than an interpolation. The `notes` of the provenance report it."""
     engine: Literal["auto", "native", "triton", "torch"] = Field("auto", json_schema_extra=_RESOURCE)
     """Implementation of a step. "native": the compiled kernel (CPU only, needs a C compiler). "triton": fused kernels
     for NVIDIA GPUs. "torch": PyTorch. "auto": the kernels if they are available and faster, otherwise PyTorch."""
@@ -200,16 +206,16 @@ class FitConfig(BaseModel):
     kernels and a processor for it (Intel AMX, NVIDIA GPUs). "float32": float32 in all steps."""
     threads: int | None = Field(None, ge=1, le=1024, json_schema_extra=_RESOURCE)
     """Number of threads of the native engine. None uses as many as PyTorch."""
-    max_memory: int | None = Field(None, ge=1, json_schema_extra=_RESOURCE)
+    max_memory: int | None = Field(None, ge=1, le=2**62, json_schema_extra=_RESOURCE)
     """Largest working set in bytes. None allows `memory_fraction` of the free memory."""
     memory_fraction: float = Field(0.5, gt=0, le=0.95, json_schema_extra=_RESOURCE)
     """Share of the free memory that a fit may use, if `max_memory` is None."""
 
-    def __init__(self, **fields: Any) -> None:
+    def __init__(self, /, **fields: Any) -> None:
         try:
             super().__init__(**fields)
         except ValidationError as error:
-            raise ConfigError(_explain(error)) from None
+            raise ConfigError(explain_fields(error, FitConfig.model_fields)) from None
 
     @field_validator("psf", mode="before")
     @classmethod
@@ -267,7 +273,7 @@ class FitConfig(BaseModel):
         return self.observation != "point"
 
     @classmethod
-    def preset(cls, name: str, **overrides: Any) -> FitConfig:
+    def preset(cls, /, name: str, **overrides: Any) -> FitConfig:
         """Return a preset, with any field overridden.
 
         Parameters
@@ -288,7 +294,8 @@ class FitConfig(BaseModel):
         """
         if name not in PRESET_NAMES:
             raise ConfigError(
-                f"there is no preset {name!r}{_nearest(str(name), PRESET_NAMES)} Use one of: {', '.join(PRESET_NAMES)}."
+                f"there is no preset {shortened(name)}{nearest(str(name), PRESET_NAMES)} Use one of: "
+                f"{', '.join(PRESET_NAMES)}."
             )
         measured = {"observation": "measured", "psf_width": None} if overrides.get("psf") is not None else {}
         return cls(**{"name": name, **preset_of(name).fields, **measured, **overrides})
@@ -303,11 +310,13 @@ class FitConfig(BaseModel):
             The file cannot be read, is not JSON, or has a field that is unknown or out of range.
         """
         try:
-            fields = json.loads(Path(path).read_text(encoding="utf-8"))
+            fields = parse_json(Path(path).read_bytes())
         except OSError as error:
             raise ConfigError(f"cannot read settings from {path}: {error.strerror}. Check the path.") from None
         except ValueError as error:
-            raise ConfigError(f"{path} is not a JSON file of settings: {error}. Check its syntax.") from None
+            raise ConfigError(
+                f"{path} is not a JSON file of settings: {describe_error(error)}. Check its syntax."
+            ) from None
         if not isinstance(fields, dict):
             raise ConfigError(
                 f"{path} holds a JSON {type(fields).__name__}, not an object. Write the settings as an object."
@@ -382,21 +391,3 @@ def _fields_of(cls: type[FitConfig], *roles: str) -> set[str]:
 
 def _tuples(value: Any) -> Any:
     return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _nearest(name: str, choices: Any) -> str:
-    close = difflib.get_close_matches(name, list(choices), n=1, cutoff=0.5)
-    return f"; did you mean {close[0]!r}?" if close else "."
-
-
-def _explain(error: ValidationError) -> str:
-    lines = []
-    for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"][:1])
-        if item["type"] == "extra_forbidden":
-            lines.append(f"there is no setting {field!r}{_nearest(field, FitConfig.model_fields)}")
-        elif field:
-            lines.append(f"{field}: {item['msg']} (got {item['input']!r}).")
-        else:
-            lines.append(item["msg"].removeprefix("Value error, ") + ".")
-    return " ".join(dict.fromkeys(lines))

@@ -13,10 +13,10 @@ import torch
 
 from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.device import describe_device
-from napari_siren.core.engines import choose_device, verdict_on
+from napari_siren.core.engines import choose_device, fallbacks
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.arrays import ImageInput
-from napari_siren.core.image.axes import spacing_in_space
+from napari_siren.core.image.axes import notes_on_guess, spacing_in_space
 from napari_siren.core.image.blur import with_known_blur
 from napari_siren.core.image.frames import burst_values, take_frames
 from napari_siren.core.image.metrics import measure
@@ -37,9 +37,9 @@ from napari_siren.errors import ConfigError, InputError
 
 # Largest range of values: its square is a float64 with room for sums.
 _LARGEST_RANGE = 1e145
-# Event in the history of a fit if the image does not allow the task of the settings.
-_NOT_RESTORED = "the image does not allow the task; it was fitted by tiles alone (see `FitConfig.task`)"
-# Event of a fit whose settings name pretrained weights that do not apply.
+# Note of a fit whose blur is unknown, if none was found.
+_NO_BLUR = "no blur was found in the image, and none was removed (see `FitConfig.psf_width`)"
+# Note of a fit whose settings name pretrained weights that do not apply.
 _NOT_PRETRAINED = "pretrained networks do not apply here, and were not used (see `FitConfig.pretrained`)"
 
 
@@ -111,8 +111,13 @@ def fit_iter(
     if frames is not None:
         frames = np.squeeze(frames, tuple(i + 1 for i in form.singletons))
     _check_range(samples)
-    settings = with_known_blur(settings, samples)
-    run = _run(samples, settings, target, seed, state, None if frames is None else burst_values(frames, samples))
+    known = with_known_blur(settings, samples)
+    run = _run(samples, known, target, seed, state, None if frames is None else burst_values(frames, samples))
+    if settings.psf_width is not None and known.psf_width is None:
+        run.history.note(0, _NO_BLUR)
+    for sentence in notes_on_guess(form.axes) if metadata["axes_guessed"] else ():
+        run.history.note(0, sentence)
+    metadata["notes"] = [] if earlier is None else list(earlier.provenance.get("notes", ()))
     if start is not None:
         similar = _opened("start", start)
         run.warm_start(similar.field.to(target), similar.state)
@@ -302,11 +307,11 @@ def _run(
     else:
         run = RestorationFit(samples, config, device, seed, state, restoration)
     if restoration is None and config.restoration is not None:
-        run.history.events.append((0, _NOT_RESTORED))
+        run.history.note(0, f"{config.restoration.needs}; this image was fitted by tiles alone")
     if config.restoration is not None and config.pretrained not in (None, "auto") and not _is_pretrained(restoration):
-        run.history.events.append((0, _NOT_PRETRAINED))
-    if device.type != "cpu":
-        run.history.events += [(0, event) for event in verdict_on(device).events()]
+        run.history.note(0, _NOT_PRETRAINED)
+    for sentence in fallbacks(device, config):
+        run.history.note(0, sentence)
     return run
 
 
@@ -359,12 +364,13 @@ def _iterate(run: FitInProgress, metadata: Mapping[str, Any]) -> Generator[Progr
 def _result(run: FitInProgress, metadata: Mapping[str, Any]) -> FitResult:
     field = run.best_field()
     metrics = replace(measure(run.samples, field.reconstruct()), consistency=run.consistency(field))
+    notes = list(dict.fromkeys([*metadata["notes"], *run.history.notes]))
     return FitResult(
         field,
         run.config,
         metrics,
         run.history.copy(),
-        {**_provenance(run), **metadata, **run.extra_metadata()},
+        {**_provenance(run), **metadata, **run.extra_metadata(), "notes": notes},
         run.samples,
         run.state(),
     )

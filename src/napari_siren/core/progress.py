@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,10 @@ from napari_siren.core.field.tiling import RenderGrid
 
 if TYPE_CHECKING:
     from napari_siren.core.field.field import Field
+
+_LOG = logging.getLogger("napari_siren")
+# Event at the first step of a continued fit. It is no note, because it was asked for.
+_RESUMED = "resumed"
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ class History:
     step, seconds, loss, psnr
         Values of each step, as in `Progress`.
     events
-        Pairs (step, description of the event): rollbacks, out of memory, a resumption.
+        Pairs (step, description of the event): the notes (see `notes`), and a resumption.
     stopped
         Reason for the end of the fit: "max_steps", "max_seconds", "target_psnr", or "asked" (by the user).
     """
@@ -148,6 +153,21 @@ class History:
         self.seconds.append(progress.seconds)
         self.psnr.append(progress.psnr)
         self._unread.append(progress)
+
+    def note(self, step: int, sentence: str) -> None:
+        """Record an event that was not asked for: a fallback, a guess, a rollback. Each sentence is logged once."""
+        if sentence not in self.notes:
+            _LOG.warning("%s", sentence)
+        self.events.append((step, sentence))
+
+    def note_resumption(self, step: int) -> None:
+        """Record the first step of a continued fit."""
+        self.events.append((step, _RESUMED))
+
+    @property
+    def notes(self) -> list[str]:
+        """Events that were not asked for, each once. The `notes` of a result's provenance begin with those of files."""
+        return list(dict.fromkeys(event for _, event in self.events if event != _RESUMED))
 
     def copy(self) -> History:
         """Return an independent copy."""

@@ -38,11 +38,15 @@ class Task:
         Whether errors on smaller copies of the image predict the error of the result.
     removes
         What it takes out of the image: "noise", "blur", or nothing.
+    needs
+        Kind of image that the task needs: a sentence for error messages and notes, without the full stop.
     required
-        Error message if the image does not allow the task. An empty message means that tiles alone are fitted then.
+        Whether an image that does not allow the task is refused (see `FitConfig.strict`). Otherwise tiles alone are
+        fitted, which serve the same purpose less well.
     """
 
     name: TaskName
+    needs: str
     observations: tuple[ObservationName, ...] = _ALL
     requirement: str = ""
     blockwise: bool = False
@@ -51,7 +55,7 @@ class Task:
     along_time: bool = False
     predicts_error: bool = False
     removes: Literal["", "noise", "blur"] = ""
-    required: str = ""
+    required: bool = False
 
 
 TASKS: dict[TaskName, Task] = {
@@ -59,21 +63,31 @@ TASKS: dict[TaskName, Task] = {
     for task in (
         Task(
             "super-resolution",
+            needs="super-resolution needs a picture of 8 rows and columns or more (with pretrained=None, 1,500 pixels "
+            "without gaps), or a stack of 3 slices or more that are further apart than its pixels",
             observations=("box", "bicubic", "gaussian", "measured"),
             requirement='Smaller copies need pixels that integrate over an area, such as observation="box"',
             blockwise=True,
             transferable=True,
             predicts_error=True,
         ),
-        Task("denoise", transferable=True, along_time=True, predicts_error=True, removes="noise"),
+        Task(
+            "denoise",
+            needs="denoising needs an image of two or three axes in space, with 16 rows and columns or more",
+            transferable=True,
+            along_time=True,
+            predicts_error=True,
+            removes="noise",
+            required=True,
+        ),
         Task(
             "deconvolution",
+            needs="deconvolution needs an image of two or three axes in space, without an axis of time",
             observations=("gaussian", "measured"),
             requirement='A blur is needed: observation="gaussian" or "measured"',
             removes="blur",
-            required="deconvolution needs an image of two or three axes in space without missing or held-out pixels. "
-            "Choose a region that is a box, another preset, or task_steps=0.",
+            required=True,
         ),
-        Task("burst", joins_frames=True),
+        Task("burst", needs="a burst needs frames along an axis T", joins_frames=True),
     )
 }

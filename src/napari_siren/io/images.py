@@ -21,6 +21,7 @@ from napari_siren.core.image.axes import Axes
 from napari_siren.errors import InputError, SirenError
 from napari_siren.io.codecs import NpyCodec, TiffCodec, ZarrCodec, open_zarr
 from napari_siren.io.formats import FormatName, format_of
+from napari_siren.io.lazy import import_zarr
 from napari_siren.io.microscopes import MicroscopeCodec
 from napari_siren.io.picture import Codec, ImageInfo, Picture, Request, check_kind
 from napari_siren.io.pillow import PillowCodec
@@ -173,8 +174,8 @@ def write_picture(path: str | Path, picture: Picture, interval: tuple[float, str
     check_kind(path, picture.array.dtype, axes, picture.array.shape)
     kind = format_of(path)
     interval = picture.details.interval if interval is None else interval
-    if lost := losses(path, picture, interval):
-        _LOG.warning("%s cannot hold %s of the image", path.name, " and ".join(lost))
+    for note in loss_notes(path, picture, interval):
+        _LOG.warning("%s", note)
     if kind.is_folder:
         # A folder is written block by block, and moved into place by its codec.
         CODECS[kind.name].write(path, picture, interval)
@@ -189,6 +190,12 @@ def losses(path: str | Path, picture: Picture, interval: tuple[float, str] | Non
     return CODECS[format_of(path).name].losses(picture, interval)
 
 
+def loss_notes(path: Path, picture: Picture, interval: tuple[float, str] | None = None) -> list[str]:
+    """Return a sentence on the metadata of a picture that the kind of file cannot hold, if there is any."""
+    lost = losses(path, picture, interval)
+    return [f"{path.name} cannot hold {' and '.join(lost)} of the image"] if lost else []
+
+
 def check_target(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[int]) -> None:
     """Check in advance whether `write_image` can write an image.
 
@@ -199,6 +206,7 @@ def check_target(path: Path, dtype: npt.DTypeLike, axes: str, shape: Sequence[in
     """
     check_kind(path, dtype, axes, shape)
     if format_of(path).is_folder:
+        import_zarr("zarr")
         check_folder_free(path, is_zarr)
     else:
         check_writable(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy.typing as npt
 
 from napari_siren.core.image.alpha import with_visible_colours
 from napari_siren.core.image.arrays import ArrayForm
-from napari_siren.core.image.axes import Axes, guess_axes, singleton_axes
+from napari_siren.core.image.axes import Axes, guess_axes, notes_on_guess, singleton_axes
 from napari_siren.errors import InputError
 from napari_siren.io.details import Details
 from napari_siren.io.formats import format_of
+
+_LOG = logging.getLogger("napari_siren")
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,9 @@ class Picture:
         """
         shape = tuple(self.array.shape)
         axes = self.axes or guess_axes(shape)
+        guesses = notes_on_guess(axes) if self.axes is None else []
+        for note in guesses:
+            _LOG.warning("%s: %s", self.path.name, note)
         channel = axes.channel
         single = [] if channel is None or shape[channel] > 1 else [channel]
         omitted = tuple(sorted([*singleton_axes(axes, shape), *single]))
@@ -93,7 +99,15 @@ class Picture:
         form = ArrayForm(axes, omitted)
         spacing = form.without_singletons(self.spacing, spatial=True)
         known = None if spacing is None else tuple(spacing)
-        return replace(self, array=array, axes=letters, spacing=known, details=details, missing=missing)
+        return replace(
+            self,
+            array=array,
+            axes=letters,
+            spacing=known,
+            details=details,
+            missing=missing,
+            notes=(*self.notes, *guesses),
+        )
 
     def with_filled_nan(self) -> Picture:
         """Return the picture with its NaN and infinite values among the missing pixels, which a fit fills in."""

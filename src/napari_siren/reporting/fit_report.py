@@ -14,7 +14,7 @@ import numpy.typing as npt
 import napari_siren
 from napari_siren.core.atomic import prepare_folder, write_json
 from napari_siren.core.result import FitResult
-from napari_siren.io.images import write_picture
+from napari_siren.io.images import loss_notes, write_picture
 from napari_siren.io.picture import Picture, suffix_for
 from napari_siren.reporting.figures import error_figure, overview_figure, samples_of, save_figure
 
@@ -77,16 +77,20 @@ def write_report(
     # The field does not have these values, but the model file should.
     metadata = {key: value for key, value in (("image", name), ("unit", unit)) if value is not None}
     metadata |= {} if source is None else source.as_provenance()
+    notes = [*([] if source is None else source.notes), *result.provenance.get("notes", ())]
     result = replace(result, provenance={**result.provenance, **metadata})
     folder = prepare_folder(Path(folder))
     grid, plain = result.grid(scale=scale), result.as_fitted()
     picture = picture_of(result, plain.reconstruction)
     upscaled = picture.resampled(plain.field.render(grid), layout.axes, grid.step)
     ending = suffix_for(layout.dtype, layout.axes, layout.shape, picture.details.has_alpha)
+    paths = folder / f"reconstruction{ending}", folder / f"upscaled_{scale_name(scale)}{ending}"
+    notes += [*loss_notes(paths[0], picture), *loss_notes(paths[1], upscaled)]
+    result = replace(result, provenance={**result.provenance, "notes": list(dict.fromkeys(notes))})
     earlier = _files_of(folder)
     files = {
-        "reconstruction": write_picture(folder / f"reconstruction{ending}", picture),
-        "upscaled": write_picture(folder / f"upscaled_{scale_name(scale)}{ending}", upscaled),
+        "reconstruction": write_picture(paths[0], picture),
+        "upscaled": write_picture(paths[1], upscaled),
         "error": save_figure(error_figure(plain), folder / "error.png"),
         "overview": save_figure(overview_figure(plain), folder / "overview.png"),
         "model": result.save(folder / "model.safetensors", resumable=resumable),

@@ -10,7 +10,7 @@ from napari_siren.ui.session import Session, SessionState
 
 
 def ask_before_closing(panel: QWidget, session: Session) -> None:
-    """Let the × of a panel's dock ask first if a fit is running.
+    """Ask before the × of a panel's dock closes it, if a fit is running.
 
     Parameters
     ----------

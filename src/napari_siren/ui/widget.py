@@ -239,7 +239,7 @@ class SirenWidget(QWidget):
         self.settings_form.lend(purpose.settings, self.fit_panel.own_settings)
         self._show_purpose()
         order_tabs(self._column)
-        if purpose.preset == "burst":
+        if FitConfig.preset(purpose.preset).joins_frames:
             self.source_panel.take_all_frames()
         self._estimate_anew()
 

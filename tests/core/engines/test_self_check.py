@@ -220,6 +220,6 @@ def test_auto_leaves_out_a_device_that_the_cpu_outruns(
 def test_a_fit_tells_what_was_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
     samples = ns.fit(np.eye(12), device="cpu", max_steps=1).samples
     config = ns.FitConfig(max_steps=1)
-    monkeypatch.setattr(fit_module, "verdict_on", lambda _: Verdict("the values are off", "they need the kernels"))
+    monkeypatch.setattr(accel, "verdict_on", lambda _: Verdict("the values are off", "they need the kernels"))
     run = fit_module._run(samples, config, torch.device("meta"), 0, None, None)
     assert next(event for _, event in run.history.events) == "Triton's kernels are not used: the values are off"

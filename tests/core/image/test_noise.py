@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_siren.core.image.noise import NoiseModel, noise_level
+from napari_siren.core.config import FitConfig
+from napari_siren.core.image.noise import NoiseModel, noise_level, noise_models
+from napari_siren.core.image.samples import Samples
 
 
 def everywhere(values: np.ndarray) -> np.ndarray:
@@ -79,3 +81,13 @@ def test_an_image_without_noise_has_none_at_any_brightness() -> None:
     model = NoiseModel.from_values((x * y)[None].astype(np.float32))
     assert (model.variance(np.linspace(0, 1, 5, dtype=np.float32)) < 1e-6).all()
     assert NoiseModel.from_values(np.zeros((1, 8, 8), np.float32)) == NoiseModel(0.0, 0.0, 0.0)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.1, 0.2])
+def test_interpolated_pixels_do_not_hide_the_noise(share: float) -> None:
+    y, x = np.mgrid[:200, :160]
+    values = (x + y + np.random.default_rng(0).normal(0, 4, x.shape)).astype(np.float32)
+    samples = Samples.from_array(values, heldout=share)
+    (model,) = noise_models(samples, FitConfig.preset("denoise"))
+    assert np.sqrt(model.variance(np.zeros(1, np.float32))) * samples.layout.scale[0] == pytest.approx(4, rel=0.12)
+    assert NoiseModel.from_values(np.zeros((1, 30, 30), np.float32), np.zeros((1, 30, 30), bool)).least == 0

@@ -11,6 +11,7 @@ from scipy.ndimage import gaussian_filter
 import napari_siren as ns
 from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.restoration.blind_spot import BlindSpot, _with_own_pixels
+from napari_siren.errors import InputError
 
 
 def cells(shape: tuple[int, ...], seed: int = 0) -> npt.NDArray[np.float32]:
@@ -87,6 +88,30 @@ def test_the_preset_denoises(channels: int) -> None:
     assert result.render(scale=2).shape == (channels, 80, 88)
 
 
-def test_what_is_too_small_to_learn_from_is_fitted_all_the_same() -> None:
-    image = cells((12, 40))
-    assert ns.fit(image, preset="denoise", pretrained=None, max_steps=40).metrics.psnr > 30
+def test_what_is_too_small_to_learn_from_is_refused_or_fitted_with_its_noise() -> None:
+    image, options = cells((12, 40)), {"preset": "denoise", "pretrained": None, "max_steps": 40}
+    with pytest.raises(InputError, match=r"16 rows and columns.*strict=False"):
+        ns.fit(image, **options)
+    result = ns.fit(image, strict=False, **options)
+    assert result.metrics.psnr > 30
+    assert any("by tiles alone" in note for note in result.provenance["notes"])
+
+
+@pytest.mark.parametrize("pretrained", ["auto", None])
+def test_gaps_do_not_keep_the_noise(pretrained: str | None) -> None:
+    scene = cells((48, 64))
+    noisy = (scene + np.random.default_rng(1).normal(0, 0.1, scene.shape)).astype(np.float32)
+    missing = np.zeros(scene.shape, bool)
+    missing[10, 20] = missing[30:33, 40:42] = True
+    spoilt = np.where(missing, np.nan, noisy)
+    options = {"preset": "denoise", "pretrained": pretrained, "task_steps": 200, "max_steps": 60}
+    whole, gaps = ns.fit(noisy, **options), ns.fit(spoilt, missing=missing, **options)
+    heldout = ns.fit(noisy, heldout=0.1, **options)
+    errors = [float(np.abs(result.reconstruction - scene).mean()) for result in (whole, gaps, heldout)]
+    assert errors[1] < 1.1 * errors[0]
+    assert errors[2] < 1.3 * errors[0] < 0.8 * np.abs(noisy - scene).mean()
+    assert np.abs(gaps.reconstruction - scene)[missing].max() < 0.5
+    # The metrics count pixels that are there.
+    known = (gaps.reconstruction - noisy)[~missing]
+    assert gaps.metrics.rmse == pytest.approx(float(np.sqrt(np.square(known).mean())), rel=1e-3)
+    assert heldout.metrics.psnr_heldout is not None

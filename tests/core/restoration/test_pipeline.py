@@ -11,9 +11,11 @@ import pytest
 import torch
 
 import napari_siren as ns
-from napari_siren.core.config import detail_for
+from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.forward.operator import ForwardOperator
-from napari_siren.core.restoration.pipeline import DRAFT_STEPS
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.restoration.pipeline import DRAFT_STEPS, RestorationFit
+from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.errors import ConfigError, InputError, SirenError, StorageError
 
 QUICK: dict[str, Any] = {
@@ -180,8 +182,22 @@ def test_a_blur_that_is_not_known_is_estimated() -> None:
     result = ns.fit(image, spacing=0.1, **options)
     assert result.config.psf_width == pytest.approx(0.15 * 2.355, rel=0.2)
     assert ns.fit(np.ones((20, 20), np.float32), **options).config.observation == "box"
-    with pytest.raises(InputError, match="missing"):
-        ns.fit(image, missing=image > 1, **options)
+    gaps = np.random.default_rng(0).random(image.shape) < 0.02
+    result = ns.fit(np.where(gaps, np.nan, image), spacing=0.1, missing=gaps, **options)
+    assert result.config.psf_width == pytest.approx(0.15 * 2.355, rel=0.25)
+
+
+def test_the_notes_of_the_tiles_are_those_of_the_fit(photo: npt.NDArray[np.uint8]) -> None:
+    samples, config = Samples.from_array(photo), FitConfig.preset("upscale", pretrained=None, task_steps=5)
+    restoration = plan_restoration(samples, config)
+    assert restoration is not None
+    run = RestorationFit(samples, config, torch.device("cpu"), 0, None, restoration)
+    for _ in range(DRAFT_STEPS):
+        if run.step_count == 9:
+            assert run.tiles is not None
+            run.tiles.siren.theta[0] = np.nan
+        run.step()
+    assert any("1 tile diverged" in note for note in run.history.notes)
 
 
 def test_a_measured_point_spread_function_is_kept(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_a_sharp_image_stays_as_it_is() -> None:
     result = ns.fit(image, preset="deblur", **OPTIONS)
     assert result.config.task_steps == 0
     assert result.metrics.psnr > 20
+    assert any("no blur was found" in note for note in result.provenance["notes"])
 
 
 def test_it_goes_on_where_it_was_to_the_same_bits() -> None:
@@ -195,15 +196,36 @@ def test_the_noise_of_a_camera_in_normalised_values(
 @pytest.mark.parametrize(
     ("image", "options"),
     [
-        (spots(), {"missing": np.eye(48, 40, dtype=bool)}),
-        (spots(), {"heldout": 0.1}),
         (spots()[0], {}),
         (np.stack([spots()] * 3), {"axes": "TYX", "axes_as_coordinates": "TYX"}),
     ],
 )
 def test_where_the_blur_cannot_be_taken_out_it_is_said(image: np.ndarray, options: dict[str, object]) -> None:
-    with pytest.raises(InputError, match="without missing or held-out pixels"):
+    with pytest.raises(InputError, match=r"two or three axes.*strict=False"):
         deblurred(image, **options)
+    result = deblurred(image, strict=False, **options)
+    assert any("by tiles alone" in note for note in result.provenance["notes"])
+
+
+def test_a_blur_that_cannot_be_estimated_is_asked_for() -> None:
+    image = spots()[:12, :12]
+    with pytest.raises(InputError, match=r"shorter than 16 pixels.*Set psf_width"):
+        ns.fit(image, preset="deblur", **OPTIONS)
+    result = ns.fit(image, preset="deblur", strict=False, **OPTIONS)
+    assert any("no blur was found" in note for note in result.provenance["notes"])
+
+
+@pytest.mark.parametrize("noise", [0.0, 2.0])
+def test_gaps_are_left_out_of_the_data(noise: float) -> None:
+    image = gaussian_filter(spots(), SIGMA) + np.random.default_rng(0).normal(0, noise, spots().shape)
+    gaps = np.random.default_rng(1).random(image.shape) < 0.05
+    gaps[20:26, 20:26] = True
+    whole = deblurred(image.astype(np.float32))
+    spoilt = deblurred(np.where(gaps, np.nan, image).astype(np.float32), missing=gaps)
+    heldout = deblurred(image.astype(np.float32), heldout=0.05)
+    errors = [float(np.abs(result.render() - spots()).mean()) for result in (whole, spoilt, heldout)]
+    assert max(errors[1:]) < 1.25 * errors[0] < np.abs(image - spots()).mean()
+    assert spoilt.reconstruction.min() >= min(0, image.min())
 
 
 def test_how_far_to_trust_it_is_not_known() -> None:

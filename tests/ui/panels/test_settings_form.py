@@ -117,7 +117,7 @@ def test_pretrained_networks_are_suggested(form: SettingsForm) -> None:
 def values_of(name: str) -> st.SearchStrategy[Any]:
     """Return a strategy for the values of a field, within the bounds of the model."""
     if name == "tile":
-        return st.integers(4) | st.sampled_from(["auto", "whole"])
+        return st.integers(4, 2**31) | st.sampled_from(["auto", "whole"])
     if name == "total_variation":
         return st.floats(0, 10) | st.just("auto")
     if name == "psf_width":

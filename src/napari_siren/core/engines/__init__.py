@@ -7,11 +7,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from napari_siren.core.config import FitConfig
 from napari_siren.core.device import resolve_device
 from napari_siren.core.engines.base import Engine, no_check
 from napari_siren.core.engines.native import LowPrecisionEngine, NativeEngine
 from napari_siren.core.engines.pytorch import TorchEngine
-from napari_siren.core.engines.registry import ENGINES, EngineKind, Workload, has_bfloat16
+from napari_siren.core.engines.registry import ENGINES, NATIVE_WIDTH, EngineKind, Workload, has_bfloat16
 from napari_siren.core.engines.self_check import Verdict, verdict_on
 from napari_siren.core.engines.triton.engine import TritonEngine
 from napari_siren.core.native.library import Kernel, kernel
@@ -31,6 +32,7 @@ __all__ = [
     "Workload",
     "choose_device",
     "choose_engine",
+    "fallbacks",
     "forward",
     "has_bfloat16",
     "kernel",
@@ -104,6 +106,24 @@ def choose_engine(
             if engine != "auto":
                 raise ConfigError(f'engine="{engine}" is not available: {reason}. Use engine="auto".')
     raise ConfigError(f"engine={engine!r} is unknown. Choose auto, {', '.join(kind.name for kind in ENGINES)}.")
+
+
+def fallbacks(device: torch.device, config: FitConfig) -> list[str]:
+    """Return a sentence for each faster way of a fit that is not available on a device.
+
+    Parameters
+    ----------
+    device
+        Device of the fit.
+    config
+        Settings of the fit. Another engine than "auto" is no fallback.
+    """
+    if device.type != "cpu":
+        return verdict_on(device).events()
+    built = kernel()
+    if built.library is not None or config.engine != "auto" or config.hidden_features > NATIVE_WIDTH:
+        return []
+    return [f"the compiled kernel is not used: {built.message}"]
 
 
 def low_precision_engine(engine: Engine, spec: NetworkSpec) -> Engine | None:

@@ -18,7 +18,7 @@ from napari_siren.core.network.siren import NetworkSpec
 
 # Largest number of hidden features for the native engine. Wider networks are large products, in which PyTorch's
 # libraries are faster.
-_NATIVE_WIDTH = 96
+NATIVE_WIDTH = 96
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def has_bfloat16(device: torch.device) -> bool:
 
 def _native_pays(work: Workload) -> bool:
     # Each thread processes whole tiles. With few tiles, most threads would be idle.
-    return work.spec.hidden_features <= _NATIVE_WIDTH and 4 * work.tiles >= work.threads
+    return work.spec.hidden_features <= NATIVE_WIDTH and 4 * work.tiles >= work.threads
 
 
 def _native_unsupported(work: Workload) -> str | None:
@@ -112,7 +112,7 @@ def _triton_low_precision(engine: Engine, spec: NetworkSpec) -> Engine | None:
 
 def _torch_low_precision(engine: Engine, spec: NetworkSpec) -> Engine | None:
     assert isinstance(engine, TorchEngine)
-    pays = spec.hidden_features > _NATIVE_WIDTH and has_bfloat16(engine.device)
+    pays = spec.hidden_features > NATIVE_WIDTH and has_bfloat16(engine.device)
     return engine.low_precision() if pays else None
 
 

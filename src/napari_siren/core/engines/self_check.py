@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import logging
 import platform
 import sys
@@ -18,6 +17,7 @@ from functools import cache, partial
 from pathlib import Path
 
 import torch
+from pydantic import TypeAdapter
 
 from napari_siren.core.atomic import write_json
 from napari_siren.core.engines.comparisons import (
@@ -34,6 +34,7 @@ from napari_siren.core.engines.pytorch import TorchEngine
 from napari_siren.core.engines.triton.engine import TritonEngine
 from napari_siren.core.native.library import cache_folder, kernel
 from napari_siren.core.network.siren import NetworkSpec
+from napari_siren.core.records import parse_json
 from napari_siren.core.versions import version_of
 from napari_siren.errors import StorageError
 
@@ -217,8 +218,8 @@ def driver_version() -> str:
 
 def _read(path: Path) -> Verdict | None:
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = parse_json(path.read_bytes())
         stored.pop("device")
-        return Verdict(**stored)
+        return TypeAdapter(Verdict).validate_python(stored)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # The file is missing or damaged.
         return None

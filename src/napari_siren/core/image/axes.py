@@ -113,6 +113,13 @@ def guess_axes(shape: tuple[int, ...]) -> Axes:
     return Axes(_GUESSES[len(shape)])
 
 
+def notes_on_guess(axes: str) -> list[str]:
+    """Return a note on guessed axes if they may be others: the first axis of a stack may be channels or frames."""
+    if len(axes) < 3 or axes == "YXC":
+        return []
+    return [f"the axes {axes} were guessed from the shape of the image; set axes if they are wrong"]
+
+
 def singleton_axes(axes: str, shape: Sequence[int]) -> tuple[int, ...]:
     """Return the positions of the axes of one entry to leave out of a fit.
 

@@ -12,6 +12,7 @@ from scipy.optimize import least_squares
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import FWHM
+from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
 from napari_siren.errors import InputError
 
@@ -109,19 +110,23 @@ def with_known_blur(config: FitConfig, samples: Samples) -> FitConfig:
     Raises
     ------
     InputError
-        Pixels are missing, so that there is no spectrum to estimate the blur from.
+        The image is too small for the estimate, and the settings are for the removal of the blur (unless
+        `FitConfig.strict` is False).
     """
     if config.psf_width != "auto":
         return config
-    if not samples.observed.all():
-        raise InputError('psf_width="auto" needs an image without missing pixels. Give the width as a number.')
     spacing = samples.layout.spacing
-    sigmas = np.array(estimate_blur(samples.values, spacing))
+    sigmas = np.array(estimate_blur(interpolated(samples), spacing))
     widths = [sigma * size for sigma, size in zip(sigmas, spacing, strict=True) if sigma > 0]
     if not widths:
         # Without a blur there is nothing to remove. Other tasks use the area of the pixels.
         task = config.restoration
         steps = config.task_steps if task is not None and "box" in task.observations else 0
+        if task is not None and not steps and config.strict and max(samples.layout.spatial_shape) < _SHORTEST:
+            raise InputError(
+                f"the blur cannot be estimated, because every axis is shorter than {_SHORTEST} pixels. Set psf_width "
+                "to the width of the blur. With strict=False, the image is fitted as it is."
+            )
         return config.override(observation="box", psf_width=None, task_steps=steps)
     return config.override(psf_width=FWHM * float(np.mean(widths)))
 

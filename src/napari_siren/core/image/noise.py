@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import uniform_filter
+from scipy.ndimage import minimum_filter, uniform_filter
 from scipy.stats import chi2
 from torch import Tensor
 
 from napari_siren.core.config import FitConfig
+from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
 
 Values = TypeVar("Values", npt.NDArray[np.float32], Tensor)
@@ -28,6 +29,8 @@ _CORRELATIONS = (-4 / 6, 1 / 6)
 # The noise at each brightness: side of a patch in pixels, largest number of groups of similar brightness, smallest
 # number of patches of a group, and the quantile of a group that is regarded as noise alone.
 _PATCH, _LEVELS, _LEAST_PATCHES, _QUIET = 9, 16, 20, 0.25
+# Smallest share of the second differences of a patch that have no interpolated pixel.
+_LEAST_SHARE = 0.2
 
 
 def noise_level(values: npt.NDArray[np.float32], observed: npt.NDArray[np.bool_]) -> float:
@@ -115,10 +118,37 @@ def above_texture(noise: float) -> float:
     return math.sqrt(max(0.0, noise**2 - _TEXTURE**2))
 
 
-def _quantile_of_noise() -> float:
-    """Return the quantile `_QUIET` of the patches' variances for white noise, as a share of its variance."""
-    freedom = _freedom([_PATCH, _PATCH])
+def _quantile_of_noise(share: float = 1.0) -> float:
+    """Return the quantile `_QUIET` of the patches' variances for white noise, as a share of its variance.
+
+    Parameters
+    ----------
+    share
+        Share of a patch that is used.
+    """
+    freedom = share * _freedom([_PATCH, _PATCH])
     return float(chi2.ppf(_QUIET, freedom) / freedom)
+
+
+def _patches(
+    values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_] | None
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], float]:
+    """Return the mean squared second difference and the mean value of patches, and the mean used share of a patch."""
+
+    def means(squares: npt.NDArray[np.generic]) -> npt.NDArray[np.float64]:
+        smooth = uniform_filter(squares.astype(np.float64), (0, _PATCH, _PATCH), mode="nearest")
+        patches: npt.NDArray[np.float64] = smooth[:, :: _PATCH // 2, :: _PATCH // 2].ravel()
+        return patches
+
+    squares = np.square(np.diff(np.diff(values.astype(np.float64), n=2, axis=1), n=2, axis=2) / 6)
+    level = means(values[:, 1:-1, 1:-1])
+    if used is not None:
+        valid = minimum_filter(used, (1, 3, 3))[:, 1:-1, 1:-1]
+        shares = means(valid)
+        enough = shares >= _LEAST_SHARE
+        if np.count_nonzero(enough) >= _LEAST_PATCHES:
+            return means(squares * valid)[enough] / shares[enough], level[enough], float(shares[enough].mean())
+    return means(squares), level, 1.0
 
 
 @dataclass(frozen=True)
@@ -140,22 +170,19 @@ class NoiseModel:
     least: float
 
     @classmethod
-    def from_values(cls, values: npt.NDArray[np.float32]) -> NoiseModel:
+    def from_values(cls, values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_] | None = None) -> NoiseModel:
         """Estimate the model from (slices, rows, columns), by second differences in patches of every brightness.
 
+        Pixels that are False in `used` are interpolated. Differences with them are left out if enough patches remain.
         As in `noise_level`, the quiet patches of each brightness count. Foi et al. (2008, doi
         10.1109/TIP.2008.2001399) fit the same model to level sets.
         """
         if min(values.shape[1:]) < 2 * _PATCH:
             return cls(0.0, 0.0, 0.0)
-        response = np.diff(np.diff(values.astype(np.float64), n=2, axis=1), n=2, axis=2) / 6
-        scatter = uniform_filter(np.square(response), (0, _PATCH, _PATCH), mode="nearest")
-        level = uniform_filter(values[:, 1:-1, 1:-1].astype(np.float64), (0, _PATCH, _PATCH), mode="nearest")
-        step = max(1, _PATCH // 2)
-        scatter, level = scatter[:, ::step, ::step].ravel(), level[:, ::step, ::step].ravel()
+        scatter, level, share = _patches(values, used)
         groups = np.array_split(np.argsort(level), min(_LEVELS, max(1, len(level) // _LEAST_PATCHES)))
         levels = np.array([level[group].mean() for group in groups])
-        quiet = np.array([np.quantile(scatter[group], _QUIET) for group in groups]) / _quantile_of_noise()
+        quiet = np.array([np.quantile(scatter[group], _QUIET) for group in groups]) / _quantile_of_noise(share)
         least = float(quiet.min())
         if np.ptp(levels) < 1e-6:
             return cls(0.0, least, least)
@@ -198,7 +225,9 @@ def noise_models(samples: Samples, config: FitConfig) -> list[NoiseModel]:
     """
     layout = samples.layout
     if config.camera_gain == "auto":
-        pictures = samples.values.reshape(layout.channels, -1, *layout.spatial_shape[-2:])
-        return [NoiseModel.from_values(picture) for picture in pictures]
+        sizes = layout.spatial_shape[-2:]
+        pictures = interpolated(samples).reshape(layout.channels, -1, *sizes)
+        used = None if samples.used.all() else samples.used.reshape(-1, *sizes)
+        return [NoiseModel.from_values(picture, used) for picture in pictures]
     camera = (config.camera_gain, config.camera_offset, config.read_noise)
     return [NoiseModel.from_camera(*camera, *pair) for pair in zip(layout.offset, layout.scale, strict=True)]

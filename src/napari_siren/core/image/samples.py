@@ -198,6 +198,11 @@ class Samples:
             ),
         )
 
+    @property
+    def used(self) -> npt.NDArray[np.bool_]:
+        """Mask of the pixels to fit, bool, (*spatial): neither missing nor held out."""
+        return self.observed & ~self.heldout
+
     @classmethod
     def from_part(cls, image: npt.NDArray[Any], whole: ImageLayout) -> Samples:
         """Normalise a part of an image in the same way as the whole, without missing or held-out pixels.

@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_siren.core.config import FitConfig
+from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.noise import NoiseModel, noise_models
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
@@ -53,7 +54,7 @@ def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | 
     Parameters
     ----------
     samples
-        The image. It needs two or three spatial axes, `LEAST_SIDE` rows and columns or more, and no missing pixels.
+        The image. It needs two or three spatial axes, and `LEAST_SIDE` rows and columns or more.
     config
         The settings.
     frames
@@ -62,11 +63,11 @@ def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | 
     if (pretrained := plan_denoising(samples, config)) is not None:
         return pretrained
     sizes = samples.layout.spatial_shape
-    if len(sizes) < 2 or min(sizes[-2:]) < LEAST_SIDE or not samples.observed.all():
+    if len(sizes) < 2 or min(sizes[-2:]) < LEAST_SIDE:
         return None
 
     def create(device: torch.device, seed: int) -> BlindSpot:
-        values, low_precision = torch.from_numpy(samples.values).to(device), uses_bfloat16(config, device)
+        values, low_precision = torch.from_numpy(interpolated(samples)).to(device), uses_bfloat16(config, device)
         return BlindSpot(values, noise_models(samples, config), seed, low_precision)
 
     return Restoration(sizes, BlindSpot, create)

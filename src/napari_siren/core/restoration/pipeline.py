@@ -21,13 +21,13 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
 from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
+from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.progress import History, Phase, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
-from napari_siren.core.training.targets import filled
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import StorageError
 
@@ -141,6 +141,7 @@ class RestorationFit:
         else:
             assert self.tiles is not None
             loss = self.tiles.step().measured_loss
+            self._take_notes(self.tiles.history)
         self.step_count += 1
         self._record_time()
         progress = self._progress(loss)
@@ -222,7 +223,7 @@ class RestorationFit:
         return max((self.step_count - self._draft_steps) / self._task_steps, by_time)
 
     def _interpolated(self) -> Tensor:
-        values = torch.from_numpy(filled(self.samples.values, self.samples.observed)).to(self.device)
+        values = torch.from_numpy(interpolated(self.samples)).to(self.device)
         return ForwardOperator.from_kind("point", values.ndim - 1)(values, self.restoration.shape)
 
     def _restored(self) -> Tensor:
@@ -256,6 +257,11 @@ class RestorationFit:
             observation=self.operator,
             floor=self.restoration.floor,
         )
+
+    def _take_notes(self, history: History) -> None:
+        """Move the notes of the tiles, which are logged already, to the history of the whole fit."""
+        self.history.events += [(self.step_count, note) for note in history.notes]
+        history.events.clear()
 
     def _progress(self, loss: float | Callable[[], float]) -> Progress:
         phase, seconds, psnr = self._phase(), self.seconds, self._expected_psnr()
@@ -313,7 +319,7 @@ class RestorationFit:
                 tensors=tiles,
             )
             self.tiles.resume(inner)
-        self.history.events.append((state.step, "resumed"))
+        self.history.note_resumption(state.step)
 
 
 def operator_for(config: FitConfig, layout: ImageLayout, shape: Sequence[int]) -> ForwardOperator:

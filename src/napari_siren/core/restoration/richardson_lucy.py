@@ -23,6 +23,7 @@ from torch.nn import functional
 from napari_siren.core.clock import Cancellation
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
+from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.noise import noise_models
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.base import Restoration
@@ -45,14 +46,14 @@ def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | 
     Parameters
     ----------
     samples
-        The image. It needs two or three spatial axes, and no missing pixels.
+        The image. It needs two or three spatial axes.
     config
         The settings.
     frames
         Not used.
     """
     sizes = samples.layout.spatial_shape
-    if len(sizes) < 2 or not samples.observed.all():
+    if len(sizes) < 2:
         return None
 
     def create(device: torch.device, seed: int) -> RichardsonLucy:
@@ -75,6 +76,9 @@ class RichardsonLucy:
         Point spread function, (*kernel_shape), of odd size along each axis. It is not negative, and its sum is 1.
     variance
         Variance of each pixel's noise, of the shape and in the squared units of `values`; 0 is no noise.
+    used
+        Mask, bool, (*spatial): False for pixels that are missing or held out, whose `values` are interpolated. They are
+        replaced by their expectation in each step (Dempster, Laird and Rubin 1977). None is no such pixel.
     """
 
     default_passes: ClassVar[int] = 1
@@ -82,7 +86,9 @@ class RichardsonLucy:
     ready: ClassVar[bool] = False
     adapting = False
 
-    def __init__(self, values: Tensor, dark: Tensor, kernel: Tensor, variance: Tensor) -> None:
+    def __init__(
+        self, values: Tensor, dark: Tensor, kernel: Tensor, variance: Tensor, used: Tensor | None = None
+    ) -> None:
         self._dark = dark.view(-1, *(1,) * (values.ndim - 1)).to(values)
         self._sizes, self._reach = values.shape[1:], [n // 2 for n in kernel.shape]
         self._axes = tuple(range(1, values.ndim))
@@ -97,6 +103,11 @@ class RichardsonLucy:
         self._estimate = (
             self._light.mean(dim=self._axes, keepdim=True).clamp_min(_LEAST).expand(-1, *self._grid).clone()
         )
+        self._used = None if used is None else used.to(values.device)
+        if self._used is not None:
+            # The middle of a large gap is beyond the reach of the pixels around it, and keeps its first value.
+            start = self._inner(self._estimate)
+            start.copy_(torch.where(self._used, start, self._light.clamp_min(_LEAST)))
         self._previous, self._direction = self._estimate, torch.zeros_like(self._estimate)
         self._momentum, self._error = 0.0, math.inf
         self.step_count = 0
@@ -122,10 +133,12 @@ class RichardsonLucy:
             )
         scales = np.array([scale if scale > 0 else 1.0 for scale in layout.scale])
         dark = (np.array(dark_level(samples, config)) - np.array(layout.offset)) / scales
-        pairs = zip(noise_models(samples, config), samples.values, strict=True)
+        image, used = interpolated(samples), samples.used
+        pairs = zip(noise_models(samples, config), image, strict=True)
         variance = np.stack([model.variance(channel) for model, channel in pairs])
-        values, noise = (torch.from_numpy(array.astype(np.float32)).to(device) for array in (samples.values, variance))
-        return cls(values, torch.from_numpy(dark).float(), kernel, noise)
+        values, noise = (torch.from_numpy(array.astype(np.float32)).to(device) for array in (image, variance))
+        mask = None if used.all() else torch.from_numpy(used)
+        return cls(values, torch.from_numpy(dark).float(), kernel, noise, mask)
 
     def step(self, done: float) -> float:
         """Compute one step and return the mean squared residual of the blurred estimate, in normalised values."""
@@ -137,16 +150,16 @@ class RichardsonLucy:
             ratio = (self._light + readout) / (blurred + readout).clamp_min(_LEAST)
             # There is no prior. Even a weak one darkens the pixels outside, which contribute little to the image, and
             # their light goes into the border.
-            new = start * self._adjoint(ratio) / self._weight
+            new = start * self._adjoint(self._known(ratio, 1.0)) / self._weight
             direction = new - start
             square = float(self._direction.square().sum())
             share = float((direction * self._direction).sum()) / square if square > 0 else 0.0
-            error = float((blurred - self._light).square().mean())
+            error = self._mean((blurred - self._light).square())
             # If the residual grows, the momentum restarts (O'Donoghue and Candes 2015, doi 10.1007/s10208-013-9150-3).
             self._momentum = min(max(share, 0.0), _MOST_MOMENTUM) if error <= self._error else 0.0
             self._previous, self._estimate, self._direction, self._error = self._estimate, new, direction, error
             self.step_count += 1
-            self.finished = error <= _FINAL_RESIDUAL * float(self._variance.mean())
+            self.finished = error <= _FINAL_RESIDUAL * self._mean(self._variance)
             return error * float(self._peak) ** 2
 
     def predict(self, shape: Sequence[int], passes: int = 1) -> Tensor:
@@ -190,6 +203,14 @@ class RichardsonLucy:
         """Return the number of steps."""
         return {"task_steps": self.step_count}
 
+    def _known(self, values: Tensor, otherwise: float) -> Tensor:
+        """Return values of the pixels, with another value for those that are missing or held out."""
+        return values if self._used is None else torch.where(self._used, values, otherwise)
+
+    def _mean(self, values: Tensor) -> float:
+        """Return the mean of values over the pixels that are neither missing nor held out."""
+        return float(values.mean() if self._used is None else values[:, self._used].mean())
+
     def _readout(self) -> Tensor:
         """Return the variance of the read noise in units of a photon's light; 0 if the noise is not known."""
         light = self._light.mean()
@@ -232,7 +253,7 @@ def dark_level(samples: Samples, config: FitConfig) -> tuple[float, ...]:
     This is the camera's offset if it is not 0. Otherwise it is 0, or the smallest value of the channel if that is
     negative.
     """
-    least = [float(channel.min()) for channel in samples.layout.to_channels_first(samples.image)]
+    least = [float(channel[samples.used].min()) for channel in samples.layout.to_channels_first(samples.image)]
     return tuple(config.camera_offset or min(0.0, value) for value in least)
 
 

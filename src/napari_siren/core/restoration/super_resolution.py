@@ -35,12 +35,12 @@ def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | 
     frames
         Not used.
     """
-    sizes, complete = samples.layout.spatial_shape, bool(samples.observed.all())
+    sizes, complete = samples.layout.spatial_shape, bool(samples.used.all())
     if len(sizes) == 2 and (pretrained := plan_enlarging(samples, config, fine_shape(sizes, config))) is not None:
         return pretrained
     if allows_zero_shot(sizes, config):
         return _pixels(samples, config) if complete else None
-    known = known_slices(samples.observed) if len(sizes) == 3 else None
+    known = known_slices(samples.used) if len(sizes) == 3 else None
     if known is None or not _allows_axial(samples, known):
         return None
     if known.step > 1:

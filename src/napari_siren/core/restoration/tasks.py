@@ -42,15 +42,17 @@ def plan_restoration(
     Raises
     ------
     InputError
-        The image does not allow a task without which the settings make no sense.
+        The image does not allow a task without which the settings make no sense, and they are strict.
     """
     task = config.restoration
     if task is None:
         return None
-    usable = not samples.heldout.any() and min(samples.layout.spatial_shape) >= 1
     # Similarity in space predicts nothing along time.
-    usable = usable and (task.along_time or samples.layout.axes.time is None)
+    usable = task.along_time or samples.layout.axes.time is None
     restoration = PLANNERS[task.name](samples, config, frames) if usable else None
-    if restoration is None and task.required:
-        raise InputError(task.required)
+    if restoration is None and task.required and config.strict:
+        raise InputError(
+            f"{task.needs}. Choose another image or region, or another preset. With strict=False, the image is fitted "
+            "by tiles alone."
+        )
     return restoration

@@ -7,13 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field.tiling import RenderGrid, Tiling
+from napari_siren.core.image.filling import filled
 from napari_siren.core.image.metrics import expected_rounded_mse, peak_of
 from napari_siren.core.image.noise import noise_level
 from napari_siren.core.image.samples import Samples
@@ -81,7 +80,7 @@ class Targets:
         The weights are the blending windows. The sum of the tiles' losses is then an upper bound of the loss of the
         blended field (Jensen's inequality), although each tile is trained separately.
         """
-        used = samples.observed & ~samples.heldout
+        used = samples.used
         values = torch.from_numpy(tiling.extract(filled(samples.values, used)))
         mask = torch.from_numpy(tiling.extract(used[np.newaxis].astype(np.float32))[:, 0])
         weight = torch.from_numpy(tiling.pixel_windows()) * mask
@@ -149,7 +148,7 @@ class Targets:
     def _observed_loss(self, device: torch.device) -> ObservedLoss:
         variation = self.config.total_variation
         if variation == "auto":
-            variation = variation_for(noise_level(self.samples.values, self.samples.observed & ~self.samples.heldout))
+            variation = variation_for(noise_level(self.samples.values, self.samples.used))
         weights = torch.full((len(self.values),), float(variation), device=device) / self.scale[:, 0].to(device)
         data = self._squared_loss(slice(None), device)
         return ObservedLoss(data, self.tiling.tile_shape, self.config.subsamples, weights)
@@ -213,11 +212,3 @@ class Targets:
 def variation_for(noise: float) -> float:
     """Return the weight of the total variation for a standard deviation of the noise, in normalised values."""
     return max(_LEAST_VARIATION, _VARIATION_PER_NOISE * noise)
-
-
-def filled(values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_]) -> npt.NDArray[np.float32]:
-    """Return the values with unused pixels replaced by the nearest used one. They have no weight but must be finite."""
-    if used.all():
-        return values
-    nearest = distance_transform_edt(~used, return_distances=False, return_indices=True)
-    return values[(slice(None), *nearest)]

@@ -53,6 +53,9 @@ class TileSubset:
     numbers: npt.NDArray[np.int64]
 
 
+_DAMAGED = "the saved state is damaged: its tensors do not match its settings. Start the fit anew."
+
+
 class TileTrainer:
     """A fit of tiles in progress. Constant tiles are exact from the start and are left out.
 
@@ -142,6 +145,7 @@ class TileTrainer:
     def warm_start(self, field: Field, state: Checkpoint | None = None) -> None:
         """Start from the weights of the fit of a similar image, before the first step. Other tilings are ignored."""
         if not field.has_tiles or field.tiling != self.plan.tiling or field.siren.spec != self.siren.spec:
+            self.history.note(0, "the fit to start from has other tiles or networks, and was not used")
             return
         # Divergence is measured against the losses of the initial weights.
         self.best.start_losses = self.losses(self.mean)
@@ -255,7 +259,7 @@ class TileTrainer:
                         f"memory ran out on {self.device}, even with the smallest blocks. Free some memory, or fit the "
                         "image in parts."
                     ) from error
-            self.history.events.append((self.step_count, "memory ran out; continued in smaller blocks"))
+            self.history.note(self.step_count, "memory ran out; continued in smaller blocks")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -281,8 +285,8 @@ class TileTrainer:
         self.best.slow_down(diverged)
         count = int(diverged.sum())
         tiles = "1 tile" if count == 1 else f"{count} tiles"
-        self.history.events.append(
-            (self.step_count, f"{tiles} diverged; rolled back to the best weights, continued with smaller steps")
+        self.history.note(
+            self.step_count, f"{tiles} diverged; rolled back to the best weights, continued with smaller steps"
         )
 
     def expected_psnr(self) -> float:
@@ -312,16 +316,24 @@ class TileTrainer:
         """Continue from the state of another fit of the same image with the same networks."""
         check_fingerprint(state, self.samples, self.config)
         own = self._tensors()
-        if "looks" not in state.tensors or any(
-            name not in state.tensors or state.tensors[name].shape != own[name].shape for name in own
-        ):
-            raise StorageError("the saved state is damaged: its tensors do not match its settings. Start the fit anew.")
+        looks = state.tensors.get("looks")
+        if looks is None or looks.dtype != torch.float64 or looks.ndim != 2 or looks.shape[1] != 2 or not len(looks):
+            raise StorageError(_DAMAGED)
+        if not all(_matches(state.tensors.get(name), tensor) for name, tensor in own.items()):
+            raise StorageError(_DAMAGED)
         for name, tensor in own.items():
             tensor.copy_(state.tensors[name])
-        self.evaluation.load(state.tensors["looks"])
+        self.evaluation.load(looks)
         self.step_count = state.step
         self.expected_mse = state.expected_mse
-        self.history.events.append((state.step, "resumed"))
+        self.history.note_resumption(state.step)
+
+
+def _matches(stored: Tensor | None, own: Tensor) -> bool:
+    """Return whether a stored tensor has the shape and dtype of a tensor of the fit, without NaN."""
+    if stored is None or (stored.shape, stored.dtype) != (own.shape, own.dtype):
+        return False
+    return not bool(torch.isnan(stored).any())
 
 
 def _plan_of(layout: ImageLayout, config: FitConfig, part: TileSubset | None) -> Plan:

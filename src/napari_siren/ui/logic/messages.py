@@ -73,14 +73,19 @@ def describe_progress(update: Update) -> str:
         return f"Paused at {position}{quality}" if phase is None else f"Paused. {activity}: {position}"
     if progress.step >= progress.max_steps:
         return "Measuring, and rendering the upscaled layer…"
-    remaining = f"; about {duration(progress.seconds_left)} left" if progress.seconds_left is not None else ""
-    return f"{activity}: {position}{quality}{remaining}"
+    remaining = describe_remaining(progress.seconds_left)
+    return f"{activity}: {position}{quality}{'; ' if remaining else ''}{remaining}"
+
+
+def describe_remaining(seconds: float | None) -> str:
+    """Return a remaining time in words, or an empty string if it is not known."""
+    return "" if seconds is None else f"about {duration(seconds)} left"
 
 
 def describe_share(share: float, seconds_left: float | None) -> str:
     """Return the progress of a map of the result in words."""
-    remaining = f"; about {duration(seconds_left)} left" if seconds_left is not None else ""
-    return f"Estimating the errors: {share:.0%}{remaining}"
+    remaining = describe_remaining(seconds_left)
+    return f"Estimating the errors: {share:.0%}{'; ' if remaining else ''}{remaining}"
 
 
 def describe_outcome(result: FitResult) -> str:
@@ -88,7 +93,7 @@ def describe_outcome(result: FitResult) -> str:
     history = result.history
     count = history.step[-1] if history.step else 0
     reason = _STOPPED.get(history.stopped, "Fitted")
-    notes = "".join(f". Note: {event}" for step, event in history.events if step == 0)
+    notes = "".join(f". Note: {note}" for note in result.provenance.get("notes", ()))
     if result.field.observation is None:
         steps = f", {count} step{'' if count == 1 else 's'} in {duration(history.seconds[-1])}" if count else ""
         metrics = result.metrics

@@ -53,6 +53,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "pixels_per_step": "Pixels of a step",
     },
     "Computer": {
+        "strict": "Refuse images that do not allow the task",
         "engine": "Engine",
         "precision": "Precision",
         "threads": "Threads",

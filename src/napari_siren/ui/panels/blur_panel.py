@@ -1,4 +1,4 @@
-"""`BlurPanel`: ways to say what the blur of an image is."""
+"""`BlurPanel`: ways to describe the blur of an image."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ _LABEL, _FIELD = QFormLayout.ItemRole.LabelRole, QFormLayout.ItemRole.FieldRole
 
 
 def order_tabs(widget: QWidget) -> None:
-    """Let the Tab key visit the controls within a widget in the order of their layouts.
+    """Set the order of the Tab key within a widget to that of the layouts.
 
     Qt visits them in the order of their creation.
     """

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
+from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.noise import image_noise, noise_models
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
@@ -56,21 +57,21 @@ def plan_enlarging(samples: Samples, config: FitConfig, shape: tuple[int, ...]) 
     Restoration or None
         None if the settings or the image do not allow it.
     """
-    if not (samples.observed.all() and can_enlarge(samples.layout, config)):
+    if not can_enlarge(samples.layout, config):
         return None
 
     def create(device: torch.device, seed: int) -> PretrainedRestorer:
         return enlarger(samples, config, device, shape, seed, rounds)
 
     passes, settings = passes_for(math.prod(shape)), tile_settings(config, config.detail)
-    rounds = _rounds(config, samples.layout.spatial_shape, shape)
+    rounds = adaptation_rounds(config, samples.layout.spatial_shape, shape)
     # An adapted network repeats the first pass.
     steps = passes + (rounds + TRIAL_ROUNDS + 1 if rounds else 0)
     return Restoration(shape, PretrainedRestorer, create, tile_settings=settings, steps=steps)
 
 
 def can_enlarge(layout: ImageLayout, config: FitConfig) -> bool:
-    """Return whether pretrained super-resolution is possible for pictures without missing pixels."""
+    """Return whether pretrained super-resolution is possible for pictures of a layout."""
     usable = config.pretrained is not None and config.restoration is not None and config.observation in _OBSERVATIONS
     sizes = layout.spatial_shape
     return usable and len(sizes) == 2 and min(sizes) >= _LEAST_SIDE and config.detail >= _LEAST_DETAIL
@@ -111,13 +112,13 @@ def enlarger(
         prediction = restorer.predict(values.shape[1:], 1, restorer.smaller_copy(sizes))
         return float((prediction - values).square().mean())
 
-    return _best(_FOR_ENLARGING, config, torch.from_numpy(samples.values).to(device), create, error)
+    return _best(_FOR_ENLARGING, config, torch.from_numpy(interpolated(samples)).to(device), create, error)
 
 
 def plan_denoising(samples: Samples, config: FitConfig) -> Restoration | None:
     """Plan denoising by a pretrained network; None if the settings or the image do not allow it."""
     sizes = samples.layout.spatial_shape
-    if config.pretrained is None or len(sizes) != 2 or min(sizes) < _LEAST_SIDE or not samples.observed.all():
+    if config.pretrained is None or len(sizes) != 2 or min(sizes) < _LEAST_SIDE:
         return None
 
     def create(device: torch.device, seed: int) -> PretrainedRestorer:
@@ -126,14 +127,14 @@ def plan_denoising(samples: Samples, config: FitConfig) -> Restoration | None:
         def restorer(weights: Weights, values: Tensor) -> PretrainedRestorer:
             return PretrainedRestorer(values, samples.layout, weights, models, low_precision=low_precision)
 
-        values = torch.from_numpy(samples.values).to(device)
+        values = torch.from_numpy(interpolated(samples)).to(device)
         return _best(_FOR_DENOISING, config, values, restorer, lambda candidate, _: candidate.risk())
 
     settings = tile_settings(config, 1.0)
     return Restoration(sizes, PretrainedRestorer, create, tile_settings=settings, steps=passes_for(math.prod(sizes)))
 
 
-def _rounds(config: FitConfig, sizes: Sequence[int], shape: Sequence[int]) -> int:
+def adaptation_rounds(config: FitConfig, sizes: Sequence[int], shape: Sequence[int]) -> int:
     """Return the largest number of rounds of adaptation. Small images have none, and large results only on request."""
     if min(sizes) < LEAST_SIDE * copy_factor(sizes, shape) ** 2:
         return 0
