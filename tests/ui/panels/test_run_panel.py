@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from qtpy.QtCore import Qt
 
-from napari_siren.core.progress import Progress
+from napari_siren.core.progress import Phase, Progress
 from napari_siren.ui.logic.fit_task import Update
 from napari_siren.ui.panels.run_panel import RunPanel
 from napari_siren.ui.session import SessionState
@@ -95,6 +96,18 @@ def test_the_bar_moves_with_the_steps_and_runs_at_the_end(panel: RunPanel) -> No
     panel.show_state(SessionState.IDLE, fittable=True, can_go_on=True)
     assert not is_running(panel.bar)
     assert panel.bar.value() < panel.bar.maximum()
+
+
+def test_a_part_of_a_fit_has_its_own_bar(panel: RunPanel) -> None:
+    panel.show_state(SessionState.FITTING, fittable=True, can_go_on=False)
+    panel.show_update(update(15))
+    assert not panel.phase_bar.isVisibleTo(panel)
+    part = update(16)
+    panel.show_update(replace(part, progress=replace(part.progress, phase=Phase("learning", 6, 30))))
+    assert panel.phase_bar.isVisibleTo(panel)
+    assert (panel.phase_bar.maximum(), panel.phase_bar.value()) == (30, 6)
+    panel.show_state(SessionState.IDLE, fittable=True, can_go_on=True)
+    assert not panel.phase_bar.isVisibleTo(panel)
 
 
 def test_the_bar_runs_while_a_fit_is_stopped(panel: RunPanel) -> None:

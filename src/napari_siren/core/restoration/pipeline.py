@@ -357,7 +357,7 @@ _DAMAGED = "the saved state is damaged: its tensors do not match its settings. S
 def _load_restorer(restorer: Restorer, state: Checkpoint) -> None:
     try:
         restorer.load(_restorer_tensors(state))
-    except (KeyError, RuntimeError) as error:
+    except (KeyError, RuntimeError, ValueError) as error:
         raise StorageError(_DAMAGED) from error
 
 

@@ -53,9 +53,9 @@ class RunPanel(QWidget):
         self.more_box.setSuffix(" steps")
         self.more_box.setToolTip("Number of steps to add.")
         self.more_box.setAccessibleName("Steps to add")
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(False)
-        self.bar.setMaximumHeight(8)
+        self.bar = _bar("Progress", 8)
+        # A fit with several parts has a second bar.
+        self.phase_bar = _bar("Progress of the present part", 4)
         self.status = QLabel()
         self.status.setWordWrap(True)
         grid = QGridLayout(self)
@@ -69,7 +69,8 @@ class RunPanel(QWidget):
         grid.addWidget(self.continue_button, 2, 0)
         grid.addWidget(self.more_box, 2, 1, 1, 2)
         grid.addWidget(self.bar, 3, 0, 1, 3)
-        grid.addWidget(self.status, 4, 0, 1, 3)
+        grid.addWidget(self.phase_bar, 4, 0, 1, 3)
+        grid.addWidget(self.status, 5, 0, 1, 3)
         self._paused = self._cancellable = False
         self.fit_button.clicked.connect(self.fit)
         self.try_button.clicked.connect(self.try_out)
@@ -109,13 +110,18 @@ class RunPanel(QWidget):
         elif idle and not cancellable:
             self.bar.setRange(0, 1)
             self.bar.reset()
+        self.phase_bar.setVisible(running and self.phase_bar.maximum() > 1)
 
     def show_update(self, update: Update) -> None:
-        """Show the progress in the bar. After the last step, the bar only shows activity."""
+        """Show the progress in the bars. After the last step, the bar only shows activity."""
         progress = update.progress
         ending = progress.step >= progress.max_steps
         self.bar.setRange(0, 0 if ending else progress.max_steps)
         self.bar.setValue(progress.step)
+        phase = progress.phase
+        self.phase_bar.setRange(0, 1 if phase is None else phase.steps)
+        self.phase_bar.setValue(0 if phase is None else phase.step)
+        self.phase_bar.setVisible(phase is not None and not ending)
 
     def show_share(self, share: float) -> None:
         """Show the share of a map that is done, 0 to 1, in the bar."""
@@ -172,6 +178,14 @@ def _try_button() -> QToolButton:
     menu.addAction("Side by side")
     button.setMenu(menu)
     return button
+
+
+def _bar(name: str, height: int) -> QProgressBar:
+    bar = QProgressBar()
+    bar.setAccessibleName(name)
+    bar.setTextVisible(False)
+    bar.setMaximumHeight(height)
+    return bar
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

@@ -201,7 +201,8 @@ class PretrainedRestorer:
             )
         if self._adaptation is not None and "adapted" not in tensors:
             # A round takes a second, so an interrupted adaptation is repeated.
-            for _ in range(int(tensors.get("steps", torch.tensor(0)))):
+            steps = int(tensors.get("steps", torch.tensor(0)))
+            while self._steps < steps and not self.finished:
                 self.step(0.0)
             return
         network = {name[len(_NETWORK) :]: t for name, t in tensors.items() if name.startswith(_NETWORK)}
