@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -143,7 +144,7 @@ def values_of(name: str) -> st.SearchStrategy[Any]:
     numbers = [k for k in (get_args(kind) or (kind,)) if k is not type(None)]
     if get_origin(numbers[0]) is Literal:
         return st.none() | st.from_type(numbers[0])
-    number = st.from_type(Annotated[(numbers[0], *field.metadata)])
+    number = st.from_type(Annotated[(numbers[0], *field.metadata)]).filter(math.isfinite)
     return number if get_origin(kind) is None else st.none() | number
 
 
