@@ -19,8 +19,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from napari_siren.errors import StorageError
 
 # Names of temporary files: see `_temporary_name`.
@@ -169,11 +167,17 @@ def _sweep(folder: Path) -> None:
     A killed `move_folder` may leave the only copy of a folder under a temporary name. It is moved back.
     """
     try:
-        names = [(path, _TEMPORARY.fullmatch(path.name)) for path in folder.iterdir()]
+        matches = [(path, _TEMPORARY.fullmatch(path.name)) for path in folder.iterdir()]
     except OSError:
         return
+    names = [(path, match) for path, match in matches if match is not None]
+    if not names:
+        return
+    # The training of networks also runs where psutil is not installed.
+    import psutil
+
     for path, match in names:
-        if match is None or match["host"] != _host() or psutil.pid_exists(int(match["process"])):
+        if match["host"] != _host() or psutil.pid_exists(int(match["process"])):
             continue
         with suppress(OSError):
             if match["kind"] == "old" and not path.with_name(match["name"]).exists():

@@ -274,7 +274,8 @@ class Trainer:
                 tensor.copy_(tensors[f"{i:03d}"])
         self.step, self.seconds, self.factor = metadata["step"], metadata["seconds"], metadata["factor"]
         self._usual = metadata["usual"]
-        self._best_score, self._best_step = metadata["best_score"], metadata["best_step"]
+        score, self._best_step = metadata["best_score"], metadata["best_step"]
+        self._best_score = -math.inf if score is None else score
         self.scores, self.best_scores = metadata["scores"], metadata["best_scores"]
         self._good = self._copy()
         return True
@@ -352,7 +353,9 @@ class Trainer:
 
     def _metadata(self) -> dict[str, Any]:
         counts = {"step": self.step, "seconds": self.seconds, "factor": self.factor, "usual": self._usual}
-        best = {"best_score": self._best_score, "best_step": self._best_step, "best_scores": self.best_scores}
+        # Strict JSON has no infinite numbers.
+        score = self._best_score if math.isfinite(self._best_score) else None
+        best = {"best_score": score, "best_step": self._best_step, "best_scores": self.best_scores}
         given = {"settings": self.settings.record(), "seed": self.plan.seed}
         origin = None if self.start is None else self.start.origin
         return {**counts, **best, "scores": self.scores, **given, "origin": origin}

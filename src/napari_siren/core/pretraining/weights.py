@@ -177,7 +177,7 @@ class _Sizes(Record):
     features: Annotated[int, Field(ge=1, le=1024)]
     dilations: Annotated[tuple[Annotated[int, Field(ge=1, le=64)], ...], Field(max_length=64)]
     width: Annotated[int, Field(ge=1, le=1024)]
-    layers: Annotated[int, Field(ge=1, le=16)]
+    layers: Annotated[int, Field(ge=1, le=16)] = 2
     interpolation: Literal["linear", "cubic"] = "linear"
     inputs: Annotated[int, Field(ge=1, le=3)] = 1
 
