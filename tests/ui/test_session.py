@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ from napari_siren.ui import renders as renders_module
 from napari_siren.ui import session as session_module
 from napari_siren.ui.logic.fit_task import FitRequest, Outcome
 from napari_siren.ui.logic.jobs import Job
+from napari_siren.ui.result_layers import ResultLayers
 from napari_siren.ui.session import Session, SessionState
 
 
@@ -129,6 +132,27 @@ def test_only_a_fit_of_this_session_can_go_on(fitted_session: Any, viewer: Viewe
     model = viewer.add_image(fitted.reconstruction, rgb=True, metadata={RESULT_KEY: fitted})
     fitted_session.adopt(model)
     assert not fitted_session.can_go_on
+
+
+def test_a_fit_that_goes_on_does_not_keep_the_earlier_results(fitted_session: Any, qtbot: Any) -> None:
+    earlier = ref(fitted_session.result)
+    for _ in range(2):
+        fitted_session.go_on(2)
+        wait_for(qtbot, fitted_session, SessionState.IDLE)
+    wait_all_ended(qtbot)
+    gc.collect()
+    assert earlier() is None
+
+
+def test_an_earlier_result_may_be_replaced_before_the_next_one_is_shown(
+    fitted_session: Any, viewer: ViewerModel, qtbot: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Without a preview, there is no layer of the new fit when those of the earlier one are removed.
+    monkeypatch.setattr(ResultLayers, "show_preview", lambda *_: None)
+    fitted_session.start(Job(request(viewer, max_steps=7), viewer.layers[0]))
+    wait_for(qtbot, fitted_session, SessionState.IDLE)
+    assert fitted_session.result is not None
+    assert fitted_session.shown in viewer.layers
 
 
 def test_a_layer_is_taken_up_once(fitted_session: Any, viewer: ViewerModel) -> None:

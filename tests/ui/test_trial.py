@@ -11,7 +11,7 @@ from driving import ENDLESS, click, open_panel, tiny, wait_all_ended
 from napari.layers import Image
 
 from napari_siren.layers.outputs import METADATA_KEY
-from napari_siren.ui import trial as trial_module
+from napari_siren.ui.panels import source_panel
 from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 
@@ -20,7 +20,7 @@ SIDE = 8
 
 @pytest.fixture
 def panel(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(trial_module, "SIDE", SIDE)
+    monkeypatch.setattr(source_panel, "SIDE", SIDE)
     image = np.random.default_rng(0).integers(0, 255, (24, 32), dtype=np.uint8)
     viewer.add_image(image, name="cells", scale=(2, 2), translate=(5, 7), units=("um", "um"))
     viewer.reset_view()
@@ -128,3 +128,25 @@ def test_a_slice_of_a_stack(viewer: Any, qtbot: Any, panel: SirenWidget) -> None
     [square] = tried(qtbot, panel)
     assert square.data.shape == (1, 2 * SIDE, 2 * SIDE)
     assert square.extent.world[0, 0] == 3
+
+
+def test_the_level_of_a_pyramid(viewer: Any, qtbot: Any, panel: SirenWidget) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (48, 64), dtype=np.uint8)
+    layer = viewer.add_image([image, image[::2, ::2]], name="pyramid", multiscale=True)
+    viewer.layers.remove("cells")
+    panel.source_panel.level_box.setCurrentIndex(1)
+    panel.trial.begin(layer)
+    panel.trial.move((40, 40))
+    [square] = tried(qtbot, panel)
+    # 8 pixels of the second level, each as large as two of the first.
+    assert square.data.shape == (2 * SIDE, 2 * SIDE)
+    np.testing.assert_allclose(square.extent.world, [[32, 32], [47, 47]])
+
+
+def test_the_choice_of_another_image_ends_the_trial(viewer: Any, qtbot: Any, panel: SirenWidget) -> None:
+    click(qtbot, panel.run_panel.try_button)
+    tried(qtbot, panel)
+    other = viewer.add_image(np.zeros((9, 9), dtype=np.uint8), name="other")
+    assert panel.source_panel.layer is other
+    assert not panel.trial.active
+    assert len(viewer.layers) == 2

@@ -75,6 +75,19 @@ def as_python(layer_name: str, scale: float | tuple[float, ...], settings: Mappi
     return "\n".join(lines)
 
 
+def continued(code: str, steps: int) -> str:
+    """Return the code of a fit that was continued for some steps. The code itself does not continue it, and notes this.
+
+    Examples
+    --------
+    >>> print(continued("fitted = ...", 100))
+    fitted = ...
+    # The fit in the panel was then continued for 100 steps. This code ends before them.
+    """
+    note = f"# The fit in the panel was then continued for {steps} steps. This code ends before them."
+    return f"{code}\n{note}" if code else ""
+
+
 def _literal(value: Any) -> str:
     """Return the code for a value. Strings have double quotes, as code formatters write them."""
     return json.dumps(value, ensure_ascii=False) if type(value) is str else repr(value)

@@ -53,7 +53,7 @@ class Renders(QObject):
     changed = Signal()
     """A layer has been requested or made."""
     progressed = Signal(float, object)
-    """Share of the slowest layer that is done, and the estimated remaining seconds or None."""
+    """Share of a layer that is done, 0 to 1, and the estimated remaining seconds or None."""
     made = Signal(object, object)
     """A `Render`, and its LayerDataTuple or the exception."""
 

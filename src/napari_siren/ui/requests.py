@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -101,10 +101,15 @@ class Requests:
         config, overrides = self._settings.form.config(), self._settings.form.overrides()
         return {"preset": config.name, "device": self._fit.device, "seed": self._settings.seed, **overrides}
 
-    def square(self, box: Any, overrides: Mapping[str, Any]) -> FitRequest:
-        """Return the request of a fit of a box of the image, with other values of some settings."""
-        all_slices = self._fit.purpose.uses_slices
-        request = self.request(self._source.square(box, all_slices))
+    def square(self, position: Sequence[float], overrides: Mapping[str, Any]) -> FitRequest:
+        """Return the request of a fit of the square around a position in the world, with other values of settings.
+
+        Raises
+        ------
+        SirenError
+            For the same reasons as in `request`, or the position is outside of the image.
+        """
+        request = self.request(self._source.square(position, self._fit.purpose.uses_slices))
         return replace(request, config=request.config.override(**overrides)) if overrides else request
 
     def jobs(self) -> list[Job]:

@@ -138,9 +138,9 @@ class ResultLayers:
             self._draft = None
 
     @property
-    def exist(self) -> bool:
-        """Whether any of the layers is in the viewer."""
-        return any(layer in self.viewer.layers for layer in self._layers.values())
+    def deleted(self) -> bool:
+        """Whether there were layers, and none of them is in the viewer any more."""
+        return bool(self._layers) and not any(layer in self.viewer.layers for layer in self._layers.values())
 
     def pair(self) -> tuple[Any, Any] | None:
         """Return the original and the result to compare, or None if one of them is not in the viewer."""

@@ -15,6 +15,7 @@ from napari.utils import progress as activity
 from qtpy.QtCore import QObject, Signal
 
 from napari_siren.core.clock import Cancelled
+from napari_siren.layers.code import continued
 from napari_siren.layers.outputs import (
     METADATA_KEY,
     RESULT_KEY,
@@ -114,7 +115,7 @@ class Session(QObject):
         if self.state is SessionState.IDLE and self.can_go_on and self.job is not None and self.result is not None:
             request = self.job.request.resumed(self.result, more_steps)
             self._count = 1
-            self._begin(replace(self.job, request=request))
+            self._begin(replace(self.job, request=request, code=continued(self.job.code, more_steps)))
 
     def pause(self) -> None:
         """Pause the fit until `resume` is called."""
@@ -253,6 +254,8 @@ class Session(QObject):
         if outcome.result is not None and outcome.layers is not None:
             self.result = outcome.result
             if self.job is not None:
+                # Without the result that it has continued, whose memory would never be free.
+                self.job = replace(self.job, request=replace(self.job.request, resume=None, steps=None))
                 self._origins[outcome.result] = Origin(self.job, time.monotonic())
             self.layers.show(outcome.layers)
             self.message.emit(describe_outcome(outcome.result))
@@ -287,7 +290,7 @@ class Session(QObject):
 
     def _on_removed(self, event: Any = None) -> None:
         """Forget the result if all of its layers have been deleted."""
-        if self.state is SessionState.IDLE and self.layers is not None and not self.layers.exist:
+        if self.state is SessionState.IDLE and self.layers is not None and self.layers.deleted:
             self.renders.forget()
             self.job = self.result = self.layers = None
             self.changed.emit()

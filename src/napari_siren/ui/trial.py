@@ -9,16 +9,12 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QObject, Signal
 
-from napari_siren.errors import InputError, SirenError
+from napari_siren.errors import SirenError
 from napari_siren.layers.outputs import METADATA_KEY
 from napari_siren.layers.spec import LayerData
 from napari_siren.ui.background import CancellableWorker, start_generator
 from napari_siren.ui.logic.fit_task import Control, FitRequest, Outcome, Update, explain, run_fit
 from napari_siren.ui.logic.messages import duration
-from napari_siren.ui.logic.viewport import square_around
-
-SIDE = 128
-"""Side of the square in pixels of the image."""
 
 # Gap between two squares, as a share of their width.
 _GAP = 0.05
@@ -37,8 +33,8 @@ class Trial(QObject):
     viewer
         napari's viewer.
     request
-        Function that returns the request of a fit of a box of the image, for the values of some settings. It may raise
-        a `SirenError`. Its arguments are the box, (start, stop) along the displayed axes, and the values.
+        Function that returns the request of a fit of a square of the image, for a position in the world and the values
+        of some settings. It may raise a `SirenError`.
     parent
         The QObject that owns this one.
     """
@@ -54,9 +50,8 @@ class Trial(QObject):
         super().__init__(parent)
         self.viewer, self._request = viewer, request
         self.active = False
-        self._source: Any = None
+        self.source: Any = None
         self._variants: Variants = ()
-        self._position: Any = None
         self._control: Control | None = None
         self._worker: CancellableWorker | None = None
         # Requests that are not done yet, with their numbers, and the layers by these numbers.
@@ -77,7 +72,7 @@ class Trial(QObject):
         self.end()
         canvas = self.viewer.mouse_over_canvas
         centre = (*self.viewer.dims.point[:-2], *self.viewer.scene.camera.center[-2:])
-        self._source, self._variants = source, variants
+        self.source, self._variants = source, variants
         self.active = True
         self.viewer.mouse_drag_callbacks.append(self._on_press)
         self.viewer.layers.events.removed.connect(self._on_removed)
@@ -87,12 +82,8 @@ class Trial(QObject):
     def move(self, position: Sequence[float]) -> None:
         """Try the square around a position in the world."""
         self._stop()
-        self._position = position
         try:
-            box = square_around(self.viewer, self._source, position, SIDE)
-            if box is None:
-                raise InputError(f"“{self._source.name}” is not there. Click on the image to try that place.")
-            requests = [self._request(box, overrides) for _, overrides in self._variants]
+            requests = [self._request(position, overrides) for _, overrides in self._variants]
         except SirenError as error:
             self.message.emit(str(error))
             return
@@ -110,7 +101,7 @@ class Trial(QObject):
         self.viewer.mouse_drag_callbacks.remove(self._on_press)
         self.viewer.layers.events.removed.disconnect(self._on_removed)
         self._remove_layers()
-        self._source = None
+        self.source = None
         self.changed.emit()
 
     # ---- one variant after the other ---------------------------------------------------------------------------
@@ -199,7 +190,7 @@ class Trial(QObject):
                 self.viewer.layers.remove(layer)
 
     def _on_removed(self, event: Any = None) -> None:
-        if self._source not in self.viewer.layers:
+        if self.source not in self.viewer.layers:
             self.end()
         self._layers = {number: layer for number, layer in self._layers.items() if layer in self.viewer.layers}
 

@@ -107,7 +107,7 @@ class SirenWidget(QWidget):
     # ---- requests ------------------------------------------------------------------------------------------
 
     def start(self, make: Callable[[], Edit] | None = None) -> None:
-        """Start a fit, the same as the button *Fit*.
+        """Start a fit, the same as the main button.
 
         Parameters
         ----------
@@ -220,6 +220,8 @@ class SirenWidget(QWidget):
 
     def _on_source(self) -> None:
         layer = self.source_panel.layer
+        if layer is not self.trial.source:
+            self.trial.end()
         if layer is not None:
             shape = layer.level_shapes[0] if layer.multiscale else layer.data.shape
             width = int(shape[layer.ndim - 1])

@@ -41,10 +41,10 @@ def shown_plane(viewer: Any, layer: Any, level: int = 0) -> tuple[int | None, ..
     )
 
 
-def shown_slice(viewer: Any, layer: Any) -> tuple[int | None, ...]:
+def shown_slice(viewer: Any, layer: Any, level: int = 0) -> tuple[int | None, ...]:
     """Return the same as `shown_plane`, with every channel: None along an axis of channels, too."""
     kinds = [axis_kind(label) for label in layer.axis_labels]
-    return tuple(None if kind == "C" else i for kind, i in zip(kinds, shown_plane(viewer, layer), strict=True))
+    return tuple(None if kind == "C" else i for kind, i in zip(kinds, shown_plane(viewer, layer, level), strict=True))
 
 
 def field_of_view(viewer: Any, layer: Any, level: int = 0) -> tuple[tuple[int, int] | None, ...]:

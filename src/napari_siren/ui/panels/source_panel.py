@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,10 +26,13 @@ from napari_siren.ui.logic.layer_axes import (
     layer_state,
     sizes_text,
 )
-from napari_siren.ui.logic.viewport import shown_axes, shown_plane, shown_slice
+from napari_siren.ui.logic.viewport import shown_axes, shown_plane, shown_slice, square_around
 from napari_siren.ui.panels.region_box import RegionBox
 from napari_siren.ui.widgets.axes_question import AxesQuestion
 from napari_siren.ui.widgets.boxes import NarrowBox
+
+SIDE = 128
+"""Side of the square of a trial in pixels."""
 
 # Texts of the extents.
 _SLICE = "This slice"
@@ -152,18 +156,27 @@ class SourcePanel(QWidget):
         """Return the layers and the parts of them to fit. The errors are those of `source`."""
         return [self.source(layer) for layer in self.layers] or [self.source()]
 
-    def square(self, box: Any, all_slices: bool) -> Source:
-        """Return the chosen layer and a box of it.
+    def square(self, position: Sequence[float], all_slices: bool) -> Source:
+        """Return a square of the chosen layer.
 
         Parameters
         ----------
-        box
-            (start, stop) along the displayed axes, and None along the others.
+        position
+            Position of its middle in the world. Near the border of the layer, the square is moved into it.
         all_slices
             Whether the slices and frames of the extent belong to it, and not only the shown one.
+
+        Raises
+        ------
+        InputError
+            For the same reasons as in `source`, or the position is outside of the layer.
         """
         source = self.source()
-        plane = self._plane(source.layer, source.level) if all_slices else shown_slice(self.viewer, source.layer)
+        layer, level = source.layer, source.level
+        box = square_around(self.viewer, layer, position, SIDE, level)
+        if box is None:
+            raise InputError(f"“{layer.name}” is not there. Click on the image to try that place.")
+        plane = self._plane(layer, level) if all_slices else shown_slice(self.viewer, layer, level)
         return replace(source, region=box, plane=plane if any_held(plane) else None)
 
     def source(self, layer: Any = None) -> Source:
