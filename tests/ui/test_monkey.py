@@ -22,6 +22,7 @@ from qtpy.QtWidgets import (
     QFileDialog,
     QMessageBox,
     QPushButton,
+    QToolButton,
     QWidget,
 )
 
@@ -50,7 +51,7 @@ def discard(box: QMessageBox) -> None:
 
 def has_menu(button: QAbstractButton) -> bool:
     """Return whether a press opens a menu and waits for a choice."""
-    return isinstance(button, QPushButton) and button.menu() is not None
+    return isinstance(button, QPushButton | QToolButton) and button.menu() is not None
 
 
 class Monkey:
@@ -72,7 +73,7 @@ class Monkey:
         viewer.layers.events.inserted.connect(self.count)
         self.panel: SirenWidget = open_panel(viewer)
         self.tricks: list[tuple[int, Callable[[], None]]] = [
-            (13, self.steer),
+            (20, self.steer),
             (8, self.press),
             (5, self.add_layer),
             (3, self.remove_layer),
