@@ -19,6 +19,7 @@ import torch
 from napari import settings
 from napari.layers import Image
 from pytestqt.qtbot import QtBot
+from qtpy.QtWidgets import QMessageBox
 from waiting import LIMIT
 
 from napari_siren import FitResult, fit_layer
@@ -52,6 +53,16 @@ def plugins(npe2pm: Any, plugin_settings: None, tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("NAPARI_SIREN_CACHE", "")
     with npe2pm.tmp_plugin(package="napari"), npe2pm.tmp_plugin(package="napari-siren"):
         yield npe2pm
+
+
+@pytest.fixture(autouse=True)
+def no_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An unexpected question fails the test. Without this it would wait for an answer forever."""
+
+    def refuse(box: QMessageBox) -> None:
+        pytest.fail(f"unexpected question: {box.text()}")
+
+    monkeypatch.setattr(QMessageBox, "exec", refuse)
 
 
 @pytest.fixture

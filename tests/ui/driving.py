@@ -8,10 +8,11 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+import pytest
 from napari.layers import Layer
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from qtpy.QtCore import Qt, QThreadPool
-from qtpy.QtWidgets import QApplication, QScrollArea
+from qtpy.QtWidgets import QApplication, QMessageBox, QScrollArea
 from superqt.utils import WorkerBase
 
 from napari_siren import FitConfig
@@ -50,6 +51,24 @@ def click(qtbot: Any, button: Any) -> None:
     if button.isVisible():
         qtbot.waitUntil(lambda: _under_mouse(button))
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def press_close(panel: SirenWidget, monkeypatch: pytest.MonkeyPatch, answer: str = "") -> list[str]:
+    """Press the x of the dock, and answer the question by the button with this text. Return the questions."""
+    questions: list[str] = []
+
+    def choose(box: QMessageBox) -> int:
+        questions.append(box.text())
+        next(button for button in box.buttons() if button.text() == answer).click()
+        return 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QMessageBox, "exec", choose)
+        dock: Any = panel.parent()
+        while not hasattr(dock, "title"):
+            dock = dock.parent()
+        dock.title.close_button.click()
+    return questions
 
 
 def _under_mouse(button: Any) -> bool:

@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from driving import ENDLESS, begin_fit, open_panel, wait_all_ended, wait_for
-from qtpy.QtWidgets import QMessageBox
+from driving import ENDLESS, begin_fit, open_panel, press_close, wait_all_ended, wait_for
 
 from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
@@ -18,23 +17,6 @@ def panel(viewer: Any, qtbot: Any) -> Any:
     viewer.add_image(np.random.default_rng(0).integers(0, 255, (12, 16), dtype=np.uint8), name="cells")
     yield open_panel(viewer, max_steps=ENDLESS)
     wait_all_ended(qtbot)
-
-
-def press_close(panel: SirenWidget, monkeypatch: pytest.MonkeyPatch, answer: str = "") -> list[str]:
-    """Press the × of the dock, and answer the question by a button. Return the questions."""
-    asked: list[str] = []
-
-    def choose(box: QMessageBox) -> int:
-        asked.append(box.text())
-        next(button for button in box.buttons() if button.text() == answer).click()
-        return 0
-
-    monkeypatch.setattr(QMessageBox, "exec", choose)
-    dock: Any = panel.parent()
-    while not hasattr(dock, "title"):
-        dock = dock.parent()
-    dock.title.close_button.click()
-    return asked
 
 
 def closed(viewer: Any) -> bool:

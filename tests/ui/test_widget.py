@@ -22,6 +22,7 @@ from driving import (
     fit,
     notified,
     open_panel,
+    press_close,
     shown_viewer,
     tiny,
     wait_all_ended,
@@ -1017,10 +1018,10 @@ def assert_fits_again(viewer: Any, qtbot: Any) -> None:
     wait_all_ended(qtbot)
 
 
-def test_the_panel_closed_in_the_middle(viewer: Any, qtbot: Any) -> None:
+def test_the_panel_closed_in_the_middle(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source, panel = photo(viewer), open_panel(viewer, max_steps=ENDLESS)
     begin_fit(qtbot, panel)
-    click(qtbot, panel.parent().title.close_button)
+    press_close(panel, monkeypatch, "Discard")
     wait_all_ended(qtbot)
     assert list(viewer.layers) == [source]
     assert panel.session.result is None
@@ -1032,11 +1033,11 @@ def test_the_panel_closed_in_the_middle(viewer: Any, qtbot: Any) -> None:
     assert_fits_again(viewer, qtbot)
 
 
-def test_the_panel_closed_while_paused(viewer: Any, qtbot: Any) -> None:
+def test_the_panel_closed_while_paused(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     source, panel = photo(viewer), open_panel(viewer, max_steps=ENDLESS)
     begin_fit(qtbot, panel)
     click(qtbot, panel.run_panel.pause_button)
-    click(qtbot, panel.parent().title.close_button)
+    press_close(panel, monkeypatch, "Discard")
     assert list(viewer.layers) == [source]
     assert_fits_again(viewer, qtbot)
 
