@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -105,3 +106,43 @@ def test_a_lack_of_memory_is_one_line(photo: Path, monkeypatch: pytest.MonkeyPat
     done = CliRunner().invoke(app, ["upscale", str(photo), "-o", str(photo.with_suffix(".tif")), "-q"])
     assert done.exit_code == 1
     assert done.stderr.startswith("Error: there is not enough memory.")
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_whose_exception_is_dropped() -> None:
+    class Slow:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGTERM)
+
+    def forever() -> None:
+        Slow()  # Python ignores exceptions of finalisers
+        while True:
+            time.sleep(0.01)
+
+    with (
+        pytest.raises(SystemExit) as end,
+        interrupts.ended_by_signals(),
+    ):
+        forever()
+    assert end.value.code == 143
+
+
+def test_the_clean_up_is_not_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interrupts, "_REMIND_SECONDS", 0.01)
+    cleaned = []
+
+    def work() -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            try:
+                raise KeyError
+            except KeyError:
+                for _ in range(20):
+                    signal.raise_signal(signal.SIGHUP)
+                    time.sleep(0.01)
+            cleaned.append(True)
+
+    with pytest.raises(SystemExit), interrupts.ended_by_signals():
+        work()
+    assert cleaned

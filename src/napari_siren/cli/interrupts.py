@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import _thread
 import signal
+import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +17,9 @@ from napari_siren.errors import SirenError
 
 # Signals that end a command. Windows has no SIGHUP.
 _SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+# Interval after which the exception of a signal is raised again if the program goes on, in seconds.
+_REMIND_SECONDS = 0.5
 
 
 class Interruption(BaseException):
@@ -50,21 +56,44 @@ class Group(TyperGroup):
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
     """End the program at a signal with one line and exit code 128 + its number, after temporary files are removed."""
-    previous = {number: signal.signal(number, _interrupt) for number in _SIGNALS}
+    end = threading.Event()
+
+    def interrupt(number: int, frame: object) -> None:
+        # A second signal must not interrupt the clean-up.
+        for other in _SIGNALS:
+            signal.signal(other, lambda *_: _raise_again(number))
+        threading.Thread(target=_remind, args=(number, end), daemon=True).start()
+        raise Interruption(number)
+
+    previous = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
         yield
     except Interruption as error:
+        end.set()
         typer.echo(f"Interrupted by {signal.Signals(error.number).name}.", err=True)
         raise SystemExit(128 + error.number) from None
     finally:
+        end.set()
         for number, handler in previous.items():
             signal.signal(number, handler)
 
 
-def _interrupt(number: int, frame: object) -> None:
-    # A second signal must not interrupt the clean-up.
-    for other in _SIGNALS:
-        signal.signal(other, signal.SIG_IGN)
+def _remind(number: int, end: threading.Event) -> None:
+    """Send a signal to the main thread again and again until the end."""
+    while not end.wait(_REMIND_SECONDS):
+        _thread.interrupt_main(number)
+
+
+def _raise_again(number: int) -> None:
+    """Raise the exception of a signal again, unless its clean-up is running.
+
+    Python drops an exception that is raised within a finaliser or within a function called from C.
+    """
+    error = sys.exc_info()[1]
+    while error is not None:
+        if isinstance(error, Interruption):
+            return
+        error = error.__context__
     raise Interruption(number)
 
 
