@@ -1,11 +1,19 @@
-"""Folders of tiny images, and settings for very short fits of them."""
+"""Folders of tiny images, settings for very short fits of them, and clusters for batches."""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from waiting import LIMIT, wait_until
 
 from napari_siren.batch.plan import Settings
 from napari_siren.io.images import write_image
@@ -52,3 +60,42 @@ def movie(path: Path, frames: int = 3) -> Path:
     t, c, y, x = np.indices((frames, 2, 12, 16))
     array = (500 + 100 * t + 200 * c * np.sin(y / 3) + 50 * np.cos(x / 2 + t)).astype(np.uint16)
     return write_image(path, array, "TCYX", (0.2, 0.1), "µm", ("DAPI", "GFP"), (5.0, "s"))
+
+
+def done_lines(out: Path) -> Counter[str]:
+    """Return the number of entries with the status "done" of each job."""
+    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines() if line.endswith("}")]
+    return Counter(line["job"] for line in lines if line["status"] == "done")
+
+
+@contextlib.contextmanager
+def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+    """Start a scheduler and its workers as separate processes, as on a cluster.
+
+    Each worker runs one of the preloads when it starts. The address of the scheduler and the workers are yielded.
+    """
+    from distributed import Client
+
+    told = folder / "scheduler.json"
+    start = [sys.executable, "-m", "dask"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", told]
+    started = [subprocess.Popen([*start, "scheduler", *options], env=environment, **quiet)]
+    try:
+        # The file may exist before it is complete.
+        wait_until(lambda: told.exists() and told.read_text().endswith("\n}"))
+        address = json.loads(told.read_text())["address"]
+        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
+        for i, code in enumerate(preloads):
+            preload = folder / f"preload_{i}.py"
+            preload.write_text(code)
+            command = [*start, "worker", address, *options, "--preload", preload]
+            started.append(subprocess.Popen(command, env=environment, **quiet))
+        with Client(address, set_as_default=False, timeout=LIMIT) as client:
+            client.wait_for_workers(len(preloads), timeout=LIMIT)
+        yield address, started[1:]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()

@@ -2,39 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import signal
 import subprocess
 import sys
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
-from batching import AS_OPTIONS, TINY, movie, photos, settings, shades
+from batching import AS_OPTIONS, TINY, done_lines, movie, photos, settings, shades
 from typer.testing import CliRunner
 from waiting import LIMIT, wait_until
 
 import napari_siren as ns
-from napari_siren.batch.cluster import check_script, connected, local_size
-from napari_siren.batch.plan import make_plan
 from napari_siren.batch.run import BatchProgress, fit_batch
 from napari_siren.cli.app import app
-from napari_siren.errors import ConfigError, InputError
 from napari_siren.io.images import read_image
 
 FAST = {"preset": "fast", "warm_start": False, **TINY}
-
-
-def done_lines(out: Path) -> Counter[str]:
-    """Return the number of entries with the status "done" of each job."""
-    lines = [json.loads(line) for line in (out / "manifest.jsonl").read_text().splitlines() if line.endswith("}")]
-    return Counter(line["job"] for line in lines if line["status"] == "done")
 
 
 def pixels(out: Path) -> dict[str, bytes]:
@@ -151,22 +139,6 @@ def test_a_series_with_a_bad_frame_is_not_put_together(tmp_path: Path, scheduler
     assert read_image(out / "series.ome.tif", frame=1).array.shape == (24, 32)
 
 
-# ---- the script --------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "refused"), [("fit_batch(...)", True), ('if __name__ == "__main__":\n    fit_batch(...)', False)]
-)
-def test_a_script_that_processes_would_run_again_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, refused: bool
-) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(text)
-    monkeypatch.setattr(sys.modules["__main__"], "__file__", str(script), raising=False)
-    with pytest.raises(InputError, match=r"imports script\.py") if refused else contextlib.nullcontext():
-        check_script()
-
-
 # ---- warm start -------------------------------------------------------------------------------------------
 
 
@@ -213,89 +185,7 @@ def test_other_things_of_the_same_size_start_cold(tmp_path: Path, scheduler: str
 # ---- processes --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
-def test_processes_on_this_machine(tmp_path: Path) -> None:
-    photos(tmp_path / "in", 3)
-    report = fit_batch(tmp_path / "in", tmp_path / "out", workers=2, **FAST)
-    assert report.ok
-    assert {entry.worker for entry in report.done} <= {"0", "1"}
-    by_threads = make_plan(tmp_path / "in", tmp_path / "out", settings(), {}).jobs
-    assert set(pixels(tmp_path / "out")) == {job.output for job in by_threads}
-
-
 unless_windows = pytest.mark.skipif(os.name == "nt", reason="there is no SIGKILL")
-
-
-@contextlib.contextmanager
-def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
-    """Start a scheduler and its workers as separate processes, as on a cluster.
-
-    Each worker runs one of the preloads when it starts. The address of the scheduler and the workers are yielded.
-    """
-    from distributed import Client
-
-    told = folder / "scheduler.json"
-    start = [sys.executable, "-m", "dask"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", told]
-    started = [subprocess.Popen([*start, "scheduler", *options], env=environment, **quiet)]
-    try:
-        # The file may exist before it is complete.
-        wait_until(lambda: told.exists() and told.read_text().endswith("\n}"))
-        address = json.loads(told.read_text())["address"]
-        options = ["--nthreads", "1", "--no-nanny", "--no-dashboard"]
-        for i, code in enumerate(preloads):
-            preload = folder / f"preload_{i}.py"
-            preload.write_text(code)
-            command = [*start, "worker", address, *options, "--preload", preload]
-            started.append(subprocess.Popen(command, env=environment, **quiet))
-        with Client(address, set_as_default=False, timeout=LIMIT) as client:
-            client.wait_for_workers(len(preloads), timeout=LIMIT)
-        yield address, started[1:]
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-
-
-# Code for a worker: it kills itself in its first fit, after the other worker has finished an image.
-DOOMED = """
-import os
-import signal
-import sys
-
-from napari_siren.batch import worker
-
-sys.path.insert(0, {tests!r})
-from waiting import wait_until
-
-
-def reporter(name):
-    def report(progress):
-        wait_until(lambda: os.path.exists({manifest!r}))
-        os.kill(os.getpid(), signal.SIGKILL)
-
-    return report
-
-
-worker._progress_reporter = reporter
-"""
-
-
-@pytest.mark.slow
-@unless_windows
-def test_a_worker_that_is_killed_loses_nothing(tmp_path: Path) -> None:
-    photos(tmp_path / "in", 6)
-    out = tmp_path / "out"
-    doomed = DOOMED.format(tests=str(Path(__file__).parents[1]), manifest=str(out / "manifest.jsonl"))
-    with dask_processes(tmp_path, [doomed, ""]) as (address, processes):
-        report = fit_batch(tmp_path / "in", out, scheduler=address, **FAST)
-        assert processes[0].wait(LIMIT) == -signal.SIGKILL
-    assert [entry.reason for entry in report.failed] == []
-    assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(6)}
-    assert len(pixels(out)) == 6
-    assert not list(out.rglob("*.part"))
 
 
 # The command line. It prints its child processes and kills itself when its manifest has two lines.
@@ -349,36 +239,6 @@ def test_a_batch_that_is_killed_goes_on_and_does_nothing_twice(tmp_path: Path) -
     for i in range(5):
         alone = ns.fit(read_image(tmp_path / "in" / f"{i:02d}.png").array, config=config, device="cpu")
         np.testing.assert_array_equal(read_image(out / f"{i:02d}.png").array, alone.render(scale=2))
-
-
-# ---- the cluster ------------------------------------------------------------------------------------------
-
-
-def test_the_size_of_a_cluster_on_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    photos(tmp_path / "in", 5)
-    jobs = make_plan(tmp_path / "in", tmp_path / "out", settings(), {}).jobs
-    monkeypatch.setattr("dask.system.CPU_COUNT", 8)
-    assert local_size(None, settings(), jobs) == (5, 1)
-    assert local_size(None, settings(), jobs[:2]) == (2, 4)
-    assert local_size(3, settings(), jobs) == (3, 2)
-    assert local_size(20, settings(), jobs) == (20, 1)
-    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 2_000_000_000}))
-    assert local_size(None, settings(), jobs) == (2, 4)
-
-
-@pytest.mark.parametrize(
-    ("given", "error", "message"),
-    [
-        ({"scheduler": "tcp://127.0.0.1:1"}, InputError, "no Dask scheduler at tcp://127.0.0.1:1"),
-        ({"scheduler": "nonsense://x"}, InputError, "no Dask scheduler"),
-        ({"scheduler": "tcp://127.0.0.1:1", "workers": 2}, ConfigError, "both given"),
-        ({"workers": 0}, ConfigError, "workers=0"),
-    ],
-)
-def test_a_cluster_that_cannot_be(given: dict[str, object], error: type[Exception], message: str) -> None:
-    options = {"scheduler": None, "workers": None, **given}
-    with pytest.raises(error, match=message), connected(**options, settings=settings(), jobs=(), timeout=1):  # type: ignore[arg-type]
-        pass
 
 
 # ---- the command line -------------------------------------------------------------------------------------

@@ -20,6 +20,8 @@ from napari_siren.errors import StorageError
 _NAME = "manifest.jsonl"
 # Folder for the batch's own files: a record of each job, models for other fits to start from, and finished frames.
 _KEPT = ".batch"
+# Part of it for the marks of running jobs; see `attempts`.
+MARKS = "running"
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,7 @@ class Manifest:
         StorageError
             Another batch is running in the folder.
         """
-        for part in ("records", "models"):
+        for part in ("records", "models", MARKS):
             prepare_folder(kept(self.folder, part))
         try:
             with FileLock(kept(self.folder, "lock"), timeout=0):

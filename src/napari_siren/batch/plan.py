@@ -162,6 +162,11 @@ class Stack:
     whole: Job
     frames: tuple[Job, ...]
 
+    @property
+    def name(self) -> str:
+        """Name of the job for the whole file."""
+        return self.whole.name
+
 
 @dataclass(frozen=True)
 class Group:

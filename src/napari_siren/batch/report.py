@@ -56,6 +56,8 @@ class BatchReport:
         Settings of the batch.
     path
         File of the HTML report; None for a dry run.
+    notes
+        Sentences on the cluster: workers that were not used, versions that differ, and processes that died.
     """
 
     folder: Path
@@ -65,6 +67,7 @@ class BatchReport:
     planned: tuple[str, ...]
     settings: Settings
     path: Path | None
+    notes: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -113,6 +116,7 @@ def write_html(report: BatchReport) -> None:
         file.write(
             page.substitute(
                 summary=_summary(report),
+                notes="".join(f"<p>Note: {escape(note)}</p>" for note in report.notes),
                 failures=_failures(report.failed),
                 plots=_plots(shown),
                 heads="".join(_head(i, column) for i, column in enumerate(_COLUMNS)),

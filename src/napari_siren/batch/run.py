@@ -5,21 +5,20 @@ from __future__ import annotations
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_siren.batch.cluster import connected
-from napari_siren.batch.manifest import Entry, Manifest, kept
+from napari_siren.batch.cluster import Connection, connected
+from napari_siren.batch.dispatch import Dispatcher
+from napari_siren.batch.manifest import MARKS, Entry, Manifest, kept
 from napari_siren.batch.plan import Format, Frames, Group, Job, Plan, Settings, Stack, make_plan
 from napari_siren.batch.report import BatchReport, write_html
-from napari_siren.batch.worker import TOPIC, Reference, fit_image, join_frames
+from napari_siren.batch.worker import Reference, fit_image, join_frames
 from napari_siren.core.atomic import prepare_folder
 
 _REPORT = "report.html"
-# Interval between two checks for a request to stop, in seconds.
-_POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True)
@@ -60,6 +59,7 @@ def fit_batch(
     format: Format = "auto",
     scheduler: str | None = None,
     workers: int | None = None,
+    wait: float = 30.0,
     device: str = "auto",
     seed: int = 0,
     resume: bool = True,
@@ -98,6 +98,9 @@ def fit_batch(
     workers
         Number of processes to start on this machine. None chooses it: one for each GPU, or one for each core if there
         is no GPU.
+    wait
+        Time that a running scheduler may be without workers, in seconds. Give more if its workers wait in a queue for
+        machines.
     device, seed
         Device, and seed of the random initialisation, as in `fit`. With several GPUs, "auto" assigns one to each
         process.
@@ -130,7 +133,8 @@ def fit_batch(
     Raises
     ------
     InputError
-        An input does not exist, two images would have the same result, or there is no scheduler at the address.
+        An input does not exist, two images would have the same result, there is no scheduler at the address or no
+        worker that can be used, or Dask cannot be started.
     ConfigError
         A setting is unknown or out of range.
     DeviceError
@@ -155,7 +159,7 @@ def fit_batch(
     manifest = Manifest(folder)
     if dry_run:
         plan = make_plan(inputs, folder, settings, manifest.read() if resume else {})
-        return _report_of(plan, settings, folder, [], None)
+        return _report_of(plan, settings, folder, [], None, ())
     prepare_folder(folder)
     with manifest.locked():
         plan = make_plan(inputs, folder, settings, manifest.read() if resume else {})
@@ -165,11 +169,11 @@ def fit_batch(
         try:
             run.begin()
             if (plan.groups or plan.stacks) and not run.stop.is_set():
-                with connected(scheduler, workers, settings, plan.jobs) as client:
-                    run.go(client)
+                with connected(scheduler, workers, settings, plan.jobs, wait) as connection:
+                    run.go(connection)
         finally:
             # An interrupted batch writes a report, too.
-            report = _report_of(plan, settings, folder, run.entries, folder / _REPORT)
+            report = _report_of(plan, settings, folder, run.entries, folder / _REPORT, run.notes)
             write_html(report)
     return report
 
@@ -192,7 +196,9 @@ class _Run:
         self.folder = manifest.folder.resolve()
         self.entries: list[Entry] = []
         self.total = len(plan.jobs) + len(plan.stacks) + len(plan.failed)
-        self.works: dict[str, Job | Stack] = {}
+        self.dispatcher: Dispatcher
+        # Sentences on the cluster: workers that were not used, or that died.
+        self.notes: Sequence[str] = ()
         # For each running job that makes the model of a group: the group, and the jobs that wait for the model.
         self.leaders: dict[str, tuple[Group, list[Job]]] = {}
         self.stack_of = {frame.name: stack for stack in plan.stacks for frame in stack.frames}
@@ -210,36 +216,21 @@ class _Run:
         for entry in self.plan.failed:
             self._note(entry)
 
-    def go(self, client: Any) -> None:
+    def go(self, connection: Connection) -> None:
         """Submit the jobs and record their results, until all are done or the batch is stopped."""
-        from distributed import as_completed
-
-        self.client, self.futures = client, as_completed(loop=client.loop)
-        client.subscribe_topic(TOPIC, self._receive)
+        self.dispatcher = Dispatcher(connection, self.settings, self.folder, self.stop, self._share)
+        self.notes = self.dispatcher.notes
         for group in self.plan.groups:
             self._begin(group)
         for stack in self.plan.stacks:
             if not self.missing_frames[stack.whole.name]:
                 self._submit(stack, join_frames)
-        for future in self._as_they_end():
-            if future.status == "pending":
-                # The result was lost with its worker, and is computed again.
-                self.futures.add(future)
-                continue
-            work = self.works.pop(future.key)
-            entry = _entry_of(future, work, self.settings)
+        for work, entry in self.dispatcher.entries():
             self._note(entry)
             if isinstance(work, Job):
                 self._go_on(work, entry)
             elif entry.status == "done":
                 shutil.rmtree(work.frames[0].result(self.folder).parent)
-
-    def _as_they_end(self) -> Iterator[Any]:
-        """Yield futures as they end, until none is left or the batch is stopped."""
-        while not self.stop.is_set() and not self.futures.is_empty():
-            yield from self.futures.next_batch(block=False)
-            if not self.futures.has_ready():
-                self.stop.wait(_POLL_SECONDS)
 
     def _begin(self, group: Group) -> None:
         """Submit the jobs of a group. If they have to start from a missing model, submit only the job for the model."""
@@ -286,10 +277,9 @@ class _Run:
             self._submit(job, fit_image, start, keep)
 
     def _submit(self, work: Job | Stack, function: Callable[..., Entry], *more: Any) -> None:
-        future = self.client.submit(function, work, self.settings, self.folder, *more, pure=False)
-        self.works[future.key] = work
-        self.running.add(_job_of(work).name)
-        self.futures.add(future)
+        with self.progress_lock:
+            self.running.add(work.name)
+        self.dispatcher.submit(work, function, *more)
 
     def _note(self, entry: Entry) -> None:
         self.manifest.add(entry)
@@ -298,49 +288,26 @@ class _Run:
             self.running.discard(entry.job)
             self.on_progress(BatchProgress(entry.job, entry.status, 1.0, entry, len(self.entries), self.total))
 
-    def _receive(self, event: tuple[float, Mapping[str, Any]]) -> None:
-        job, share = event[1]["job"], event[1]["share"]
+    def _share(self, job: str, share: float) -> None:
         with self.progress_lock:
             if job in self.running:
                 self.on_progress(BatchProgress(job, "fitting", share, None, len(self.entries), self.total))
 
 
-def _entry_of(future: Any, work: Job | Stack, settings: Settings) -> Entry:
-    """Return the entry from a worker, or an entry of a failure if there is no answer."""
-    try:
-        # The result may be lost with its worker at this moment. This call then waits for another worker.
-        error = future.exception()
-        if error is None:
-            entry: Entry = future.result()
-            return entry
-        reason = f"{type(error).__name__}: {error}"
-    except Exception as lost:  # the scheduler has stopped
-        error = lost
-        reason = f"the connection to the cluster was lost ({type(lost).__name__}). Run the batch again to continue."
-    if type(error).__name__ == "KilledWorker":
-        reason = (
-            "several worker processes died at this image, most likely because the memory is too small. Use fewer "
-            "workers, or a machine with more memory."
-        )
-    return _job_of(work).entry(settings, reason=reason)
-
-
-def _job_of(work: Job | Stack) -> Job:
-    return work if isinstance(work, Job) else work.whole
-
-
-def _report_of(plan: Plan, settings: Settings, folder: Path, entries: list[Entry], path: Path | None) -> BatchReport:
+def _report_of(
+    plan: Plan, settings: Settings, folder: Path, entries: list[Entry], path: Path | None, notes: Sequence[str]
+) -> BatchReport:
     names = {entry.job for entry in entries}
     # The order does not depend on the speed of the workers.
     ordered = sorted(entries if path else plan.failed, key=lambda entry: entry.job)
     done = tuple(entry for entry in ordered if entry.status == "done")
     failed = tuple(entry for entry in ordered if entry.status == "failed")
     remaining = tuple(job.name for job in plan.jobs if job.name not in names)
-    return BatchReport(folder, done, failed, plan.done, remaining, settings, path)
+    return BatchReport(folder, done, failed, plan.done, remaining, settings, path, tuple(notes))
 
 
 def _forget(manifest: Manifest) -> None:
     manifest.path.unlink(missing_ok=True)
-    for part in ("records", "models", "frames"):
+    for part in ("records", "models", "frames", MARKS):
         for path in kept(manifest.folder, part).glob("*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -81,7 +81,7 @@ def ended_by_signals() -> Iterator[None]:
 def _remind(number: int, end: threading.Event) -> None:
     """Send a signal to the main thread again and again until the end."""
     while not end.wait(_REMIND_SECONDS):
-        _thread.interrupt_main(number)
+        _thread.interrupt_main(signal.Signals(number))
 
 
 def _raise_again(number: int) -> None:
