@@ -90,7 +90,7 @@ class Dispatcher:
         self.client.subscribe_topic(TOPIC, self._receive)
 
     def submit(self, work: Job | Stack, function: Callable[..., Entry], *arguments: Any) -> None:
-        """Give a job or a stack to the cluster."""
+        """Submit a job or a stack to the cluster."""
         self._start(_Task(work, function, arguments))
 
     def entries(self) -> Iterator[tuple[Job | Stack, Entry]]:
