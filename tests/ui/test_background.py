@@ -11,10 +11,18 @@ from typing import Any
 import pytest
 from napari.utils.notifications import ErrorNotification, NotificationSeverity, notification_manager
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
+from qtpy.QtWidgets import QLabel
 from waiting import LIMIT
 
 from napari_siren.errors import InputError
-from napari_siren.ui.background import notify, release_memory, start_function, start_generator
+from napari_siren.ui.background import (
+    _ANIMATION_SPEED,
+    activity,
+    notify,
+    release_memory,
+    start_function,
+    start_generator,
+)
 
 
 class Receiver(QObject):
@@ -153,3 +161,12 @@ def test_the_memory_of_a_gpu_is_given_back(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
         release_memory()
     assert calls == ["emptied"]
+
+
+def test_the_animation_of_the_status_bar_is_slow(viewer: Any) -> None:
+    # It draws the whole window again for each of its pictures.
+    bar = activity(total=2, desc="work")
+    movies = [label.movie() for label in viewer.window._qt_window.findChildren(QLabel) if label.movie() is not None]
+    assert movies
+    assert {movie.speed() for movie in movies} == {_ANIMATION_SPEED}
+    bar.close()

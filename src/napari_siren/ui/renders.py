@@ -8,12 +8,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from napari.utils import progress as activity
 from qtpy.QtCore import QObject, Signal
 
 from napari_siren.core.clock import Cancellation
 from napari_siren.layers.spec import LayerData
-from napari_siren.ui.background import start_function
+from napari_siren.ui.background import activity, start_function
 
 # Smallest time between two reports in seconds.
 _INTERVAL = 0.1

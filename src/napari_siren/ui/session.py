@@ -11,7 +11,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from napari.utils import progress as activity
 from qtpy.QtCore import QObject, Signal
 
 from napari_siren.core.clock import Cancelled
@@ -28,7 +27,7 @@ from napari_siren.layers.outputs import (
     upscaled_layer,
 )
 from napari_siren.layers.spec import LayerData, LayerSpec
-from napari_siren.ui.background import CancellableWorker, notify, release_memory, start_generator
+from napari_siren.ui.background import CancellableWorker, activity, notify, release_memory, start_generator
 from napari_siren.ui.logic.fit_task import Control, Outcome, Update, explain, run_fit
 from napari_siren.ui.logic.jobs import Job, Origin
 from napari_siren.ui.logic.messages import describe_map, describe_outcome, describe_progress, describe_remaining
