@@ -88,6 +88,7 @@ class BurstSuperResolution:
     whole_image: ClassVar[bool] = True
     ready: ClassVar[bool] = False
     adapting = False
+    steps_left: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, frames: Tensor, detail: int, seed: int = 0) -> None:
         self._frames, self._detail, self._seed = frames, detail, seed

@@ -26,6 +26,7 @@ from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.progress import History, Phase, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer
+from napari_siren.core.restoration.durations import Durations
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
 from napari_siren.core.training.trainer import TileTrainer
@@ -45,6 +46,8 @@ _POINT_SETTINGS: dict[str, Any] = {
     "task_steps": 0,
     "representation": "auto",
 }
+# Parts whose steps take about as long as those of another part.
+_SIMILAR = {"learning": "drafting", "fitting": "drafting"}
 _RESTORER, _TILES = "restorer.", "tiles."
 # Prefix of the restorer's tensors in files of version 1 and 2.
 _EARLIER_RESTORER = "cross_scale."
@@ -101,8 +104,8 @@ class RestorationFit:
         self.tiles = None if self.restorer.ready else self._tiles(self._interpolated(), DRAFT_STEPS)
         self.step_count = 0
         self._start: Field | None = None
-        # Number and seconds of the steps of each part in this session, and the time of the last step.
-        self._durations: dict[str, tuple[int, float]] = {}
+        # Durations of the steps of this session, and the time of the last step.
+        self._durations = Durations()
         self._last_seconds = self.seconds
         # The spline through the restored samples, and the step to which it belongs.
         self._spline: tuple[int, SampleSpline] | None = None
@@ -134,6 +137,7 @@ class RestorationFit:
         """Compute one step of the current part."""
         if self.step_count == self._steps_before:
             self.tiles = self._final_tiles()
+            self._last_seconds = self.seconds  # the predictions for the tiles belong to no step
         if self._draft_steps <= self.step_count < self._steps_before:
             loss: float | Callable[[], float] = self.restorer.step(self._task_share())
             if self._task_share() >= 1 or self.restorer.finished:  # the time is over, or further steps are of no use
@@ -280,23 +284,22 @@ class RestorationFit:
 
     def _record_time(self) -> None:
         """Record the duration of the last step for its part."""
-        name, seconds = self._phase().name, self.seconds
-        steps, total = self._durations.get(name, (0, 0.0))
-        self._durations[name] = (steps + 1, total + seconds - self._last_seconds)
+        seconds = self.seconds
+        self._durations.add(self._phase().name, seconds - self._last_seconds)
         self._last_seconds = seconds
 
-    def _seconds_left(self, phase: Phase) -> float:
-        """Return the remaining time. Each part has its own duration of a step."""
-        steps, total = self._durations[phase.name]
-        remaining = (phase.steps - phase.step) * total / steps
+    def _seconds_left(self, phase: Phase) -> float | None:
+        """Return the remaining time, or None if the duration of the steps of a part is not known."""
+        steps: dict[str, int] = {phase.name: phase.steps - phase.step}
         if phase.name == "drafting":
-            # The duration of a step of the task is not known yet.
-            remaining += self._task_steps * total / steps
+            steps["learning"] = self._task_steps
+        elif phase.name in ("restoring", "adapting"):
+            steps = dict(self.restorer.steps_left)
         if phase.name != "fitting":
-            draft_steps, draft_total = self._durations.get("drafting", (steps, total))
-            remaining += self._tile_steps * draft_total / draft_steps
-        limit = self.config.max_seconds
-        return remaining if limit is None else min(remaining, max(0.0, limit - self.seconds))
+            steps["fitting"] = self._tile_steps
+        remaining = self._durations.remaining(steps, _SIMILAR)
+        limit = None if self.config.max_seconds is None else max(0.0, self.config.max_seconds - self.seconds)
+        return limit if remaining is None else remaining if limit is None else min(remaining, limit)
 
     def _expected_psnr(self) -> float:
         return float("nan") if self.tiles is None else self.tiles.expected_psnr()

@@ -85,6 +85,7 @@ class RichardsonLucy:
     whole_image: ClassVar[bool] = True
     ready: ClassVar[bool] = False
     adapting = False
+    steps_left: ClassVar[Mapping[str, int]] = {}
 
     def __init__(
         self, values: Tensor, dark: Tensor, kernel: Tensor, variance: Tensor, used: Tensor | None = None

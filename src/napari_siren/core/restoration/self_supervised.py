@@ -90,6 +90,7 @@ class SelfSupervisedRestorer(ABC):
     finished = False
     ready: ClassVar[bool] = False
     adapting = False
+    steps_left: ClassVar[Mapping[str, int]] = {}
 
     def __init__(self, channels: int, device: torch.device, seed: int, low_precision: bool) -> None:
         self.channels, self.device, self._seed, self._low_precision = channels, device, seed, low_precision

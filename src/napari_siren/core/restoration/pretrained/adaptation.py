@@ -97,6 +97,13 @@ class Adaptation:
         """Whether the training is over, and both gains were large enough."""
         return self.finished and sum(self.gains[-_LAST:]) >= _LAST * _LEAST_GAIN
 
+    @property
+    def rounds_left(self) -> int:
+        """Largest number of remaining rounds."""
+        if self.finished:
+            return 0
+        return TRIAL_ROUNDS - len(self.trial_gains) + self._rounds - len(self.gains)
+
     def advance(self) -> float:
         """Train for a round, and return its mean squared error on the other pair or on the held-out squares."""
         error, gain = self._training.round()

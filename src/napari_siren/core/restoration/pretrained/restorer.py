@@ -106,6 +106,13 @@ class PretrainedRestorer:
         adapted = self._adaptation is None or self._adaptation.finished
         return adapted and self._prediction.passes >= passes_for(math.prod(self._shape))
 
+    @property
+    def steps_left(self) -> Mapping[str, int]:
+        """Number of remaining passes ("restoring"), and largest number of remaining rounds ("adapting")."""
+        passes = passes_for(math.prod(self._shape)) - self._prediction.passes
+        rounds = 0 if self._adaptation is None else self._adaptation.rounds_left
+        return {"restoring": passes + (rounds > 0), "adapting": rounds}
+
     @torch.no_grad()
     def step(self, done: float) -> float:
         """Compute a pass or a round of adaptation, and return a mean squared error.
