@@ -53,7 +53,7 @@ def test_damage_is_repeatable(all_cases: list[Case], tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_benchmark_counts(tmp_path: Path) -> None:
-    options = ["--minutes", "0.5", "--kinds", "settings", "manifest", "--json", str(tmp_path / "x.json")]
+    options = ["--minutes", "0.1", "--kinds", "settings", "manifest", "--json", str(tmp_path / "x.json")]
     outcomes = fuzz.run(fuzz.parse(options))
     assert outcomes
     assert all(outcome.good for outcome in outcomes)

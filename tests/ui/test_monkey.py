@@ -33,8 +33,8 @@ from napari_siren.ui.session import SessionState
 from napari_siren.ui.widget import SirenWidget
 from napari_siren.ui.widgets.number_box import NumberBox
 
-# Numbers of actions and of seeds. MONKEY_ACTIONS=1000 MONKEY_SEEDS=10 takes about twenty minutes.
-ACTIONS = int(os.environ.get("MONKEY_ACTIONS", "300"))
+# Numbers of actions and of seeds. MONKEY_ACTIONS=1000 MONKEY_SEEDS=10 takes about half an hour.
+ACTIONS = int(os.environ.get("MONKEY_ACTIONS", "200"))
 SEEDS = int(os.environ.get("MONKEY_SEEDS", "1"))
 MOST_LAYERS = 6
 KINDS = ["grey", "rgb", "rgba", "stack", "film", "4d", "float", "nan", "pyramid", "flat", "labels", "points", "shapes"]
@@ -297,5 +297,5 @@ def test_whatever_it_does(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: 
     # Errors by wrong use have messages of this plugin. An unexpected exception is an `ErrorNotification`.
     surprises = [note for note in notification_manager.records[before:] if isinstance(note, ErrorNotification)]
     assert not surprises, (surprises, monkey.done[-5:])
-    assert monkey.fits > 5, "too few fits for a meaningful test"
+    assert monkey.fits > 3, "too few fits for a meaningful test"
     assert all(message.strip() and "Traceback" not in message for message in errors)
