@@ -57,9 +57,15 @@ def test_a_signal_at_any_time(photo: Path, name: str, delay: float) -> None:
     # A fit by blocks has no best result so far, so that SIGINT ends it too.
     command = ["upscale", photo, "-o", photo.with_name("x.ome.zarr"), "--preset", "faithful", "--max-steps", "1000000"]
     arguments = [str(word) for word in (delay, int(getattr(signal, name)), *command, "-q")]
-    done = subprocess.run([sys.executable, "-c", CODE, *arguments], capture_output=True, text=True, timeout=LIMIT)
-    assert done.stderr.strip() == f"Interrupted by {name}."
-    assert done.returncode == SIGNALS[name]
+    done = subprocess.run(
+        [sys.executable, "-c", CODE, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+    )
+    # Before this line old releases of other libraries may warn.
+    assert (done.returncode, done.stderr.strip().split("\n")[-1]) == (SIGNALS[name], f"Interrupted by {name}.")
+    assert "Traceback" not in done.stderr
     assert not [path for path in names(photo.parent) if path.endswith((".part", ".old"))]
     assert "x.ome.zarr" not in names(photo.parent)
 

@@ -31,7 +31,7 @@ def write_version(path: Path, version: str, image: Any = GREY) -> Path:
     five = np.asarray(image).reshape(1, 1, 1, *image.shape)
     separator = "." if version == "0.1" else "/"
     keys = {} if version == "0.5" else {"chunk_key_encoding": {"name": "v2", "separator": separator}}
-    group.create_array("0", data=five, chunks=(1, 1, 1, 8, 8), **keys)
+    group.create_array("0", shape=five.shape, dtype=five.dtype, chunks=(1, 1, 1, 8, 8), **keys)[:] = five
     letters = "tczyx"
     kinds = {"t": "time", "c": "channel"}
     multiscales: dict[str, Any] = {"version": version, "datasets": [{"path": "0"}]}
@@ -119,7 +119,7 @@ def test_large_images_of_version_0_5_are_sharded(tmp_path: Path, monkeypatch: py
 def test_units_of_two_kinds_come_in_one(tmp_path: Path) -> None:
     path, units = tmp_path / "a.zarr", ("micrometer", "nanometer", "nanometer")
     group = zarr.create_group(path, zarr_format=2)
-    group.create_array("1", data=np.stack([GREY] * 3))
+    group.create_array("1", shape=(3, *GREY.shape), dtype=GREY.dtype)[:] = np.stack([GREY] * 3)
     axes = [{"name": a, "type": "space", "unit": u} for a, u in zip("zyx", units, strict=True)]
     transformations = [{"type": "scale", "scale": [1, 65, 65]}, {"type": "translation", "translation": [2, 10, 20]}]
     datasets = [{"path": "1", "coordinateTransformations": transformations}]
