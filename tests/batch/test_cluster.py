@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from batching import photos, settings
 from dask import config
+from waiting import LIMIT
 
 from napari_siren.batch import cluster
 from napari_siren.batch.cluster import check_script, connected, local_size
+from napari_siren.batch.environments import Environments
 from napari_siren.batch.plan import make_plan
 from napari_siren.errors import ConfigError, InputError
 
@@ -99,10 +101,22 @@ def test_a_broken_configuration(broken: dict[str, object]) -> None:
         assert_refused("Dask cannot be started .*Check its configuration", workers=1)
 
 
+def test_a_cluster_that_starts_workers_on_demand() -> None:
+    from distributed import LocalCluster
+
+    options = {"n_workers": 0, "threads_per_worker": 1, "processes": False, "dashboard_address": "127.0.0.1:0"}
+    with LocalCluster(protocol="tcp", **options) as adaptive:
+        adaptive.adapt(minimum=0, maximum=1, interval="100ms")
+        with connected(adaptive.scheduler_address, None, settings(), (), LIMIT) as connection:
+            assert connection.environments == Environments()
+
+
 def test_contradictory_options() -> None:
     for given, message in (
         ({"scheduler": "tcp://127.0.0.1:1", "workers": 2}, "both given"),
         ({"workers": 0}, "workers=0"),
+        ({"wait": 0}, "wait=0 is not a positive number"),
+        ({"wait": float("nan")}, "wait=nan"),
     ):
         options = {"scheduler": None, "workers": None, **given}
         with pytest.raises(ConfigError, match=message), connected(**options, settings=settings(), jobs=()):  # type: ignore[arg-type]

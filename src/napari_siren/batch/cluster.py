@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import platform
 import sys
 import warnings
@@ -68,7 +69,8 @@ def connected(
     Raises
     ------
     ConfigError
-        Both `scheduler` and `workers` were given, or `workers` is not a positive whole number.
+        Both `scheduler` and `workers` were given, `workers` is not a positive whole number, or `wait` is not a positive
+        number.
     InputError
         There is no scheduler at the address or no worker, no worker has this version of the package, Dask is missing
         or cannot be started, or each process would run the script again.
@@ -82,6 +84,8 @@ def connected(
         )
     if workers is not None and (not isinstance(workers, int) or workers < 1):
         raise ConfigError(f"workers={workers!r} is not a positive whole number. Give 1 or more.")
+    if isinstance(wait, bool) or not isinstance(wait, int | float) or not 0 < wait < math.inf:
+        raise ConfigError(f"wait={wait!r} is not a positive number of seconds. Give a number above 0, such as 30.")
     _import_dask()
     with ExitStack() as stack:
         if scheduler is not None:
@@ -127,8 +131,9 @@ def _connect(stack: ExitStack, scheduler: str, wait: float) -> Connection:
         ) from error
     try:
         # A cluster that adapts to its work starts its first worker for this job.
-        client.submit(platform.python_version, pure=False)
+        probe = client.submit(platform.python_version, pure=False)
         client.wait_for_workers(1, timeout=wait)
+        probe.release()
         environments = compare_environments(client, _CONNECT_SECONDS)
     except TimeoutError:
         raise InputError(

@@ -18,7 +18,7 @@ from napari_siren.batch.environments import compare_environments
 from napari_siren.batch.manifest import Entry
 from napari_siren.batch.plan import Job, Settings, Stack
 from napari_siren.batch.worker import TOPIC
-from napari_siren.errors import InputError
+from napari_siren.errors import InputError, SirenError
 
 logger = logging.getLogger(__name__)
 
@@ -143,28 +143,28 @@ class Dispatcher:
             return answer
         if isinstance(answer, SetAside):
             return self._set_aside(task, answer.deaths)
-        # Dask gives a job up if workers die that only had it in their queues.
-        innocent = type(answer).__name__ == "KilledWorker"
-        if isinstance(answer, ImportError):  # a worker without the package came later
-            self._choose_workers()
-            innocent = True
-        if innocent and task.repeats < _REPEATS:
+        # Dask gives a job up also if workers die that only had it in their queues.
+        killed, unknown = type(answer).__name__ == "KilledWorker", isinstance(answer, ImportError)
+        if (killed or unknown) and task.repeats < _REPEATS:
+            if unknown:  # a worker without the package came later
+                self._choose_workers()
             task.repeats += 1
             self._start(task)
             return None
+        if killed:
+            return self._set_aside(task, deaths_at(task.work, self.folder, self._run))
         return self._failed(task, _reason(answer))
 
     def _set_aside(self, task: _Task, deaths: int) -> Entry | None:
         """Set a job aside after the deaths of workers. If it was alone, return the entry of its failure."""
+        count = deaths or "several"
         if task.alone:
             return self._failed(
                 task,
-                f"{deaths} worker processes died at this image, the last of them without other jobs. Most likely it "
+                f"{count} worker processes died at this image, the last of them without other jobs. Most likely it "
                 "needs more memory than there is. Use a machine with more memory, or a smaller max_memory.",
             )
-        self._note(
-            f"{task.work.name}: {deaths} worker processes died at it. It is tried again after all others, alone."
-        )
+        self._note(f"{task.work.name}: {count} worker processes died at it. It is tried again after all others, alone.")
         task.alone = True
         self._aside.append(task)
         return None
@@ -230,4 +230,4 @@ def _reason(answer: object) -> str:
     """Return the reason of a failure from the answer of a worker that is no entry."""
     if answer is None:
         return "the worker returned no entry. Install the same version of napari-siren on all workers."
-    return str(answer) if isinstance(answer, InputError) else f"{type(answer).__name__}: {answer}"
+    return str(answer) if isinstance(answer, SirenError) else f"{type(answer).__name__}: {answer}"

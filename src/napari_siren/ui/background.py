@@ -89,11 +89,11 @@ def activity(**options: Any) -> progress:
     graphics card this takes half of the processor from a fit, so the animation is slowed down.
     """
     bar = progress(**options)
-    windows = QApplication.topLevelWidgets() if QApplication.instance() is not None else []
-    for label in (label for window in windows for label in window.findChildren(QLabel)):
-        movie = label.movie()
-        if movie is not None:
-            movie.setSpeed(_ANIMATION_SPEED)
+    for window in QApplication.topLevelWidgets():
+        for label in window.findChildren(QLabel):
+            movie = label.movie()
+            if movie is not None:
+                movie.setSpeed(_ANIMATION_SPEED)
     return bar
 
 

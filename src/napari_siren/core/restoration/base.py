@@ -29,14 +29,13 @@ class Restorer(Protocol):
     ready: ClassVar[bool]
     # Whether the last step has changed a ready network.
     adapting: bool
+    # Request to end a computation.
+    cancellation: Cancellation
 
     @property
     def steps_left(self) -> Mapping[str, int]:
         """Largest number of remaining steps of a ready network, for "restoring" and "adapting"."""
         ...
-
-    # Request to end a computation.
-    cancellation: Cancellation
 
     @property
     def finished(self) -> bool:
