@@ -12,6 +12,7 @@ from batching import movie, photos, settings
 from napari_siren.batch.inputs import find_images, name_results
 from napari_siren.batch.manifest import Entry
 from napari_siren.batch.plan import Settings, make_plan
+from napari_siren.batch.result_file import ResultFile
 from napari_siren.errors import ConfigError, InputError
 from napari_siren.io.images import write_image
 
@@ -147,7 +148,7 @@ def done(folder: Path, out: Path, chosen: Settings) -> dict[str, Entry]:
     for job in jobs:
         job.result(out).parent.mkdir(parents=True, exist_ok=True)
         job.result(out).touch()
-    return {job.name: job.entry(chosen, status="done") for job in jobs}
+    return {job.name: job.entry(chosen, status="done", written=ResultFile.of(job.result(out))) for job in jobs}
 
 
 def test_what_was_done_with_the_same_settings_is_left_out(tmp_path: Path) -> None:
@@ -185,7 +186,8 @@ def test_a_stack_whose_frames_are_done_is_still_to_be_put_together(tmp_path: Pat
     (out / whole.output).touch()
     for frame in plan.stacks[0].frames:
         frame.result(out).unlink()
-    known[whole.name] = whole.entry(chosen, status="done")
+    written = ResultFile.of(out / whole.output)
+    known[whole.name] = whole.entry(chosen, status="done", written=written)
     plan = make_plan(tmp_path / "in", out, chosen, known)
     assert (len(plan.jobs), len(plan.stacks), len(plan.done)) == (0, 0, 3)
 

@@ -66,6 +66,32 @@ def test_it_goes_on_where_it_was(tmp_path: Path, scheduler: str) -> None:
     assert len(other.done) == 2
 
 
+@pytest.mark.parametrize("damage", ["empty", "cut", "changed", "removed"])
+def test_a_damaged_result_is_made_again(tmp_path: Path, scheduler: str, damage: str) -> None:
+    images, out = tmp_path / "in", tmp_path / "out"
+    photos(images, 2)
+    fit_batch(images, out, scheduler=scheduler, **FAST)
+    before = pixels(out)
+    result = out / "00.png"
+    content = result.read_bytes()
+    if damage == "removed":
+        result.unlink()
+    else:
+        changed = {"empty": b"", "cut": content[:-9], "changed": content[:-40] + b"?" + content[-39:]}
+        result.write_bytes(changed[damage])
+    report = fit_batch(images, out, scheduler=scheduler, **FAST)
+    assert ([entry.job for entry in report.done], [entry.job for entry in report.skipped]) == (["00.png"], ["01.png"])
+    assert pixels(out) == before
+
+
+def test_a_copied_result_is_not_made_again(tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 1)
+    fit_batch(tmp_path / "in", tmp_path / "out", scheduler=scheduler, **FAST)
+    os.utime(tmp_path / "out" / "00.png", ns=(7, 7))
+    report = fit_batch(tmp_path / "in", tmp_path / "out", scheduler="tcp://nobody:1", **FAST)
+    assert (report.done, len(report.skipped)) == ((), 1)
+
+
 def test_it_can_be_stopped(tmp_path: Path, scheduler: str, hold_fits: Callable[..., threading.Event]) -> None:
     photos(tmp_path / "in", 6)
     out, stop = tmp_path / "out", threading.Event()

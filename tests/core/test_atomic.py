@@ -80,3 +80,26 @@ def test_files_of_living_processes_and_of_others_stay(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     atomic.write_json(tmp_path / "b.json", {})
     assert names(tmp_path) == sorted([*kept, "b.json"])
+
+
+def test_content_is_on_the_disk_before_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[str] = []
+    flush, replace = atomic._flush, Path.replace
+
+    def record_flush(path: Path) -> None:
+        events.append("folder" if path == tmp_path else path.name if path.name in ("a", "b") else "content")
+        flush(path)
+
+    def record_replace(path: Path, target: Path) -> Path:
+        events.append("move")
+        return replace(path, target)
+
+    monkeypatch.setattr(atomic, "_flush", record_flush)
+    monkeypatch.setattr(Path, "replace", record_replace)
+    atomic.write_json(tmp_path / "x.json", {})
+    assert events == ["content", "move", "folder"]
+    events.clear()
+    with atomic.atomic_directory(tmp_path / "new", lambda _: True) as aside:
+        (aside / "a").mkdir(parents=True)
+        (aside / "a" / "b").write_bytes(b"1")
+    assert events == ["a", "b", "content", "move", "folder"]

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
+from napari_siren.batch.result_file import ResultFile
 from napari_siren.core.atomic import json_safe, prepare_folder
 from napari_siren.core.records import Finite, parse_json
 from napari_siren.errors import StorageError
@@ -60,6 +61,8 @@ class Entry:
         Name of the worker that did the job.
     finished
         Time of the end, in ISO 8601.
+    written
+        The file of the result as it was written. None for a failure.
     """
 
     job: str
@@ -81,6 +84,7 @@ class Entry:
     worker: str = ""
     finished: str = ""
     notes: tuple[str, ...] = ()
+    written: ResultFile | None = None
 
     @classmethod
     def from_json(cls, record: Any) -> Entry:

@@ -149,10 +149,12 @@ class Job:
         return replace(basis, **values)
 
     def is_done(self, settings: Settings, entry: Entry | None, result: Path) -> bool:
-        """Return whether an entry shows the same file done with the same settings, and the result exists."""
+        """Return whether an entry shows the same file done with the same settings, and the result is whole."""
+        if entry is None or entry.written is None:
+            return False
         expected = ("done", settings.digest, self.size, self.changed)
-        actual = entry and (entry.status, entry.settings, entry.size, entry.changed)
-        return actual == expected and result.exists()
+        actual = (entry.status, entry.settings, entry.size, entry.changed)
+        return actual == expected and entry.written.matches(result)
 
 
 @dataclass(frozen=True)
@@ -266,7 +268,7 @@ def make_plan(
         group = groups.setdefault(_group_name(whole, settings), [])
         for job in jobs:
             entry = known.get(job.name)
-            ready = job.is_done(settings, entry, folder / output if whole_done else job.result(folder))
+            ready = whole_done or job.is_done(settings, entry, job.result(folder))
             group.append((job, ready))
             done += [entry] if ready and entry is not None else []
     remaining = [

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from napari_siren.batch.manifest import Entry, kept
 from napari_siren.batch.plan import Job, Settings, Stack, short_hash
+from napari_siren.batch.result_file import ResultFile
 from napari_siren.core.atomic import atomic_write, write_json
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import fit_iter
@@ -79,8 +80,8 @@ def fit_image(
     def work(entry: Entry) -> Entry:
         picture = _completed(read_image(job.path, settings.axes, job.frame), settings)
         digest = _digest(picture)
-        earlier = _earlier(folder, entry, digest)
-        if earlier is not None and job.result(folder).exists() and (keep is None or keep.exists()):
+        earlier = _earlier(folder, entry, digest, job.result(folder))
+        if earlier is not None and (keep is None or keep.exists()):
             return replace(earlier, size=job.size, changed=job.changed)
         rendered, result, warm = _upscaled(picture, job, settings, folder, start)
         if keep is not None:
@@ -100,6 +101,7 @@ def fit_image(
             steps=result.history.step[-1],
             seconds=time.perf_counter() - began,
             finished=_now(),
+            written=ResultFile.of(job.result(folder)),
         )
         write_json(record_path(folder, job.name), {"entry": done.as_json(), "thumbnails": pictures})
         return done
@@ -126,8 +128,15 @@ def join_frames(stack: Stack, settings: Settings, folder: Path) -> Entry:
         first = _completed(read_image(job.path, settings.axes, 0), settings)
         job.result(folder).parent.mkdir(parents=True, exist_ok=True)
         notes = (*first.notes, *_write(job, first, series, settings, folder))
-        seconds = time.perf_counter() - began
-        return replace(entry, status="done", notes=notes, rendered=shape, seconds=seconds, finished=_now())
+        return replace(
+            entry,
+            status="done",
+            notes=notes,
+            rendered=shape,
+            seconds=time.perf_counter() - began,
+            finished=_now(),
+            written=ResultFile.of(job.result(folder)),
+        )
 
     return _attempt(work, stack.whole.entry(settings, worker=_worker()), began)
 
@@ -248,15 +257,16 @@ def _digest(picture: Picture) -> str:
     return digest.hexdigest()
 
 
-def _earlier(folder: Path, entry: Entry, digest: str) -> Entry | None:
-    """Return the recorded entry of the same work, or None.
+def _earlier(folder: Path, entry: Entry, digest: str, result: Path) -> Entry | None:
+    """Return the recorded entry of the same work if its result is as it was written, otherwise None.
 
     The work may be done without an entry in the manifest if the batch was killed, or if its file was only touched.
     """
     earlier, _ = read_record(folder, entry.job)
-    if earlier is None or (earlier.status, earlier.settings, earlier.sha256) != ("done", entry.settings, digest):
+    if earlier is None or earlier.written is None or not earlier.written.matches(result):
         return None
-    return earlier
+    same = (earlier.status, earlier.settings, earlier.sha256) == ("done", entry.settings, digest)
+    return earlier if same else None
 
 
 # ---- the worker --------------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from napari_siren.core.atomic import atomic_directory, check_folder_free, move_folder, write_json
+from napari_siren.core.atomic import atomic_directory, check_folder_free, flush_disk, move_folder, write_json
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field.stored import INDEX, StoredField
 from napari_siren.core.field.tiling import RenderGrid
@@ -294,6 +294,8 @@ class BlockJob:
         grid = self.grid.block(self.scan.layout.axes.pick(box))
         pyramid.finest[box] = stored.on_grid(grid, device=self.device)
         errors = self._errors(stored, grid)
+        # The mark must not survive a power cut without the pixels.
+        flush_disk()
         write_json(mark, errors)
         return errors
 

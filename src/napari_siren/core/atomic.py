@@ -1,10 +1,12 @@
 """Atomic writes: a file or folder is either complete or not there.
 
-It is written under a temporary name in the same folder, and then moved into place.
+It is written under a temporary name in the same folder, flushed to the disk, and then moved into place. After a power
+cut, a name therefore never stands for content that was not written.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -41,7 +43,9 @@ def atomic_write(path: Path) -> Iterator[Path]:
     temporary = _create_temporary(path)
     try:
         yield temporary
+        _flush(temporary)
         temporary.replace(path)
+        _flush(path.parent)
     except OSError as error:
         raise _storage_error(path, error) from error
     finally:
@@ -93,9 +97,12 @@ def check_folder_free(path: Path, replaceable: Callable[[Path], bool]) -> None:
 def move_folder(aside: Path, path: Path) -> None:
     """Move a folder into place, and then remove the old folder of that name."""
     old = _temporary_name(path, "old")
+    for part in (*aside.rglob("*"), aside):
+        _flush(part)
     if path.exists():
         path.replace(old)
     aside.replace(path)
+    _flush(path.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -128,6 +135,12 @@ def prepare_folder(folder: Path) -> Path:
     return folder
 
 
+def flush_disk() -> None:
+    """Wait until the files of other libraries, too, are on the disk. Windows has no such call."""
+    if hasattr(os, "sync"):
+        os.sync()
+
+
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     """Write strict JSON: infinite numbers become the strings "inf" and "-inf", NaN becomes null.
 
@@ -140,6 +153,23 @@ def write_json(path: Path, content: Mapping[str, Any]) -> Path:
     with atomic_write(path) as temporary:
         temporary.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":  # Windows cannot open a folder
+        return
+    # Windows flushes only files that are open for writing.
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Some network file systems cannot flush a folder.
+        if not folder or error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def _temporary_name(path: Path, kind: str) -> Path:
