@@ -20,6 +20,7 @@ from napari_siren.core.image.axes import notes_on_guess, spacing_in_space
 from napari_siren.core.image.blur import with_known_blur
 from napari_siren.core.image.frames import burst_values, take_frames
 from napari_siren.core.image.metrics import measure
+from napari_siren.core.image.outliers import outlier_note
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.preprocessing.gradients import Preprocessor, preparation
 from napari_siren.core.progress import Progress
@@ -39,6 +40,10 @@ from napari_siren.errors import ConfigError, InputError
 _LARGEST_RANGE = 1e145
 # Note of a fit whose blur is unknown, if none was found.
 _NO_BLUR = "no blur was found in the image, and none was removed (see `FitConfig.psf_width`)"
+# Note of a fit whose settings ask for adaptation, if there is none.
+_NOT_ADAPTED = (
+    "no network was adapted to the image: it is too small, or no pretrained network enlarges it (see `FitConfig.adapt`)"
+)
 # Note of a fit whose settings name pretrained weights that do not apply.
 _NOT_PRETRAINED = "pretrained networks do not apply here, and were not used (see `FitConfig.pretrained`)"
 
@@ -115,6 +120,8 @@ def fit_iter(
     run = _run(samples, known, target, seed, state, None if frames is None else burst_values(frames, samples))
     if settings.psf_width is not None and known.psf_width is None:
         run.history.note(0, _NO_BLUR)
+    if (sentence := outlier_note(samples)) is not None:
+        run.history.note(0, sentence)
     for sentence in notes_on_guess(form.axes) if metadata["axes_guessed"] else ():
         run.history.note(0, sentence)
     metadata["notes"] = [] if earlier is None else list(earlier.provenance.get("notes", ()))
@@ -310,6 +317,8 @@ def _run(
         run.history.note(0, f"{config.restoration.needs}; this image was fitted by tiles alone")
     if config.restoration is not None and config.pretrained not in (None, "auto") and not _is_pretrained(restoration):
         run.history.note(0, _NOT_PRETRAINED)
+    if isinstance(config.adapt, int) and state is None and not _adapts(run):
+        run.history.note(0, _NOT_ADAPTED)
     for sentence in fallbacks(device, config):
         run.history.note(0, sentence)
     return run
@@ -317,6 +326,10 @@ def _run(
 
 def _is_pretrained(restoration: Restoration | None) -> bool:
     return restoration is not None and issubclass(restoration.restorer_class, PretrainedRestorer)
+
+
+def _adapts(run: FitInProgress) -> bool:
+    return isinstance(run, RestorationFit) and run.restorer.steps_left.get("adapting", 0) > 0
 
 
 def _check_range(samples: Samples) -> None:

@@ -472,3 +472,8 @@ def test_weights_that_do_not_apply_are_reported() -> None:
     stack = np.random.default_rng(0).random((4, 16, 16), dtype=np.float32)
     result = ns.fit(stack, preset="denoise", pretrained="microscope", task_steps=2, max_steps=2)
     assert any("pretrained networks do not apply" in note for note in result.provenance["notes"])
+
+
+def test_adaptation_that_cannot_run_is_noted() -> None:
+    result = ns.fit(np.eye(12, dtype=np.float32), preset="upscale", adapt=64, max_steps=5)
+    assert any("no network was adapted" in note for note in result.provenance["notes"])
