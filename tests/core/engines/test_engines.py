@@ -7,7 +7,6 @@ import math
 import platform
 import shutil
 import stat
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from napari_siren.core.engines import LowPrecisionEngine, NativeEngine, TorchEng
 from napari_siren.core.engines.native import amx_ready
 from napari_siren.core.field import partition as blend_module
 from napari_siren.core.field.field import Field
-from napari_siren.core.native import library
+from napari_siren.core.native import compiler, library
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.network.optimizer import Optimizer
 from napari_siren.core.network.siren import NetworkSpec, Siren
@@ -55,25 +54,15 @@ def engine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         if built.library is None:
             pytest.skip(built.message)
         return NativeEngine(built.library, threads=2)
-    compiler = library._compiler()
-    if compiler is None:
+    command = compiler.find_compiler()
+    if command is None:
         pytest.skip("no C compiler")
     if request.param != "generic" and platform.machine() not in ("x86_64", "AMD64"):
         pytest.skip(f"needs {request.param} (x86), this is a {processor()}")
     if request.param in ("AVX", "AVX2") and torch.backends.cpu.get_cpu_capability() == "DEFAULT":
         pytest.skip(f"needs {request.param}, this is a {processor()}")
     path = tmp_path_factory.mktemp("kernel") / "siren.so"
-    command = [
-        compiler,
-        *library._OPTIMISE,
-        *MACHINES[request.param],
-        *map(str, library._SOURCES),
-        "-lm",
-        "-o",
-        str(path),
-    ]
-    built = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
+    compiler.compile_library([command], MACHINES[request.param], path)
     return NativeEngine(ctypes.CDLL(str(path)), threads=2)
 
 
@@ -330,10 +319,11 @@ NARROW, WIDE = NetworkSpec(2, 1, 3, 28), NetworkSpec(2, 1, 3, 256)
 
 @pytest.fixture
 def fresh_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Callable[[], library.Kernel]]:
-    """Return the function that builds the kernel, with an empty cache."""
+    """Return the function that builds the kernel, with an empty cache, and without the libraries of a wheel."""
     monkeypatch.setattr(platformdirs, "user_cache_path", lambda *_: tmp_path / "cache")
     monkeypatch.delenv("NAPARI_SIREN_NATIVE", raising=False)
     monkeypatch.delenv("NAPARI_SIREN_CACHE", raising=False)
+    monkeypatch.setattr(library, "load_prebuilt", lambda: None)
     kernel.cache_clear()
     yield kernel
     kernel.cache_clear()

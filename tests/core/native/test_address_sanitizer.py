@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_siren.core.native import library
+from napari_siren.core.native import compiler
 
 SCRIPT = Path(__file__).with_name("hostile_calls.py")
 
@@ -34,7 +34,7 @@ def built(sanitizer: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The library, compiled with AddressSanitizer."""
     path = tmp_path_factory.mktemp("sanitized") / "siren.so"
     flags = ["-shared", "-fPIC", "-O1", "-g", "-fsanitize=address", "-fno-math-errno", "-march=native"]
-    subprocess.run(["gcc", *flags, *map(str, library._SOURCES), "-lm", "-o", str(path)], check=True, timeout=120)
+    subprocess.run(["gcc", *flags, *map(str, compiler.SOURCES), "-lm", "-o", str(path)], check=True, timeout=120)
     return path
 
 

@@ -76,7 +76,7 @@ def choose_engine(
     Parameters
     ----------
     engine
-        ``"native"``, ``"triton"``, ``"torch"``, or ``"auto"``. "auto" takes the native engine on a CPU with a compiler,
+        ``"native"``, ``"triton"``, ``"torch"``, or ``"auto"``. "auto" takes the native engine on a CPU with the kernel,
         if the networks are narrow enough and the tiles numerous enough for it to pay. It takes Triton on a CUDA GPU, if
         its kernels support the networks. Otherwise it takes PyTorch.
     device

@@ -1,6 +1,6 @@
 """`NativeEngine`: the steps of a fit by the compiled library, on the CPU.
 
-Without a C compiler, the plain engine does the same, but more slowly. Threads take tiles in turn. The arithmetic of a
+Without the library, the plain engine does the same, but more slowly. Threads take tiles in turn. The arithmetic of a
 tile does not depend on its thread, so results are reproducible.
 """
 

@@ -1,1 +1,1 @@
-"""The library in C: kernels for the CPU, compiled on the user's machine."""
+"""The library in C: kernels for the CPU, from the wheel or compiled on the user's machine."""

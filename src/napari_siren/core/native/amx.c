@@ -8,7 +8,6 @@
 
 #ifdef AMX
 #include <stddef.h>
-#include <stdlib.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -276,8 +275,8 @@ static void write_gradient(const Network *net, const Sums *sums, float *g) {
 typedef struct { Parameters parameters; Scratch scratch; Sums sums; } Work;
 
 static Work *start(void) {
-    Work *work;
-    if (posix_memalign((void **)&work, 64, sizeof *work)) return 0;
+    Work *work = allocate(sizeof *work);
+    if (!work) return 0;
     memset(work, 0, sizeof *work);
     configure();
     return work;
@@ -285,7 +284,7 @@ static Work *start(void) {
 
 static int end(Work *work) {
     _tile_release();
-    free(work);
+    release(work);
     return 0;
 }
 

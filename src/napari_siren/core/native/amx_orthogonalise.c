@@ -4,7 +4,6 @@
 #include "amx.h"
 
 #ifdef AMX
-#include <stdlib.h>
 
 typedef struct { Square high, low; } Left;
 typedef struct { Pairs high, low; } Right;
@@ -54,8 +53,8 @@ static void improve(Work *w, const float *abc) {
 
 /* The same as siren_orthogonalise. */
 int siren_amx_orthogonalise(int t0, int t1, int size, int steps, const float *coefficients, float *matrices) {
-    Work *w;
-    if (posix_memalign((void **)&w, 64, sizeof *w)) return 1;
+    Work *w = allocate(sizeof *w);
+    if (!w) return 1;
     configure();
     for (int t = t0; t < t1; t++) {
         float *m = matrices + (size_t)t * size * size, *x = w->x[0];
@@ -75,7 +74,7 @@ int siren_amx_orthogonalise(int t0, int t1, int size, int steps, const float *co
         for (int r = 0; r < size; r++) memcpy(m + r * size, w->x[r], sizeof(float) * size);
     }
     _tile_release();
-    free(w);
+    release(w);
     return 0;
 }
 

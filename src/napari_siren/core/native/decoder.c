@@ -6,8 +6,6 @@
 #include "siren.h"
 #include "vectors.h"
 
-#include <stdlib.h>
-
 #define POINTS 64
 
 typedef struct {
@@ -78,7 +76,7 @@ int siren_vector_length(void) { return VL; }
 int siren_decode(const Decoder *d, int64_t start, int64_t stop) {
     int width = d->width;
     size_t work = POINTS * (size_t)width, bytes = sizeof(float) * ((size_t)d->columns * width + 2 * work);
-    float *h = aligned_alloc(64, (bytes + 63) / 64 * 64);
+    float *h = allocate(bytes);
     if (!h) return 1;
     float *z = h + work, *along = z + work;
     for (int64_t row = start; row < stop; row++) {
@@ -96,6 +94,6 @@ int siren_decode(const Decoder *d, int64_t start, int64_t stop) {
             output(d, count, h, d->values + row * d->outputs + first);
         }
     }
-    free(h);
+    release(h);
     return 0;
 }

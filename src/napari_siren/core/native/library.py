@@ -1,8 +1,8 @@
-"""The compiled library of the native engine: built on this machine at the first use, and cached.
+"""The compiled library of the native engine: from the wheel, or compiled on this machine at the first use and cached.
 
-It needs a C compiler: gcc 12 or later, or clang. The library is kept in the user's cache folder, or in the folder named
-by NAPARI_SIREN_CACHE. Only the user can read and write that part of the folder, and a library is loaded only if its
-hash is that of the library that was built.
+To compile it needs a C compiler: gcc 12 or later, or clang. The library is kept in the user's cache folder, or in the
+folder named by NAPARI_SIREN_CACHE. Only the user can read and write that part of the folder, and a library is loaded
+only if its hash is that of the library that was built.
 """
 
 from __future__ import annotations
@@ -24,12 +24,19 @@ from pathlib import Path
 
 import platformdirs
 
+from napari_siren.core.native.compiler import (
+    HEADERS,
+    OPTIMISE,
+    SOURCES,
+    compile_library,
+    failure_reason,
+    file_hash,
+    find_compiler,
+    run_compiler,
+)
+from napari_siren.core.native.prebuilt import load_prebuilt
+
 _LOG = logging.getLogger("napari_siren")
-_FOLDER = Path(__file__).parent
-_SOURCES = tuple(_FOLDER / name for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c", "decoder.c"))
-_HEADERS = tuple(_FOLDER / name for name in ("siren.h", "vectors.h", "amx.h"))
-# Flags for speed: the kernels need neither errno nor floating-point traps.
-_OPTIMISE = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
 # Flags for the instructions of this machine, in order of preference. The first ones that compile are used.
 _MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
 
@@ -52,12 +59,31 @@ class Kernel:
 
 @cache
 def kernel() -> Kernel:
-    """Build the kernel, or load it from the cache. It never raises an exception."""
+    """Load the kernel from the wheel or from the cache, or build it. It never raises an exception."""
     if os.environ.get("NAPARI_SIREN_NATIVE", "1") == "0":
         return Kernel(None, "switched off by NAPARI_SIREN_NATIVE=0")
-    if sys.byteorder != "little" or os.name == "nt":
-        return Kernel(None, "this system is not supported; PyTorch is used")
-    compiler = _compiler()
+    if sys.byteorder != "little":
+        return Kernel(None, "big-endian processors are not supported; PyTorch is used, which is slower")
+    try:
+        prebuilt = load_prebuilt()
+    except OSError as error:
+        _LOG.warning("the compiled kernel of this installation is not used: %s; reinstall napari-siren", error)
+        own = _own_kernel()
+        return Kernel(own.library, f"{own.message}; the kernel of this installation is not used ({error})")
+    if prebuilt is None:
+        return _own_kernel()
+    return Kernel(prebuilt.library, f"prebuilt for {prebuilt.level}: {prebuilt.path}")
+
+
+def _own_kernel() -> Kernel:
+    """Compile the kernel on this machine, or load it from the cache."""
+    if os.name == "nt":
+        return Kernel(
+            None,
+            "this installation contains no kernel for Windows, where it is not compiled at the first use; PyTorch is "
+            "used, which is slower. Install a wheel with the kernel, whose name ends in win_amd64",
+        )
+    compiler = find_compiler()
     if compiler is None:
         return Kernel(None, "no C compiler found (gcc or clang); PyTorch is used, which is slower")
     errors = []
@@ -66,36 +92,29 @@ def kernel() -> Kernel:
             path, fresh = _build(compiler, machine)
             library = ctypes.CDLL(str(path))
         except (OSError, subprocess.SubprocessError) as error:
-            errors.append(_reason(error))
+            errors.append(failure_reason(error))
             continue
         return Kernel(library, f"{'compiled' if fresh else 'from the cache'}: {path} ({compiler} {' '.join(machine)})")
     return Kernel(None, f"{compiler} could not compile the kernel ({errors[0]}); PyTorch is used, which is slower")
-
-
-def _compiler() -> str | None:
-    for name in (os.environ.get("CC"), "cc", "gcc", "clang"):
-        if name and (path := shutil.which(name)):
-            return path
-    return None
 
 
 def _build(compiler: str, machine: Sequence[str]) -> tuple[Path, bool]:
     """Compile, unless the library is cached: (path of the library, whether it was compiled now)."""
     # The predefined macros contain the compiler's version and this CPU's instructions. Different machines may share a
     # home folder, and with it the cache, but must not load each other's libraries.
-    predefined = _run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
-    text = b"".join(path.read_bytes() for path in (*_SOURCES, *_HEADERS))
-    key = hashlib.sha256(text + " ".join((*_OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
+    predefined = run_compiler([compiler, *machine, "-dM", "-E", "-x", "c", os.devnull])
+    text = b"".join(path.read_bytes() for path in (*SOURCES, *HEADERS))
+    key = hashlib.sha256(text + " ".join((*OPTIMISE, *machine)).encode() + predefined).hexdigest()[:16]
     folder = _library_folder()
     # The name ends with the hash of the library that was built. Another content under that name is never loaded.
     for path in sorted(folder.glob(f"siren-{key}-*.so")):
-        if path.stem.rpartition("-")[2] == _hash(path):
+        if path.stem.rpartition("-")[2] == file_hash(path):
             return path, False
         path.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         built = Path(scratch) / f"siren-{key}.so"
-        _run_compiler([compiler, *_OPTIMISE, *machine, *map(str, _SOURCES), "-lm", "-o", str(built)])
-        path = folder / f"{built.stem}-{_hash(built)}.so"
+        compile_library([compiler], machine, built)
+        path = folder / f"{built.stem}-{file_hash(built)}.so"
         built.replace(path)
     return path, True
 
@@ -132,21 +151,7 @@ def _make_private(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def _hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
 def cache_folder() -> Path:
     """Return the folder for data computed once on a machine: NAPARI_SIREN_CACHE, or the user's cache folder."""
     chosen = os.environ.get("NAPARI_SIREN_CACHE")
     return Path(chosen).expanduser().absolute() if chosen else platformdirs.user_cache_path("napari-siren")
-
-
-def _run_compiler(command: Sequence[str]) -> bytes:
-    return subprocess.run(command, check=True, capture_output=True, timeout=120).stdout
-
-
-def _reason(error: Exception) -> str:
-    output = getattr(error, "stderr", None)
-    lines = output.decode(errors="replace").strip().splitlines() if output else []
-    return lines[0] if lines else str(error)

@@ -1,7 +1,7 @@
 /* One step of many small sine networks, a tile at a time, with all data in cache from the first layer to the gradient.
  *
- * library.py compiles it on the user's machine (gcc >= 12 or clang, any SIMD width). pytorch.py does the same in
- * PyTorch, and the tests compare the two.
+ * It is compiled for the wheels, or by library.py on the user's machine (gcc >= 12 or clang, any SIMD width). pytorch.py
+ * does the same in PyTorch, and the tests compare the two.
  *
  * Layout: feature-major. An activation is [feature][sample], so a vector holds neighbouring samples. Every product is a
  * sum of broadcast weights times vectors, so a network may have any width. Samples are processed in chunks of CHUNK, so
@@ -10,7 +10,6 @@
 #include "siren.h"
 #include "vectors.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define CHUNK 256
@@ -117,8 +116,8 @@ static void backward_chunk(const Network *net, const float *theta, int N, const 
 /* Write values[t][c][p] of tiles t0 to t1 - 1. Returns 0, or 1 if memory runs out. */
 int siren_forward(const Network *net, int t0, int t1, const float *theta, const float *coords, float *values) {
     const size_t act = (size_t)net->width * CHUNK;
-    float *S;
-    if (posix_memalign((void **)&S, 64, sizeof(float) * (2 * act + CHUNK * (net->inputs + net->outputs)))) return 1;
+    float *S = allocate(sizeof(float) * (2 * act + CHUNK * (net->inputs + net->outputs)));
+    if (!S) return 1;
     float *X = S + 2 * act, *F = X + CHUNK * net->inputs;
     for (int t = t0; t < t1; t++)
         for (int p = 0; p < net->samples; p += CHUNK) {
@@ -128,7 +127,7 @@ int siren_forward(const Network *net, int t0, int t1, const float *theta, const 
             for (int k = 0; k < net->outputs; k++)
                 memcpy(values + ((size_t)t * net->outputs + k) * net->samples + p, F + k * CHUNK, sizeof(float) * n);
         }
-    free(S);
+    release(S);
     return 0;
 }
 
@@ -175,8 +174,8 @@ static int load_samples(const Network *net, const Axis *axes, const int32_t *cel
 int siren_blend(const Network *net, int t0, int t1, const float *theta, const Axis *axes, const int32_t *cells,
                 int64_t channel_stride, float *out) {
     const size_t act = (size_t)net->width * CHUNK;
-    float *S;
-    if (posix_memalign((void **)&S, 64, sizeof(float) * (2 * act + CHUNK * (net->inputs + net->outputs + 1)))) return 1;
+    float *S = allocate(sizeof(float) * (2 * act + CHUNK * (net->inputs + net->outputs + 1)));
+    if (!S) return 1;
     float *X = S + 2 * act, *F = X + CHUNK * net->inputs, *weights = F + CHUNK * net->outputs;
     Stretch stretches[CHUNK];
     memset(X, 0, sizeof(float) * CHUNK * net->inputs);
@@ -195,7 +194,7 @@ int siren_blend(const Network *net, int t0, int t1, const float *theta, const Ax
                 }
         }
     }
-    free(S);
+    release(S);
     return 0;
 }
 
@@ -209,8 +208,8 @@ int siren_gradient(const Network *net, int t0, int t1, const float *theta, const
     const int P = net->samples, C = net->outputs;
     const size_t act = (size_t)net->width * CHUNK;
     size_t floats = act * (2 * net->layers + 2) + (size_t)CHUNK * (net->inputs + C + 2);
-    float *S;
-    if (posix_memalign((void **)&S, 64, sizeof(float) * floats)) return 1;
+    float *S = allocate(sizeof(float) * floats);
+    if (!S) return 1;
     float *Co = S + act * net->layers, *D = Co + act * net->layers, *E = D + act;
     float *X = E + act, *F = X + CHUNK * net->inputs, *y = F + CHUNK * C, *w = y + CHUNK;
     for (int t = t0; t < t1; t++) {
@@ -241,7 +240,7 @@ int siren_gradient(const Network *net, int t0, int t1, const float *theta, const
         }
         if (weight) loss[t] = (float)total;
     }
-    free(S);
+    release(S);
     return 0;
 }
 
@@ -250,8 +249,8 @@ int siren_gradient(const Network *net, int t0, int t1, const float *theta, const
 int siren_orthogonalise(int t0, int t1, int size, int steps, const float *coefficients, float *matrices) {
     const int ld = (size + VL - 1) / VL * VL;
     const size_t area = (size_t)size * ld;
-    float *buffer;
-    if (posix_memalign((void **)&buffer, 64, sizeof(float) * 5 * area)) return 1;
+    float *buffer = allocate(sizeof(float) * 5 * area);
+    if (!buffer) return 1;
     memset(buffer, 0, sizeof(float) * 5 * area);
     float *X = buffer, *Y = X + area, *T = Y + area, *A = T + area, *B = A + area;
     for (int t = t0; t < t1; t++) {
@@ -277,6 +276,6 @@ int siren_orthogonalise(int t0, int t1, int size, int steps, const float *coeffi
         for (int r = 0; r < size; r++)
             for (int k = 0; k < size; k++) G[r * size + k] = X[r * ld + k];
     }
-    free(buffer);
+    release(buffer);
     return 0;
 }
