@@ -12,8 +12,8 @@ from hypothesis import settings
 from torch import Tensor, nn
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.field import field
 from napari_siren.core.field import partition as blend
+from napari_siren.core.field import render_blocks
 from napari_siren.core.field.field import Field
 from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.tiling import Tiling
@@ -140,7 +140,7 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
     """From its call on, fields are evaluated in very small blocks."""
 
     def shrink() -> None:
-        monkeypatch.setattr(field, "_BLOCK_VALUES", 100)
+        monkeypatch.setattr(render_blocks, "_BLOCK_VALUES", 100)
         monkeypatch.setattr(blend, "_BLOCK_ELEMENTS", 300)
 
     return shrink

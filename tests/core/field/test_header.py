@@ -16,6 +16,7 @@ from napari_siren.core.field.tiling import AxisTiling, Tiling
 from napari_siren.core.image.axes import Axes
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import NetworkSpec
+from napari_siren.core.records import with_hash
 from napari_siren.core.tensors import write_tensors
 from napari_siren.errors import StorageError
 
@@ -40,10 +41,10 @@ def test_every_entry_of_a_hostile_index_is_refused(stored: StoredField, value: A
     path = stored.folder / "index.json"
     index = json.loads(path.read_text())
     for key in ("kind", "format", "tiling", "network", "omega_0", "coordinate_scale", "samples_per_pixel"):
-        path.write_text(json.dumps({**index, key: value}))
+        path.write_text(json.dumps(with_hash({**index, key: value})))
         with pytest.raises(StorageError):
             StoredField.open(stored.folder)
-    path.write_text(json.dumps({**index, "blocks": value}))
+    path.write_text(json.dumps(with_hash({**index, "blocks": value})))
     with pytest.raises(StorageError):
         StoredField.open(stored.folder)
 
@@ -80,3 +81,25 @@ def test_a_changed_byte_of_a_block_is_noticed(stored: StoredField) -> None:
         except StorageError:
             continue
         np.testing.assert_array_equal(rendered, expected)
+
+
+def test_a_changed_entry_of_an_index_is_noticed(stored: StoredField) -> None:
+    path = stored.folder / "index.json"
+    index = json.loads(path.read_text())
+    for change in ({"omega_0": 2.0}, {"sha256": "0"}):
+        path.write_text(json.dumps({**index, **change}))
+        with pytest.raises(StorageError, match="changed after it was written"):
+            StoredField.open(stored.folder)
+    del index["sha256"]
+    path.write_text(json.dumps(index))
+    with pytest.raises(StorageError, match="changed after it was written"):
+        StoredField.open(stored.folder)
+
+
+def test_a_damaged_block_is_not_stored(stored: StoredField) -> None:
+    assert stored.has(0)
+    path = stored.folder / "000000.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    assert not stored.has(0)
+    path.unlink()
+    assert not stored.has(0)

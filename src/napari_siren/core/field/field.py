@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import Any, Literal
 
 import numpy as np
@@ -14,6 +13,9 @@ import numpy.typing as npt
 import torch
 
 from napari_siren.core.device import is_out_of_memory
+from napari_siren.core.field import render_blocks
+from napari_siren.core.field.coordinates import check_coords
+from napari_siren.core.field.module import FieldModule
 from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.representation import Order, Representation
 from napari_siren.core.field.tiling import RenderGrid, Tiling
@@ -21,16 +23,13 @@ from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.dtypes import check_dtype
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import Siren
-from napari_siren.errors import DeviceError, InputError
+from napari_siren.errors import InputError
 
 Derivative = Literal["gradient", "gradient_magnitude", "laplacian"]
 DERIVATIVES = ("gradient", "gradient_magnitude", "laplacian")
 
-_LOG = logging.getLogger(__name__)
 # What each kind of render evaluates; the other kinds evaluate first derivatives.
 _ORDERS: dict[str | None, Order] = {None: "value", "laplacian": "second"}
-# Most values, samples times channels, that are evaluated as one block of a render: 16 MiB in float32.
-_BLOCK_VALUES = 1 << 22
 # Most values that one thread converts to units at a time: 0.5 MiB in float32, so that they stay in the cache.
 _STRIP_VALUES = 1 << 17
 
@@ -124,7 +123,8 @@ class Field:
         ----------
         coords
             (..., dimensions), physical positions in the order of the image's spatial axes. Outside the image, the
-            nearest tile's network is extrapolated.
+            nearest tile's network is extrapolated. Tensors on the CPU, and other objects with `__dlpack__`, are arrays
+            too. `module` takes tensors on a GPU, and tensors that require a gradient.
 
         Returns
         -------
@@ -136,7 +136,8 @@ class Field:
         Raises
         ------
         InputError
-            The length of the last axis of `coords` is not the number of dimensions, or a coordinate is not finite.
+            The length of the last axis of `coords` is not the number of dimensions, or a coordinate is not finite, or a
+            tensor requires a gradient or is not on the CPU.
         """
         values: npt.NDArray[Any] = self._at_points(coords, "value")[0]
         return values
@@ -171,6 +172,26 @@ class Field:
         """
         laplacian: npt.NDArray[Any] = self._at_points(coords, "second").sum(axis=0)
         return laplacian
+
+    def module(self, dtype: torch.dtype | None = None) -> FieldModule:
+        """Return the field as a PyTorch module, on the same device.
+
+        Autograd differentiates it twice, in the coordinates and in the parameters. The module has copies of the
+        parameters, so that its training does not change the field.
+
+        Parameters
+        ----------
+        dtype
+            Dtype of the module, float32 or float64. None is float64 for images of float64 and of 32- or 64-bit
+            integers, because float32 has too few digits for their values; else it is float32.
+
+        Raises
+        ------
+        InputError
+            The dtype is another one.
+        """
+        dtype = dtype or (torch.float64 if self._is_wide else torch.float32)
+        return FieldModule(self.representation, self.layout, self._sample_spacing.tolist(), dtype)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field:
         """Return the same field on another device, or in another precision."""
@@ -209,6 +230,7 @@ class Field:
         dtype: npt.DTypeLike | None = None,
         out: Any = None,
         antialias: bool = True,
+        on_progress: Callable[[float], object] | None = None,
     ) -> Any:
         """Evaluate the field on a grid, block by block.
 
@@ -229,6 +251,8 @@ class Field:
         antialias
             Whether to average over the area of output pixels larger than the area that an original pixel observes.
             False evaluates the field at their centres.
+        on_progress
+            Function to call after each block with the finished share, 0 to 1. An exception in it ends the render.
 
         Returns
         -------
@@ -252,7 +276,8 @@ class Field:
         elif tuple(out.shape) != shape:
             raise InputError(f"out has shape {tuple(out.shape)}. Pass an array of shape {shape}.")
         samples = self._samples(grid) if antialias else (1,) * self.dimensions
-        remaining = list(_blocks(grid.shape, samples, self.layout.channels))
+        done = 0
+        remaining = list(render_blocks.cut(grid.shape, samples, self.layout.channels))
         while remaining:
             slices = remaining.pop(0)
             try:
@@ -261,9 +286,12 @@ class Field:
                 if not is_out_of_memory(error):
                     raise
                 # Smaller blocks need less memory.
-                remaining = [*_halves(slices, error), *remaining]
+                remaining = [*render_blocks.halve(slices, error), *remaining]
                 continue
             out[self._output_slices(slices, derivative)] = block
+            if on_progress is not None:
+                done += block.size
+                on_progress(done / max(1, math.prod(shape)))
         return out
 
     def _block(
@@ -345,7 +373,7 @@ class Field:
 
     def _at_points(self, coords: npt.ArrayLike, order: Order) -> npt.NDArray[Any]:
         """Evaluate in the image's units: (parts, …) or, with a channel axis, (parts, …, channels)."""
-        physical = _check_coords(coords, self.dimensions)
+        physical = check_coords(coords, self.dimensions)
         function = self.representation.to(dtype=torch.float64 if physical.dtype == np.float64 else torch.float32)
         points = torch.from_numpy(physical.reshape(-1, self.dimensions) / self._sample_spacing)
         values = self._to_units(function.at_points(points, order).cpu().numpy(), order)
@@ -362,51 +390,3 @@ class Field:
         lengths = self._sample_spacing.astype(values.dtype) ** (1 if order == "first" else 2)
         per_length: npt.NDArray[Any] = values / lengths.reshape(-1, *(1,) * (values.ndim - 1))
         return per_length
-
-
-def _blocks(shape: Sequence[int], samples: Sequence[int], channels: int) -> Iterator[tuple[slice, ...]]:
-    """Yield blocks of an output, of a bounded number of values, by halving the longest axis."""
-    sides = list(shape)
-    while np.prod([s * k for s, k in zip(sides, samples, strict=True)]) * channels > _BLOCK_VALUES:
-        longest = int(np.argmax(sides))
-        if sides[longest] == 1:
-            break
-        sides[longest] = -(-sides[longest] // 2)
-    starts = [range(0, n, side) for n, side in zip(shape, sides, strict=True)]
-    for corner in product(*starts):
-        yield tuple(slice(a, min(a + s, n)) for a, s, n in zip(corner, sides, shape, strict=True))
-
-
-def _halves(slices: tuple[slice, ...], error: BaseException) -> list[tuple[slice, ...]]:
-    """Cut a block in two along its longest axis, after memory ran out.
-
-    Raises
-    ------
-    DeviceError
-        The block is a single pixel.
-    """
-    sides = [s.stop - s.start for s in slices]
-    axis = int(np.argmax(sides))
-    if sides[axis] == 1:
-        raise DeviceError("memory ran out, even for a single pixel. Free some memory.") from error
-    _LOG.warning("memory ran out; the render continues in smaller blocks")
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    middle = slices[axis].start + sides[axis] // 2
-    parts = (slice(slices[axis].start, middle), slice(middle, slices[axis].stop))
-    return [(*slices[:axis], part, *slices[axis + 1 :]) for part in parts]
-
-
-def _check_coords(coords: npt.ArrayLike, dimensions: int) -> npt.NDArray[Any]:
-    try:
-        array = np.asarray(coords)
-    except ValueError as error:
-        raise InputError(f"coords is not an array ({error}). Pass numbers of shape (..., {dimensions}).") from None
-    if array.dtype.kind not in "uif" or array.ndim == 0 or array.shape[-1] != dimensions:
-        raise InputError(
-            f"coords has dtype {array.dtype} and shape {array.shape}. Pass real numbers of shape (..., {dimensions})."
-        )
-    array = array if array.dtype in (np.float32, np.float64) else array.astype(np.float64)
-    if not np.isfinite(array).all():
-        raise InputError("coords has values that are not finite. Remove NaN and infinite coordinates.")
-    return array

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from napari_siren.core.engines import NativeEngine, choose_engine, forward
 from napari_siren.core.engines.native import GridAxis
+from napari_siren.core.field.coordinates import check_no_gradient
 from napari_siren.core.field.representation import Order
 from napari_siren.core.field.tiling import AxisTiling, Tiling, WindowJet
 from napari_siren.core.network.siren import Siren
@@ -157,8 +158,14 @@ class PartitionOfUnity:
         -------
         Tensor
             (parts, points, channels). Values have one part; derivatives have one for each axis.
+
+        Raises
+        ------
+        InputError
+            The points or the parameters require a gradient. Engines are outside autograd.
         """
         like = self.siren.theta
+        check_no_gradient(points, like)
         out = torch.zeros(self._parts(order), len(points), self.channels, dtype=like.dtype, device=like.device)
         for block in torch.split(torch.arange(len(points)), self._block_samples(order)):
             for rows, tiles in self._pairs(points[block]):

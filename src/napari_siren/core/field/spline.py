@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +16,7 @@ import torch
 from scipy.ndimage import spline_filter1d
 from torch import Tensor
 
+from napari_siren.core.field.coordinates import check_no_gradient
 from napari_siren.core.field.representation import Order
 
 # Number of coefficients with an influence on a point, along each axis.
@@ -80,7 +80,8 @@ class SampleSpline:
                 return self._picked([numbers for numbers in at_samples if numbers is not None])[None]
         parts = []
         for derivatives in self._derivatives(order):
-            along = [_taps(x, n, d) for x, n, d in zip(positions, self.shape, derivatives, strict=True)]
+            taps_of = zip(positions, self.shape, derivatives, strict=True)
+            along = [_taps(torch.from_numpy(x), n, d) for x, n, d in taps_of]
             starts = [int(taps.min()) for taps, _ in along]
             values = self.coefficients
             for axis, (start, (taps, _)) in enumerate(zip(starts, along, strict=True), 1):
@@ -94,18 +95,9 @@ class SampleSpline:
 
     def at_points(self, points: Tensor, order: Order) -> Tensor:
         """Evaluate at any points, float64, (points, axes); return (parts, points, channels)."""
-        columns = points.double().cpu().numpy().T
-        parts = []
-        for derivatives in self._derivatives(order):
-            along = [_taps(x, n, d) for x, n, d in zip(columns, self.shape, derivatives, strict=True)]
-            total = torch.zeros(len(points), len(self.samples), dtype=self.dtype, device=self.device)
-            for choice in product(range(_TAPS), repeat=len(along)):
-                numbers = (torch.from_numpy(t[:, k]).to(self.device) for (t, _), k in zip(along, choice, strict=True))
-                picked: tuple[Any, ...] = (slice(None), *numbers)
-                weight = np.prod([w[:, k] for (_, w), k in zip(along, choice, strict=True)], axis=0)
-                values = self.coefficients[picked].T.to(self.dtype)
-                total += values * torch.from_numpy(weight).to(total)[:, None]
-            parts.append(total)
+        check_no_gradient(points)
+        columns = points.double().cpu()
+        parts = [interpolate(self.coefficients, columns, d, self.dtype) for d in self._derivatives(order)]
         return torch.stack(parts)
 
     def _picked(self, numbers: Sequence[npt.NDArray[np.int64]]) -> Tensor:
@@ -124,18 +116,49 @@ class SampleSpline:
         axes, degree = len(self.shape), _DERIVATIVES[order]
         return [(0,) * axes] if degree == 0 else [tuple(degree * (i == k) for i in range(axes)) for k in range(axes)]
 
-    def _combined(
-        self, values: Tensor, axis: int, taps: npt.NDArray[np.int64], weights: npt.NDArray[np.float64]
-    ) -> Tensor:
+    def _combined(self, values: Tensor, axis: int, taps: Tensor, weights: Tensor) -> Tensor:
         """Return the weighted sums of values along an axis."""
         shape = [-1 if i == axis else 1 for i in range(values.ndim)]
         total: Tensor | None = None
-        for numbers, factors in zip(taps.T, weights.T, strict=True):
-            factor = torch.from_numpy(factors).to(self.device, self.dtype).reshape(shape)
-            term = values.index_select(axis, torch.from_numpy(numbers.copy()).to(self.device)).to(self.dtype)
+        for numbers, factors in zip(taps.unbind(1), weights.unbind(1), strict=True):
+            factor = factors.to(self.device, self.dtype).reshape(shape)
+            term = values.index_select(axis, numbers.to(self.device)).to(self.dtype)
             total = term * factor if total is None else total.addcmul_(term, factor)
         assert total is not None
         return total
+
+
+def interpolate(coefficients: Tensor, points: Tensor, derivatives: Sequence[int], dtype: torch.dtype) -> Tensor:
+    """Evaluate a spline, or a derivative of it, at any points.
+
+    Autograd differentiates it in the coefficients and twice in the points.
+
+    Parameters
+    ----------
+    coefficients
+        Coefficients of the B-splines, (channels, *shape).
+    points
+        (points, axes), in samples. Weights are computed with their dtype and on their device.
+    derivatives
+        Order of the derivative along each axis: 0, 1 or 2.
+    dtype
+        Dtype of the values.
+
+    Returns
+    -------
+    Tensor
+        Values on the device of the coefficients, (points, channels).
+    """
+    shape, device, flat = coefficients.shape[1:], coefficients.device, coefficients.flatten(1)
+    along = [_taps(x, n, d) for x, n, d in zip(points.unbind(1), shape, derivatives, strict=True)]
+    total = torch.zeros(points.shape[0], len(coefficients), dtype=dtype, device=device)
+    for choice in product(range(_TAPS), repeat=len(along)):
+        number, weight = torch.zeros_like(along[0][0][:, 0]), torch.ones_like(along[0][1][:, 0])
+        for (taps, weights), n, k in zip(along, shape, choice, strict=True):
+            number, weight = number * n + taps[:, k], weight * weights[:, k]
+        values = flat.index_select(1, number.to(device)).mT.to(dtype)
+        total = total + values * weight.to(device, dtype)[:, None]
+    return total
 
 
 def _whole_numbers(positions: npt.NDArray[np.float64], samples: int) -> npt.NDArray[np.int64] | None:
@@ -147,20 +170,18 @@ def _whole_numbers(positions: npt.NDArray[np.float64], samples: int) -> npt.NDAr
     return whole if whole[0] >= 0 and whole[-1] < samples else None
 
 
-def _taps(
-    positions: npt.NDArray[np.float64], samples: int, derivative: int
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
-    """Return the coefficients with an influence on positions, and their weights, (positions, 4) each."""
-    inside = np.clip(positions, 0, samples)
-    first = np.floor(inside - 0.5)
+def _taps(positions: Tensor, samples: int, derivative: int) -> tuple[Tensor, Tensor]:
+    """Return the coefficients with an influence on positions, int64, and their weights, (positions, 4) each."""
+    inside = positions.clamp(0, samples)
+    first = torch.floor(inside - 0.5)
     t = inside - 0.5 - first
-    numbers = first.astype(np.int64)[:, None] + np.arange(-1, _TAPS - 1)
+    numbers = first.long()[:, None] + torch.arange(-1, _TAPS - 1, device=positions.device)
     # The samples are mirrored at the ends of the axis. A short axis is mirrored several times.
-    numbers %= 2 * samples
-    numbers = np.minimum(numbers, 2 * samples - 1 - numbers)
-    weights = np.stack(_B_SPLINES[derivative](t), axis=1)
+    numbers = numbers % (2 * samples)
+    numbers = torch.minimum(numbers, 2 * samples - 1 - numbers)
+    weights = torch.stack(_B_SPLINES[derivative](t), dim=1)
     if derivative:
-        weights[(positions < 0) | (positions > samples)] = 0
+        weights = weights.masked_fill(((positions < 0) | (positions > samples))[:, None], 0)
     return numbers, weights
 
 

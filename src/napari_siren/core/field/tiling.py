@@ -134,7 +134,7 @@ class AxisTiling:
         position
             Positions in pixels, floating-point, of a shape that broadcasts with `tile`.
         """
-        low, high = self._faded_borders(position)
+        low, high = self.faded_borders(position)
         width = 2 * self.overlap
         rise, d_rise, dd_rise = smoothstep((position - low[tile]) / width + 0.5)
         fall, d_fall, dd_fall = smoothstep((high[tile] - position) / width + 0.5)
@@ -144,7 +144,7 @@ class AxisTiling:
             (dd_rise * fall - 2 * d_rise * d_fall + rise * dd_fall) / width**2,
         )
 
-    def _faded_borders(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def faded_borders(self, like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the borders of each tile. The outer ones are infinite, since nothing is cross-faded at the edge."""
         borders = torch.tensor(self.borders, dtype=like.dtype, device=like.device)
         low, high = borders[:-1].clone(), borders[1:].clone()
