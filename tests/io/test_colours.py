@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import tifffile
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, PngImagePlugin
 
 from napari_siren import InputError
 from napari_siren.io.colours import srgb_profile
+from napari_siren.io.details import Details
 from napari_siren.io.images import inspect_image, read_image, sample_path, write_picture
 from napari_siren.io.pillow import PillowCodec
 
@@ -308,6 +311,65 @@ def test_gamma_is_kept(tmp_path: Path) -> None:
     write_picture(tmp_path / "again.png", picture)
     with Image.open(tmp_path / "again.png") as image:
         assert image.info["gamma"] == 1
+
+
+def png_with(path: Path, array: npt.NDArray[Any], **chunks: bytes) -> Path:
+    """Write a PNG file with chunks of colour."""
+    info = PngImagePlugin.PngInfo()
+    for name, content in chunks.items():
+        info.add(name.encode(), content)
+    Image.fromarray(array).save(path, pnginfo=info)
+    return path
+
+
+PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+
+
+def test_the_chunks_of_colour_of_a_png_are_kept(tmp_path: Path) -> None:
+    path = png_with(tmp_path / "a.png", PHOTO, gAMA=(45455).to_bytes(4, "big"), cHRM=PRIMARIES, sRGB=bytes([0]))
+    picture = read_image(path)
+    assert Details.from_json(json.loads(json.dumps(picture.details.as_json()))) == picture.details
+    write_picture(tmp_path / "again.png", picture)
+    with Image.open(path) as image, Image.open(tmp_path / "again.png") as again:
+        assert [again.info[name] for name in ("gamma", "chromaticity", "srgb")] == [
+            image.info[name] for name in ("gamma", "chromaticity", "srgb")
+        ]
+    assert picture.as_map().details.srgb is None
+
+
+@pytest.mark.parametrize("target", ["out.jpg", "out.tif", "out.ome.tif"])
+def test_srgb_becomes_a_profile_in_other_formats(tmp_path: Path, target: str, caplog: pytest.LogCaptureFixture) -> None:
+    path = png_with(tmp_path / "a.png", PHOTO, gAMA=(45455).to_bytes(4, "big"), cHRM=PRIMARIES, sRGB=bytes([0]))
+    write_picture(tmp_path / target, read_image(path))
+    profile = read_image(tmp_path / target).details.profile
+    assert profile is not None
+    assert "sRGB" in ImageCms.getProfileDescription(ImageCms.ImageCmsProfile(io.BytesIO(profile)))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("array", "chunks", "lost"),
+    [
+        (PHOTO, {"gAMA": bytes(2) + b"\xb1\x8f"}, "the gamma of the file"),
+        (PHOTO, {"cHRM": PRIMARIES}, "the primaries of the file"),
+        (GREY, {"sRGB": bytes(1)}, "the mark of sRGB"),
+    ],
+)
+@pytest.mark.parametrize("target", ["out.jpg", "out.tif", "out.ome.zarr"])
+def test_lost_chunks_of_colour_are_noted(
+    tmp_path: Path,
+    array: npt.NDArray[Any],
+    chunks: dict[str, bytes],
+    lost: str,
+    target: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    write_picture(tmp_path / target, read_image(png_with(tmp_path / "a.png", array, **chunks)))
+    assert caplog.messages == [f"{target} cannot hold {lost} of the image"]
+
+
+def test_an_unknown_intent_is_no_mark_of_srgb(tmp_path: Path) -> None:
+    assert read_image(png_with(tmp_path / "a.png", PHOTO, sRGB=bytes([9]))).details.srgb is None
 
 
 def test_inks_with_a_profile_are_managed(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image
 
 from napari_siren.io.details import Details, colour_of_lut, lut_of_colour
 from napari_siren.io.images import inspect_image, read_image, write_picture
@@ -217,6 +218,16 @@ def test_nodata_are_missing_pixels(tmp_path: Path, dtype: str, text: str, value:
     expected[3:5, 4:9] = True
     np.testing.assert_array_equal(picture.missing, expected)
     assert "10 pixels without data" in " ".join(picture.notes)
+    np.testing.assert_array_equal(read_image(tmp_path / "map.tif", lazily=True).missing, expected)
+
+
+def test_nodata_in_a_file_that_pillow_reads(tmp_path: Path) -> None:
+    image = (GREY % 90 + 1).astype(np.uint16)
+    image[3:5, 4:9] = 0
+    Image.fromarray(image).save(tmp_path / "map.tif", compression="tiff_lzw", tiffinfo={42113: "0"})
+    picture = read_image(tmp_path / "map.tif")
+    assert picture.missing is not None
+    np.testing.assert_array_equal(picture.missing, image == 0)
 
 
 def test_nodata_in_one_channel_and_turned(tmp_path: Path) -> None:
@@ -227,6 +238,7 @@ def test_nodata_in_one_channel_and_turned(tmp_path: Path) -> None:
     picture = read_image(tmp_path / "map.tif")
     assert picture.missing is not None
     np.testing.assert_array_equal(picture.missing, (picture.array == 0).any(axis=-1))
+    np.testing.assert_array_equal(read_image(tmp_path / "map.tif", lazily=True).missing, picture.missing)
 
 
 def test_a_mask_page_of_gdal(tmp_path: Path) -> None:
@@ -239,6 +251,7 @@ def test_a_mask_page_of_gdal(tmp_path: Path) -> None:
     np.testing.assert_array_equal(picture.array, GREY)
     assert picture.missing is not None
     np.testing.assert_array_equal(picture.missing, mask == 0)
+    np.testing.assert_array_equal(read_image(tmp_path / "map.tif", lazily=True).missing, picture.missing)
 
 
 # ---- the place ---------------------------------------------------------------------------------------------------

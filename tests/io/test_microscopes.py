@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 import napari_siren as ns
 from napari_siren import InputError
@@ -73,14 +74,34 @@ def test_blocks_are_read_from_a_microscope(file: Path, tmp_path: Path) -> None:
     assert read_image(tmp_path / "out.ome.zarr").channel_names == ("DAPI", "GFP")
 
 
-@pytest.mark.parametrize(
-    ("name", "reader"), [("a.czi", "bioio-czi"), ("a.nd2", "bioio-nd2"), ("a.OIR", "bioio-bioformats")]
-)
-def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, reader: str) -> None:
-    (tmp_path / name).write_bytes(b"a file of a microscope")
+# The package to install for each suffix. Those of SVS are TIFF files, which need none.
+READERS = {".czi": "bioio-czi", ".nd2": "bioio-nd2", ".lif": "bioio-lif", ".dv": "bioio-dv", ".sldy": "bioio-sldy"}
+READERS |= dict.fromkeys((".OIR", ".oib", ".vsi", ".ims", ".mrxs"), "bioio-bioformats")
+
+
+class UnsupportedFileFormatError(Exception):
+    """The error of bioio without a reader for a file."""
+
+
+@pytest.mark.parametrize(("suffix", "reader"), READERS.items())
+def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, reader: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(b"a file of a microscope")
     monkeypatch.setitem(sys.modules, "bioio", None)
-    with pytest.raises(InputError, match=rf"pip install .napari-siren\[formats\]. {reader}"):
-        read_image(tmp_path / name)
+    with pytest.raises(InputError, match=rf"pip install .napari-siren\[formats\]. {reader}\.$"):
+        read_image(path)
+
+    def refuse(_: Path) -> None:
+        raise UnsupportedFileFormatError
+
+    monkeypatch.setitem(sys.modules, "bioio", type("bioio", (), {"BioImage": refuse}))
+    with pytest.raises(InputError, match=rf"pip install {reader}\.$"):
+        read_image(path)
+
+
+def test_svs_needs_no_reader(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.svs", GREY)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.svs").array, GREY)
 
 
 def test_a_real_czi(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import tifffile
 from ome_types.model import UnitsLength, UnitsTime
 
 from napari_siren.errors import InputError
-from napari_siren.io.images import inspect_image, read_image, write_image
+from napari_siren.io.images import inspect_image, read_image, read_pyramid, write_image
 
 
 def series(axes: str, **sizes: int) -> np.ndarray:
@@ -127,3 +127,43 @@ def test_a_size_without_its_tiles_is_refused(tmp_path: Path) -> None:
         file.pages.first.tags["ImageWidth"].overwrite(5_000_000)
     with pytest.raises(InputError, match=r"has 4 of its \d+ strips or tiles"):
         read_image(path)
+
+
+# ---- pyramids ---------------------------------------------------------------------------------------------
+
+
+def write_pyramid(path: Path, finest: np.ndarray, **options: Any) -> list[np.ndarray]:
+    """Write an OME-TIFF whose coarser levels are in SubIFDs, and return the levels."""
+    levels = [finest, finest[..., ::2, ::2], finest[..., ::4, ::4]]
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        file.write(levels[0], subifds=2, tile=(16, 16), **options)
+        for level in levels[1:]:
+            file.write(level, subfiletype=1, tile=(16, 16))
+    return levels
+
+
+@pytest.mark.parametrize("lazily", [False, True])
+@pytest.mark.parametrize("axes", ["YX", "CYX", "ZYX"])
+def test_levels_of_a_pyramid(tmp_path: Path, axes: str, lazily: bool) -> None:
+    path, array = tmp_path / "pyramid.ome.tif", series(axes, C=2, Z=3, Y=48, X=64)
+    metadata = {"axes": axes, "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25, "PhysicalSizeZ": 2.0}
+    levels = write_pyramid(path, array, metadata=metadata, photometric="minisblack")
+    for number, level in enumerate(levels):
+        picture = read_image(path, level=number, lazily=lazily)
+        assert (picture.axes, picture.levels) == (axes, 3)
+        assert isinstance(picture.array, np.ndarray) is not lazily
+        np.testing.assert_array_equal(picture.array, level)
+        assert picture.spacing is not None
+        assert picture.spacing[-2:] == pytest.approx((0.25 * 2**number, 0.5 * 2**number))
+        assert picture.spacing[0] == 2.0 or axes != "ZYX"
+    assert read_image(path, level=-1).array.shape == levels[-1].shape
+    with pytest.raises(InputError, match=r"has no level 3\. Choose one from 0 to 2"):
+        read_image(path, level=3)
+    assert [picture.array.shape for picture in read_pyramid(path)] == [level.shape for level in levels]
+
+
+def test_other_files_have_one_level(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((4, 5)))
+    with pytest.raises(InputError, match=r"has no level 1: it is no pyramid\. Use level 0"):
+        read_image(tmp_path / "a.npy", level=1)
+    assert len(read_pyramid(tmp_path / "a.npy")) == 1

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.image.axes import Axes, check_axes, guess_axes, singleton_axes
+from napari_siren.io.colours import lost_colours
 from napari_siren.io.details import Details
 from napari_siren.io.ome_zarr import ZarrImage, open_ome_zarr, write_ome_zarr
 from napari_siren.io.picture import ImageInfo, Picture, Request
@@ -53,7 +54,7 @@ class ZarrCodec:
             "the ICC profile": details.profile is not None,
             "the resolution of the print": details.dpi is not None,
             "the time between frames": interval is not None and "T" in (picture.axes or ""),
-            "the gamma of the file": details.gamma is not None,
+            **lost_colours(details, None),
         }
         return [name for name, is_lost in lost.items() if is_lost]
 
@@ -162,6 +163,7 @@ def open_zarr(path: str | Path, request: Request) -> Picture:
         image.channel_names,
         image.details,
         image.notes,
+        levels=len(image.levels),
     )
 
 

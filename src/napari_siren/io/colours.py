@@ -1,11 +1,19 @@
-"""Conversion of other colours to RGB, by Pillow and its colour management."""
+"""Colours: conversion to RGB, and ICC profiles, by Pillow and its colour management."""
 
 from __future__ import annotations
 
 import io
+import struct
+from functools import cache
 from typing import Any
 
 from PIL import Image, ImageCms
+
+from napari_siren.io.details import Details
+
+# Date in the profile of sRGB, that of the original by HP and Microsoft. The present date would make two equal images
+# different files.
+_SRGB_DATE = struct.pack(">6H", 1998, 2, 9, 6, 49, 0)
 
 
 def to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bytes | None, list[str]]:
@@ -33,9 +41,29 @@ def to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, byte
     return image.convert("RGB"), None, [f"the {image.mode} colours were converted to RGB"]
 
 
+@cache
 def srgb_profile() -> bytes:
     """Return the ICC profile of sRGB."""
-    return bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile = bytes(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    # The bytes from 24 to 36 are the date.
+    return profile[:24] + _SRGB_DATE + profile[36:]
+
+
+def profile_to_write(details: Details, channels: int) -> bytes | None:
+    """Return the ICC profile for a file: that of the image, or that of sRGB if the image was marked as sRGB."""
+    if details.profile is None and details.srgb is not None and channels >= 3:
+        return srgb_profile()
+    return details.profile
+
+
+def lost_colours(details: Details, profile: bytes | None) -> dict[str, bool]:
+    """Return the names of the colour data of a PNG file, and whether another file with this profile lacks them."""
+    is_lost, is_srgb = profile is None, details.srgb is not None
+    return {
+        "the mark of sRGB": is_lost and is_srgb,
+        "the gamma of the file": is_lost and details.gamma is not None and not is_srgb,
+        "the primaries of the file": is_lost and details.chromaticities is not None and not is_srgb,
+    }
 
 
 def suits(profile: bytes, channels: int) -> bool:

@@ -38,8 +38,9 @@ class Details:
         ICC profile of the colours.
     dpi
         Resolution of the print in pixels per inch, along X and Y.
-    gamma
-        Exponent of the encoding of the values, from a PNG file.
+    gamma, chromaticities, srgb
+        Colours of a PNG file without a profile: exponent of the encoding of the values; x and y of white, red, green
+        and blue; rendering intent of sRGB, 0 to 3. None if the file does not give them.
     interval
         Time between frames and its unit.
     has_alpha
@@ -55,6 +56,8 @@ class Details:
     profile: bytes | None = None
     dpi: tuple[float, float] | None = None
     gamma: float | None = None
+    chromaticities: tuple[float, ...] | None = None
+    srgb: int | None = None
     interval: tuple[float, str] | None = None
     has_alpha: bool = False
 
@@ -91,8 +94,8 @@ class Details:
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields that are not empty, as plain values."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: _as_plain(value) for name, value in values.items() if value not in (None, "", False)}
+        values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
+        return {name: _as_plain(value) for name, (value, empty) in values.items() if value != empty}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any]) -> Details:

@@ -74,7 +74,7 @@ def read_image(
     scene
         Number or name of one of several images in the file. None is the first.
     level
-        Index of the level of an OME-Zarr image; 0 is the finest.
+        Index of the level of a pyramid (OME-Zarr, TIFF); 0 is the finest.
     lazily
         Whether the pixels may stay in the file, as a dask array that reads them by parts. The pixels of OME-Zarr always
         stay in their folder.
@@ -84,16 +84,17 @@ def read_image(
     InputError
         There is no such file, it is not an image, or it has axes other than space, channels and time.
     """
-    request = Request(axes, frame, scene, level, lazily)
-    if is_remote(path):
-        picture = _read_remote(address_of(path), request)
-    else:
-        path = Path(path)
-        with _as_input_errors(path):
-            picture = _codec_of(path).read(path, request)
+    picture = _read(path, Request(axes, frame, scene, level, lazily))
     if picture.notes:
         _LOG.warning("%s: %s", picture.path.name, "; ".join(picture.notes))
     return picture
+
+
+def read_pyramid(path: str | Path) -> tuple[Picture, ...]:
+    """Read all levels of an image, the finest first. Their pixels may stay in the file, as in `read_image`."""
+    finest = read_image(path, lazily=True)
+    coarser = (_read(path, Request(level=level, lazily=True)) for level in range(1, finest.levels))
+    return (finest, *coarser)
 
 
 def inspect_image(path: str | Path, axes: str | None = None, *, each: bool = False) -> ImageInfo:
@@ -185,14 +186,14 @@ def write_picture(path: str | Path, picture: Picture, interval: tuple[float, str
     return path
 
 
-def losses(path: str | Path, picture: Picture, interval: tuple[float, str] | None = None) -> list[str]:
-    """Return the names of the metadata of a picture that the kind of file cannot hold."""
-    return CODECS[format_of(path).name].losses(picture, interval)
+def loss_notes(
+    path: Path, picture: Picture, interval: tuple[float, str] | None = None, kind: FormatName | None = None
+) -> list[str]:
+    """Return a sentence on the metadata of a picture that the kind of file cannot hold, if there is any.
 
-
-def loss_notes(path: Path, picture: Picture, interval: tuple[float, str] | None = None) -> list[str]:
-    """Return a sentence on the metadata of a picture that the kind of file cannot hold, if there is any."""
-    lost = losses(path, picture, interval)
+    The kind is that of the file name by default.
+    """
+    lost = CODECS[kind or format_of(path).name].losses(picture, interval)
     return [f"{path.name} cannot hold {' and '.join(lost)} of the image"] if lost else []
 
 
@@ -217,6 +218,18 @@ def _codec_of(path: Path) -> Codec:
     if start and _MICROSCOPES.matches(path, start):
         return _MICROSCOPES
     return next(codec for codec in CODECS.values() if codec.matches(path, start))
+
+
+def _read(path: str | Path, request: Request) -> Picture:
+    if is_remote(path):
+        picture = _read_remote(address_of(path), request)
+    else:
+        path = Path(path)
+        with _as_input_errors(path):
+            picture = _codec_of(path).read(path, request)
+    if not -picture.levels <= request.level < picture.levels:
+        raise InputError(f"{path} has no level {request.level}: it is no pyramid. Use level 0.")
+    return picture
 
 
 def _read_remote(address: str, request: Request) -> Picture:

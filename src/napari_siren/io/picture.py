@@ -44,7 +44,10 @@ class Picture:
     notes
         What was assumed, converted or left out in the reading of the file: one sentence each.
     missing
-        Mask of the spatial shape, bool: True for pixels without data (nodata, masks). None if there are none.
+        Mask of the spatial shape, bool: True for pixels without data (nodata, masks). None if there are none. It is a
+        dask array if the pixels are, and may then be False everywhere.
+    levels
+        Number of levels of the file's pyramid.
     """
 
     array: npt.NDArray[Any]
@@ -56,6 +59,7 @@ class Picture:
     details: Details = field(default_factory=Details)
     notes: tuple[str, ...] = ()
     missing: npt.NDArray[np.bool_] | None = None
+    levels: int = 1
 
     @property
     def frame(self) -> tuple[Axes, tuple[int, ...]]:
@@ -122,7 +126,8 @@ class Picture:
 
     def as_map(self) -> Picture:
         """Return the picture without the metadata of its values, for a map of other values over it."""
-        plain = replace(self.details, colours=None, luts=None, ranges=None, profile=None, gamma=None, has_alpha=False)
+        plain = replace(self.details, colours=None, luts=None, ranges=None, has_alpha=False)
+        plain = replace(plain, profile=None, gamma=None, chromaticities=None, srgb=None)
         return replace(self, details=plain, channel_names=None)
 
     def fitted(self, entries: Any) -> Any:

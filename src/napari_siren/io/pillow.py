@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from napari_siren.core.image.axes import Axes, check_axes
 from napari_siren.errors import InputError
-from napari_siren.io.colours import suits, to_rgb
+from napari_siren.io.colours import lost_colours, profile_to_write, suits, to_rgb
 from napari_siren.io.details import Details
 from napari_siren.io.picture import ImageInfo, Picture, Request
 
@@ -81,8 +82,9 @@ class PillowCodec:
     def write(self, path: Path, picture: Picture, interval: tuple[float, str] | None) -> None:
         """Write a picture; see `Codec`."""
         details, options = picture.details, dict[str, Any]()
-        if details.profile is not None:
-            options["icc_profile"] = details.profile
+        profile = self._profile(picture)
+        if profile is not None:
+            options["icc_profile"] = profile
         if details.dpi is not None:
             options["dpi"] = details.dpi
         if self.extension == ".png":
@@ -101,9 +103,17 @@ class PillowCodec:
             "the colours of the channels": details.colours is not None or details.luts is not None,
             "the displayed range": details.ranges is not None,
             "the position": details.origin is not None and any(details.origin),
-            "the gamma of the file": details.gamma is not None and self.extension != ".png",
         }
+        if self.extension != ".png":
+            lost |= lost_colours(details, self._profile(picture))
         return [name for name, is_lost in lost.items() if is_lost]
+
+    def _profile(self, picture: Picture) -> bytes | None:
+        """Return the ICC profile to write. PNG has its own mark of sRGB."""
+        if self.extension == ".png":
+            return picture.details.profile
+        is_colour = (picture.axes or Axes()).endswith("C")
+        return profile_to_write(picture.details, picture.array.shape[-1] if is_colour else 1)
 
 
 @contextmanager
@@ -198,12 +208,15 @@ def _details(image: Any, profile: bytes | None, mode: str) -> Details:
         x, y = (float(value) for value in dpi)
         dpi = (y, x) if _orientation(image) in _EXCHANGED else (x, y)
         dpi = dpi if min(dpi) > 0 and max(dpi) < math.inf else None
-    gamma = image.info.get("gamma")
-    return Details(
-        profile=profile or None,
-        dpi=dpi,
-        gamma=None if gamma is None or profile else float(gamma),
-        has_alpha=mode in ("LA", "RGBA"),
+    details = Details(profile=profile or None, dpi=dpi, has_alpha=mode in ("LA", "RGBA"))
+    if profile:
+        return details
+    gamma, intent = image.info.get("gamma"), image.info.get("srgb")
+    return replace(
+        details,
+        gamma=None if gamma is None else float(gamma),
+        chromaticities=image.info.get("chromaticity"),
+        srgb=intent if intent in range(4) else None,
     )
 
 
@@ -211,9 +224,17 @@ def _png_chunks(details: Details) -> PngImagePlugin.PngInfo:
     """Return the chunks of a PNG file for the details without an option of Pillow."""
     chunks = PngImagePlugin.PngInfo()
     if details.gamma is not None:
-        # The PNG specification: the exponent times 100,000.
-        chunks.add(b"gAMA", round(details.gamma * 100_000).to_bytes(4, "big"))
+        chunks.add(b"gAMA", _png_numbers(details.gamma))
+    if details.chromaticities is not None:
+        chunks.add(b"cHRM", _png_numbers(*details.chromaticities))
+    if details.srgb is not None:
+        chunks.add(b"sRGB", bytes([details.srgb]))
     return chunks
+
+
+def _png_numbers(*values: float) -> bytes:
+    """Return numbers as the PNG specification stores them: times 100,000."""
+    return struct.pack(f">{len(values)}I", *(round(value * 100_000) for value in values))
 
 
 def _as_plane(array: npt.NDArray[Any], axes: Axes) -> npt.NDArray[Any]:

@@ -15,6 +15,13 @@ from napari_siren.io.lazy import import_zarr
 
 # Protocols of fsspec for addresses.
 _PROTOCOLS = ("http", "https", "s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "ftp", "sftp", "hdfs", "memory")
+# Remedies by the name of an exception: of botocore without credentials, and of fsspec without a permission.
+_REMEDIES = {
+    "NoCredentialsError": "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or FSSPEC_S3_ANON=true for public buckets.",
+    "PermissionError": "Check the credentials.",
+}
+# Longest wait for the first answer of a server in seconds. s3fs by itself tries again for several minutes.
+_PATIENCE = 15
 # A path of the operating system has only one slash after the colon.
 _ADDRESS = re.compile(rf"^({'|'.join(_PROTOCOLS)}):/{{1,2}}(?=[^/])", re.IGNORECASE)
 
@@ -48,7 +55,7 @@ def has_remote(path: str | Path, *names: str) -> bool:
     address = address_of(path)
     with _one_line(path):
         files, _ = _fsspec().url_to_fs(address)
-        return any(files.exists(f"{address}/{name}") for name in names)
+        return any(files.exists(f"{address}/{name}", timeout=_PATIENCE) for name in names)
 
 
 @contextmanager
@@ -87,10 +94,16 @@ def _one_line(path: str | Path) -> Iterator[None]:
         ) from None
     except FileNotFoundError:
         raise InputError(f"there is no file {address_of(path)}. Check the address.") from None
+    except TimeoutError:
+        raise InputError(
+            f"{address_of(path)} does not answer within {_PATIENCE} s. Check the address and the network."
+        ) from None
     # The libraries of the protocols have exceptions of their own.
     except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot read {address_of(path)}: {reason}. Check the address and the network.") from error
+        kind = type(error).__name__
+        reason = str(error).splitlines()[0].rstrip(".") if str(error) else kind
+        remedy = _REMEDIES.get(kind, "Check the address and the network.")
+        raise InputError(f"cannot read {address_of(path)}: {reason}. {remedy}") from error
 
 
 def _fsspec() -> Any:

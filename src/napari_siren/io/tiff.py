@@ -66,8 +66,8 @@ def read_tiff(path: Path, request: Request) -> Picture:
     path
         Path of the file.
     request
-        Axes, frame and scene to read, as in `read_image`. The axes are those with more than one entry, or all axes. If
-        it allows it, the pixels stay in the file: tifffile's zarr store reads them by parts.
+        Axes, frame, scene and level to read, as in `read_image`. The axes are those with more than one entry, or all
+        axes. If it allows it, the pixels stay in the file: tifffile's zarr store reads them by parts.
 
     Raises
     ------
@@ -75,20 +75,17 @@ def read_tiff(path: Path, request: Request) -> Picture:
         The file is cut short, or has an axis other than space, channels and time.
     """
     with tifffile.TiffFile(path) as file:
-        series = _series(path, file, request.scene)
+        number, series = _series(path, file, request)
         outline = _outline(path, file, series, request, each=request.frame is not None)
-        nodata = nodata_of(series.keyframe)
         lazily = request.lazily and outline.conversion.is_lazy and request.frame is None
-        samples = _lazy(path, file, series) if lazily else _samples(file, series, outline, request.frame)
+        samples = _lazy(path, file, number, series) if lazily else _samples(file, series, outline, request.frame)
         if samples is None:
-            picture = PillowCodec(".tif").read(path, request)
-            return _with_metadata(picture, file, series, outline)
+            picture = _without_nodata(PillowCodec(".tif").read(path, request), series, outline)
+            return _with_metadata(picture, file, number, series, outline)
         samples_axes = "".join(a for i, a in enumerate(series.axes) if i != outline.time)
         pixels, profile, notes = outline.conversion(samples, samples_axes)
-        missing = None if lazily else _missing(file, series, samples, samples_axes, outline)
-        if nodata is not None and lazily:
-            notes.append(f"pixels with the value {nodata:g} (no data) are used as they are")
-        elif missing is not None:
+        missing = _missing(path, file, series, samples, samples_axes, outline)
+        if missing is not None and not lazily:
             notes.append(f"{int(missing.sum())} pixels without data are missing, and are filled in")
         picture = Picture(
             pixels.reshape(outline.shape),
@@ -100,7 +97,7 @@ def read_tiff(path: Path, request: Request) -> Picture:
             notes=tuple(notes),
             missing=missing,
         )
-        return _with_metadata(picture, file, series, outline)
+        return _with_metadata(picture, file, number, series, outline)
 
 
 def inspect_tiff(path: Path, request: Request, *, each: bool = False) -> ImageInfo:
@@ -109,17 +106,17 @@ def inspect_tiff(path: Path, request: Request, *, each: bool = False) -> ImageIn
     The other parameters and the errors are those of `read_tiff`.
     """
     with tifffile.TiffFile(path) as file:
-        series = _series(path, file, request.scene)
+        number, series = _series(path, file, request)
         outline = _outline(path, file, series, request, each)
-        ome = _ome_pixels(file, request.scene)
-        spacing, *_ = spacing_of(outline.axes, _sizes(file, ome, outline))
+        ome = _ome_pixels(file, number)
+        spacing, *_ = spacing_of(outline.axes, _sizes(file, ome, number, series, outline))
         interval = metadata.interval_of(ome, file.imagej_metadata or {})
         return ImageInfo(outline.shape, outline.dtype.name, outline.axes, spacing, outline.frames, interval)
 
 
-def _series(path: Path, file: tifffile.TiffFile, scene: int | str | None) -> Any:
-    """Return an image of the file by its number or its name; the first by default."""
-    names = [series.name for series in file.series]
+def _series(path: Path, file: tifffile.TiffFile, request: Request) -> tuple[int, Any]:
+    """Return the number of an image of the file, and a level of its pyramid."""
+    names, scene = [series.name for series in file.series], request.scene
     if not names:
         raise InputError(f"{path} is a TIFF file without an image. Copy or write it again.")
     number = names.index(scene) if isinstance(scene, str) and scene in names else scene or 0
@@ -127,7 +124,22 @@ def _series(path: Path, file: tifffile.TiffFile, scene: int | str | None) -> Any
         raise InputError(
             f"{path} has no image {scene!r}. Choose a number from 0 to {len(names) - 1}, or one of {names}."
         )
-    return file.series[number]
+    levels = _levels(file.series[number])
+    if not -len(levels) <= request.level < len(levels):
+        raise InputError(f"{path} has no level {request.level}. Choose one from 0 to {len(levels) - 1}.")
+    return number, levels[request.level]
+
+
+def _levels(series: Any) -> list[Any]:
+    """Return the levels of an image's pyramid, the finest first. Levels of other axes or dtypes are left out."""
+    levels = [series]
+    for level in series.levels[1:]:
+        same = (level.axes, level.dtype) == (series.axes, series.dtype)
+        sizes = list(zip(level.shape, levels[-1].shape, strict=False))
+        if not same or tuple(level.shape) == tuple(levels[-1].shape) or not all(1 < m <= n or m == n for m, n in sizes):
+            break
+        levels.append(level)
+    return levels
 
 
 def _outline(path: Path, file: tifffile.TiffFile, series: Any, request: Request, each: bool) -> _Outline:
@@ -176,31 +188,30 @@ def _samples(file: tifffile.TiffFile, series: Any, outline: _Outline, frame: int
         # Pillow reads the planes of a file as frames, and colours of 16 bits not at all.
         grey = series.keyframe.samplesperpixel == 1 and outline.dtype in (np.bool_, np.uint16, np.float32)
         known = (outline.dtype == np.uint8 or grey) and not (file.is_ome or file.is_imagej)
-        if is_decoder and len(file.pages) == 1 and known:
+        is_finest = any(series is other for other in file.series)
+        if is_decoder and is_finest and len(file.pages) == 1 and known:
             return None
         raise
 
 
-def _lazy(path: Path, file: tifffile.TiffFile, series: Any) -> Any:
+def _lazy(path: Path, file: tifffile.TiffFile, number: int, series: Any) -> Any:
     """Return the samples as a dask array. It reads them from the file by parts."""
     from napari_siren.io.lazy import array_of_store, array_of_values
 
     if series.dataoffset is not None:
         return array_of_values(series.asarray(out="memmap"))
-    number = next(i for i, other in enumerate(file.series) if other is series)
+    level = next(i for i, other in enumerate(file.series[number].levels) if other is series)
     # The store keeps the file open.
-    return array_of_store(path, tifffile.imread(path, aszarr=True, series=number, level=0))
+    return array_of_store(path, tifffile.imread(path, aszarr=True, series=number, level=level))
 
 
-def _missing(
-    file: tifffile.TiffFile, series: Any, samples: npt.NDArray[Any], axes: str, outline: _Outline
-) -> npt.NDArray[np.bool_] | None:
+def _missing(path: Path, file: tifffile.TiffFile, series: Any, samples: Any, axes: str, outline: _Outline) -> Any:
     """Return the pixels without data over the coordinates: missing in any channel is missing. None without any."""
     place, coordinates = outline.conversion.place, outline.axes.pick(outline.shape)
     mask = missing_pixels(samples, nodata_of(series.keyframe))
     if mask is None:
-        whole = mask_page(file, series.keyframe.shape[:2])
-        plane = None if whole is None else place(whole, "YX")
+        mask = _masked(path, file, series, lazily=not isinstance(samples, np.ndarray))
+        plane = None if mask is None else place(mask, "YX")
         return None if plane is None or plane.size != math.prod(coordinates) else plane.reshape(coordinates)
     placed = place(mask, axes)
     if placed.size == math.prod(coordinates):
@@ -210,12 +221,36 @@ def _missing(
     return whole if channel is None else np.any(whole, axis=channel, keepdims=False)
 
 
-def _with_metadata(picture: Picture, file: tifffile.TiffFile, series: Any, outline: _Outline) -> Picture:
+def _masked(path: Path, file: tifffile.TiffFile, series: Any, lazily: bool) -> Any:
+    """Return the pixels without data by the transparency mask of the file, (Y, X); None without any."""
+    from napari_siren.io.lazy import array_of_store
+
+    page = mask_page(file, series.keyframe.shape[:2])
+    if page is None:
+        return None
+    if lazily:
+        return array_of_store(path, tifffile.imread(path, aszarr=True, key=page)) == 0
+    mask = np.asarray(file.pages[page].asarray()) == 0
+    return mask if mask.any() else None
+
+
+def _without_nodata(picture: Picture, series: Any, outline: _Outline) -> Picture:
+    """Return a picture of Pillow with the pixels of the nodata value of GDAL among its missing pixels."""
+    mask = missing_pixels(picture.array, nodata_of(series.keyframe))
+    if mask is None:
+        return picture
+    if outline.conversion.interpretation != "RGB":
+        raise InputError(f"{picture.path} needs a decoder. Install it with: pip install imagecodecs.")
+    missing = np.any(mask, axis=-1, keepdims=False) if (picture.axes or Axes()).endswith("C") else mask
+    note = f"{int(missing.sum())} pixels without data are missing, and are filled in"
+    return replace(picture, missing=missing, notes=(*picture.notes, note))
+
+
+def _with_metadata(picture: Picture, file: tifffile.TiffFile, number: int, series: Any, outline: _Outline) -> Picture:
     """Return a picture with the metadata of the file."""
-    number = next((i for i, other in enumerate(file.series) if other is series), 0)
     ome, imagej = _ome_pixels(file, number), file.imagej_metadata or {}
     axes = picture.axes or outline.axes
-    spacing, unit, guessed, notes = spacing_of(axes, _sizes(file, ome, outline))
+    spacing, unit, guessed, notes = spacing_of(axes, _sizes(file, ome, number, series, outline))
     channels = 1 if axes.channel is None else picture.array.shape[axes.channel]
     names = metadata.ome_names(ome, channels) or metadata.imagej_names(imagej, channels, len(series.pages))
     index_is_value = bool(file.is_imagej or file.is_ome)
@@ -236,7 +271,9 @@ def _with_metadata(picture: Picture, file: tifffile.TiffFile, series: Any, outli
         has_alpha=picture.details.has_alpha or (outline.conversion.alpha is not None and axes.endswith("C")),
     )
     all_notes = (*picture.notes, *notes, *metadata.left_out(file))
-    return replace(picture, spacing=spacing, unit=unit, channel_names=names, details=known, notes=all_notes)
+    levels = len(_levels(file.series[number]))
+    known_picture = replace(picture, spacing=spacing, unit=unit, channel_names=names, levels=levels)
+    return replace(known_picture, details=known, notes=all_notes)
 
 
 def _full_axes(outline: _Outline) -> str:
@@ -245,24 +282,22 @@ def _full_axes(outline: _Outline) -> str:
     return letters if set(letters) <= set(SPATIAL_AXES + "CT") and len(set(letters)) == len(letters) else ""
 
 
-def _sizes(file: tifffile.TiffFile, ome: Mapping[str, Any], outline: _Outline) -> Sizes:
-    """Return the pixel sizes along the axes of the upright image."""
-    sizes = dict(metadata.pixel_sizes(file, ome))
+def _sizes(file: tifffile.TiffFile, ome: Mapping[str, Any], number: int, series: Any, outline: _Outline) -> Sizes:
+    """Return the pixel sizes along the axes of the upright image, at a level of its pyramid."""
+    ratios = zip(series.axes, file.series[number].shape, series.shape, strict=False)
+    factors = {a: n / m for a, n, m in ratios if n != m}
+    sizes = {a: (v * factors.get(a, 1), unit) for a, (v, unit) in metadata.pixel_sizes(file, ome).items()}
     if outline.conversion.exchanges:
         exchanged = {"X": "Y", "Y": "X"}
         sizes = {exchanged.get(a, a): size for a, size in sizes.items()}
     return sizes
 
 
-def _ome_pixels(file: tifffile.TiffFile, scene: int | str | None) -> Mapping[str, Any]:
+def _ome_pixels(file: tifffile.TiffFile, number: int) -> Mapping[str, Any]:
     """Return the entry "Pixels" of an image in OME metadata; an empty mapping for other files."""
     if not file.is_ome:
         return {}
-    names = [series.name for series in file.series]
-    number = names.index(scene) if isinstance(scene, str) and scene in names else scene
-    pixels: Mapping[str, Any] = metadata.ome_image(
-        file.ome_metadata or "", number if isinstance(number, int) else 0
-    ).get("Pixels", {})
+    pixels: Mapping[str, Any] = metadata.ome_image(file.ome_metadata or "", number).get("Pixels", {})
     return pixels
 
 

@@ -234,27 +234,29 @@ def nodata_of(page: Any) -> float | None:
         return None
 
 
-def missing_pixels(samples: npt.NDArray[Any], nodata: float | None) -> npt.NDArray[np.bool_] | None:
-    """Return a mask of the samples with the value of pixels without data; None if there are none."""
-    if nodata is None:
+def missing_pixels(samples: Any, nodata: float | None) -> Any:
+    """Return a mask of the samples with the value of pixels without data; None if there are none.
+
+    The mask of a dask array is a dask array, and may be False everywhere.
+    """
+    if nodata is None or (math.isnan(nodata) and samples.dtype.kind != "f"):
         return None
     if math.isnan(nodata):
-        mask: npt.NDArray[np.bool_] = np.isnan(samples) if samples.dtype.kind == "f" else np.zeros(samples.shape, bool)
+        mask = np.isnan(samples)
     else:
         # A float32 cannot hold every number of the tag.
         with np.errstate(over="ignore"):
             value = np.float64(nodata).astype(samples.dtype) if samples.dtype.kind == "f" else nodata
         mask = samples == value
-    return mask if mask.any() else None
+    return mask if not isinstance(mask, np.ndarray) or mask.any() else None
 
 
-def mask_page(file: tifffile.TiffFile, shape: tuple[int, ...]) -> npt.NDArray[np.bool_] | None:
-    """Return the pixels without data by the transparency mask of the first page, as GDAL has it; None without one."""
-    for page in file.pages[1:8]:
+def mask_page(file: tifffile.TiffFile, shape: tuple[int, ...]) -> int | None:
+    """Return the number of the page with the transparency mask of the first, as GDAL has it; None without one."""
+    for number, page in enumerate(file.pages[1:8], 1):
         is_mask = getattr(page, "photometric", None) == 4 and int(getattr(page, "subfiletype", 0)) & 4
         if is_mask and tuple(page.shape) == shape:
-            missing: npt.NDArray[np.bool_] = np.asarray(page.asarray()) == 0
-            return missing if missing.any() else None
+            return number
     return None
 
 

@@ -14,6 +14,7 @@ import tifffile
 
 from napari_siren.core.image.axes import Axes
 from napari_siren.core.image.units import LENGTHS
+from napari_siren.io.colours import lost_colours, profile_to_write
 from napari_siren.io.details import lut_array, lut_of_colour
 from napari_siren.io.picture import Picture
 
@@ -82,8 +83,8 @@ class TiffWriting:
         if self.names.endswith("S") and self.array.shape[-1] == 2:
             options = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unassalpha"]}
         details = self.picture.details
-        if details.profile is not None:
-            options["iccprofile"] = details.profile
+        if self._profile is not None:
+            options["iccprofile"] = self._profile
         if details.dpi is not None and not self.sizes:
             options |= {"resolution": details.dpi, "resolutionunit": "INCH"}
         if self.form == "imagej":
@@ -105,9 +106,13 @@ class TiffWriting:
             "the colours of the channels": details.colours is not None and form == "plain",
             "the displayed range": details.ranges is not None and form != "imagej",
             "the position": self._origin is not None and form != "ome",
-            "the gamma of the file": details.gamma is not None,
+            **lost_colours(details, self._profile),
         }
         return [name for name, is_lost in lost.items() if is_lost]
+
+    @property
+    def _profile(self) -> bytes | None:
+        return profile_to_write(self.picture.details, self.array.shape[-1] if self.names.endswith("S") else 1)
 
     @property
     def _names(self) -> tuple[str, ...] | None:

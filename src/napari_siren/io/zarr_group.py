@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_siren.errors import InputError
+from napari_siren.io.blosc import guard_blosc
 from napari_siren.io.lazy import import_zarr
 from napari_siren.io.remote import is_remote, remote_store
 
@@ -27,6 +28,7 @@ def open_group(path: str | Path, mode: Literal["r", "r+"] = "r") -> Any:
         There is no such group.
     """
     zarr = import_zarr("zarr")
+    guard_blosc()
     if not is_remote(path) and not Path(path).is_dir():
         raise InputError(f"there is no folder {path}. Check its name.")
     store = remote_store(path) if is_remote(path) else path

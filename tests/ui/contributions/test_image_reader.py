@@ -102,7 +102,7 @@ def test_channels_that_imagej_stores_as_colours_are_layers(monkeypatch: pytest.M
     colours = np.moveaxis(STACK[:3], 0, -1).astype(np.uint16)
     details = Details(ranges=((0.0, 90.0), (5.0, 80.0), (0.0, 0.0)))
     picture = Picture(colours, Axes("YXC"), (0.5, 0.5), "µm", Path("three.tif"), details=details)
-    monkeypatch.setattr(image_reader, "read_image", lambda *_, **__: picture)
+    monkeypatch.setattr(image_reader, "read_pyramid", lambda *_: (picture,))
     reader = get_reader("three.tif")
     assert reader is not None
     [(data, meta, kind)] = reader("three.tif")
@@ -141,6 +141,38 @@ def test_levels_are_a_multiscale_layer_that_stays_in_its_folder(tmp_path: Path) 
     assert all(hasattr(level, "dask") for level in layers[1].data)
     assert layers[1].scale.tolist() == [0.5, 0.25]
     np.testing.assert_array_equal(np.asarray(layers[1].data[0]), large[1])
+
+
+@pytest.mark.parametrize("is_ome", [True, False])
+def test_a_pyramid_in_a_tiff_is_a_multiscale_layer_that_stays_in_its_file(tmp_path: Path, is_ome: bool) -> None:
+    large = np.random.default_rng(0).integers(0, 200, (96, 128, 3), dtype=np.uint8)
+    path = tmp_path / ("slide.ome.tif" if is_ome else "slide.tif")
+    metadata: Any = {"PhysicalSizeX": SIZE, "PhysicalSizeY": 0.3} if is_ome else None
+    options: dict[str, Any] = {"tile": (16, 16), "photometric": "rgb", "compression": "zlib"}
+    with tifffile.TiffWriter(path, bigtiff=True) as file:
+        file.write(large, subifds=2, metadata=metadata, **options)
+        for step in (2, 4):
+            file.write(large[::step, ::step], subfiletype=1, **options)
+    [layer] = opened(path)
+    assert (layer.multiscale, layer.rgb, layer.name) == (True, True, "slide")
+    assert all(hasattr(level, "dask") for level in layer.data)
+    assert [level.shape for level in layer.data] == [(96, 128, 3), (48, 64, 3), (24, 32, 3)]
+    assert layer.scale.tolist() == ([0.3, SIZE] if is_ome else [1, 1])
+    for level, step in zip(layer.data, (1, 2, 4), strict=True):
+        np.testing.assert_array_equal(np.asarray(level), large[::step, ::step])
+
+
+def test_pixels_without_data_are_masked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stack = STACK.copy()
+    stack[0, 3, 4] = 0
+    tifffile.imwrite(tmp_path / "map.tif", stack, extratags=[(42113, "s", 0, "0", True)])
+    [layer] = opened(tmp_path / "map.tif")
+    np.testing.assert_array_equal(np.ma.getmaskarray(layer.data), stack == 0)
+    fitted = ns.fit_layer(layer, plane=(0, None, None), preset="fast", max_steps=1)
+    assert not fitted.result.samples.observed[3, 4]
+    monkeypatch.setattr(image_reader, "_IN_MEMORY", 1000)
+    [layer] = opened(tmp_path / "map.tif")
+    np.testing.assert_array_equal(np.ma.getmaskarray(layer.data.compute()), stack == 0)
 
 
 def test_a_large_tiff_stays_in_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

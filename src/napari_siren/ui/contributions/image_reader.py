@@ -19,8 +19,8 @@ import pint
 from napari_siren.core.image.axes import Axes
 from napari_siren.errors import SirenError
 from napari_siren.io.details import colour_of_lut, lut_array
-from napari_siren.io.images import read_image
-from napari_siren.io.ome_zarr import open_ome_zarr
+from napari_siren.io.images import read_pyramid
+from napari_siren.io.lazy import import_zarr
 from napari_siren.io.picture import Picture
 from napari_siren.io.remote import is_remote
 from napari_siren.io.zarr_group import is_zarr, zarr_attributes
@@ -39,16 +39,13 @@ class _OpenImage:
 
     Parameters
     ----------
-    picture
-        The image with its metadata.
     levels
-        Pixels of each level of a pyramid, the finest level first.
+        The image with its metadata at each level of a pyramid, the finest level first.
     is_labels
         Whether the values are the numbers of objects.
     """
 
-    picture: Picture
-    levels: tuple[Any, ...]
+    levels: tuple[Picture, ...]
     is_labels: bool = False
 
 
@@ -76,21 +73,13 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str | Sequence[str]], lis
 
 def _open(path: str) -> _OpenImage | None:
     """Open a file or folder, or return None for another folder. Files without metadata have layers without it."""
-    if is_zarr(path) or (is_remote(path) and ".zarr" in path):
-        return _open_zarr(path)
-    if is_remote(path) or Path(path).is_dir():
+    has_groups = is_zarr(path) or (is_remote(path) and ".zarr" in path)
+    if not has_groups and (is_remote(path) or Path(path).is_dir()):
         return None
-    picture = read_image(path, lazily=True)
-    return _OpenImage(picture, (picture.array,))
-
-
-def _open_zarr(path: str) -> _OpenImage:
-    picture = read_image(path, lazily=True)
-    count = len(open_ome_zarr(path).levels)
-    coarser = (open_ome_zarr(path, level).array for level in range(1, count))
-    attributes = zarr_attributes(path)
-    is_labels = "image-label" in attributes.get("ome", attributes) and picture.array.dtype.kind in "iu"
-    return _OpenImage(picture, (picture.array, *coarser), is_labels)
+    levels = read_pyramid(path)
+    attributes = zarr_attributes(path) if has_groups else {}
+    is_labels = "image-label" in attributes.get("ome", attributes) and levels[0].array.dtype.kind in "iu"
+    return _OpenImage(levels, is_labels)
 
 
 def _fail(error: SirenError, path: str | Sequence[str]) -> NoReturn:
@@ -104,10 +93,10 @@ def _read(images: Sequence[_OpenImage], path: str | Sequence[str]) -> list[Layer
 
 def _layer(image: _OpenImage) -> LayerData:
     """Return a layer, or the layers of all channels in one tuple, as napari takes it."""
-    picture, levels = image.picture, image.levels
+    picture, levels = image.levels[0], tuple(map(_pixels, image.levels))
     axes = picture.axes or Axes()
     if len(levels) == 1 and levels[0].nbytes <= _IN_MEMORY:
-        levels = (np.asarray(levels[0]),)
+        levels = (levels[0].compute() if hasattr(levels[0], "compute") else np.asanyarray(levels[0]),)
     is_rgb = _is_rgb(picture)
     if is_rgb:
         levels = tuple(np.moveaxis(level, axes.index("C"), -1) for level in levels)
@@ -118,6 +107,17 @@ def _layer(image: _OpenImage) -> LayerData:
         return data, meta, "labels"
     meta["rgb"] = is_rgb
     return data, meta if is_rgb else {**meta, **_channels(picture, meta["name"])}, "image"
+
+
+def _pixels(picture: Picture) -> Any:
+    """Return the pixels, as a masked array if some of them may be without data."""
+    if picture.missing is None:
+        return picture.array
+    channel = (picture.axes or Axes()).channel
+    mask = picture.missing if channel is None else np.expand_dims(picture.missing, channel)
+    mask = np.broadcast_to(mask, picture.array.shape)
+    masked = np.ma if isinstance(picture.array, np.ndarray) else import_zarr("dask.array").ma
+    return masked.masked_array(picture.array, mask)
 
 
 def _is_rgb(picture: Picture) -> bool:
