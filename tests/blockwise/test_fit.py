@@ -90,9 +90,11 @@ def test_blocks_give_what_a_fit_in_memory_gives(
     axes, dtype, scale, fields = CASES[name]
     image = case_image(photo, axes, dtype)
     settings = {**QUICK, **fields}
-    result = ns.fit(image, axes, 0.5, **settings)
+    result = ns.fit(image, axes=axes, spacing=0.5, **settings)
     small_blocks(image.size // 5)
-    done = ns.fit_blocks(image, tmp_path / "x.ome.zarr", scale, axes, 0.5, field=tmp_path / "field", **settings)
+    done = ns.fit_blocks(
+        image, tmp_path / "x.ome.zarr", scale, axes=axes, spacing=0.5, field=tmp_path / "field", **settings
+    )
     assert done.blocks > 2
     assert done.fitted == done.blocks
 
@@ -120,7 +122,7 @@ def test_neither_memory_nor_chunks_change_the_result(
     for i, (most, chunks) in enumerate([(1 << 22, 500), (6000, 17), (2000, 64)]):
         small_blocks(most)
         lazy = da.from_array(photo, chunks=(chunks, chunks, 3))
-        done = ns.fit_blocks(lazy, tmp_path / f"{i}.ome.zarr", 2, "YXC", **QUICK)
+        done = ns.fit_blocks(lazy, tmp_path / f"{i}.ome.zarr", 2, axes="YXC", **QUICK)
         counts.append(done.blocks)
         found.append(pixels(done.path, "YXC"))
     assert counts[0] == 1 < counts[1] < counts[2]
@@ -134,7 +136,7 @@ def test_there_is_no_seam(tmp_path: Path, small_blocks: Callable[[int], None]) -
     image = (3 * y + 2 * x + 20 * np.sin(x / 9) * np.cos(y / 7)).astype(np.float32)
     small_blocks(1500)
     done = ns.fit_blocks(
-        image, tmp_path / "x.ome.zarr", 4, "YX", field=tmp_path / "field", **{**QUICK, "max_steps": 80}
+        image, tmp_path / "x.ome.zarr", 4, axes="YX", field=tmp_path / "field", **{**QUICK, "max_steps": 80}
     )
     field, found = ns.StoredField.open(tmp_path / "field"), pixels(done.path, "YX")
     assert min(field.blocks.counts) > 1
@@ -158,14 +160,14 @@ def test_the_upscaling_preset_learns_once_for_all_blocks(
     image = np.rint(truth.reshape(44, 2, 54, 2, 3).mean(axis=(1, 3))).astype(np.uint8)
     settings: dict[str, Any] = {"preset": "upscale", "pretrained": None, "observation": "box"}
     settings |= {"task_steps": 60, "max_steps": 40}
-    in_memory = ns.upscale(image, 2, "YXC", **settings)
+    in_memory = ns.upscale(image, 2, axes="YXC", **settings)
     small_blocks(7000)
     phases: dict[str, int] = {}
 
     def note(progress: ns.BlockProgress) -> None:
         phases[progress.phase] = progress.total
 
-    done = ns.fit_blocks(image, tmp_path / "x.ome.zarr", 2, "YXC", on_progress=note, **settings)
+    done = ns.fit_blocks(image, tmp_path / "x.ome.zarr", 2, axes="YXC", on_progress=note, **settings)
     assert phases["learn"] == 60
     assert done.blocks > 3
     found = pixels(done.path, "YXC")
@@ -180,7 +182,7 @@ def test_the_upscaling_preset_learns_once_for_all_blocks(
 def test_prior_of_variation_comes_from_windows_of_the_image(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
     stack = np.stack([photo[:20, :20, 0]] * 4)
     settings: dict[str, Any] = {**QUICK, "max_steps": 5, "preset": "upscale"}
-    done = ns.fit_blocks(stack, tmp_path / "x.ome.zarr", 2, "ZYX", **settings)
+    done = ns.fit_blocks(stack, tmp_path / "x.ome.zarr", 2, axes="ZYX", **settings)
     assert done.shape == (8, 40, 40)
 
 
@@ -201,7 +203,7 @@ def test_empty_tiles_are_not_fitted(
         return step(run)
 
     monkeypatch.setattr(TileTrainer, "step", counted)
-    done = ns.fit_blocks(image, tmp_path / "x.ome.zarr", 2, "YX", field=tmp_path / "field", **QUICK)
+    done = ns.fit_blocks(image, tmp_path / "x.ome.zarr", 2, axes="YX", field=tmp_path / "field", **QUICK)
     field = ns.StoredField.open(tmp_path / "field")
     busy_blocks = len(steps) / QUICK["max_steps"]
     assert busy_blocks <= 4 < len(field.blocks)
@@ -209,17 +211,17 @@ def test_empty_tiles_are_not_fitted(
     found = pixels(done.path, "YX")
     assert (found[:250] == 7).all()
     assert (found[450:] == 7).all()
-    in_memory = ns.fit(image, "YX", **QUICK)
+    in_memory = ns.fit(image, axes="YX", **QUICK)
     np.testing.assert_array_equal(found, in_memory.render(scale=2))
     sizes = [path.stat().st_size for path in (tmp_path / "field").glob("*.safetensors")]
     assert min(sizes) < max(sizes) / 10
 
 
 def test_an_image_of_nothing_comes_back(tmp_path: Path) -> None:
-    done = ns.fit_blocks(np.full((90, 70, 3), 13, np.uint8), tmp_path / "x.ome.zarr", 2, "YXC", **QUICK)
+    done = ns.fit_blocks(np.full((90, 70, 3), 13, np.uint8), tmp_path / "x.ome.zarr", 2, axes="YXC", **QUICK)
     assert (pixels(done.path, "YXC") == 13).all()
     assert done.psnr == np.inf
-    again = ns.fit_blocks(np.full((90, 70, 3), 13, np.uint8), tmp_path / "x.ome.zarr", 2, "YXC", **QUICK)
+    again = ns.fit_blocks(np.full((90, 70, 3), 13, np.uint8), tmp_path / "x.ome.zarr", 2, axes="YXC", **QUICK)
     assert again == ns.BlocksResult(**{**done.__dict__, "fitted": 0})
 
 
@@ -291,12 +293,12 @@ def test_what_is_there_is_gone_on_with_under_another_bound(
 ) -> None:
     small_blocks(4000)
     with pytest.raises(Broken):
-        ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, "YXC", on_progress=break_at(phase, 1), **QUICK)
+        ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, axes="YXC", on_progress=break_at(phase, 1), **QUICK)
     small_blocks(1 << 22)
-    done = ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, "YXC", **QUICK)
+    done = ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, axes="YXC", **QUICK)
     assert done.blocks > 2
     assert done.fitted == (done.blocks - 1 if phase == "fit" else 0)
-    np.testing.assert_array_equal(pixels(done.path, "YXC"), ns.fit(photo, "YXC", **QUICK).render(scale=2))
+    np.testing.assert_array_equal(pixels(done.path, "YXC"), ns.fit(photo, axes="YXC", **QUICK).render(scale=2))
 
 
 def test_what_was_learned_is_not_learned_again(
@@ -310,8 +312,10 @@ def test_what_was_learned_is_not_learned_again(
         told: list[str] = []
         if at[0] == "fit":
             with pytest.raises(Broken):
-                ns.fit_blocks(photo, tmp_path / name, 2, "YXC", on_progress=break_at(*at), **settings)
-        ns.fit_blocks(photo, tmp_path / name, 2, "YXC", on_progress=lambda p, t=told: t.append(p.phase), **settings)
+                ns.fit_blocks(photo, tmp_path / name, 2, axes="YXC", on_progress=break_at(*at), **settings)
+        ns.fit_blocks(
+            photo, tmp_path / name, 2, axes="YXC", on_progress=lambda p, t=told: t.append(p.phase), **settings
+        )
         assert ("learn" in told) == (name == "y")
         found.append(pixels(tmp_path / name, "YXC"))
     np.testing.assert_array_equal(*found)
@@ -319,27 +323,27 @@ def test_what_was_learned_is_not_learned_again(
 
 def test_what_is_done_is_not_done_again(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
     out = tmp_path / "x.ome.zarr"
-    first = ns.fit_blocks(photo, out, 2, "YXC", **QUICK)
-    again = ns.fit_blocks(photo, out, 2, "YXC", **QUICK)
+    first = ns.fit_blocks(photo, out, 2, axes="YXC", **QUICK)
+    again = ns.fit_blocks(photo, out, 2, axes="YXC", **QUICK)
     assert (again.fitted, again.psnr, again.shape) == (0, first.psnr, first.shape)
-    assert ns.fit_blocks(photo, out, 2, "YXC", resume=False, **QUICK).fitted == first.blocks
-    assert ns.fit_blocks(photo, out, 2, "YXC", seed=1, **QUICK).fitted == first.blocks
-    assert ns.fit_blocks(photo[1:], out, 2, "YXC", seed=1, **QUICK).fitted == first.blocks
-    assert ns.fit_blocks(photo[1:], out, 3, "YXC", seed=1, **QUICK).shape == (267, 330, 3)
+    assert ns.fit_blocks(photo, out, 2, axes="YXC", resume=False, **QUICK).fitted == first.blocks
+    assert ns.fit_blocks(photo, out, 2, axes="YXC", seed=1, **QUICK).fitted == first.blocks
+    assert ns.fit_blocks(photo[1:], out, 2, axes="YXC", seed=1, **QUICK).fitted == first.blocks
+    assert ns.fit_blocks(photo[1:], out, 3, axes="YXC", seed=1, **QUICK).shape == (267, 330, 3)
     assert files_in(tmp_path) == ["x.ome.zarr"]
 
 
 def test_unfinished_work_of_another_kind_is_not_lost(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
     out = tmp_path / "x.ome.zarr"
     with pytest.raises(Broken):
-        ns.fit_blocks(photo, out, 2, "YXC", on_progress=break_at("render", 1), **QUICK)
+        ns.fit_blocks(photo, out, 2, axes="YXC", on_progress=break_at("render", 1), **QUICK)
     with pytest.raises(StorageError, match="resume=False"):
-        ns.fit_blocks(photo, out, 3, "YXC", **QUICK)
-    assert ns.fit_blocks(photo, out, 3, "YXC", resume=False, **QUICK).shape == (270, 330, 3)
+        ns.fit_blocks(photo, out, 3, axes="YXC", **QUICK)
+    assert ns.fit_blocks(photo, out, 3, axes="YXC", resume=False, **QUICK).shape == (270, 330, 3)
 
 
 def test_a_block_that_was_cut_short_is_said(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
-    ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, "YXC", field=tmp_path / "field", **QUICK)
+    ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, axes="YXC", field=tmp_path / "field", **QUICK)
     block = tmp_path / "field" / "000000.safetensors"
     block.write_bytes(block.read_bytes()[:1000])
     with pytest.raises(StorageError, match="safetensors is missing or damaged"):
@@ -356,8 +360,8 @@ def test_a_stored_field_renders_as_one_in_memory(
     tmp_path: Path, photo: npt.NDArray[np.uint8], small_blocks: Callable[[int], None]
 ) -> None:
     small_blocks(4000)
-    ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, "YXC", 0.5, field=tmp_path / "field", **QUICK)
-    field, result = ns.StoredField.open(tmp_path / "field"), ns.fit(photo, "YXC", 0.5, **QUICK)
+    ns.fit_blocks(photo, tmp_path / "x.ome.zarr", 2, axes="YXC", spacing=0.5, field=tmp_path / "field", **QUICK)
+    field, result = ns.StoredField.open(tmp_path / "field"), ns.fit(photo, axes="YXC", spacing=0.5, **QUICK)
     where: dict[str, Any]
     for where in (
         {"scale": 3, "region": [(10, 40.5), (33, 90)]},
@@ -389,7 +393,7 @@ def test_a_level_and_other_files_are_read(tmp_path: Path, photo: npt.NDArray[np.
 
 def test_memory_is_bounded_as_asked(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
     done = [
-        ns.fit_blocks(photo, tmp_path / "x.zarr", 2, "YXC", max_memory=bound, resume=False, **QUICK).blocks
+        ns.fit_blocks(photo, tmp_path / "x.zarr", 2, axes="YXC", max_memory=bound, resume=False, **QUICK).blocks
         for bound in (10**9, 1_500_000)
     ]
     assert done[0] == 1 < done[1]
@@ -400,7 +404,7 @@ def test_progress_goes_from_nothing_to_all(
 ) -> None:
     small_blocks(4000)
     told: list[ns.BlockProgress] = []
-    ns.fit_blocks(photo, tmp_path / "x.zarr", 2, "YXC", on_progress=told.append, **QUICK)
+    ns.fit_blocks(photo, tmp_path / "x.zarr", 2, axes="YXC", on_progress=told.append, **QUICK)
     assert list(dict.fromkeys(p.phase for p in told)) == ["scan", "fit", "render", "pyramid"]
     for phase in ("scan", "fit", "render", "pyramid"):
         done = [p.done for p in told if p.phase == phase]

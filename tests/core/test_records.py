@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.records import parse_json, shortened
+from napari_siren.core.records import parse_hashed_json, parse_json, shortened, with_hash
 from napari_siren.errors import ConfigError
 
 
@@ -25,6 +25,18 @@ def test_other_text_is_a_value_error(text: str) -> None:
 
 def test_nesting_up_to_the_bound_is_read() -> None:
     assert parse_json("[" * 32 + "]" * 32)
+
+
+def test_a_changed_entry_is_noticed() -> None:
+    entries = with_hash({"a": 1, "b": (0.1, float("inf")), "c": None})
+    text = json.dumps(entries)
+    assert parse_hashed_json(text) == entries == {"a": 1, "b": [0.1, "inf"], "c": None, "sha256": entries["sha256"]}
+    # The hash of entries that were read is the same.
+    assert with_hash(entries) == entries
+    changed = [text.replace('"a": 1', new) for new in ('"a": 2', '"a": true', '"d": 1')]
+    for hostile in ('{"a": 1}', "[]", *changed):
+        with pytest.raises(ValueError, match="changed after it was written"):
+            parse_hashed_json(hostile)
 
 
 def test_values_are_shown_on_one_short_line() -> None:

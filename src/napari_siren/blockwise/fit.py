@@ -7,28 +7,30 @@ continued later.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack, get_args
 
 from napari_siren.blockwise.job import BlockJob
 from napari_siren.blockwise.source import Source
 from napari_siren.core.atomic import check_folder_free
 from napari_siren.core.config import FitConfig, detail_for
-from napari_siren.core.engines import choose_device
+from napari_siren.core.engines import choose_device, fallbacks
 from napari_siren.core.field.tiling import RenderGrid
+from napari_siren.core.fit import check_seed, choose_settings
 from napari_siren.core.image.statistics import ImageStatistics, outline
+from napari_siren.core.options import FitSettings
+from napari_siren.core.presets import PresetName
+from napari_siren.core.progress import History
+from napari_siren.core.progress_bar import ProgressBar, progress_bar
 from napari_siren.core.restoration.super_resolution import allows_zero_shot
-from napari_siren.errors import ConfigError
+from napari_siren.errors import ConfigError, StorageError
 from napari_siren.io.lazy import import_zarr
 from napari_siren.io.ngff import Version
 from napari_siren.io.zarr_group import is_zarr
-
-_LOG = logging.getLogger("napari_siren")
 
 Phase = Literal["scan", "learn", "fit", "render", "pyramid"]
 
@@ -82,6 +84,9 @@ class BlocksResult:
         Number of blocks that were fitted in this session. The others were fitted earlier.
     field
         Folder of the field, or None if it was not kept.
+    notes
+        What was guessed, left out, or done otherwise than it was asked for: one sentence each. The attributes of the
+        OME-Zarr image contain them too.
     """
 
     path: Path
@@ -93,26 +98,28 @@ class BlocksResult:
     blocks: int
     fitted: int
     field: Path | None = None
+    notes: tuple[str, ...] = ()
 
 
 def fit_blocks(
     source: Any,
     out: str | Path,
     scale: float | Sequence[float] = 2,
+    *,
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
-    *,
-    level: int = 0,
-    preset: str = "faithful",
+    preset: PresetName | None = None,
     config: FitConfig | None = None,
     device: str = "auto",
     seed: int = 0,
-    max_memory: int | None = None,
+    progress: bool = False,
+    on_progress: Callable[[BlockProgress], object] | None = None,
+    level: int = 0,
     field: str | Path | None = None,
     resume: bool = True,
+    overwrite: bool = True,
     version: Version = "0.4",
-    on_progress: Callable[[BlockProgress], object] | None = None,
-    **overrides: Any,
+    **overrides: Unpack[FitSettings],
 ) -> BlocksResult:
     """Fit an image of any size block by block, and write it at another resolution as OME-Zarr.
 
@@ -131,26 +138,29 @@ def fit_blocks(
         Number of output pixels per pixel: a number, or one for each spatial axis.
     axes, spacing
         Axes and distance between pixel centres, as in `fit`. None uses those of the file.
-    level
-        Resolution level of an OME-Zarr image; 0 is the finest.
     preset, config
         Preset, or settings to use instead, as in `fit`.
     device, seed
         Device, and seed of the random initialisation, as in `fit`.
-    max_memory
-        Largest memory for the fit of a block, in bytes. None is half of the free memory. PyTorch and the program itself
-        need about 0.4 GB in addition.
+    progress
+        Whether to show a progress bar.
+    on_progress
+        Function to call with a `BlockProgress` during the work.
+    level
+        Level of a pyramid (OME-Zarr, TIFF); 0 is the finest.
     field
         Folder to keep the field in; it needs four bytes for each parameter. None keeps the field only until the image
         is written.
     resume
         Whether to continue the work of an earlier call with the same image and settings. False starts again.
+    overwrite
+        Whether an image of that name that was made from another image or with other settings is replaced.
     version
         Version of OME-Zarr, "0.4" or "0.5".
-    on_progress
-        Function to call with a `BlockProgress` during the work.
     **overrides
         Values of any fields of `FitConfig`, except those that need the whole image: max_seconds, target_psnr, heldout.
+        `max_memory` is the memory for the fit of a block, in bytes; PyTorch and the program itself need about 0.4 GB in
+        addition.
 
     Returns
     -------
@@ -160,7 +170,7 @@ def fit_blocks(
     Raises
     ------
     InputError, ConfigError, DeviceError
-        The same errors as those of `fit`.
+        The same errors as those of `fit`, or the image has missing pixels.
     StorageError
         A file cannot be written, or existing work belongs to another image or to other settings.
 
@@ -172,43 +182,52 @@ def fit_blocks(
     >>> ns.fit_blocks(image, out, scale=2, preset="fast", max_steps=20).shape
     (96, 128)
     """
-    chosen = config or FitConfig.preset(preset, detail=detail_for(scale))
-    settings = _settings(chosen, overrides if max_memory is None else {**overrides, "max_memory": max_memory})
-    image, target, report = (
-        Source.from_input(source, axes, spacing, level),
-        choose_device(device),
-        _ProgressReporter(on_progress),
-    )
+    if config is None:
+        overrides = {"detail": detail_for(scale), **overrides}
+    settings, number = _checked(choose_settings(preset, config, overrides)), check_seed(seed)
+    image, target = Source.from_input(source, axes, spacing, level), choose_device(device)
     path, keep = Path(out), None if field is None else Path(field)
     # Invalid input must raise an error before the pass over every pixel, not after it.
     layout = outline(image.array, image.axes, image.spacing)
+    history = History(events=[(0, note) for note in image.notes])
     grid = RenderGrid.from_layout(layout, scale=scale)
     import_zarr("zarr")
     check_folder_free(path, is_zarr)
     if settings.restoration is not None and not allows_zero_shot(layout.spatial_shape, settings):
-        _LOG.warning("%s; this image is fitted by tiles alone", settings.restoration.needs)
-    scan = ImageStatistics.from_image(
-        image.array, layout.axes, layout.spacing, settings.value_range, lambda *done: report("scan", *done)
-    )
-    pixel_spacing = None if image.spacing is None else scan.layout.spacing
-    description = (pixel_spacing, image.unit, image.channel_names, image.details)
-    job = BlockJob(image.array, scan, *description, settings, target, seed, grid, path, keep, version)
-    fitted, about = 0, job.finished() if resume else None
-    if about is None:
-        fitted, about = _work(job, resume, report)
+        history.note(0, f"{settings.restoration.needs}; this image is fitted by tiles alone")
+    for sentence in (*fallbacks(target, settings), *image.losses(path)):
+        history.note(0, sentence)
+    with progress_bar("fit", shown=progress) as bar:
+        report = _ProgressReporter(on_progress, bar)
+        scan = ImageStatistics.from_image(
+            image.complete(), layout.axes, layout.spacing, settings.value_range, lambda *done: report("scan", *done)
+        )
+        pixel_spacing = None if image.spacing is None else scan.layout.spacing
+        description = (pixel_spacing, image.unit, image.channel_names, image.details)
+        job = BlockJob(image.array, scan, *description, settings, target, number, grid, path, keep, version)
+        fitted, about = 0, job.finished()
+        if about is None and path.exists() and not overwrite:
+            raise StorageError(
+                f"{path} exists already, made from another image or with other settings. Choose another name, or "
+                "overwrite it."
+            )
+        if about is None or not resume:
+            fitted, about = _work(job, resume, history, report)
     psnr, rmse, largest = (float(about[name]) for name in ("psnr", "rmse", "max_abs"))
-    return BlocksResult(path, job.out_shape, scan.layout.axes, psnr, rmse, largest, about["blocks"], fitted, keep)
+    errors, notes = (psnr, rmse, largest), tuple(about["notes"])
+    return BlocksResult(path, job.out_shape, scan.layout.axes, *errors, about["blocks"], fitted, keep, notes)
 
 
-def _work(job: BlockJob, resume: bool, report: _ProgressReporter) -> tuple[int, dict[str, Any]]:
+def _work(job: BlockJob, resume: bool, history: History, report: _ProgressReporter) -> tuple[int, dict[str, Any]]:
     """Do the remaining work. Return the number of fitted blocks, and the metadata of the output."""
     stored = job.prepare(resume)
+    job.store_notes(history.notes)
     count = len(stored.blocks)
     missing = [block for block in range(count) if not stored.has(block)]
     restorer = job.train(lambda *done: report("learn", *done)) if missing else None
     report("fit", count - len(missing), count)
     for done, block in enumerate(missing, count - len(missing)):
-        job.fit(stored, block, restorer, partial(report.within, "fit", done, count))
+        job.store_notes(job.fit(stored, block, restorer, partial(report.within, "fit", done, count)))
         report("fit", done + 1, count)
     pyramid = job.pyramid()
     boxes, errors = list(pyramid.blocks()), []
@@ -224,8 +243,8 @@ def _work(job: BlockJob, resume: bool, report: _ProgressReporter) -> tuple[int, 
 class _ProgressReporter:
     """A reporter of the progress of the work."""
 
-    def __init__(self, on_progress: Callable[[BlockProgress], object] | None) -> None:
-        self._on_progress = on_progress
+    def __init__(self, on_progress: Callable[[BlockProgress], object] | None, bar: ProgressBar) -> None:
+        self._on_progress, self._bar = on_progress, bar
         self._phase, self._began, self._began_at = "", 0.0, 0.0
 
     def within(self, phase: Phase, done: int, total: int, share: float) -> None:
@@ -236,13 +255,14 @@ class _ProgressReporter:
         """Report the finished amount of a phase."""
         if phase != self._phase:
             self._phase, self._began, self._began_at = phase, time.perf_counter(), done
+        phases = get_args(Phase)
+        self._bar.show((phases.index(phase) + done / max(1, total)) / len(phases), phase)
         if self._on_progress is not None:
             self._on_progress(BlockProgress(phase, done, total, time.perf_counter() - self._began, self._began_at))
 
 
-def _settings(config: FitConfig, overrides: Mapping[str, Any]) -> FitConfig:
+def _checked(settings: FitConfig) -> FitConfig:
     """Return the settings, or raise an error if they are not possible block by block."""
-    settings = config.override(**overrides)
     if settings.restoration is not None and not settings.restoration.blockwise:
         raise ConfigError(
             f"the task {settings.task!r} needs the whole image at once. Crop the image into parts, and fit each part."

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
 
-from napari_siren.core.atomic import atomic_directory, check_folder_free, flush_disk, move_folder, write_json
+from napari_siren.blockwise.marks import About, BoxMark, JobMark, Notes, damage_named, read_mark, write_mark
+from napari_siren.core.atomic import check_folder_free, move_folder
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field.stored import INDEX, StoredField
 from napari_siren.core.field.tiling import RenderGrid
@@ -28,7 +29,6 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.metrics import psnr_of
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.image.statistics import ImageStatistics, LazyArray
-from napari_siren.core.records import Count, Finite, Record, parse_json
 from napari_siren.core.restoration.blockwise import BlockRestorer, Windows, block_detail
 from napari_siren.core.restoration.pipeline import tile_config
 from napari_siren.core.restoration.pretrained.plan import can_enlarge, tile_settings
@@ -43,7 +43,7 @@ from napari_siren.io.ngff import Version
 from napari_siren.io.pyramid import Pyramid
 from napari_siren.io.zarr_group import is_zarr, zarr_attributes
 
-_Record = TypeVar("_Record", bound=Record)
+_LOG = logging.getLogger("napari_siren")
 
 # Key of the metadata of a job in the attributes of the output.
 _ABOUT = "napari_siren"
@@ -51,30 +51,6 @@ _ABOUT = "napari_siren"
 _LONG_NAME = 240
 # Width of the margin around a box, in pixels. The outermost pixels of the box depend on its samples.
 _BOX_MARGIN = 8
-
-
-class _Mark(Record):
-    """The mark of a folder of unfinished work."""
-
-    job: str
-
-
-class _Errors(Record):
-    """The errors of the field in a box of the output."""
-
-    squared: Annotated[Finite, Field(ge=0)]
-    largest: Annotated[Finite, Field(ge=0)]
-    count: Count
-
-
-class _About(Record):
-    """The metadata of a finished output."""
-
-    job: str
-    blocks: Count
-    psnr: float
-    rmse: float
-    max_abs: float
 
 
 @dataclass(frozen=True)
@@ -148,7 +124,7 @@ class BlockJob:
         if not is_zarr(self.out):
             return None
         try:
-            about = _About.model_validate(zarr_attributes(self.out).get(_ABOUT))
+            about = About.model_validate(zarr_attributes(self.out).get(_ABOUT))
         except ValueError:
             return None  # an image of another program, or of other settings
         if about.job != self.fingerprint or (self.keep is not None and not (self.keep / INDEX).is_file()):
@@ -175,22 +151,39 @@ class BlockJob:
             The folders cannot be written, or contain unfinished work of another kind.
         """
         path, mark = self.keep or self.work / "field", self.work / "job.json"
-        if not resume:
+        if not resume or not mark.is_file():
+            # Without its mark, work may be on another image.
             shutil.rmtree(self.work, ignore_errors=True)
-        if mark.is_file():
-            if _read(mark, _Mark).job != self.fingerprint:
+        else:
+            if read_mark(mark, JobMark).job != self.fingerprint:
                 raise StorageError(
                     f"{self.work} contains unfinished work on another image or with other settings. Continue with "
                     "those, or start again with resume=False."
                 )
             if (path / INDEX).is_file():
-                return StoredField.open(path)
+                with damage_named(path / INDEX, StorageError):
+                    stored = StoredField.open(path)
+                # A folder to keep the field in may have that of another job.
+                if stored.about.get("job") == self.fingerprint:
+                    return stored
         if self.keep is not None:
             check_folder_free(self.keep, lambda folder: (folder / INDEX).is_file())
-            shutil.rmtree(self.keep, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
         self.work.mkdir(exist_ok=True)
-        write_json(mark, {"job": self.fingerprint, **self.described})
+        write_mark(mark, {"job": self.fingerprint, **self.described})
         return self._new_field(path).create()
+
+    def store_notes(self, sentences: Sequence[str]) -> None:
+        """Store notes on the work, with those of earlier sessions."""
+        earlier = self._notes()
+        notes = tuple(dict.fromkeys([*earlier, *sentences]))
+        if notes != earlier:
+            write_mark(self.work / "notes.json", {"notes": notes})
+
+    def _notes(self) -> tuple[str, ...]:
+        """Return the stored notes."""
+        path = self.work / "notes.json"
+        return read_mark(path, Notes).notes if path.is_file() else ()
 
     # ---- the fit ---------------------------------------------------------------------------------------
 
@@ -204,10 +197,10 @@ class BlockJob:
             return None
         restorer, path = BlockRestorer(self._pixels, layout, self.config, self.device, self.seed), self.work / "teacher"
         if path.is_file():
-            try:
-                restorer.load(read_tensors(path))
-            except (KeyError, RuntimeError, ValueError) as error:
-                raise StorageError(_unreadable(path)) from error
+            with damage_named(path, StorageError):
+                tensors = read_tensors(path)
+            with damage_named(path, KeyError, RuntimeError, ValueError):
+                restorer.load(tensors)
             return restorer
         restorer.train(on_step)
         write_tensors(path, restorer.state())
@@ -226,8 +219,8 @@ class BlockJob:
 
     def fit(
         self, stored: StoredField, block: int, restorer: BlockRestorer | None, on_step: Callable[[float], object]
-    ) -> None:
-        """Fit a block, and write it.
+    ) -> list[str]:
+        """Fit a block, write it, and return notes on the fit.
 
         Parameters
         ----------
@@ -254,6 +247,7 @@ class BlockJob:
             on_step((step + 1) / (steps + 1))
         busy = run.busy[:0] if run.idle else run.busy
         stored.write(block, run.best_field().siren.theta[busy], run.offset, run.scale, busy)
+        return run.history.notes
 
     def _new_field(self, path: Path) -> StoredField:
         """Return the field without blocks, with the tiles of the whole image."""
@@ -263,6 +257,7 @@ class BlockJob:
         plan = plan_fit([n * detail for n in layout.spatial_shape], layout.channels, config)
         blocks = cut_blocks(plan.tiling, plan.network, config, memory_bound(config, self.device))
         about = {"config": self.config.model_dump(), "seed": self.seed, "image_sha256": self.scan.sha256}
+        about["job"] = self.fingerprint
         ones, subsamples = (1.0,) * len(layout.spatial_shape), config.subsamples if config.sees_area else detail
         return StoredField(path, blocks, plan.network, config.omega_0, ones, layout, subsamples, about)
 
@@ -274,32 +269,33 @@ class BlockJob:
     # ---- the output ------------------------------------------------------------------------------------
 
     def pyramid(self) -> Pyramid:
-        """Return the unfinished output. It is created if it does not exist."""
-        folder, layout, marks = self.work / "image", self.scan.layout, self.work / "rendered"
-        if not folder.is_dir():
-            shutil.rmtree(marks, ignore_errors=True)
-            finer = self.spacing and [n * d for n, d in zip(layout.spacing, self.grid.step, strict=True)]
-            with atomic_directory(folder, is_zarr) as aside:
-                details = self.details.resampled(layout.axes.coordinates, self.spacing, self.grid.step)
-                description = (layout.axes, finer, self.unit, self.channel_names, self.version, details)
-                Pyramid.create(aside, self.out_shape, layout.dtype, *description)
-        marks.mkdir(exist_ok=True)
+        """Return the unfinished output. Pixels of earlier work stay in it, and its metadata are written anew."""
+        folder, aside, layout = self.work / "image", self.work / "empty", self.scan.layout
+        finer = self.spacing and [n * d for n, d in zip(layout.spacing, self.grid.step, strict=True)]
+        details = self.details.resampled(layout.axes.coordinates, self.spacing, self.grid.step)
+        description = (layout.axes, finer, self.unit, self.channel_names, self.version, details)
+        shutil.rmtree(aside, ignore_errors=True)
+        Pyramid.create(aside, self.out_shape, layout.dtype, *description)
+        with damage_named(folder, OSError):
+            shutil.copytree(aside, folder, dirs_exist_ok=True)
+            (self.work / "rendered").mkdir(exist_ok=True)
         return Pyramid(folder, layout.axes, self.out_shape)
 
-    def render(self, stored: StoredField, pyramid: Pyramid, number: int, box: tuple[slice, ...]) -> Mapping[str, float]:
-        """Render a box of the output, unless it is done, and return the errors of the field in the box."""
-        mark = self.work / "rendered" / f"{number:06d}.json"
-        if mark.is_file():
-            return _read(mark, _Errors).model_dump()
+    def render(self, stored: StoredField, pyramid: Pyramid, number: int, box: tuple[slice, ...]) -> Mapping[str, Any]:
+        """Render a box of the output, unless it is done, and return its mark with the errors of the field in it."""
+        path = self.work / "rendered" / f"{number:06d}.json"
+        if path.is_file():
+            mark = read_mark(path, BoxMark)
+            if mark.pixels == _hash_of(pyramid, box):
+                return mark.model_dump()
+            _LOG.warning("%s is damaged; a part of it is rendered again", pyramid.folder)
         grid = self.grid.block(self.scan.layout.axes.pick(box))
         pyramid.finest[box] = stored.on_grid(grid, device=self.device)
-        errors = self._errors(stored, grid)
-        # The mark must not survive a power cut without the pixels.
-        flush_disk()
-        write_json(mark, errors)
-        return errors
+        entries = {"pixels": _hash_of(pyramid, box), **self._errors(stored, grid)}
+        write_mark(path, entries)
+        return entries
 
-    def finish(self, pyramid: Pyramid, missed: Sequence[Mapping[str, float]], blocks: int) -> dict[str, Any]:
+    def finish(self, pyramid: Pyramid, missed: Sequence[Mapping[str, Any]], blocks: int) -> dict[str, Any]:
         """Make the coarser levels, move the output to its path, and return its metadata.
 
         Parameters
@@ -307,7 +303,7 @@ class BlockJob:
         pyramid
             The output.
         missed
-            Errors in all boxes, as returned by `render`.
+            Marks of all boxes, as returned by `render`.
         blocks
             Number of blocks.
         """
@@ -319,6 +315,7 @@ class BlockJob:
             "psnr": psnr_of(mse, self.scan.peak),
             "rmse": math.sqrt(mse),
             "max_abs": max(box["largest"] for box in missed),
+            "notes": list(self._notes()),
             "config": self.described["config"],
         }
         pyramid.note(_ABOUT, about)
@@ -357,13 +354,10 @@ class BlockJob:
         return layout.cast(layout.from_channels_first(pixels.numpy()[(slice(None), *inside)]))
 
 
-def _read(path: Path, record: type[_Record]) -> _Record:
-    """Read a file of the work."""
+def _hash_of(pyramid: Pyramid, box: tuple[slice, ...]) -> str | None:
+    """Return the hash of the pixels in a box of the output, or None if they cannot be read."""
     try:
-        return record.model_validate(parse_json(path.read_bytes()))
-    except (OSError, ValueError) as error:
-        raise StorageError(_unreadable(path)) from error
-
-
-def _unreadable(path: Path) -> str:
-    return f"{path} is damaged: the unfinished work cannot be continued. Start again with resume=False (--no-resume)."
+        return hashlib.sha256(np.ascontiguousarray(pyramid.finest[box]).data).hexdigest()
+    # Decoders raise many kinds of exceptions on damaged data.
+    except Exception:
+        return None

@@ -27,6 +27,8 @@ from napari_siren.errors import StorageError
 _TEMPORARY = re.compile(
     r"\.(?P<name>.+)\.(?P<host>[0-9a-f]{6})-(?P<process>[0-9]{1,9})-[0-9a-f]{8}\.(?P<kind>part|old)"
 )
+# Addresses such as s3://bucket/image.png. A path of it has one slash. A drive of Windows has one letter.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9]+):/{1,2}(?=[^/])(.*)")
 # Longest name of a file on most file systems, in bytes.
 _NAME_BYTES = 255
 
@@ -87,6 +89,7 @@ def check_folder_free(path: Path, replaceable: Callable[[Path], bool]) -> None:
     StorageError
         Another file or folder is in the way, or nothing can be written there.
     """
+    _check_local(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir()) and not replaceable(path)):
         raise StorageError(
             f"cannot write {path}: another file or folder of that name is in the way. Choose another name."
@@ -125,6 +128,7 @@ def prepare_folder(folder: Path) -> Path:
     StorageError
         The folder cannot be created, is a file, or is not writable.
     """
+    _check_local(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
@@ -133,12 +137,6 @@ def prepare_folder(folder: Path) -> Path:
         raise StorageError(f"cannot create the folder {folder}: {error.strerror}. Choose another folder.") from error
     check_writable(folder / "report.json")
     return folder
-
-
-def flush_disk() -> None:
-    """Wait until the files of other libraries, too, are on the disk. Windows has no such call."""
-    if hasattr(os, "sync"):
-        os.sync()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> Path:
@@ -218,7 +216,18 @@ def _sweep(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def _check_local(path: Path) -> None:
+    """Raise a StorageError for an address, which would become a folder with the name of its protocol."""
+    address = _ADDRESS.match(path.as_posix())
+    if address is not None:
+        raise StorageError(
+            f"cannot write to the address {address[1]}://{address[2]}: results are files of this machine. Write a "
+            "file, and copy it to the address."
+        )
+
+
 def _create_temporary(path: Path) -> Path:
+    _check_local(path)
     _sweep(path.parent.absolute())
     temporary = _temporary_name(path, "part")
     if path.is_dir():

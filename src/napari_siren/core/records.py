@@ -1,16 +1,21 @@
-"""`Record`: a part of a file that is validated before it is used, and `parse_json`, the way JSON from files is read."""
+"""`Record`: a part of a file that is validated before it is used, and the reading of JSON from files."""
 
 from __future__ import annotations
 
 import difflib
+import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from napari_siren.core.atomic import json_safe
+
 # Deepest nesting of lists and objects in a file: a point spread function in a stack is nested seven times.
 _DEPTH = 32
+# Name of the entry with the hash of the others.
+_HASH = "sha256"
 # Longest part of a value in a message, in characters.
 _SHOWN = 60
 
@@ -51,6 +56,26 @@ def parse_json(text: str | bytes) -> Any:
         if not level:
             return value
     raise ValueError(f"lists or objects are nested more than {_DEPTH} times")
+
+
+def with_hash(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries of a JSON file with their hash, to detect damage; see `parse_hashed_json`."""
+    entries = {name: value for name, value in json_safe(content).items() if name != _HASH}
+    return {**entries, _HASH: hashlib.sha256(json.dumps(entries, sort_keys=True).encode()).hexdigest()}
+
+
+def parse_hashed_json(text: str | bytes) -> dict[str, Any]:
+    """Return the entries of strict JSON with a hash; see `with_hash`.
+
+    Raises
+    ------
+    ValueError
+        The text is not such JSON, has no hash, or an entry changed after it was written.
+    """
+    entries = parse_json(text)
+    if not isinstance(entries, dict) or with_hash(entries) != entries:
+        raise ValueError("its contents changed after it was written")
+    return entries
 
 
 def describe_error(error: Exception) -> str:

@@ -30,7 +30,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Read tensors written by `write_tensors`. Files of earlier versions have no hash.
+    """Read tensors written by `write_tensors`.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt") as file:
             stored = (file.metadata() or {}).get("sha256")
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if stored not in (None, content_hash(tensors)):
+        if stored != content_hash(tensors):
             raise ValueError("its contents changed after it was written")
     except (OSError, SafetensorError, ValueError, OverflowError) as error:
         raise StorageError(f"{path} is missing or damaged ({describe_error(error)}). Fit the image again.") from error

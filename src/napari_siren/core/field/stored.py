@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -23,9 +24,11 @@ from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import NetworkSpec, Siren
-from napari_siren.core.records import Length, describe_error, parse_json
+from napari_siren.core.records import Length, describe_error, parse_hashed_json, with_hash
 from napari_siren.core.tensors import read_tensors, write_tensors
 from napari_siren.errors import StorageError
+
+_LOG = logging.getLogger("napari_siren")
 
 # Kind and version of the format, as the index file states them.
 FORMAT = "napari-siren blocks"
@@ -52,7 +55,7 @@ class StoredField:
         1 if a pixel observes the field at its centre. Otherwise the number of samples, along each axis, that it
         averages.
     about
-        Further metadata: settings and seed of the fit, and the SHA-256 of the image.
+        Further metadata: settings and seed of the fit, the SHA-256 of the image, and the hash of the job.
 
     Examples
     --------
@@ -84,7 +87,7 @@ class StoredField:
         """
         folder = Path(folder)
         try:
-            index = _Index.model_validate(parse_json((folder / INDEX).read_bytes()))
+            index = _Index.model_validate(parse_hashed_json((folder / INDEX).read_bytes()))
         except (OSError, ValueError) as error:
             raise StorageError(
                 f"{folder} is not a readable stored field ({describe_error(error)}). Pass a folder that `fit_blocks` "
@@ -119,12 +122,18 @@ class StoredField:
             "samples_per_pixel": self.samples_per_pixel,
             "about": dict(self.about),
         }
-        write_json(self.folder / INDEX, index)
+        write_json(self.folder / INDEX, with_hash(index))
         return self
 
     def has(self, block: int) -> bool:
-        """Return whether a block is stored. A block is written whole or not at all."""
-        return self._path(block).is_file()
+        """Return whether a block is stored, and is not damaged."""
+        try:
+            self._read(block)
+        except StorageError:
+            if self._path(block).exists():
+                _LOG.warning("%s is damaged; the block is fitted again", self._path(block))
+            return False
+        return True
 
     def write(self, block: int, theta: Tensor, offset: Tensor, scale: Tensor, busy: Tensor) -> None:
         """Write a block to its file.
