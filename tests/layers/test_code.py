@@ -92,9 +92,30 @@ def test_a_plane_and_a_level(viewer: ViewerModel) -> None:
     np.testing.assert_array_equal(fitted.result.samples.image, levels[1][3])
 
 
+def test_nan_are_filled_in(viewer: ViewerModel) -> None:
+    pixels = np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32)
+    pixels[3, 4], pixels[5, 6] = np.nan, np.inf
+    layer = viewer.add_image(pixels, name="holes", contrast_limits=(-3, 3))
+    fitted = run(as_python("holes", 2.0, TINY, preset="fast", fill_nan=True))
+    wanted = ns.fit_layer(layer, 2.0, preset="fast", missing=~np.isfinite(pixels), **TINY)
+    for (data, _, _), (wanted_data, _, _) in zip(fitted.layer_data, wanted.layer_data, strict=True):
+        assert np.isfinite(data).all()
+        np.testing.assert_array_equal(data, wanted_data)
+
+
 def test_it_says_no_more_than_is_needed() -> None:
     code = as_python(
-        "cells", 2, {}, preset="faithful", region=None, plane=None, level=0, error="signed", device="auto", seed=0
+        "cells",
+        2,
+        {},
+        preset="faithful",
+        region=None,
+        plane=None,
+        level=0,
+        fill_nan=False,
+        error="signed",
+        device="auto",
+        seed=0,
     )
     assert keywords(code) == ["scale", "viewer"]
     code = as_python("cells", 2, {"max_seconds": 5.5}, preset="fast", device="cpu", seed=1, error="absolute", level=2)

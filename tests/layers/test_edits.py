@@ -47,6 +47,16 @@ def test_light_is_added_where_there_are_values_below_0() -> None:
     assert AutoFlattening().prepare(np.abs(image)).provenance["flattened"]["multiplicative"] is True
 
 
+def test_missing_pixels_do_not_count_as_values_below_0() -> None:
+    image = np.abs(np.random.default_rng(0).normal(size=(16, 20)))
+    image[3, 4] = -np.inf
+    edit = flatten_edit(LayerSpec.from_layer(SimpleNamespace(data=image), fill_nan=True))
+    arguments = edit.spec.fit_arguments()
+    arguments.pop("axes_as_coordinates")
+    prepared = edit.supervision.prepare(arguments.pop("image"), **arguments)
+    assert prepared.provenance["flattened"]["multiplicative"] is True
+
+
 # ---- blending --------------------------------------------------------------------------------------------------------
 
 

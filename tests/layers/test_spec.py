@@ -400,6 +400,32 @@ def test_a_point_belongs_where_any_channel_does() -> None:
     assert np.argwhere(~spec.missing).tolist() == [[0, 0], [3, 5]]
 
 
+def test_nan_are_masked_if_they_are_filled_in() -> None:
+    pixels = np.ones((2, 4, 6), dtype=np.float32)
+    pixels[0, 1, 2], pixels[1, 3, 4] = np.nan, np.inf
+    layer = SimpleNamespace(data=pixels, axis_labels=("c", "y", "x"))
+    assert LayerSpec.from_layer(layer).masked is None
+    spec = LayerSpec.from_layer(layer, fill_nan=True)
+    assert spec.masked is not None
+    assert np.argwhere(spec.masked).tolist() == [[1, 2], [3, 4]]
+    np.testing.assert_array_equal(spec.data, pixels)
+    part = LayerSpec.from_layer(layer, region=(None, (0, 3), None), fill_nan=True)
+    assert np.argwhere(part.fit_arguments()["missing"]).tolist() == [[1, 2]]
+    assert LayerSpec.from_layer(SimpleNamespace(data=np.ones((4, 6), np.uint8)), fill_nan=True).masked is None
+
+
+def test_nan_are_masked_besides_the_mask_of_the_array() -> None:
+    mask = np.zeros((4, 6), dtype=bool)
+    mask[0, 0] = True
+    data = np.ma.MaskedArray(np.full((4, 6), 1.0), mask=mask.copy())
+    data.data[2, 2] = np.nan
+    spec = LayerSpec.from_layer(SimpleNamespace(data=data), fill_nan=True)
+    assert spec.masked is not None
+    assert np.argwhere(spec.masked).tolist() == [[0, 0], [2, 2]]
+    # The mask of the layer itself does not change.
+    np.testing.assert_array_equal(data.mask, mask)
+
+
 def test_a_mask_in_a_plane_has_the_axes_that_are_fitted() -> None:
     mask = np.random.default_rng(0).integers(0, 2, (5, 4, 6)).astype(bool)
     mask[:, 2, [0, 5]] = mask[[0, 4], 2, 0] = True

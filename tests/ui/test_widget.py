@@ -243,7 +243,32 @@ def test_values_that_are_not_numbers(viewer: Any, qtbot: Any) -> None:
     assert "region" in message
     assert panel.run_panel.status.text() == message
     assert len(viewer.layers) == 1
+    box = panel.source_panel.nan_box
+    assert f"Tick “{box.text()}”" in message
+    box.click()
+    filled = fit(qtbot, panel)
+    assert_three_layers(viewer, layer, filled)
+    for made in filled:
+        assert np.isfinite(made.data).all()
+    click(qtbot, panel.result_panel.code_button)
+    assert "fill_nan=True" in QApplication.clipboard().text()
     layer.data = np.nan_to_num(image)
+    assert not box.isVisibleTo(panel)
+    fit(qtbot, panel)
+    assert "fill_nan" not in panel.session.code
+
+
+def test_pixels_that_became_nan_in_place(viewer: Any, qtbot: Any) -> None:
+    layer = viewer.add_image(noise(12, 16, dtype=np.float32), name="holes", contrast_limits=(0, 255))
+    panel = open_panel(viewer)
+    box = panel.source_panel.nan_box
+    assert not box.isVisibleTo(panel)
+    layer.data[3, 4] = np.nan
+    with notified() as errors:
+        click(qtbot, panel.run_panel.fit_button)
+        wait_for(qtbot, panel, SessionState.IDLE)
+    assert box.text() in errors[0]
+    box.click()
     assert_three_layers(viewer, layer, fit(qtbot, panel))
 
 

@@ -12,6 +12,7 @@ _DEFAULTS: dict[str, Any] = {
     "region": None,
     "plane": None,
     "level": 0,
+    "fill_nan": False,
     "error": "signed",
     "device": "auto",
     "seed": 0,

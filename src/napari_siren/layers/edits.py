@@ -11,6 +11,7 @@ import numpy.typing as npt
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from napari_siren.core.compositing import Flattening, SeamlessCloning
+from napari_siren.core.image.axes import Axes
 from napari_siren.core.preprocessing.gradients import PreprocessedImage, Preprocessor
 from napari_siren.errors import InputError
 from napari_siren.layers.reading import layer_title
@@ -51,7 +52,10 @@ class AutoFlattening:
         missing: npt.ArrayLike | None = None,
     ) -> PreprocessedImage:
         """Remove the illumination from an image. The parameters are those of `fit`."""
-        below_zero = bool(np.any(np.asarray(data) < 0))
+        values = np.asarray(data)
+        if axes is not None and missing is not None:
+            values = Axes(axes).to_channels_first(values)[:, ~np.asarray(missing)]
+        below_zero = bool(np.any(values < 0))
         return Flattening(multiplicative=not below_zero).prepare(data, axes, spacing, missing)
 
 
@@ -67,6 +71,7 @@ def blend_edit(
     picture_plane: Sequence[int | None] | None = None,
     plane: Sequence[int | None] | None = None,
     mode: Literal["source", "mixed"] = "source",
+    fill_nan: bool = False,
 ) -> Edit:
     """Return the edit to blend a picture into another at its position in the world.
 
@@ -81,6 +86,8 @@ def blend_edit(
         Plane of the picture and of the target, like `plane` of `fit_layer`.
     mode
         Choice of the gradients, as in `blend`.
+    fill_nan
+        Whether NaN and infinite values of the target are missing pixels. Those of the picture always are.
 
     Raises
     ------
@@ -99,7 +106,7 @@ def blend_edit(
     >>> edit.spec.name, edit.supervision.at, int(edit.supervision.mask.sum())
     ('sea, with boat', (4, 11), 16)
     """
-    spec = LayerSpec.from_layer(target, plane=plane, lazily=True)
+    spec = LayerSpec.from_layer(target, plane=plane, lazily=True, fill_nan=fill_nan)
     part = LayerSpec.from_layer(target, None, mask, plane, lazily=True)
     source = LayerSpec.from_layer(picture, plane=picture_plane)
     if len(source.coordinate_shape) != len(spec.coordinate_shape):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
+from napari_siren.core.options import FitOptions
 from napari_siren.errors import InputError
 from napari_siren.layers.outputs import (
     ErrorKind,
@@ -46,13 +47,16 @@ class LayerFit:
 def fit_layer(
     layer: Any,
     scale: float | Sequence[float] = 2,
-    preset: str | None = None,
+    *,
+    axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
     viewer: Any = None,
     region: Any = None,
     plane: Sequence[int | None] | None = None,
     level: int = 0,
     error: ErrorKind = "signed",
-    **options: Any,
+    fill_nan: bool = False,
+    **options: Unpack[FitOptions],
 ) -> LayerFit:
     """Fit a field to a napari image layer, and make three layers exactly over it.
 
@@ -69,8 +73,8 @@ def fit_layer(
     scale
         Scale of the upscaled layer in output pixels per pixel: a number for all axes in space, or one number for each
         axis in space and time.
-    preset
-        "faithful", "upscale", "denoise", "deblur", "burst", "fast" or "paper". None is "faithful".
+    axes, spacing
+        Axes and spacing of the part to fit, instead of those of the layer.
     viewer
         A napari viewer, or a `ViewerModel`, to add the layers to. With a viewer, call `fit_layer` in the main thread.
     region
@@ -85,9 +89,10 @@ def fit_layer(
         Index of the level of a multiscale layer; 0 is the largest.
     error
         Kind of the error layer: "signed" or "absolute".
+    fill_nan
+        Whether NaN and infinite values are missing pixels, which the field fills in. Otherwise they are an error.
     **options
-        Any other argument of `fit`. The default of the spacing is the layer's scale. `axes` overrides the axes of the
-        layer.
+        Any other argument of `fit`.
 
     Returns
     -------
@@ -117,15 +122,16 @@ def fit_layer(
     from napari_siren.core.config import detail_for
     from napari_siren.core.fit import fit
 
-    spec = LayerSpec.from_layer(layer, options.pop("axes", None), region, plane, level)
+    spec = LayerSpec.from_layer(layer, axes, region, plane, level, fill_nan=fill_nan)
     if spec.missing is not None and options.get("missing") is not None:
         raise InputError(
             "missing= can only be used with a region that is a box. Give as region a boolean array, False for pixels "
             "outside or missing."
         )
-    if spec.masked is not None and options.get("missing") is not None:
-        options["missing"] = np.logical_or(spec.masked, options["missing"])
-    if _joins_frames(preset, options):
+    missing = options.get("missing")
+    if spec.masked is not None and missing is not None:
+        options["missing"] = np.logical_or(spec.masked, missing)
+    if _joins_frames(options):
         spec = spec.joined()
     scale = spec.fitted_scale(scale)
     # Check before the fit what could fail only after it.
@@ -134,7 +140,8 @@ def fit_layer(
     _check_viewer(viewer, spec)
     if options.get("config") is None:
         options = {"detail": detail_for(scale), **options}
-    result = fit(**{**spec.fit_arguments(), "preset": preset or "faithful", **options})
+    sizes = {} if spacing is None else {"spacing": spacing}
+    result = fit(**{**spec.fit_arguments(), **sizes, **options})
     result = with_layer(result, spec)
     layer_data = (
         reconstruction_layer(spec, result),
@@ -145,12 +152,12 @@ def fit_layer(
     return LayerFit(result, layer_data, new_layers)
 
 
-def _joins_frames(preset: str | None, options: Mapping[str, Any]) -> bool:
+def _joins_frames(options: FitOptions) -> bool:
     """Return whether all frames of a series are fitted as one scene."""
     from napari_siren.core.config import FitConfig
 
-    config = options.get("config") or FitConfig.preset(preset or "faithful")
-    overrides = {name: options[name] for name in FitConfig.model_fields if name in options}
+    config = options.get("config") or FitConfig.preset(options.get("preset") or "faithful")
+    overrides = {name: value for name, value in options.items() if name in FitConfig.model_fields}
     return bool(config.override(**overrides).joins_frames)
 
 

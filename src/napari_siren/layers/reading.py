@@ -179,16 +179,23 @@ def layer_kinds(layer: Any) -> list[str]:
     return [kind.__name__ for kind in layer.__class__.__mro__ if kind.__module__.startswith("napari.layers")]
 
 
-def to_array(data: Any, layer: Any) -> npt.NDArray[np.generic]:
-    """Read the data of a layer, lazy or not, into memory. Masked arrays keep their mask."""
+def to_array(data: Any, layer: Any, fill_nan: bool = False) -> npt.NDArray[np.generic]:
+    """Read the data of a layer, lazy or not, into memory. Masked arrays keep their mask.
+
+    With `fill_nan`, the NaN and infinite values are masked, too.
+    """
     try:
         # A dask array of masked arrays would lose its mask in a conversion.
         pixels = data.compute() if hasattr(data, "compute") and hasattr(data, "dask") else data
-        return pixels if isinstance(pixels, np.ma.MaskedArray) else np.asarray(pixels)
+        array = pixels if isinstance(pixels, np.ma.MaskedArray) else np.asarray(pixels)
     except ValueError as error:
         raise InputError(
             f"the data of {layer_title(layer)} is not an array of numbers: {error}. Give a regular array."
         ) from None
+    if not fill_nan or array.dtype.kind != "f":
+        return array
+    values = np.ma.getdata(array)
+    return np.ma.MaskedArray(values, mask=np.ma.getmaskarray(array) | ~np.isfinite(values))
 
 
 def mask_of(data: Any) -> npt.NDArray[np.bool_] | None:

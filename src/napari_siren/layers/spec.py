@@ -72,8 +72,8 @@ class LayerSpec:
     series
         Axes of the pixels if they are frames to be joined to one scene (see `joined`), else empty.
     masked
-        bool array like `missing`, True for the masked pixels of a masked array. Unlike pixels outside the region, they
-        are filled in. None if there are none, or the pixels have not been read.
+        bool array like `missing`, True for the masked pixels of a masked array, and with `fill_nan` for NaN. Unlike
+        pixels outside the region, they are filled in. None if there are none, or the pixels have not been read.
 
     Examples
     --------
@@ -111,13 +111,14 @@ class LayerSpec:
         plane: Sequence[int | None] | None = None,
         level: int = 0,
         lazily: bool = False,
+        fill_nan: bool = False,
     ) -> LayerSpec:
         """Read a layer, or a part of it. Of lazy data only this part is read.
 
         Parameters
         ----------
-        layer, region, plane, level
-            Layer and its part, as in `fit_layer`.
+        layer, region, plane, level, fill_nan
+            Layer, its part, and the treatment of NaN, as in `fit_layer`.
         lazily
             Whether to leave the reading of the pixels to `loaded`.
         axes
@@ -159,7 +160,7 @@ class LayerSpec:
             whole[-1] if rgb else part.channels(letters),
             None,
             part.missing(None if rgb else letters.channel),
-            lambda: to_array(lazy if part.shape == shape and not part.held else lazy[part.slices], layer),
+            lambda: to_array(lazy if part.shape == shape and not part.held else lazy[part.slices], layer, fill_nan),
         )
         # Pixels are read after the checks, because a lazy series can have any size.
         return spec if lazily else spec.loaded()
@@ -169,7 +170,7 @@ class LayerSpec:
         if self.data is not None or self.read is None:
             return self
         pixels = self.read()
-        mask, channel = mask_of(pixels), self.axes.channel
+        mask, channel = mask_of(pixels), Axes(self.series or self.axes).channel
         if mask is not None and channel is not None:
             mask = np.any(mask, axis=channel, keepdims=False)
         return replace(self, data=np.ma.getdata(pixels), masked=mask)

@@ -206,6 +206,8 @@ class SirenWidget(QWidget):
         session.begun.connect(self.curve.clear)
         session.changed.connect(self._on_session)
         session.changed.connect(self._estimate_anew)
+        # Pixels may have changed in place since the layer was chosen.
+        session.changed.connect(source.offer_filling)
         session.updated.connect(self._on_update)
         session.message.connect(run.say)
         session.renders.changed.connect(self._on_session)

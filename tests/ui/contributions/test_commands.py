@@ -187,6 +187,24 @@ def test_what_cannot_be_evened_is_told(viewer: Any, qtbot: Any) -> None:
     assert len(viewer.layers) == 1
 
 
+def test_nan_are_filled_in_by_flattening_and_blending(viewer: Any, qtbot: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels = np.random.default_rng(0).uniform(1, 2, (20, 24)).astype(np.float32)
+    pixels[3, 4] = np.nan
+    holes = viewer.add_image(pixels, name="holes", contrast_limits=(1, 2))
+    panel = open_panel(viewer)
+    panel.source_panel.nan_box.click()
+    choose(viewer, EVEN)
+    wait_for(qtbot, panel, SessionState.IDLE)
+    boat = viewer.add_image(np.ones((6, 6), np.float32), name="boat", translate=(8, 8))
+    mask = viewer.add_shapes([[[9, 9], [9, 12], [12, 12], [12, 9]]], name="mask")
+    viewer.layers.selection.active = boat
+    monkeypatch.setattr(commands, "request_values", lambda *_, **__: {"target": holes, "mask": mask, "mixed": False})
+    choose(viewer, BLEND)
+    wait_for(qtbot, panel, SessionState.IDLE)
+    for name in ("holes, flattened [reconstruction]", "holes, with boat [reconstruction]"):
+        assert np.isfinite(viewer.layers[name].data).all()
+
+
 @pytest.fixture
 def scene(viewer: Any) -> Any:
     """A viewer with a picture over a sea, shapes around its middle, and the picture selected."""

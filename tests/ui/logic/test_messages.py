@@ -7,13 +7,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from napari_siren import FitResult
 from napari_siren.batch.manifest import Entry
 from napari_siren.core.cost.base import Estimate
 from napari_siren.core.image.metrics import Metrics
+from napari_siren.core.image.samples import Samples
 from napari_siren.core.progress import History, Progress
+from napari_siren.errors import InputError
 from napari_siren.ui.logic.fit_task import Update
 from napari_siren.ui.logic.messages import (
     decibels,
@@ -27,6 +30,7 @@ from napari_siren.ui.logic.messages import (
     duration,
     size,
 )
+from napari_siren.ui.logic.missing import FILL_NAN
 
 
 @pytest.mark.parametrize(
@@ -137,13 +141,31 @@ def test_what_becomes_of_a_batch() -> None:
     assert describe_entry(entry(metrics={"psnr": 41.239})) == "done, 41.24 dB"
 
     def report(**told: Any) -> Any:
-        return SimpleNamespace(**{"done": (), "failed": (), "skipped": (), "planned": (), **told})
+        return SimpleNamespace(**{"done": (), "failed": (), "skipped": (), "planned": (), "notes": (), **told})
 
     assert describe_report(report()) == "Finished: nothing to do"
-    assert describe_report(report(done=(1, 2), skipped=(3,))) == "Finished: 2 done, 1 done before"
-    assert (
-        describe_report(report(failed=(1,), planned=(2,))) == "Stopped: 1 failed, 1 left to do. Press Start to continue"
-    )
+    assert describe_report(report(done=(entry(), entry()), skipped=(entry(),))) == "Finished: 2 done, 1 done before"
+    stopped = report(failed=(bad,), planned=("b.png",))
+    assert describe_report(stopped) == "Stopped: 1 failed, 1 left to do. Press Start to continue"
     assert describe_failures(report(failed=(bad,))) == "a.png failed: a.png is no image."
     more = describe_failures(report(failed=(bad, bad, bad)))
     assert more == "a.png failed: a.png is no image. 2 more failed: see the list, or the report."
+
+
+def test_notes_of_a_batch() -> None:
+    plain, noted = entry(), entry(notes=("the axes were guessed", "a profile was left out"))
+    report: Any = SimpleNamespace(
+        done=(plain, noted), failed=(), skipped=(noted,), planned=(), notes=("a worker died",)
+    )
+    assert describe_report(report) == (
+        "Finished: 2 done, 1 done before. 2 images with notes: see the list. Note: a worker died"
+    )
+    report.planned = ("b.png",)
+    assert ". Press Start to continue. 2 images with notes: see the list. Note: " in describe_report(report)
+
+
+def test_an_image_that_failed_by_its_nan_gets_the_remedy_of_the_panel() -> None:
+    with pytest.raises(InputError) as caught:
+        Samples.from_array(np.array([[1.0, np.nan], [2.0, 3.0]]))
+    text = describe_entry(entry(status="failed", reason=str(caught.value)))
+    assert text == f"failed: the image has 1 NaN value. Tick “{FILL_NAN}”."

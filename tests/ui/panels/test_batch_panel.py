@@ -25,7 +25,7 @@ from driving import (
     wait_for,
 )
 from napari.layers import Image
-from qtpy.QtCore import QThreadPool
+from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QFileDialog, QTreeWidgetItem
 
@@ -206,6 +206,51 @@ def test_a_film_in_a_file(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: st
     np.testing.assert_allclose(layer.scale, (1, 1, 0.1, 0.05))
     np.testing.assert_allclose(layer.translate, (0, 0, -0.05, -0.025))
     assert [f"{unit:~}" for unit in layer.units] == ["pixel", "pixel", "µm", "µm"]
+
+
+# ---- NaN and notes --------------------------------------------------------------------------------------------
+
+
+def test_nan_are_filled_in_by_a_tick(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str) -> None:
+    pixels = np.random.default_rng(0).normal(size=(12, 16)).astype(np.float32)
+    pixels[3, 4] = np.nan
+    write_image(tmp_path / "in.tif", pixels, "YX")
+    layer = viewer.add_image(pixels, name="layer", contrast_limits=(-3, 3))
+    batch, out = open_batch(viewer, scheduler), tmp_path / "out"
+    box = batch.form.nan_box
+    choose_folder(batch, tmp_path, out)
+    batch.form.pattern_edit.setText("in.tif")
+    [error] = run(qtbot, batch)
+    assert error.endswith(f"the image has 1 NaN value. Tick “{box.text()}”.")
+    assert f"Tick “{box.text()}”" in row(batch, "in.ome.tif").toolTip(1)
+    box.click()
+    assert run(qtbot, batch) == []
+    choose_layers(batch, out, layer)
+    assert run(qtbot, batch) == []
+    for name in ("in.ome.tif", "layer.ome.tif"):
+        assert np.isfinite(read_image(out / name).array).all()
+
+
+def test_notes_are_shown(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 1)
+    # The axes of an array in a file without metadata are guessed.
+    np.save(tmp_path / "in" / "stack.npy", np.random.default_rng(0).normal(size=(5, 12, 16)).astype(np.float32))
+    batch = open_batch(viewer, scheduler)
+    choose_folder(batch, tmp_path / "in", tmp_path / "out")
+    for state in ("done", "done before"):
+        assert run(qtbot, batch) == []
+        assert batch.status.text().startswith(f"Finished: 2 {state}. 1 image with notes: see the list")
+        noted, plain = row(batch, "stack.ome.tif"), row(batch, "00.png")
+        entry = noted.data(0, Qt.ItemDataRole.UserRole)
+        assert any("axes" in note for note in entry.notes)
+        lines = ["stack.ome.tif", *(f"Note: {note}" for note in entry.notes)]
+        assert [noted.toolTip(column).splitlines() for column in (0, 1)] == [lines, lines]
+        spoken = noted.data(1, Qt.ItemDataRole.AccessibleTextRole)
+        assert spoken.startswith(noted.text(1))
+        assert all(note in spoken for note in entry.notes)
+        assert not noted.icon(1).isNull()
+        assert plain.icon(1).isNull()
+        assert plain.toolTip(1) == "00.png"
 
 
 # ---- layers -------------------------------------------------------------------------------------------------
@@ -469,6 +514,7 @@ def test_settings_of_the_other_tab_or_a_preset(viewer: Any, tmp_path: Path) -> N
         "workers": None,
         "scheduler": None,
         "frames": "whole",
+        "fill_nan": False,
         "format": "auto",
     }
     assert set(FORMATS) == set(FORMAT_CHOICES)
@@ -482,6 +528,7 @@ def test_it_is_remembered(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: st
     batch.form.pattern_edit.setText("*.png")
     batch.form.scale_box.setValue(1.5)
     batch.form.format_box.setCurrentText("OME-TIFF")
+    batch.form.nan_box.click()
     run(qtbot, batch)
     kept = batch.form.values()
     # A fit stores its own settings. The stored settings of the batch stay.
@@ -496,7 +543,8 @@ def test_it_is_remembered(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: st
 
 
 @pytest.mark.parametrize(
-    "damage", [3, {"folder": 5}, {"scale": "x"}, {"scale": float("nan")}, {"workers": 1e30}, {"each": None}]
+    "damage",
+    [3, {"folder": 5}, {"scale": "x"}, {"scale": float("nan")}, {"workers": 1e30}, {"each": None}, {"fill_nan": 3.5}],
 )
 def test_a_damaged_memory_does_no_harm(viewer: Any, damage: Any) -> None:
     whole = open_batch(viewer).form.values()

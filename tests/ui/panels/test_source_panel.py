@@ -249,7 +249,7 @@ def test_what_is_in_view_is_read_when_it_is_asked_for(model: ViewerModel, panel:
     # A canvas that was never shown has 800 x 600 pixels.
     assert source.region == ((260, 341), (670, 731))
     assert source.spec().shape == (81, 61)
-    assert source.arguments() == {"region": source.region, "plane": None, "level": 0}
+    assert source.arguments() == {"region": source.region, "plane": None, "level": 0, "fill_nan": False}
     model.scene.camera.center = (-500, 700)
     with pytest.raises(InputError, match="No part of “cells” is in view"):
         panel.source()
@@ -636,6 +636,59 @@ def test_a_new_view_is_a_change_if_it_is_the_region(viewer: Any, shown_panel: So
     for move in moves:
         move()
     assert not panel.region_box._view_timer.isActive()
+
+
+# ---- NaN -------------------------------------------------------------------------------------------------
+
+
+def add_holes(model: ViewerModel, name: str = "holes") -> Image:
+    pixels = np.ones((8, 9), dtype=np.float32)
+    pixels[2, 3] = np.nan
+    return model.add_image(pixels, name=name, contrast_limits=(0, 2))
+
+
+def test_nan_are_filled_in_by_a_tick(model: ViewerModel, panel: SourcePanel, told: list[Any]) -> None:
+    assert not panel.nan_box.isVisible()
+    holes = add_holes(model)
+    assert panel.nan_box.isVisible()
+    source = panel.source()
+    assert source.arguments()["fill_nan"] is False
+    assert source.spec().loaded().masked is None
+    told.clear()
+    panel.nan_box.click()
+    assert told == [holes]
+    for source in (panel.source(), panel.square((4, 4), all_slices=False)):
+        assert source.arguments()["fill_nan"] is True
+        masked = source.spec().loaded().masked
+        assert masked is not None
+        assert masked.sum() == 1
+
+
+def test_a_tick_counts_only_if_it_is_shown(model: ViewerModel, panel: SourcePanel) -> None:
+    plain, holes = add(model, "plain"), add_holes(model)
+    panel.nan_box.click()
+    panel.pick(plain)
+    assert not panel.nan_box.isVisible()
+    assert panel.source().fill_nan is False
+    model.layers.selection = {plain, holes}
+    assert panel.nan_box.isVisible()
+    assert [source.fill_nan for source in panel.sources()] == [True, True]
+    model.layers.selection = {plain}
+    assert not panel.nan_box.isVisible()
+
+
+def test_the_tick_follows_the_pixels(model: ViewerModel, panel: SourcePanel, told: list[Any]) -> None:
+    holes = add_holes(model)
+    told.clear()
+    for value, shown in ((1.0, False), (np.inf, True)):
+        holes.data = np.full((8, 9), value, dtype=np.float32)
+        assert panel.nan_box.isVisible() is shown
+    assert told == []
+    holes.data[...] = 1
+    panel.offer_filling()
+    assert not panel.nan_box.isVisible()
+    model.layers.remove(holes)
+    assert not panel.nan_box.isVisible()
 
 
 def test_without_an_image_there_is_one_sentence(model: ViewerModel, panel: SourcePanel) -> None:

@@ -121,10 +121,16 @@ class Labels:
         names = None if position is None else self.coords.get(self.dims[position])
         return None if names is None else tuple(map(str, names))
 
-    def missing(self, image: Any) -> npt.NDArray[np.bool_] | None:
-        """Return the pixels with the fill value of the attributes (`_FillValue`, `nodata`), or None."""
+    @property
+    def fill_value(self) -> int | float | None:
+        """Value of the pixels without data by the attributes (`_FillValue`, `nodata`), or None."""
         fill = next((self.attrs[key] for key in ("_FillValue", "nodata") if key in self.attrs), None)
-        if not isinstance(fill, int | float):
+        return fill if isinstance(fill, int | float) else None
+
+    def missing(self, image: Any) -> npt.NDArray[np.bool_] | None:
+        """Return the pixels with the fill value, or None."""
+        fill = self.fill_value
+        if fill is None:
             return None
         values = np.asarray(image.values)
         mask: npt.NDArray[np.bool_] = np.isnan(values) if fill != fill else values == fill

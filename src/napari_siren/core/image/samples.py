@@ -13,6 +13,11 @@ from napari_siren.core.image.axes import Axes, check_axes, check_coordinates, co
 from napari_siren.core.image.dtypes import cast_values
 from napari_siren.errors import InputError
 
+NAN_REMEDY = (
+    "Mark these pixels with missing=~np.isfinite(image), or on the command line with --fill-nan, and the field "
+    "fills them in."
+)
+"""Last sentence of the error for an image with NaN or infinite values. A window replaces it by its own words."""
 # Percentiles that become -1 and 1 in the value range "robust".
 ROBUST_RANGE = (0.1, 99.9)
 
@@ -288,11 +293,7 @@ def _check_finite(values: npt.NDArray[Any], observed: npt.NDArray[np.bool_]) -> 
     infinite = int(np.isinf(values[:, observed]).sum())
     if nan or infinite:
         counts = " and ".join(f"{n} {name}" for n, name in ((nan, "NaN"), (infinite, "infinite")) if n)
-        raise InputError(
-            f"the image has {counts} value{'s' if nan + infinite > 1 else ''}. "
-            "Mark these pixels with missing=~np.isfinite(image), or on the command line with --fill-nan, and the field "
-            "fills them in."
-        )
+        raise InputError(f"the image has {counts} value{'s' if nan + infinite > 1 else ''}. {NAN_REMEDY}")
 
 
 def is_photo(dtype: np.dtype[Any], channels: int) -> bool:

@@ -119,7 +119,8 @@ def blend_layer(viewer: napari.Viewer) -> None:
     mode: Literal["source", "mixed"] = "mixed" if answers["mixed"] else "source"
     panel.source_panel.pick(target)
     picture_slice, target_slice = (shown_slice(panel.viewer, layer) for layer in (picture, target))
-    panel.start(lambda: blend_edit(picture, target, answers["mask"], picture_slice, target_slice, mode))
+    fill_nan = panel.source_panel.fill_nan
+    panel.start(lambda: blend_edit(picture, target, answers["mask"], picture_slice, target_slice, mode, fill_nan))
 
 
 def add_gradient_magnitude(viewer: napari.Viewer) -> None:

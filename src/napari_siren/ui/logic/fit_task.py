@@ -12,10 +12,8 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-import numpy as np
-
 from napari_siren.core.config import FitConfig
-from napari_siren.errors import DeviceError, InputError, SirenError
+from napari_siren.errors import DeviceError, SirenError
 from napari_siren.layers.outputs import (
     ErrorKind,
     check_scale,
@@ -27,6 +25,7 @@ from napari_siren.layers.outputs import (
     with_layer,
 )
 from napari_siren.layers.spec import LayerData, LayerSpec
+from napari_siren.ui.logic.missing import check_finite
 from napari_siren.ui.logic.previews import Preview, Previewer
 from napari_siren.ui.logic.purposes import result_label
 from napari_siren.ui.logic.viewport import Box
@@ -301,7 +300,7 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
     from napari_siren.core.fit import fit_iter
 
     spec = request.spec.loaded()
-    _check_finite(spec)
+    check_finite(spec)
     # An invalid scale would raise an error only after the fit, when the layers are made.
     check_scale(spec, request.scale)
     steps = fit_iter(
@@ -329,20 +328,6 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
     record_timing(steps.result, request.device)
     result = with_layer(steps.result, request.spec)
     return Outcome(result, make_layers(request, result))
-
-
-def _check_finite(spec: LayerSpec) -> None:
-    """Raise an error if a value is not finite. `fit` would raise one, too, but without a remedy for users of napari."""
-    if spec.data is None or spec.data.dtype.kind != "f" or spec.missing is not None:
-        return
-    count = int(np.count_nonzero(~np.isfinite(spec.data)))
-    if count:
-        values = "value that is" if count == 1 else "values that are"
-        raise InputError(
-            f"“{spec.name}” has {count} {values} not finite (NaN or infinite). Choose a region without them: draw it "
-            "in a Shapes layer, or label the good pixels in a Labels layer. A script can fill them in: "
-            "fit_layer(layer, missing=~np.isfinite(layer.data))."
-        )
 
 
 class _UpdateBuffer:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_siren.core.image.samples import NAN_REMEDY
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
+from napari_siren.ui.logic.missing import FILL_NAN
 
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
@@ -93,7 +95,7 @@ def describe_outcome(result: FitResult) -> str:
     history = result.history
     count = history.step[-1] if history.step else 0
     reason = _STOPPED.get(history.stopped, "Fitted")
-    notes = "".join(f". Note: {note}" for note in result.provenance.get("notes", ()))
+    notes = describe_notes(result.provenance.get("notes", ()))
     if result.field.observation is None:
         steps = f", {count} step{'' if count == 1 else 's'} in {duration(history.seconds[-1])}" if count else ""
         metrics = result.metrics
@@ -175,7 +177,7 @@ def describe_batch(finished: int, total: int, failed: int) -> str:
 
 
 def describe_report(report: BatchReport) -> str:
-    """Return the result of a batch in words."""
+    """Return the result of a batch in words, with its own notes and the number of images with notes."""
     counts = {
         "done": report.done,
         "failed": report.failed,
@@ -183,9 +185,11 @@ def describe_report(report: BatchReport) -> str:
         "left to do": report.planned,
     }
     summary = ", ".join(f"{len(entries)} {name}" for name, entries in counts.items() if entries)
+    noted = sum(bool(entry.notes) for entry in (*report.done, *report.failed, *report.skipped))
+    notes = (f". {images(noted)} with notes: see the list" if noted else "") + describe_notes(report.notes)
     if report.planned:
-        return f"Stopped: {summary}. Press Start to continue"
-    return f"Finished: {summary or 'nothing to do'}"
+        return f"Stopped: {summary}. Press Start to continue{notes}"
+    return f"Finished: {summary or 'nothing to do'}{notes}"
 
 
 def describe_entry(entry: Entry) -> str:
@@ -194,6 +198,11 @@ def describe_entry(entry: Entry) -> str:
         return f"failed: {_reason(entry)}"
     psnr = entry.metrics.get("psnr")
     return "done" if psnr is None else f"done, {decibels(psnr)}"
+
+
+def describe_notes(notes: Iterable[str]) -> str:
+    """Return notes as sentences to be appended to another one."""
+    return "".join(f". Note: {note}" for note in notes)
 
 
 def describe_failures(report: BatchReport) -> str:
@@ -209,5 +218,9 @@ def images(count: int) -> str:
 
 
 def _reason(entry: Entry) -> str:
-    """Return why an image failed. The path is shortened to the file name, because list and notification are narrow."""
-    return (entry.reason or "").replace(entry.input, Path(entry.input).name)
+    """Return why an image failed, with the remedy that the panel offers.
+
+    The path is shortened to the file name, because list and notification are narrow.
+    """
+    reason = (entry.reason or "").replace(NAN_REMEDY, f"Tick “{FILL_NAN}”.")
+    return reason.replace(entry.input, Path(entry.input).name)

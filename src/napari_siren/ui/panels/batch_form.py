@@ -29,6 +29,7 @@ from napari_siren.layers.reading import layer_kinds
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.logic.batch_task import BatchRequest, name_layers, whole_layer
 from napari_siren.ui.logic.messages import images
+from napari_siren.ui.logic.missing import FILL_NAN, FILL_NAN_TIP
 from napari_siren.ui.panels.fit_panel import preset_box
 
 # Texts of the kinds of inputs.
@@ -108,6 +109,7 @@ class BatchForm(QWidget):
             {
                 "scale": self.scale_box.value(),
                 "frames": "each" if each else "whole",
+                "fill_nan": self.nan_box.isChecked(),
                 "format": list(FORMATS)[self.format_box.currentIndex()],
                 "workers": (self.workers_box.value() or None) if here else None,
                 "scheduler": None if here else self.scheduler_edit.text().strip(),
@@ -128,6 +130,7 @@ class BatchForm(QWidget):
             "place": self.place_box.currentText(),
             "workers": self.workers_box.value(),
             "scheduler": self.scheduler_edit.text(),
+            "fill_nan": self.nan_box.isChecked(),
         }
 
     def recall(self, last: Any) -> None:
@@ -142,6 +145,7 @@ class BatchForm(QWidget):
             self.frames_box.setChecked(last["each"])
             self.workers_box.setValue(last["workers"])
             self.scheduler_edit.setText(last["scheduler"])
+            self.nan_box.setChecked(last["fill_nan"])
         except (KeyError, TypeError, ValueError, OverflowError):
             return
 
@@ -196,6 +200,8 @@ class BatchForm(QWidget):
             "Fit a film frame by frame, and save the results together in one file. Without this choice, images with a "
             "time axis are refused. A stack of slices is always fitted as a whole."
         )
+        self.nan_box = QCheckBox(FILL_NAN)
+        self.nan_box.setToolTip(FILL_NAN_TIP)
         self.place_box = _choices(
             [_HERE, _CLUSTER], "The place to compute: this computer, or a cluster with a running Dask scheduler."
         )
@@ -230,6 +236,7 @@ class BatchForm(QWidget):
         ):
             form.addRow(label, editor)
         form.addRow(self.frames_box)
+        form.addRow(self.nan_box)
         for label, editor in (
             ("Compute on", self.place_box),
             ("Processes", self.workers_box),

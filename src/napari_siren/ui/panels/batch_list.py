@@ -6,10 +6,10 @@ from collections.abc import Iterable
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QBrush, QColor
-from qtpy.QtWidgets import QHeaderView, QTreeWidget, QTreeWidgetItem, QWidget
+from qtpy.QtWidgets import QHeaderView, QStyle, QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_siren.batch.manifest import Entry
-from napari_siren.ui.logic.messages import describe_entry
+from napari_siren.ui.logic.messages import describe_entry, describe_notes
 
 # Text colour of failed images: a red that is readable on dark and on light backgrounds.
 _FAILED = "#d9433b"
@@ -32,7 +32,10 @@ class BatchList(QTreeWidget):
         self.setUniformRowHeights(True)
         self.header().setSectionResizeMode(0, QHeaderView.ResizeMode.Interactive)
         self.setMinimumHeight((_MIN_ROWS + 1) * self.fontMetrics().lineSpacing())
-        self.setToolTip("Double-click an image that is done to open its result.")
+        self.setToolTip(
+            "Double-click an image that is done to open its result. The sign i marks images with notes: point at it to "
+            "read them."
+        )
         self._rows: dict[str, QTreeWidgetItem] = {}
         self.itemDoubleClicked.connect(self._on_double_click)
 
@@ -60,7 +63,7 @@ class BatchList(QTreeWidget):
         self._row(job).setText(1, f"fitting, {share:.0%}")
 
     def show_entry(self, entry: Entry, before: bool = False) -> None:
-        """Show the final state of an image.
+        """Show the final state of an image, and mark it if it has notes.
 
         Parameters
         ----------
@@ -70,12 +73,19 @@ class BatchList(QTreeWidget):
             Whether the image was done in an earlier run.
         """
         row, text = self._row(entry.job), describe_entry(entry)
-        row.setText(1, f"{text} before" if before and not entry.metrics else text)
+        text = f"{text} before" if before and not entry.metrics else text
+        row.setText(1, text)
         row.setData(0, _ENTRY, entry)
-        if entry.status == "failed":
-            for column in (0, 1):
+        failed = entry.status == "failed"
+        lines = [f"{entry.input}\n{text}" if failed else entry.job, *(f"Note: {note}" for note in entry.notes)]
+        for column in (0, 1):
+            row.setToolTip(column, "\n".join(lines))
+            if failed:
                 row.setForeground(column, QBrush(QColor(_FAILED)))
-                row.setToolTip(column, f"{entry.input}\n{entry.reason}")
+        if entry.notes:
+            row.setIcon(1, self.style().standardIcon(QStyle.StandardPixmap.SP_MessageBoxInformation))
+            row.setData(1, Qt.ItemDataRole.AccessibleTextRole, text + describe_notes(entry.notes))
+        if failed:
             self.insertTopLevelItem(0, self.takeTopLevelItem(self.indexOfTopLevelItem(row)))
 
     def show_stopped(self, jobs: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Signal
-from qtpy.QtWidgets import QFormLayout, QLabel, QPushButton, QSizePolicy, QWidget
+from qtpy.QtWidgets import QCheckBox, QFormLayout, QLabel, QPushButton, QSizePolicy, QWidget
 
 from napari_siren.errors import InputError
 from napari_siren.layers.code import viewer_layer
@@ -26,6 +26,7 @@ from napari_siren.ui.logic.layer_axes import (
     layer_state,
     sizes_text,
 )
+from napari_siren.ui.logic.missing import FILL_NAN, FILL_NAN_TIP, may_have_nan
 from napari_siren.ui.logic.viewport import shown_axes, shown_plane, shown_slice, square_around
 from napari_siren.ui.panels.region_box import RegionBox
 from napari_siren.ui.widgets.axes_question import AxesQuestion
@@ -52,7 +53,7 @@ class Source:
     ----------
     layer
         Image layer of napari.
-    region, plane, level
+    region, plane, level, fill_nan
         The same as for `fit_layer`.
     """
 
@@ -60,15 +61,16 @@ class Source:
     region: Any
     plane: tuple[int | None, ...] | None
     level: int
+    fill_nan: bool
 
     def spec(self) -> LayerSpec:
         """Return the spec of the pixels to fit, without reading the pixels."""
-        return LayerSpec.from_layer(self.layer, None, self.region, self.plane, self.level, lazily=True)
+        return LayerSpec.from_layer(self.layer, None, self.region, self.plane, self.level, True, self.fill_nan)
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `fit_layer`, with the Python code of a layer instead of the layer."""
         region = viewer_layer(self.region.name) if layer_kinds(self.region) else self.region
-        return {"region": region, "plane": self.plane, "level": self.level}
+        return {"region": region, "plane": self.plane, "level": self.level, "fill_nan": self.fill_nan}
 
 
 class SourcePanel(QWidget):
@@ -99,6 +101,8 @@ class SourcePanel(QWidget):
             "Extent",
             "Fit only the slice that is shown, or the whole stack. In a stack, neighbouring slices help each other.",
         )
+        self.nan_box = QCheckBox(FILL_NAN)
+        self.nan_box.setToolTip(FILL_NAN_TIP)
         self.voxel_button = QPushButton()
         self.voxel_button.clicked.connect(self._ask_data)
         # Long numbers must not make the dock wider.
@@ -117,12 +121,14 @@ class SourcePanel(QWidget):
         form.addRow(self.axes_question)
         for label, box in (("Level", self.level_box), ("Region", self.region_box), ("Extent", self.extent_box)):
             form.addRow(label, box)
+        form.addRow(self.nan_box)
         form.addRow(self.voxel_label, self.voxel_button)
         form.addRow(self.hint)
         self.layer_box.currentIndexChanged.connect(self._picked)
         self.region_box.changed.connect(self._on_region)
         for box in (self.level_box, self.extent_box):
             box.currentIndexChanged.connect(self.changed)
+        self.nan_box.toggled.connect(self.changed)
         self._state: LayerState | None = None
         self._several: list[Any] = []
         self._events = Connections()
@@ -151,6 +157,11 @@ class SourcePanel(QWidget):
         if len(images) > 1 and self.layer in images:
             return images
         return [] if self.layer is None else [self.layer]
+
+    @property
+    def fill_nan(self) -> bool:
+        """Whether NaN and infinite values are missing pixels. A hidden tick, of another layer, does not count."""
+        return bool(self.nan_box.isChecked() and self._form.isRowVisible(self.nan_box))
 
     def sources(self) -> list[Source]:
         """Return the layers and the parts of them to fit. The errors are those of `source`."""
@@ -198,7 +209,12 @@ class SourcePanel(QWidget):
         self._check_axes(layer)
         level = max(0, self.level_box.currentIndex()) if layer.multiscale else 0
         plane = self._plane(layer, level)
-        return Source(layer, self.region_box.region(layer, plane, level), plane if any_held(plane) else None, level)
+        region = self.region_box.region(layer, plane, level)
+        return Source(layer, region, plane if any_held(plane) else None, level, self.fill_nan)
+
+    def offer_filling(self) -> None:
+        """Show the tick box for NaN if a layer to fit may have NaN or infinite values, and hide it otherwise."""
+        self._form.setRowVisible(self.nan_box, any(may_have_nan(layer) for layer in self.layers))
 
     def take_all_frames(self) -> None:
         """Choose all frames of a time series, instead of the shown one."""
@@ -289,6 +305,7 @@ class SourcePanel(QWidget):
         if several != self._several:
             self._several = several
             self._show_hint()
+            self.offer_filling()
             self.changed.emit()
 
     def _show_hint(self) -> None:
@@ -318,6 +335,8 @@ class SourcePanel(QWidget):
         if layer_state(self.layer) != self._state:
             self._show_layer()
             self.changed.emit()
+        else:
+            self.offer_filling()
 
     def _show_layer(self) -> None:
         layer, before = self.layer, self._state
@@ -330,6 +349,7 @@ class SourcePanel(QWidget):
             self._form.setRowVisible(row, layer is not None)
         if layer is not None:
             self._show_sizes(layer)
+        self.offer_filling()
         self._list_levels(layer, keep=before is not None)
         if before is None or self._state is None or before.names != self._state.names:
             self._list_extents(layer)
