@@ -218,7 +218,7 @@ def compare(series: np.ndarray, preset: str, overrides: dict[str, Any]) -> dict[
         device="cpu",
     )
     low = [as_small(frame) if preset == "upscale" else frame for frame in series]
-    first = ns.fit(low[0], "YX", config=settings.config, device="cpu")
+    first = ns.fit(low[0], axes="YX", config=settings.config, device="cpu")
     fewer = {name: math.ceil(getattr(settings.config, name) * WARM_SHARE) for name in ("task_steps", "max_steps")}
     third = settings.config.override(**fewer)
     ways: dict[str, dict[str, Any]] = {
@@ -230,7 +230,7 @@ def compare(series: np.ndarray, preset: str, overrides: dict[str, Any]) -> dict[
     for way, options in ways.items():
         psnr, seconds = [], []
         for image, truth in zip(low[1:], series[1:], strict=True):
-            result = ns.fit(image, "YX", device="cpu", **options)
+            result = ns.fit(image, axes="YX", device="cpu", **options)
             psnr.append(against(result, truth) if preset == "upscale" else result.metrics.psnr)
             seconds.append(result.history.seconds[-1])
         told[way] = {"psnr": float(np.mean(psnr)), "seconds": float(np.mean(seconds))}

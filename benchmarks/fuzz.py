@@ -1,6 +1,7 @@
 """Damaged files through the command line: the figures of docs/reliability.md.
 
-    python -m benchmarks.fuzz [--minutes 10] [--seed 0] [--kinds TIFF PNG ...] [--json FILE] [--keep FOLDER]
+    python -m benchmarks.fuzz [--minutes 10] [--mutants N] [--seed 0] [--kinds TIFF PNG ...] [--json FILE]
+                              [--keep FOLDER]
 
 Each mutant is a whole file with a random damage. A command reads it. The outcome is good if the command gives a result
 that can be read, or if it prints one line, ends with exit code 1, and leaves nothing behind. A worker process takes the
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import resource
 import shutil
 import signal
@@ -29,12 +31,11 @@ from rich.console import Console
 from rich.table import Table
 from typer.testing import CliRunner
 
-from benchmarks.fuzz_cases import Case, cases, damage
+from benchmarks.fuzz_cases import KINDS, WORK, Case, cases, damage
 from napari_siren.cli.app import app
 from napari_siren.core.atomic import write_json
 from napari_siren.io.images import read_image
 
-KINDS = ("TIFF", "PNG", "JPEG", "OME-Zarr", "model", "checkpoint", "manifest", "settings")
 # Most seconds of a mutant. A fit of a whole file takes less than one.
 _LIMIT = 30
 # Memory of a worker in bytes, of addresses: PyTorch alone takes some.
@@ -90,19 +91,21 @@ def _fault(case: Case, done: Any, written: set[Path], out: Path) -> str:
     if any(".part" in path.name for path in written):
         return "a temporary file is left"
     if done.exit_code == 1:
-        if written:
+        # Unfinished work stays, to be continued.
+        if any(WORK not in path.parts for path in written):
             return "a file of a refused input"
         one_line = len(lines) == 1 and lines[0].startswith("Error: ")
         return "refused" if one_line else f"{len(lines)} lines of error"
     if done.exit_code:
         return f"exit code {done.exit_code}"
-    pictures = [path for path in written if path.suffix == ".tif"]
+    pictures = [*(path for path in written if path.suffix == ".tif"), *out.glob("*.ome.zarr")]
     try:
-        arrays = [np.asarray(read_image(path).array) for path in pictures]
+        for path in pictures:
+            np.asarray(read_image(path).array)
     except Exception as error:
         return f"a result that cannot be read: {type(error).__name__}"
-    if case.exact and not any(np.array_equal(array, _expected(case)) for array in arrays):
-        return "another result than that of the whole file" if _same_header(case, out) else "result"
+    if case.exact and _same_header(case, out) and _contents(out) != _expected(case):
+        return "another result than that of the whole file"
     return "result"
 
 
@@ -110,6 +113,8 @@ def _same_header(case: Case, out: Path) -> bool:
     """Return whether the mutant claims to be the file as it was written: hostile descriptions have their own hash."""
     from safetensors import safe_open
 
+    if case.source.is_dir():
+        return True
     hashes = []
     for path in (case.source, out.parent / case.source.name):
         with safe_open(path, framework="pt") as file:
@@ -117,21 +122,27 @@ def _same_header(case: Case, out: Path) -> bool:
     return hashes[0] == hashes[1]
 
 
-def _expected(case: Case) -> np.ndarray:
+def _contents(out: Path) -> dict[Path, bytes]:
+    """Return the bytes of every file in a folder of results."""
+    return {path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+
+def _expected(case: Case) -> dict[Path, bytes]:
+    """Return the files with the results of the command of a case for the whole file."""
     if case.source not in _EXPECTED:
         with tempfile.TemporaryDirectory() as name:
             CliRunner().invoke(app, [str(word) for word in case.command(case.source, Path(name))])
-            _EXPECTED[case.source] = np.asarray(read_image(Path(name) / "x.tif").array)
+            _EXPECTED[case.source] = _contents(Path(name))
     return _EXPECTED[case.source]
 
 
-_EXPECTED: dict[Path, np.ndarray] = {}
+_EXPECTED: dict[Path, dict[Path, bytes]] = {}
 
 
 def work(sources: Path, first: int, arguments: argparse.Namespace) -> None:
     """Try mutants until the process is ended, and print a line before and after each."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
-    chosen = [case for case in cases(sources) if case.kind in arguments.kinds]
+    chosen = cases(sources, arguments.kinds)
     print("ready", flush=True)
     number = first
     while True:
@@ -147,18 +158,21 @@ def work(sources: Path, first: int, arguments: argparse.Namespace) -> None:
 
 
 def run(arguments: argparse.Namespace) -> list[Outcome]:
-    """Try mutants in worker processes until the time is over."""
+    """Try mutants in worker processes until the time is over, or there are enough."""
     outcomes: list[Outcome] = []
     end = time.monotonic() + 60 * arguments.minutes
     number = 0
-    while time.monotonic() < end:
+    while time.monotonic() < end and len(outcomes) < arguments.mutants:
         with tempfile.TemporaryDirectory() as sources:
             number = _run_worker(Path(sources), number, arguments, end, outcomes)
     return outcomes
 
 
 def _run_worker(sources: Path, number: int, arguments: argparse.Namespace, end: float, outcomes: list[Outcome]) -> int:
-    """Collect the outcomes of a worker until it ends or the time is over. Return the number of the next mutant."""
+    """Collect the outcomes of a worker until it ends, and return the number of the next mutant.
+
+    The worker is ended when the time is over or there are enough mutants.
+    """
     words = ["--worker", sources, "--first", number, "--seed", arguments.seed, "--kinds", *arguments.kinds]
     words += [] if arguments.keep is None else ["--keep", arguments.keep]
     command = [sys.executable, "-m", "benchmarks.fuzz", *map(str, words)]
@@ -174,10 +188,13 @@ def _run_worker(sources: Path, number: int, arguments: argparse.Namespace, end: 
         elif values:
             outcomes.append(Outcome(**values))
             number = values["number"] + 1
+        if len(outcomes) >= arguments.mutants:
+            process.kill()
+            break
     timer.cancel()
     process.stdout.close()
     code = process.wait()
-    if begun >= number and time.monotonic() < end:
+    if begun >= number and time.monotonic() < end and len(outcomes) < arguments.mutants:
         fault = "a hang" if code == -signal.SIGALRM else f"a crash ({code})"
         kinds = sorted(arguments.kinds)
         outcomes.append(Outcome(kinds[begun % len(kinds)], begun, fault))
@@ -200,6 +217,7 @@ def table_of(outcomes: list[Outcome]) -> Table:
 def parse(options: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--mutants", type=float, default=math.inf, help="largest number of mutants")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
     parser.add_argument("--json", type=Path, default=Path("out/benchmark-fuzz.json"))

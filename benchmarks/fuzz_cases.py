@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import shutil
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +20,26 @@ from safetensors.torch import save_file
 
 import napari_siren as ns
 from napari_siren.batch.manifest import Entry
+from napari_siren.blockwise.fit import BlockProgress
 from napari_siren.core.tensors import content_hash
 from napari_siren.io.colours import srgb_profile
 from napari_siren.io.ome_zarr import write_ome_zarr
 
 # A fit that takes little time.
 QUICK: dict[str, Any] = {"hidden_features": 8, "hidden_layers": 1, "max_steps": 2, "tile": 8}
-_SETS = [word for name, value in QUICK.items() for word in ("--set", f"{name}={value}")]
+# Name of the folder of unfinished work on x.ome.zarr.
+WORK = ".x.ome.zarr.work"
+KINDS = (
+    *("TIFF", "PNG", "JPEG", "NPY", "OME-Zarr"),
+    *("model", "checkpoint", "unfinished work", "manifest", "settings"),
+)
+# Interrupted fits: a name, the phase in which they are interrupted, the preset, and the settings beside `QUICK`.
+_INTERRUPTED: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
+    ("fitting", "fit", "fast", {"max_memory": 150_000}),
+    ("rendered", "render", "fast", {}),
+    ("pretrained", "fit", "upscale", {"max_memory": 400_000}),
+    ("trained", "fit", "upscale", {"max_memory": 400_000, "pretrained": None, "task_steps": 2}),
+)
 # Values that damaged JSON has instead of its own.
 _VALUES: tuple[Any, ...] = (
     *(None, True, -1, 0, 1, 2.5, 2**31, 10**30, 1e308, "", "x", "inf", "nan", "../x", "\x1b[2J", [], [[]], {}, [-1]),
@@ -47,7 +62,7 @@ class Case:
     command
         Function that returns the arguments of the command line for a damaged copy and a folder for its results.
     exact
-        Whether a result of the damaged copy has to be that of the whole file.
+        Whether a result of the damaged copy has to be that of the whole file, to the bit.
     """
 
     kind: str
@@ -56,30 +71,36 @@ class Case:
     exact: bool = False
 
 
-def cases(folder: Path) -> list[Case]:
-    """Write the whole files to a folder, and return them with their commands."""
+def cases(folder: Path, kinds: Collection[str] = KINDS) -> list[Case]:
+    """Write the whole files to a folder, and return those of some kinds with their commands."""
     folder.mkdir(parents=True, exist_ok=True)
     picture = folder / "picture.png"
     Image.fromarray(_pixels()).save(picture)
-    images = [*_tiffs(folder), *_pngs(folder), *_jpegs(folder), *_zarrs(folder)]
-    return [Case(kind, path, _upscale) for kind, path in images] + _others(folder, picture)
+    others, arrays = [*_tiffs(folder), *_pngs(folder), *_jpegs(folder), *_zarrs(folder)], list(_npys(folder))
+    images = [Case(kind, path, _upscale) for kind, path in others]
+    images += [Case("NPY", path, command) for path in arrays for command in (_upscale, _upscale_blocks)]
+    # A report takes a second.
+    images += [Case("NPY", path, _fit) for path in arrays[:2]]
+    unfinished = list(_unfinished(folder)) if "unfinished work" in kinds else []
+    return [case for case in (*images, *unfinished, *_others(folder, picture)) if case.kind in kinds]
+
+
+def _options(preset: str, fields: Mapping[str, Any]) -> list[object]:
+    """Return the options of a fit with some fields of its settings changed."""
+    changes = [word for name, value in fields.items() for word in ("--set", f"{name}={json.dumps(value)}")]
+    return ["--scale", "2", "--preset", preset, *changes, "-q"]
 
 
 def _upscale(path: Path, out: Path) -> list[object]:
-    return [
-        "upscale",
-        path,
-        "-o",
-        out / "x.tif",
-        "--scale",
-        "2",
-        "--preset",
-        "fast",
-        "--max-seconds",
-        "5",
-        *_SETS,
-        "-q",
-    ]
+    return ["upscale", path, "-o", out / "x.tif", "--max-seconds", "5", *_options("fast", QUICK)]
+
+
+def _fit(path: Path, out: Path) -> list[object]:
+    return ["fit", path, "-o", out / "fit", "--max-seconds", "5", *_options("fast", QUICK)]
+
+
+def _upscale_blocks(path: Path, out: Path) -> list[object]:
+    return ["upscale", path, "-o", out / "x.ome.zarr", *_options("fast", QUICK)]
 
 
 def _pixels(colours: int = 3) -> np.ndarray:
@@ -130,11 +151,54 @@ def _jpegs(folder: Path) -> Iterator[tuple[str, Path]]:
         yield "JPEG", folder / f"{name}.jpg"
 
 
+def _npys(folder: Path) -> Iterator[Path]:
+    grey = _pixels(1)
+    arrays = {
+        "grey": grey,
+        "colours": _pixels(),
+        "fortran": np.asfortranarray(grey),
+        "big-endian": grey.astype(">u2"),
+        "float": grey.astype(np.float32),
+        "bool": grey > 99,
+        "stack": np.stack([grey[:8, :8]] * 3).astype(np.int16),
+    }
+    for name, array in arrays.items():
+        np.save(folder / f"{name}.npy", array)
+        yield folder / f"{name}.npy"
+
+
 def _zarrs(folder: Path) -> Iterator[tuple[str, Path]]:
     for version in ("0.4", "0.5"):
         path = folder / f"v{version[-1]}.ome.zarr"
         write_ome_zarr(path, _pixels(1), "YX", (0.5, 0.5), "micrometer", version=version)  # type: ignore[arg-type]
         yield "OME-Zarr", path
+
+
+def _unfinished(folder: Path) -> Iterator[Case]:
+    """Interrupt fits block by block, and return the cases of their folders of unfinished work."""
+    image = folder / "big.ome.zarr"
+    # The result has two levels.
+    write_ome_zarr(image, np.resize(_pixels(1), (20, 140)), "YX", (0.5, 0.5), "micrometer")
+    for name, phase, preset, own in _INTERRUPTED:
+        (folder / name).mkdir()
+        out, stop, fields = folder / name / "x.ome.zarr", partial(_interrupt, phase), {**QUICK, **own}
+        with suppress(_InterruptionError):
+            ns.fit_blocks(image, out, 2, preset=preset, on_progress=stop, **fields)
+        yield Case("unfinished work", folder / name / WORK, partial(_continue, image, preset, fields), exact=True)
+
+
+class _InterruptionError(Exception):
+    """The interruption of a fit."""
+
+
+def _interrupt(phase: str, progress: BlockProgress) -> None:
+    if progress.phase == phase and progress.done >= 1:
+        raise _InterruptionError
+
+
+def _continue(image: Path, preset: str, fields: Mapping[str, Any], work: Path, out: Path) -> list[object]:
+    shutil.copytree(work, out / WORK)
+    return ["upscale", image, "-o", out / "x.ome.zarr", *_options(preset, fields)]
 
 
 def _others(folder: Path, picture: Path) -> list[Case]:
@@ -186,10 +250,10 @@ def damage(case: Case, target: Path, random: np.random.Generator) -> None:
         path = target
         shutil.copy(case.source, path)
     data = path.read_bytes()
-    if path.suffix == ".safetensors" and random.random() < 0.5:
+    if case.source.is_file() and path.suffix == ".safetensors" and random.random() < 0.5:
         _damage_header(path, random)
-    elif data[:1] == b"{" and random.random() < 0.7:
-        path.write_text("\n".join(_damaged_json(line, random) for line in data.decode().splitlines(keepends=False)))
+    elif path.suffix != ".safetensors" and data[:1] == b"{" and random.random() < 0.7:
+        path.write_text(_damaged_text(data.decode(), random))
     else:
         for _ in range(int(random.integers(1, 4))):
             data = _damaged_bytes(data, random)
@@ -206,12 +270,19 @@ def _damage_header(path: Path, random: np.random.Generator) -> None:
     save_file(tensors, path, metadata)
 
 
+def _damaged_text(text: str, random: np.random.Generator) -> str:
+    """Damage JSON, or every line of a file with JSON in each line."""
+    lines = text.splitlines()
+    try:
+        json.loads(lines[0])
+    except ValueError:
+        return _damaged_json(text, random)
+    return "\n".join(_damaged_json(line, random) for line in lines)
+
+
 def _damaged_json(text: str, random: np.random.Generator) -> str:
     """Replace or remove an entry at a random depth."""
-    try:
-        values = json.loads(text)
-    except ValueError:  # a line in the middle of an indented file
-        return text
+    values = json.loads(text)
     target, parent, key = values, None, None
     while isinstance(target, dict | list) and target and (parent is None or random.random() < 0.7):
         parent = target

@@ -97,7 +97,7 @@ def _ours(kind: Kind, device: str) -> dict[str, Method]:
         return _rendered(ns.fit(given.image, axes=given.axes, preset="deblur", psf=given.psf, device=device), 1)
 
     def join(given: Given) -> np.ndarray:
-        return _rendered(ns.fit_burst(given.image, given.axes, device=device), SCALE)
+        return _rendered(ns.fit_burst(given.image, axes=given.axes, device=device), SCALE)
 
     def first_frame(given: Given) -> np.ndarray:
         return ns.upscale(given.image[0], given.scale, device=device)

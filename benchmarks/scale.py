@@ -84,7 +84,7 @@ def perform(job: Job) -> None:
     before, begin, cpu = peak_bytes(), time.perf_counter(), time.process_time()
     if image is not None:
         for _ in range(REPEATS):
-            result = ns.fit(image, "CYX", preset=job.preset, seed=job.seed)
+            result = ns.fit(image, axes="CYX", preset=job.preset, seed=job.seed)
             result.render(scale=SCALE)
         found = {"psnr": result.metrics.psnr, "phases": {}}
     else:

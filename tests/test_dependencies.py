@@ -1,7 +1,8 @@
-"""The dependencies of the package: the lower bounds agree with the versions for `make test-lowest`."""
+"""The dependencies of the package: the lower bounds agree with the versions for `make test-lowest` and for conda."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -39,3 +40,26 @@ def test_the_lowest_versions_are_the_bounds() -> None:
     assert lowest() == dict(bounds)
     # A name in several lists has the same bound in each.
     assert len(dict(bounds)) == len(set(bounds))
+
+
+def test_the_environment_of_conda_has_the_same_bounds() -> None:
+    text = (ROOT / "environment.yml").read_text(encoding="utf-8")
+    conda = dict(re.findall(r"^  - ([a-z-]+)>=(.+)$", text, re.MULTILINE))
+    conda["torch"], conda["matplotlib"] = conda.pop("pytorch-cpu"), conda.pop("matplotlib-base")
+    del conda["python"]
+    bounds = lowest()
+    assert {name: bounds[name] for name in conda} == conda
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert {Requirement(line).name for line in project["dependencies"]} <= conda.keys()
+
+
+def test_the_table_of_extras_is_that_of_the_package() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name not in OF_DEVELOPERS}
+    expected = {name: {Requirement(line).name for line in lines} for name, lines in extras.items() if name != "all"}
+    expected["none"] = {Requirement(line).name for line in project["dependencies"]}
+    text = (ROOT / "docs/guide/installation.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `?(\w+)`? \| ([^|]+) \|", text.split("## PyTorch")[0], re.MULTILINE))
+    assert rows.keys() - {"extra"} == {*extras, "none"}
+    for name, packages in expected.items():
+        assert set(rows[name].split(", ")) == packages, name

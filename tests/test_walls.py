@@ -38,6 +38,7 @@ ROOMS = (
         "field",
         "pretraining",
         "progress",
+        "progress_bar",
         "training",
         "restoration",
         "uncertainty",
@@ -47,7 +48,7 @@ ROOMS = (
         "result",
         "steps",
     ),
-    *("preprocessing", "fit", "cost", "warm_start", "series", "compositing"),
+    *("preprocessing", "options", "fit", "shortcuts", "cost", "warm_start", "series", "compositing"),
 )
 
 BLOCK = """

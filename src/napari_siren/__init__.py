@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from napari_siren.core.config import FitConfig
     from napari_siren.core.field.field import Field
     from napari_siren.core.field.stored import StoredField
-    from napari_siren.core.fit import fit, fit_iter, upscale
+    from napari_siren.core.fit import fit, fit_iter
+    from napari_siren.core.network.module import SirenModule
+    from napari_siren.core.options import FitOptions, FitSettings
     from napari_siren.core.preprocessing.gradients import Supervision
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult, load
     from napari_siren.core.series import SeriesResult, fit_burst, fit_series
+    from napari_siren.core.shortcuts import deblur, denoise, isotropic, upscale
     from napari_siren.core.steps import FitSteps
     from napari_siren.finetuning.result import TrainProgress, TrainResult
     from napari_siren.finetuning.train import train
@@ -40,19 +43,24 @@ __all__ = [
     "DeviceError",
     "Field",
     "FitConfig",
+    "FitOptions",
     "FitResult",
+    "FitSettings",
     "FitSteps",
     "InputError",
     "LayerFit",
     "Progress",
     "SeriesResult",
     "SirenError",
+    "SirenModule",
     "StorageError",
     "StoredField",
     "Supervision",
     "TrainProgress",
     "TrainResult",
     "blend",
+    "deblur",
+    "denoise",
     "fit",
     "fit_batch",
     "fit_blocks",
@@ -61,6 +69,7 @@ __all__ = [
     "fit_layer",
     "fit_series",
     "flatten_illumination",
+    "isotropic",
     "load",
     "train",
     "upscale",
@@ -72,16 +81,21 @@ _HOMES = {
     "BlocksResult": "napari_siren.blockwise.fit",
     "Field": "napari_siren.core.field.field",
     "FitConfig": "napari_siren.core.config",
+    "FitOptions": "napari_siren.core.options",
     "FitResult": "napari_siren.core.result",
+    "FitSettings": "napari_siren.core.options",
     "FitSteps": "napari_siren.core.steps",
     "LayerFit": "napari_siren.layers.fit",
     "Progress": "napari_siren.core.progress",
     "SeriesResult": "napari_siren.core.series",
+    "SirenModule": "napari_siren.core.network.module",
     "StoredField": "napari_siren.core.field.stored",
     "Supervision": "napari_siren.core.preprocessing.gradients",
     "TrainProgress": "napari_siren.finetuning.result",
     "TrainResult": "napari_siren.finetuning.result",
     "blend": "napari_siren.core.compositing",
+    "deblur": "napari_siren.core.shortcuts",
+    "denoise": "napari_siren.core.shortcuts",
     "fit": "napari_siren.core.fit",
     "fit_batch": "napari_siren.batch.run",
     "fit_blocks": "napari_siren.blockwise.fit",
@@ -90,9 +104,10 @@ _HOMES = {
     "fit_layer": "napari_siren.layers.fit",
     "fit_series": "napari_siren.core.series",
     "flatten_illumination": "napari_siren.core.compositing",
+    "isotropic": "napari_siren.core.shortcuts",
     "load": "napari_siren.core.result",
     "train": "napari_siren.finetuning.train",
-    "upscale": "napari_siren.core.fit",
+    "upscale": "napari_siren.core.shortcuts",
 }
 
 

@@ -153,7 +153,7 @@ def test_thumbnails_have_the_image_s_proportions(
     from io import BytesIO
 
     image = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    result = ns.fit(image, axes, spacing, config=settings().config, device="cpu")
+    result = ns.fit(image, axes=axes, spacing=spacing, config=settings().config, device="cpu")
     drawn = thumbnails(result, 2)
     assert set(drawn) == {"image", "detail", "upscaled", "error"}
     opened = {name: Image.open(BytesIO(base64.b64decode(uri.split(",")[1]))) for name, uri in drawn.items()}

@@ -181,7 +181,8 @@ def test_frames_are_fitted_one_by_one_and_put_together(tmp_path: Path, out: Path
     assert [channel.name for channel in pixels.channels] == ["DAPI", "GFP"]
     assert pixels.time_increment == 5.0
     for frame in range(3):
-        alone = ns.fit(read_image(path, frame=frame).array, "CYX", (0.2, 0.1), config=chosen.config, device="cpu")
+        image, options = read_image(path, frame=frame).array, {"config": chosen.config, "device": "cpu"}
+        alone = ns.fit(image, axes="CYX", spacing=(0.2, 0.1), **options)
         np.testing.assert_array_equal(read_image(out / "movie.ome.tif", frame=frame).array, alone.render(scale=2))
 
 

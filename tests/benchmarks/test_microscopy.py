@@ -399,7 +399,7 @@ def test_ours_run_through_the_public_interface(every: list[Case], monkeypatch: p
     monkeypatch.setattr(ns, "fit", short)
     # First that of `series`, which takes the other one when it is imported.
     monkeypatch.setattr("napari_siren.core.series.fit", short)
-    monkeypatch.setattr("napari_siren.core.fit.fit", short)
+    monkeypatch.setattr("napari_siren.core.shortcuts.fit", short)
     for kind in KINDS:
         case = next(case for case in every if case.kind == kind)
         ours = {name: way for name, way in microscopy.methods(kind, "cpu").items() if name.startswith(microscopy.OURS)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
 from importlib.metadata import version
 
 import numpy as np
@@ -121,3 +122,47 @@ def test_the_history_has_an_entry_for_every_step(result: FitResult) -> None:
     assert sorted(history.seconds) == history.seconds
     assert history.loss[-1] < history.loss[0]
     assert history.stopped == "max_steps"
+
+
+def test_a_result_is_an_array_without_its_state() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (16, 20), dtype=np.uint8)
+    result = ns.fit(image, preset="fast", max_steps=4)
+    np.testing.assert_array_equal(np.asarray(result), result.reconstruction)
+    assert np.asarray(result, dtype=np.float32).dtype == np.float32
+    assert (result in [result], len({result, result.without_state()})) == (True, 2)
+    plain = result.without_state()
+    assert (plain.state, plain.field is result.field) == (None, True)
+    assert len(pickle.dumps(plain)) < len(pickle.dumps(result)) / 2
+
+
+def test_a_history_as_a_table_and_a_plot() -> None:
+    history = ns.fit(np.eye(16, dtype=np.float32), preset="fast", max_steps=4).history
+    table = pytest.importorskip("pandas") and history.to_dataframe()
+    assert list(table.columns) == ["step", "seconds", "loss", "psnr"]
+    assert table["step"].tolist() == [1, 2, 3, 4]
+    axes = history.plot()
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), history.psnr)
+    assert history.plot(axes) is axes
+
+
+@pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), 3])
+def test_seeds_of_numpy(seed: int) -> None:
+    result = ns.fit(np.eye(16, dtype=np.float32), max_steps=2, seed=seed)
+    assert result.provenance["seed"] == 3
+
+
+def test_a_drawn_seed_is_recorded() -> None:
+    image = np.eye(16, dtype=np.float32)
+    drawn = ns.fit(image, max_steps=2, seed=None)
+    again = ns.fit(image, max_steps=2, seed=drawn.provenance["seed"])
+    np.testing.assert_array_equal(drawn.reconstruction, again.reconstruction)
+    assert drawn.provenance["seed"] != ns.fit(image, max_steps=2, seed=None).provenance["seed"]
+
+
+def test_the_steps_of_a_fit_say_what_they_are() -> None:
+    steps = ns.fit_iter(np.eye(16, dtype=np.float32), max_steps=2)
+    assert repr(steps).startswith("FitSteps(not started")
+    next(steps)
+    assert repr(steps).startswith("FitSteps(running")
+    steps.stop()
+    assert repr(steps).startswith("FitSteps(ended")

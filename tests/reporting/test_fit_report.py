@@ -32,7 +32,7 @@ def picture(axes: str, dtype: str = "uint8", channels: int = 3) -> npt.NDArray[n
 
 def fitted(axes: str, dtype: str = "uint8", channels: int = 3, **options: Any) -> FitResult:
     options = {"preset": "fast", "max_steps": 3, "hidden_features": 8, "hidden_layers": 1} | options
-    return ns.fit(picture(axes, dtype, channels), axes, **options)
+    return ns.fit(picture(axes, dtype, channels), axes=axes, **options)
 
 
 def strict(path: Path) -> dict[str, Any]:

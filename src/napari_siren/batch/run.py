@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 from napari_siren.batch.cluster import Connection, connected
 from napari_siren.batch.dispatch import Dispatcher
@@ -17,6 +17,10 @@ from napari_siren.batch.plan import Format, Frames, Group, Job, Plan, Settings, 
 from napari_siren.batch.report import BatchReport, write_html
 from napari_siren.batch.worker import Reference, fit_image, join_frames
 from napari_siren.core.atomic import prepare_folder
+from napari_siren.core.fit import check_seed
+from napari_siren.core.options import FitSettings
+from napari_siren.core.presets import PresetName
+from napari_siren.core.progress_bar import ProgressBar, progress_bar
 
 _REPORT = "report.html"
 
@@ -51,24 +55,25 @@ def fit_batch(
     inputs: str | Path | Iterable[str | Path],
     out: str | Path,
     scale: float | Sequence[float] = 2,
-    preset: str = "upscale",
     *,
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
+    preset: PresetName = "upscale",
+    device: str = "auto",
+    seed: int = 0,
+    progress: bool = False,
+    on_progress: Callable[[BatchProgress], object] | None = None,
     frames: Frames = "whole",
     format: Format = "auto",
     scheduler: str | None = None,
     workers: int | None = None,
     wait: float = 30.0,
-    device: str = "auto",
-    seed: int = 0,
     resume: bool = True,
     dry_run: bool = False,
     warm_start: bool = True,
     fill_nan: bool = False,
-    on_progress: Callable[[BatchProgress], object] | None = None,
     stop: threading.Event | None = None,
-    **overrides: Any,
+    **overrides: Unpack[FitSettings],
 ) -> BatchReport:
     """Upscale many images, and write a report with pictures.
 
@@ -82,10 +87,17 @@ def fit_batch(
         Folder of the results: images with the names of their originals, ``manifest.jsonl`` and ``report.html``.
     scale
         Output pixels per pixel: a number, or one for each spatial axis.
-    preset
-        Name of a set of settings, as in `fit`.
     axes, spacing
         Axes and pixel size to use instead of those in the files.
+    preset
+        Name of a set of settings, as in `fit`.
+    device, seed
+        Device, and seed of the random initialisation, as in `fit`. With several GPUs, "auto" assigns one to each
+        process.
+    progress
+        Whether to show a progress bar.
+    on_progress
+        Called with a `BatchProgress`, not always from the calling thread.
     frames
         "whole" treats a file as one image. "each" fits a time series (TIFF, OME-Zarr) frame by frame, and joins the
         results to one file.
@@ -101,9 +113,6 @@ def fit_batch(
     wait
         Time that a running scheduler may be without workers, in seconds. Give more if its workers wait in a queue for
         machines.
-    device, seed
-        Device, and seed of the random initialisation, as in `fit`. With several GPUs, "auto" assigns one to each
-        process.
     resume
         Whether to skip the jobs that were done before with the same settings.
     dry_run
@@ -116,8 +125,6 @@ def fit_batch(
     fill_nan
         Whether NaN and infinite values are missing pixels, which the field fills in. Otherwise an image with such
         values fails.
-    on_progress
-        Called with a `BatchProgress`, not always from the calling thread.
     stop
         Event that ends the batch when any thread sets it. Finished results stay, and unfinished jobs are left for the
         next run.
@@ -153,7 +160,7 @@ def fit_batch(
         format=format,
         warm_start=warm_start,
         fill_nan=fill_nan,
-        seed=seed,
+        seed=check_seed(seed),
         device=device,
     )
     manifest = Manifest(folder)
@@ -167,10 +174,11 @@ def fit_batch(
             _forget(manifest)
         run = _Run(plan, settings, manifest, on_progress, stop)
         try:
-            run.begin()
-            if (plan.groups or plan.stacks) and not run.stop.is_set():
-                with connected(scheduler, workers, settings, plan.jobs, wait) as connection:
-                    run.go(connection)
+            with progress_bar("batch", shown=progress) as run.bar:
+                run.begin()
+                if (plan.groups or plan.stacks) and not run.stop.is_set():
+                    with connected(scheduler, workers, settings, plan.jobs, wait) as connection:
+                        run.go(connection)
         finally:
             # An interrupted batch writes a report, too.
             report = _report_of(plan, settings, folder, run.entries, folder / _REPORT, run.notes)
@@ -209,6 +217,7 @@ class _Run:
         # Dask delivers the progress of the workers in a thread of its own. No progress follows the end of a job.
         self.progress_lock = threading.Lock()
         self.running: set[str] = set()
+        self.bar = ProgressBar()
 
     def begin(self) -> None:
         """Record the unreadable files of the plan."""
@@ -284,6 +293,7 @@ class _Run:
     def _note(self, entry: Entry) -> None:
         self.manifest.add(entry)
         self.entries.append(entry)
+        self.bar.show(len(self.entries) / self.total, f"{len(self.entries)}/{self.total}")
         with self.progress_lock:
             self.running.discard(entry.job)
             self.on_progress(BatchProgress(entry.job, entry.status, 1.0, entry, len(self.entries), self.total))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from scipy.fft import dctn, idctn
 
 from napari_siren.core.image.dtypes import cast_values
 from napari_siren.core.image.samples import ImageLayout, Samples
+from napari_siren.core.options import FitOptions
 from napari_siren.core.preprocessing.gradients import Mask, PreprocessedImage
 from napari_siren.core.preprocessing.poisson import Array, Derivatives, potential
 from napari_siren.errors import InputError
@@ -187,11 +188,12 @@ class SeamlessCloning:
 
 def flatten_illumination(
     image: npt.ArrayLike,
-    below: float | Literal["auto"] = "auto",
+    *,
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
+    below: float | Literal["auto"] = "auto",
     multiplicative: bool = True,
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> FitResult:
     """Remove uneven illumination from an image, and fit a field to the result.
 
@@ -236,17 +238,21 @@ def flatten_illumination(
     """
     from napari_siren.core.fit import fit
 
-    return fit(image, axes, spacing, supervision=Flattening(below, multiplicative), **options)
+    _check_no_supervision(options)
+    options = {**options, "supervision": Flattening(below, multiplicative)}
+    return fit(image, axes=axes, spacing=spacing, **options)
 
 
 def blend(
     picture: npt.ArrayLike,
     into: npt.ArrayLike,
     mask: npt.ArrayLike,
-    at: Sequence[int] | None = None,
+    *,
     axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+    at: Sequence[int] | None = None,
     mode: Literal["source", "mixed"] = "source",
-    **options: Any,
+    **options: Unpack[FitOptions],
 ) -> FitResult:
     """Insert a part of a picture into an image without a seam, and fit a field to the result.
 
@@ -261,11 +267,11 @@ def blend(
     mask
         Boolean mask of the picture's spatial shape: True for the pixels to insert. Outside the mask, the pixels of
         `into` do not change.
+    axes, spacing
+        Axes and spacing of both images, as in `fit`.
     at
         Pixel of `into` for the first pixel of the picture, along each spatial axis; None is the first pixel of `into`.
         Pixels of the picture beyond the image are cut off.
-    axes
-        Axes of both images, as in `fit`.
     mode
         "source" takes the gradients of the picture. "mixed" takes, between any two pixels, the stronger gradient of
         picture and image; it is for objects with holes, or of glass.
@@ -296,7 +302,14 @@ def blend(
     """
     from napari_siren.core.fit import fit
 
-    return fit(into, axes, supervision=SeamlessCloning(picture, mask, at, mode), **options)
+    _check_no_supervision(options)
+    options = {**options, "supervision": SeamlessCloning(picture, mask, at, mode)}
+    return fit(into, axes=axes, spacing=spacing, **options)
+
+
+def _check_no_supervision(options: FitOptions) -> None:
+    if options.get("supervision", "value") != "value":
+        raise InputError("supervision is chosen by this function itself. Leave it out.")
 
 
 def _colours(layout: ImageLayout, array: npt.NDArray[Any]) -> Array:

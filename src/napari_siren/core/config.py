@@ -199,8 +199,8 @@ class FitConfig(BaseModel):
     its noise or its blur. An image that does not allow "super-resolution" is always fitted by tiles alone, which are
     still sharper than an interpolation. The `notes` of the provenance report it."""
     engine: Literal["auto", "native", "triton", "torch"] = Field("auto", json_schema_extra=_RESOURCE)
-    """Implementation of a step. "native": the compiled kernel (CPU only, needs a C compiler). "triton": fused kernels
-    for NVIDIA GPUs. "torch": PyTorch. "auto": the kernels if they are available and faster, otherwise PyTorch."""
+    """Implementation of a step. "native": the compiled kernel (CPU only). "triton": fused kernels for NVIDIA GPUs.
+    "torch": PyTorch. "auto": the kernels if they are available and faster, otherwise PyTorch."""
     precision: Literal["auto", "float32"] = Field("auto", json_schema_extra=_LIMIT)
     """Precision of the matrix products of a step. "auto": bfloat16 with float32 sums in the first steps, if there are
     kernels and a processor for it (Intel AMX, NVIDIA GPUs). "float32": float32 in all steps."""

@@ -1,20 +1,20 @@
-"""`fit_iter`: a fit as a generator of `Progress`. `fit`: the same, run to its end. `upscale`: a fit and a render."""
+"""`fit_iter`: a fit as a generator of `Progress`. `fit`: the same, run to its end."""
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_siren.core.config import FitConfig, detail_for
+from napari_siren.core.config import FitConfig
 from napari_siren.core.device import describe_device
 from napari_siren.core.engines import choose_device, fallbacks
-from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.arrays import ImageInput
 from napari_siren.core.image.axes import notes_on_guess, spacing_in_space
 from napari_siren.core.image.blur import with_known_blur
@@ -22,8 +22,11 @@ from napari_siren.core.image.frames import burst_values, take_frames
 from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.outliers import outlier_note
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.options import FitSettings
 from napari_siren.core.preprocessing.gradients import Preprocessor, preparation
-from napari_siren.core.progress import Progress
+from napari_siren.core.presets import PresetName
+from napari_siren.core.progress import Progress, share_done
+from napari_siren.core.progress_bar import progress_bar
 from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import RestorationFit
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
@@ -50,22 +53,24 @@ _NOT_PRETRAINED = "pretrained networks do not apply here, and were not used (see
 
 def fit_iter(
     image: npt.ArrayLike,
+    *,
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
     missing: npt.ArrayLike | None = None,
-    preset: str = "faithful",
+    preset: PresetName | None = None,
     config: FitConfig | None = None,
     device: str = "auto",
-    seed: int = 0,
+    seed: int | None = 0,
     resume: FitResult | str | Path | None = None,
-    supervision: str | Preprocessor = "value",
     start: FitResult | str | Path | None = None,
+    supervision: str | Preprocessor = "value",
     axes_as_coordinates: str | None = None,
-    **overrides: Any,
+    **overrides: Unpack[FitSettings],
 ) -> FitSteps:
     """Fit a field to an image, step by step.
 
-    Parameters and errors are those of `fit`. Invalid input raises an error immediately, before the first step.
+    Parameters and errors are those of `fit`, without `progress` and `on_progress`. Invalid input raises an error
+    immediately, before the first step.
 
     Returns
     -------
@@ -82,18 +87,13 @@ def fit_iter(
     >>> progress.step, steps.result.reconstruction.shape
     (10, (24, 24))
     """
-    if not (config is None or isinstance(config, FitConfig)):
-        raise ConfigError(f"config is a {type(config).__name__}, not a FitConfig. Make one with FitConfig(**fields).")
-    if not isinstance(seed, int) or seed < 0:
-        raise InputError(f"seed={seed!r} is not valid. Use a whole number of 0 or more.")
     if not (resume is None or start is None):
         raise InputError("resume continues a fit, and start begins a new one. Give only one of them.")
     earlier = None if resume is None else _resumable(resume)
     state = None if earlier is None else earlier.state
-    base = config if earlier is None or config is not None else earlier.config
-    settings = FitConfig.preset(preset, **overrides) if base is None else base.override(**overrides)
+    settings = choose_settings(preset, config, overrides, None if earlier is None else earlier.config)
     target = choose_device(device)
-    seed = seed if state is None else state.seed
+    number = check_seed(seed) if state is None else state.seed
     given = ImageInput.from_arguments(image, axes, spacing, missing, axes_as_coordinates)
     frames = None
     if settings.joins_frames:
@@ -110,14 +110,14 @@ def fit_iter(
         given.missing,
         settings.value_range,
         settings.heldout,
-        seed,
+        number,
         given.axes_as_coordinates,
     )
     if frames is not None:
         frames = np.squeeze(frames, tuple(i + 1 for i in form.singletons))
     _check_range(samples)
     known = with_known_blur(settings, samples)
-    run = _run(samples, known, target, seed, state, None if frames is None else burst_values(frames, samples))
+    run = _run(samples, known, target, number, state, None if frames is None else burst_values(frames, samples))
     if settings.psf_width is not None and known.psf_width is None:
         run.history.note(0, _NO_BLUR)
     if (sentence := outlier_note(samples)) is not None:
@@ -136,19 +136,21 @@ def fit_iter(
 
 def fit(
     image: npt.ArrayLike,
+    *,
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
     missing: npt.ArrayLike | None = None,
-    preset: str = "faithful",
+    preset: PresetName | None = None,
     config: FitConfig | None = None,
     device: str = "auto",
-    seed: int = 0,
+    seed: int | None = 0,
+    progress: bool = False,
     on_progress: Callable[[Progress], object] | None = None,
     resume: FitResult | str | Path | None = None,
-    supervision: str | Preprocessor = "value",
     start: FitResult | str | Path | None = None,
+    supervision: str | Preprocessor = "value",
     axes_as_coordinates: str | None = None,
-    **overrides: Any,
+    **overrides: Unpack[FitSettings],
 ) -> FitResult:
     """Fit a field to an image.
 
@@ -167,27 +169,30 @@ def fit(
         have no weight, and the field fills them in.
     preset
         Name of the preset: "faithful", "upscale", "denoise", "deblur", "burst", "fast" or "paper"; see
-        `FitConfig.preset`.
+        `FitConfig.preset`. None is "faithful", or the settings of `resume`.
     config
-        Settings to use instead of the preset.
+        Settings instead of a preset.
     device
         Device of the fit: "auto", "cpu", "cuda", "cuda:1", "mps".
     seed
-        Seed of the random initialisation. On the CPU, the same seed gives the same bits.
+        Seed of the random initialisation, a whole number. On the CPU, the same seed gives the same bits. None draws a
+        seed; the provenance of the result has it.
+    progress
+        Whether to show a progress bar, in a terminal or a notebook.
     on_progress
         Function to call with a `Progress` after each step. If it returns ``"stop"``, the fit ends and keeps the best
         result so far.
     resume
         A `FitResult` of the same image to continue from, or a file that was saved with ``resumable=True``. Its settings
         and seed are used, unless `config` is given. Its steps count: set a larger `max_steps`.
-    supervision
-        Content of `image`. "value": pixels. "gradient" or "laplacian": derivatives, from which the image is
-        reconstructed up to its mean; a `Supervision` sets the mean.
     start
         A `FitResult` of a similar image, or its file, to start from instead of random weights. The next frame of a time
         series then needs fewer steps (with "upscale" a third). Networks and tiles of another shape are ignored. With
         the preset "upscale", the file must have been saved with ``resumable=True``, because it then contains the
         trained network.
+    supervision
+        Content of `image`. "value": pixels. "gradient" or "laplacian": derivatives, from which the image is
+        reconstructed up to its mean; a `Supervision` sets the mean.
     axes_as_coordinates
         All axes except C, such as "TZYX", to make time a coordinate of the field like those of space. The field can
         then be evaluated between frames. The distance between frames is 1, unless `spacing` has a number for T too.
@@ -220,83 +225,62 @@ def fit(
     """
     steps = fit_iter(
         image,
-        axes,
-        spacing,
-        missing,
-        preset,
-        config,
-        device,
-        seed,
-        resume,
-        supervision,
-        start,
-        axes_as_coordinates,
+        axes=axes,
+        spacing=spacing,
+        missing=missing,
+        preset=preset,
+        config=config,
+        device=device,
+        seed=seed,
+        resume=resume,
+        start=start,
+        supervision=supervision,
+        axes_as_coordinates=axes_as_coordinates,
         **overrides,
     )
-    for progress in steps:
-        if on_progress is not None and on_progress(progress) == STOP:
-            steps.stop()
+    with progress_bar("fit", shown=progress) as bar:
+        for state in steps:
+            bar.show(share_done(state), f"step {state.step}, {state.psnr:.1f} dB")
+            if on_progress is not None and on_progress(state) == STOP:
+                steps.stop()
     return steps.result
 
 
-def upscale(
-    image: npt.ArrayLike,
-    scale: float | Sequence[float],
-    axes: str | None = None,
-    spacing: float | Sequence[float] | None = None,
-    **options: Any,
-) -> npt.NDArray[Any]:
-    """Upscale an image: fit it with the preset "upscale", and render the result.
-
-    Parameters
-    ----------
-    image
-        The image, in the same form as for `fit`.
-    scale
-        Number of output pixels per pixel: a number, or one for each spatial axis.
-    axes
-        Letters of the axes, as for `fit`.
-    spacing
-        Distance between pixel centres, as for `fit`.
-    **options
-        Any other arguments of `fit`.
-
-    Returns
-    -------
-    ndarray
-        Upscaled image, with the image's order of axes and dtype.
+def check_seed(seed: int | None) -> int:
+    """Return a seed as an int, or draw one.
 
     Raises
     ------
-    SirenError
-        The same errors as those of `fit`, and `InputError` if a scale is not positive.
-
-    Examples
-    --------
-    >>> import numpy as np, napari_siren as ns
-    >>> ns.upscale(np.eye(16, dtype=np.float32), 2, task_steps=20, max_steps=20).shape
-    (32, 32)
+    InputError
+        It is not a whole number of 0 or more.
     """
-    # An invalid scale must raise an error before the fit, not after it.
-    given = first = ImageInput.from_arguments(image, axes, spacing, options.pop("missing", None))
-    if given.axes is not None and "T" in given.axes.upper() and options.get("axes_as_coordinates") is None:
-        given = replace(given, spacing=spacing_in_space(given.spacing, given.axes))
-        frames, letters = take_frames(given.image, given.axes)
-        first = replace(given, image=frames[0], axes=letters)
-    prepared = preparation(options.pop("supervision", "value")).prepare(
-        first.image, first.axes, first.spacing, first.missing
-    )
-    first = replace(first, axes_as_coordinates=options.get("axes_as_coordinates"))
-    plain, form = replace(first, image=prepared.image, missing=prepared.missing).prepared()
-    layout = Samples.from_array(
-        plain.image, plain.axes, plain.spacing, plain.missing, axes_as_coordinates=plain.axes_as_coordinates
-    ).layout
-    RenderGrid.from_layout(layout, scale=form.without_singletons(scale))
-    whole = image if first.image is not given.image or prepared.image is given.image else prepared.image
-    if options.get("config") is None:
-        options = {"preset": "upscale", "detail": detail_for(scale), **options}
-    rendered: npt.NDArray[Any] = fit(whole, given.axes, given.spacing, prepared.missing, **options).render(scale=scale)
-    return rendered
+    if seed is None:
+        return secrets.randbelow(2**31)
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise InputError(f"seed={seed!r} is not valid. Use a whole number of 0 or more, or None for a random one.")
+    return int(seed)
+
+
+def choose_settings(
+    preset: PresetName | None, config: FitConfig | None, overrides: FitSettings, earlier: FitConfig | None = None
+) -> FitConfig:
+    """Return the settings of a fit from a preset, or from given or earlier settings, with some fields changed.
+
+    Raises
+    ------
+    ConfigError
+        Several of them were given, or a setting is unknown or impossible.
+    """
+    if not (config is None or isinstance(config, FitConfig)):
+        raise ConfigError(f"config is a {type(config).__name__}, not a FitConfig. Make one with FitConfig(**fields).")
+    if preset is not None and config is not None:
+        raise ConfigError("both preset and config were given. Give one of them.")
+    if preset is not None and earlier is not None and preset != earlier.name:
+        raise ConfigError(
+            f"the fit to resume has the preset {earlier.name!r}, not {preset!r}. Leave out preset, or start a new fit."
+        )
+    base = earlier if config is None else config
+    return FitConfig.preset(preset or "faithful", **overrides) if base is None else base.override(**overrides)
 
 
 def _run(

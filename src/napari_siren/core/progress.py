@@ -104,6 +104,12 @@ class Progress:
         return picture
 
 
+def share_done(progress: Progress) -> float:
+    """Return the finished share of a fit by its time, 0 to 1. It is 0 while there is no estimate."""
+    remaining = progress.seconds_left
+    return 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
+
+
 class History:
     """The course of a fit.
 
@@ -168,6 +174,38 @@ class History:
     def notes(self) -> list[str]:
         """Events that were not asked for, each once. The `notes` of a result's provenance begin with those of files."""
         return list(dict.fromkeys(event for _, event in self.events if event != _RESUMED))
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas.DataFrame with a row for each step. It needs the package pandas.
+
+        Raises
+        ------
+        ModuleNotFoundError
+            pandas is not installed.
+        """
+        import pandas
+
+        return pandas.DataFrame({name: getattr(self, name) for name in ("step", "seconds", "loss", "psnr")})
+
+    def plot(self, axes: Any = None) -> Any:
+        """Plot the PSNR of each step over the time.
+
+        Parameters
+        ----------
+        axes
+            Axes of matplotlib to draw on. None makes a new figure.
+
+        Returns
+        -------
+        matplotlib.axes.Axes
+            The axes.
+        """
+        from matplotlib import pyplot
+
+        axes = pyplot.subplots()[1] if axes is None else axes
+        axes.plot(self.seconds, self.psnr)
+        axes.set(xlabel="time in s", ylabel="PSNR in dB")
+        return axes
 
     def copy(self) -> History:
         """Return an independent copy."""

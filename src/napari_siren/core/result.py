@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,6 +28,7 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.model_header import ModelHeader
 from napari_siren.core.network.siren import Siren
 from napari_siren.core.progress import History
+from napari_siren.core.progress_bar import progress_bar
 from napari_siren.core.restoration.pipeline import operator_for
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.uncertainty.expected_error import expected_error
@@ -88,6 +90,16 @@ class FitResult:
             f"PSNR {self.metrics.psnr:.2f} dB)"
         )
 
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return the reconstruction as an array: ``np.asarray(result)``."""
+        return np.array(self.reconstruction, dtype=dtype, copy=copy)
+
+    def _repr_html_(self) -> str:
+        """Return pictures and figures for a notebook."""
+        # The reports are drawn by a part of the package above this one, which a notebook alone needs here.
+        page: str = import_module("napari_siren.reporting.notebook").result_html(self)
+        return page
+
     @cached_property
     def reconstruction(self) -> npt.NDArray[Any]:
         """The field as the image's pixels see it, in the image's shape and dtype, rounded and clipped to its range."""
@@ -121,6 +133,7 @@ class FitResult:
         derivative: Derivative | None = None,
         dtype: npt.DTypeLike | None = None,
         out: Any = None,
+        progress: bool = False,
     ) -> Any:
         """Evaluate the field on a regular grid.
 
@@ -143,6 +156,8 @@ class FitResult:
             derivatives.
         out
             Array, or any object with assignment to slices (a zarr array), to fill block by block.
+        progress
+            Whether to show a progress bar.
 
         Returns
         -------
@@ -165,10 +180,10 @@ class FitResult:
         (2, 32, 32)
         """
         grid = self.grid(scale=scale, shape=shape, spacing=spacing, region=region)
-        if out is None:
-            return self._in_form(self.field.render(grid, derivative=derivative, dtype=dtype), grid)
-        self.field.render(grid, derivative, dtype, out if self._form is None else self._form.without_axes(out))
-        return out
+        target = out if self._form is None else self._form.without_axes(out)
+        with progress_bar("render", shown=progress) as bar:
+            rendered = self.field.render(grid, derivative, dtype, target, on_progress=bar.show)
+        return self._in_form(rendered, grid) if out is None else out
 
     def grid(self, **where: Any) -> RenderGrid:
         """Return the grid of a render, along the fitted axes, for the arguments scale, shape, spacing and region.
@@ -178,6 +193,10 @@ class FitResult:
         if self._form is not None:
             where = {name: self._form.without_singletons(value) for name, value in where.items()}
         return RenderGrid.from_layout(self.field.layout, **where)
+
+    def without_state(self) -> FitResult:
+        """Return the same result without the state to continue from, which needs much memory."""
+        return replace(self, state=None)
 
     def as_fitted(self) -> FitResult:
         """Return the same result with arrays as they were fitted: without axes of one entry and labels."""

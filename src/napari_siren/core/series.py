@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.fit import fit
+from napari_siren.core.fit import check_seed, choose_settings, fit
 from napari_siren.core.image.axes import Axes, check_axes, guess_series_axes, spacing_in_space
 from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import check_array
+from napari_siren.core.options import FitOptions, FitSettings
+from napari_siren.core.presets import PresetName
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
 from napari_siren.core.warm_start import plan_warm_start
@@ -92,15 +94,19 @@ class SeriesResult:
 
 def fit_series(
     image: npt.ArrayLike,
+    *,
     axes: str | None = None,
     spacing: float | Sequence[float] | None = None,
-    preset: str = "faithful",
-    config: FitConfig | None = None,
     missing: npt.ArrayLike | None = None,
+    preset: PresetName | None = None,
+    config: FitConfig | None = None,
+    device: str = "auto",
+    seed: int | None = 0,
+    progress: bool = False,
+    on_progress: Callable[[int, int, Progress], object] | None = None,
     channels: Channels = "together",
     warm_start: bool = True,
-    on_progress: Callable[[int, int, Progress], object] | None = None,
-    **options: Any,
+    **overrides: Unpack[FitSettings],
 ) -> SeriesResult:
     """Fit a field to each frame of a time series, and optionally to each channel alone.
 
@@ -112,10 +118,14 @@ def fit_series(
         One letter for each axis, in any order; None takes the first axis as T, and guesses the others.
     spacing
         Distance between pixel centres: a number, or one for each spatial axis (a number for T is not needed).
-    preset, config
-        Preset and settings, as in `fit`.
     missing
         Boolean mask, True for missing pixels: of the shape of the series, or as in `fit`, the same for all frames.
+    preset, config, device, seed, progress
+        The same as in `fit`.
+    on_progress
+        Function to call after each step, with the index of the part, the number of parts, and a `Progress`. It returns
+        ``"stop"`` to end the fit of that part. `napari_siren.fit_batch` can continue an interrupted series, frame by
+        frame.
     channels
         "together" fits one field with many outputs to the channels of a frame. This is faster, and better if the
         channels show similar structures. "each" fits a field to each channel. Structures of one channel then never
@@ -124,12 +134,8 @@ def fit_series(
         Whether a frame starts from the fit of the frame before. It reuses the network that was trained on that frame
         ("upscale", "denoise"), with a third of the steps. It also reuses the tiles if the two frames are similar
         (correlation of 0.9 or more).
-    on_progress
-        Function to call after each step, with the index of the part, the number of parts, and a `Progress`. It returns
-        ``"stop"`` to end the fit of that part. `napari_siren.fit_batch` can continue an interrupted series, frame by
-        frame.
-    **options
-        Any other argument of `fit`, except `start` and `resume`.
+    **overrides
+        Values of any fields of `FitConfig`.
 
     Returns
     -------
@@ -153,13 +159,13 @@ def fit_series(
     """
     if channels not in ("together", "each"):
         raise InputError(f'channels={channels!r} is unknown. Use "together" or "each".')
-    if invalid := {"start", "resume"} & options.keys():
+    if invalid := {"start", "resume"} & overrides.keys():
         raise InputError(f"{invalid.pop()} applies to a single fit, not to a series. Leave it out.")
     pictures, inner, names = _pictures(image, axes, channels)
     masks = _masks(missing, names, channels, pictures)
-    changes = {name: options.pop(name) for name in list(options) if name in FitConfig.model_fields}
-    settings = FitConfig.preset(preset, **changes) if config is None else config.override(**changes)
+    settings = choose_settings(preset, config, overrides)
     count, parts = sum(map(len, pictures)), list[tuple[FitResult, ...]]()
+    same: FitOptions = {"device": device, "seed": check_seed(seed), "progress": progress}
     in_space = spacing_in_space(spacing, names)
     for frame, frame_masks in zip(pictures, masks, strict=True):
         results: list[FitResult] = []
@@ -167,15 +173,18 @@ def fit_series(
             part_config, start = plan_warm_start(picture, settings, parts[-1][number] if parts and warm_start else None)
             index = sum(map(len, parts)) + number
             report = None if on_progress is None else _part_callback(on_progress, index, count)
-            results.append(
-                fit(picture, inner, in_space, mask, config=part_config, start=start, on_progress=report, **options)
-            )
+            part: FitOptions = {**same, "missing": mask, "config": part_config, "start": start, "on_progress": report}
+            results.append(fit(picture, axes=inner, spacing=in_space, **part))
         parts.append(tuple(results))
     return SeriesResult(names, tuple(parts))
 
 
 def fit_burst(
-    frames: npt.ArrayLike, axes: str | None = None, spacing: float | Sequence[float] | None = None, **options: Any
+    frames: npt.ArrayLike,
+    *,
+    axes: str | None = None,
+    spacing: float | Sequence[float] | None = None,
+    **options: Unpack[FitOptions],
 ) -> FitResult:
     """Fit one field to several frames of a scene with unknown subpixel shifts: burst super-resolution.
 
@@ -218,7 +227,9 @@ def fit_burst(
     ((32, 32), (3, 2))
     """
     axes = guess_series_axes(np.shape(frames)) if axes is None else axes
-    return fit(frames, axes, spacing, **{"preset": "burst", **options})
+    if options.get("config") is None:
+        options = {"preset": "burst", **options}
+    return fit(frames, axes=axes, spacing=spacing, **options)
 
 
 def _pictures(

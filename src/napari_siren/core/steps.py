@@ -54,6 +54,11 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
         self._result: FitResult | None = None
         self._started = False
 
+    def __repr__(self) -> str:
+        """Return the state of the fit in one line."""
+        state = "ended" if self._result is not None else "running" if self._started else "not started"
+        return f"FitSteps({state}; iterate over it for a Progress after each step, then read .result)"
+
     @property
     def result(self) -> FitResult:
         """The result of the fit.

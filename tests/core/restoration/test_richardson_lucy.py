@@ -110,7 +110,7 @@ def test_a_width_for_each_axis() -> None:
     truth = spots((12, 24, 24), count=20)
     image = gaussian_filter(truth, (1.6, 0.9, 0.9), mode="constant").astype(np.float32)
     widths = tuple(FWHM * s * w for s, w in zip((1.6, 0.9, 0.9), (0.4, 0.1, 0.1), strict=True))
-    result = ns.fit(image, "ZYX", (0.4, 0.1, 0.1), preset="deblur", psf_width=widths, **OPTIONS)
+    result = ns.fit(image, axes="ZYX", spacing=(0.4, 0.1, 0.1), preset="deblur", psf_width=widths, **OPTIONS)
     assert error(result.reconstruction, truth) < 0.8 * error(image, truth)
 
 

@@ -211,7 +211,7 @@ def _measure(trial: TileJob) -> Rates:
     # The time does not depend on the values of the image.
     image = np.random.default_rng(0).integers(0, 256, (*trial.spatial_shape, trial.channels), dtype=np.uint8)
     start = time.perf_counter()
-    steps = fit_iter(image, axes, config=trial.config, device=str(trial.device))
+    steps = fit_iter(image, axes=axes, config=trial.config, device=str(trial.device))
     ready = time.perf_counter()
     ends = [ready]
     while len(ends) < 3 or (len(ends) <= trial.config.max_steps and ends[-1] - ready < _TRIAL_SECONDS):

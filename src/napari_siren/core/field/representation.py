@@ -53,5 +53,11 @@ class Representation(Protocol):
         ...
 
     def at_points(self, points: Tensor, order: Order) -> Tensor:
-        """Evaluate at any points, float64, (points, axes); return (parts, points, channels)."""
+        """Evaluate at any points, float64, (points, axes); return (parts, points, channels).
+
+        Raises
+        ------
+        InputError
+            The points require a gradient. `FieldModule` is the function for autograd.
+        """
         ...
