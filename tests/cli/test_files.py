@@ -194,7 +194,7 @@ def test_a_second_fit_leaves_one_set_of_results(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", GREY.astype(np.uint16))
     run("fit", tmp_path / "a.png", "-o", tmp_path / "out", "--scale", "4", *OPTIONS)
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    run("fit", tmp_path / "a.tif", "-o", tmp_path / "out", "--scale", "2", *OPTIONS)
+    run("fit", tmp_path / "a.tif", "-o", tmp_path / "out", "--scale", "2", "--overwrite", *OPTIONS)
     names = {path.name for path in (tmp_path / "out").iterdir()}
     pictures = {"reconstruction.tif", "upscaled_x2.tif", "error.png", "overview.png"}
     assert names == pictures | {"model.safetensors", "report.json", "notes.txt"}

@@ -56,6 +56,13 @@ def test_a_preset_that_cannot_do_its_job_is_one_line_unless_it_is_not_strict(tmp
     assert "this image was fitted by tiles alone" in fitted.stderr
 
 
+def test_notes_of_a_fit_by_blocks_are_in_its_table(tmp_path: Path, stack: Path) -> None:
+    done = run("upscale", stack, "-o", tmp_path / "x.ome.zarr", "--preset", "fast", *TINY)
+    assert done.returncode == 0, done.stderr
+    assert " ".join(done.stdout.split()).count("note the axes ZYX were guessed") == 1
+    assert "the axes ZYX were guessed" in done.stderr
+
+
 @pytest.mark.parametrize("more", [[], ["--fill-nan"]], ids=["by blocks", "in memory"])
 def test_a_missing_zarr_is_told_before_the_work(tmp_path: Path, stack: Path, more: list[str]) -> None:
     out = tmp_path / "finer.ome.zarr"

@@ -13,7 +13,7 @@ import torch
 from typer.testing import CliRunner
 
 import napari_siren as ns
-from napari_siren.cli import output as console
+from napari_siren.cli import bars, tables
 from napari_siren.cli.app import app
 from napari_siren.io.images import write_image
 
@@ -73,18 +73,18 @@ def test_it_passes_every_option_on(folder: Path, tmp_path: Path, monkeypatch: py
 def test_ctrl_c_ends_the_training_and_keeps_the_best(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = console.TrainBar.show
+    original = bars.TrainBar.show
 
-    def show(self: console.TrainBar, progress: ns.TrainProgress) -> str | None:
+    def show(self: bars.TrainBar, progress: ns.TrainProgress) -> str | None:
         if progress.step >= 5:
             os.kill(os.getpid(), signal.SIGINT)
         return original(self, progress)
 
-    monkeypatch.setattr(console.TrainBar, "show", show)
+    monkeypatch.setattr(bars.TrainBar, "show", show)
     before = signal.getsignal(signal.SIGINT)
     result = run("train", folder, "-o", tmp_path / "mine.safetensors", "--minutes", 10)
     assert result.exit_code == 0, result.output
-    assert "stopped; the same command goes on" in result.stdout
+    assert "stopped; the same command continues" in result.stdout
     assert (tmp_path / "mine.safetensors").is_file()
     assert (tmp_path / "mine.checkpoint").is_file()
     assert signal.getsignal(signal.SIGINT) is before
@@ -92,14 +92,13 @@ def test_ctrl_c_ends_the_training_and_keeps_the_best(
 
 def test_no_gain_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
     result = ns.TrainResult(Path("mine.safetensors"), "enlarge", "enlarge", False, {"x2": 30.0}, {"x2": 30.0})
-    console.show_training(result)
+    tables.show_training(result)
     assert "it did not help, and the file holds the general weights" in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--task", "sharpen"], "task='sharpen' is unknown"),
         (["--minutes", 0], "positive number"),
         (["-o", "mine.txt"], "ending in .safetensors"),
     ],

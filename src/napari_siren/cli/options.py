@@ -5,56 +5,51 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from napari_siren.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from napari_siren.core.config import FitConfig
     from napari_siren.core.field.tiling import RenderGrid
     from napari_siren.core.result import FitResult
     from napari_siren.io.picture import Picture
 
 
-def open_picture(
-    image: Path | None,
-    sample: bool,
-    axes: str | None,
-    spacing: str | None,
-    level: int = 0,
-    scene: str | None = None,
-    fill_nan: bool = False,
-) -> Picture:
-    """Read the image, or the sample of the package, as a fit takes it.
+def scale_word(text: str) -> str:
+    """Return a scale as part of a file name, such as x4 or x1x2.5x2.5."""
+    return "".join(f"x{value:g}" for value in numbers("--scale", text) or ())
 
-    Axes and spacing from the command line override those of the file. `level` is the level of an OME-Zarr image, and
-    `scene` the name or number of one of several images. With `fill_nan`, NaN and infinite values are missing pixels.
+
+def refuse(option: str, reason: str) -> NoReturn:
+    """Raise a ConfigError on an option that does not apply."""
+    raise ConfigError(f"{option} is not possible {reason}")
+
+
+def cubic_scale(picture: Picture) -> list[float]:
+    """Return the scale for cubic voxels of the smallest pixel size.
 
     Raises
     ------
     InputError
-        Neither or both of image and sample were given, or the image cannot be used.
+        The pixel size is unknown, or the same along all axes.
     """
-    from napari_siren.core.image.axes import Axes
-    from napari_siren.io.images import read_image, sample_path
+    from napari_siren.core.image.axes import spacing_in_space
 
-    if (image is None) != sample:
-        raise InputError("one image is needed. Give an image file, or --sample for the photograph in the package.")
-    path = sample_path() if image is None else image
-    number = int(scene) if scene is not None and scene.isdecimal() else scene
-    picture = read_image(path, axes, scene=number, level=level).prepared()
-    override = numbers("--spacing", spacing)
-    if override is not None:
-        # A spacing from the command line has the unit of the file, if the file has one.
-        sizes = tuple(picture.fitted(override))
-        sizes = sizes * len((picture.axes or Axes()).spatial) if len(sizes) == 1 else sizes
-        picture = replace(picture, spacing=sizes, details=replace(picture.details, guessed=""))
-    return picture.with_filled_nan() if fill_nan else picture
+    sizes = [float(size) for size in spacing_in_space(picture.spacing, picture.axes or "") or ()]  # type: ignore[union-attr]
+    if len(set(sizes)) < 2:
+        known = "is unknown" if not sizes else f"is {sizes[0]:g} along all axes already"
+        raise InputError(f"the pixel size {known}. Give one for each spatial axis, such as --spacing 0.5,0.1,0.1.")
+    return [size / min(sizes) for size in sizes]
+
+
+def word_or_json(text: str | None) -> Any:
+    """Return a number, or the text if it is none."""
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError:
+        return text
 
 
 def numbers(option: str, text: str | None) -> tuple[float, ...] | None:
@@ -105,29 +100,6 @@ def number_or_auto(option: str, text: str) -> float | Literal["auto"]:
         raise InputError(f"{option} {text} is not a number. Give a number, or auto.") from None
 
 
-def open_mask(path: Path) -> npt.NDArray[np.bool_]:
-    """Read a mask from an image: True at the pixels with any colour other than 0.
-
-    An alpha channel is ignored.
-
-    Raises
-    ------
-    InputError
-        The file cannot be read as an image.
-    """
-    import numpy as np
-
-    from napari_siren.core.image.axes import guess_axes
-    from napari_siren.io.images import read_image
-
-    picture = read_image(path)
-    mask: npt.NDArray[np.bool_] = picture.array != 0
-    if (picture.axes or guess_axes(mask.shape)).endswith("C"):
-        colours = mask[..., :-1] if picture.details.has_alpha else mask[..., :3]
-        mask = np.any(colours, axis=-1, keepdims=False)
-    return mask
-
-
 def scale_of(option: str, text: str | None) -> float | tuple[float, ...] | None:
     """Parse numbers with commas between them; return a single number as such, for every axis.
 
@@ -174,10 +146,7 @@ def settings(pairs: Iterable[str], **options: Any) -> dict[str, Any]:
         name, equals, value = pair.partition("=")
         if not equals:
             raise ConfigError(f"--set {pair} has no equals sign. Write it as FIELD=VALUE, such as hidden_layers=4.")
-        try:
-            fields[name.strip()] = json.loads(value)
-        except ValueError:
-            fields[name.strip()] = value.strip()
+        fields[name.strip()] = word_or_json(value.strip())
     return fields | {name: value for name, value in options.items() if value is not None}
 
 
@@ -198,8 +167,9 @@ def choose_config(preset: str | None, file: Path | None, resume: FitResult | Non
             "Give one of them, and change single settings with --set FIELD=VALUE."
         )
     if resume is None:
-        base = FitConfig.preset(preset or "faithful") if file is None else FitConfig.from_file(file)
-        return base.override(**fields)
+        if file is None:
+            return FitConfig.preset(preset or "faithful", **fields)
+        return FitConfig.from_file(file).override(**fields)
     config = resume.config.override(**{"max_seconds": None, "target_psnr": None, **fields})
     state = resume.state
     done = 0 if state is None else state.step - steps_before(resume.field, config, resume.provenance)
@@ -236,6 +206,11 @@ def check_scale(picture: Picture, text: str) -> float | tuple[float, ...]:
     return 1.0 if scale is None else scale if isinstance(scale, float) else tuple(scale)
 
 
+def is_pyramid(path: Path) -> bool:
+    """Return whether a file name is that of an OME-Zarr image, which is written block by block."""
+    return path.suffix.lower() == ".zarr"
+
+
 def output_of(
     result: FitResult, grid: RenderGrid, derivative: str | None, out: Path
 ) -> tuple[str, str, tuple[int, ...]]:
@@ -253,7 +228,8 @@ def output_of(
     layout = result.field.layout
     dtype, axes, shape = "float32" if derivative else layout.dtype, layout.axes, layout.full_shape(grid.shape)
     parts = len(grid.shape) if derivative == "gradient" else 1
-    check_size(grid.shape, parts * layout.channels * np.dtype(dtype).itemsize)
+    if not is_pyramid(out):
+        check_size(grid.shape, parts * layout.channels * np.dtype(dtype).itemsize)
     if derivative == "gradient":
         if axes.channel is not None and out.suffix.lower() != ".npy":
             raise InputError(

@@ -7,13 +7,18 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from napari_siren.cli.flags import Choice, with_flags
 
+
+@with_flags
 def train(
     folder: Annotated[
         Path, typer.Argument(metavar="FOLDER", help="Folder of images, with its subfolders.", show_default=False)
     ],
     out: Annotated[Path, typer.Option("--out", "-o", help="File of the weights: .safetensors.")],
-    task: Annotated[str, typer.Option(help="enlarge (for the preset upscale) or denoise.")] = "enlarge",
+    task: Annotated[
+        str, Choice(("enlarge", "denoise")), typer.Option(help="enlarge is for the preset upscale.")
+    ] = "enlarge",
     minutes: Annotated[float, typer.Option(help="Length of the training in minutes.")] = 20.0,
     noisy: Annotated[
         bool | None,
@@ -26,14 +31,14 @@ def train(
 ) -> None:
     """Train a pretrained network on one's own images, and compare it with the general one.
 
-    The results are a file of weights for --set pretrained=FILE, its card, a log and a picture of held-out images.
-    Ctrl-C ends the training and keeps the best weights so far. If the command is repeated, the training goes on.
+    The results are a file of weights for --pretrained FILE, its card, a log and a picture of held-out images.
+    Ctrl-C ends the training and keeps the best weights so far. If the command is repeated, the training continues.
     """
     import napari_siren
-    from napari_siren.cli import output as console
+    from napari_siren.cli import bars, tables
 
-    with console.TrainBar(quiet) as bar:
+    with bars.TrainBar(quiet) as bar:
         options: dict[str, Any] = {"noisy": noisy, "device": device, "seed": seed, "resume": resume}
         result = napari_siren.train(folder, out, task=cast(Any, task), minutes=minutes, on_progress=bar.show, **options)
     if not quiet:
-        console.show_training(result)
+        tables.show_training(result)
