@@ -15,7 +15,7 @@ QUICK := tests/core/image tests/core/network tests/core/forward tests/core/field
 # mkdocs-material prints a notice about its successor on every build; this is its own switch for that.
 export NO_MKDOCS_2_WARNING := 1
 
-.PHONY: help setup fit quick test test-lowest lint docs screenshots bench clean
+.PHONY: help setup fit quick test test-lowest test-install lint docs screenshots bench clean
 
 help:  ## Show this help
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -30,7 +30,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 fit: setup  ## Fit the sample image and write the result to out/
-	$(BIN)/napari-siren fit --sample -o $(OUT)
+	$(BIN)/napari-siren fit --sample --overwrite -o $(OUT)
 
 quick: setup  ## Run the tests that need no window, no other process and no long fit
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
@@ -53,6 +53,9 @@ $(LOWEST_STAMP): pyproject.toml constraints-lowest.txt
 	$(LOWEST)/bin/python -m pip install -c constraints-lowest.txt -e ".[batch,zarr]" \
 		hypothesis "ngff-zarr[validate]" ome-types pytest
 	@touch $@
+
+test-install:  ## Install the package with each extra into fresh environments, and run its commands there (slow)
+	PYTHON=$(PYTHON) .ci/test-install
 
 lint: setup  ## Check style, formatting, types and the plugin's manifest
 	$(BIN)/ruff check
