@@ -25,7 +25,8 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
 IMPORT_OF_NAPARI = re.compile(r"^(from|import) napari\b", re.MULTILINE)
-COMMANDS = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+PROGRAM = typer.main.get_command(app)
+COMMANDS = PROGRAM.commands  # type: ignore[attr-defined]
 
 
 def name_of(page: Path) -> str:
@@ -91,7 +92,7 @@ def test_commands_are_understood(page: str, words: list[str]) -> None:
 
 def test_options_on_the_page_of_the_command_line_exist() -> None:
     text = (ROOT / "docs/guide/command-line.md").read_text(encoding="utf-8")
-    options = (p for command in COMMANDS.values() for p in command.params)
+    options = (p for command in (PROGRAM, *COMMANDS.values()) for p in command.params)
     there = {option for p in options for option in (*p.opts, *p.secondary_opts)} | {"--help"}
     assert set(re.findall(r"--[a-z][a-z-]*", text)) <= there
 
@@ -108,6 +109,16 @@ def test_the_table_of_presets_is_that_of_the_code() -> None:
             assert cell == "not used" or json.loads(cell) == config[setting], (setting, config["name"])
     differing = {field for field in configs[0] if len({repr(config[field]) for config in configs}) > 1}
     assert differing - {"name"} <= set(told)
+
+
+@pytest.mark.skipif(find_spec("nbclient") is None, reason="nbclient is not installed")
+@pytest.mark.parametrize("notebook", sorted((ROOT / "docs/notebooks").glob("*.ipynb")), ids=name_of)
+def test_notebooks_run(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    NotebookClient(nbformat.read(notebook, as_version=4), timeout=250, kernel_name="python3").execute()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
@@ -140,7 +151,8 @@ def how_make_builds() -> list[str]:
 def test_links_to_nowhere_fail_the_build(tmp_path: Path) -> None:
     for folder in ("docs", "src"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    for file in ("CHANGELOG.md", "mkdocs.yml"):
+        shutil.copy(ROOT / file, tmp_path)
     dead = ["nowhere.md", "guide/fitting.md#nowhere", "nowhere.png"]
     links = [*(f"[link]({target})" for target in dead), "[link][napari_siren.nowhere]"]
     with (tmp_path / "docs/index.md").open("a", encoding="utf-8") as page:
