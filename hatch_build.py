@@ -47,13 +47,13 @@ class KernelHook(BuildHookInterface[Any]):
         build_data["tag"] = f"py3-none-{_platform_tag()}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:
-        """Delete the libraries, which are in the wheel."""
+        """Delete the libraries. Their copies are in the wheel."""
         if version != "editable":
             self._scratch.cleanup()
 
 
 def _load_compiler(root: Path) -> ModuleType:
-    """Load compiler.py without the package, whose dependencies are not installed during a build."""
+    """Load compiler.py without the package. The dependencies of the package are not installed during a build."""
     spec = importlib.util.spec_from_file_location("compiler", root / "src" / _PACKAGE / "compiler.py")
     assert spec is not None
     assert spec.loader is not None
@@ -63,7 +63,7 @@ def _load_compiler(root: Path) -> ModuleType:
 
 
 def _compile(compiler: ModuleType, folder: Path) -> list[Path]:
-    """Compile a library for each instruction set, and write the manifest that core/native/prebuilt.py reads."""
+    """Compile a library for each instruction set, and write the manifest for core/native/prebuilt.py."""
     levels = compiler.levels()
     if not levels:
         raise OSError(f"it is not prepared for {platform.machine()}")

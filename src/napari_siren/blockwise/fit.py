@@ -208,8 +208,8 @@ def fit_blocks(
         fitted, about = 0, job.finished()
         if about is None and path.exists() and not overwrite:
             raise StorageError(
-                f"{path} exists already, made from another image or with other settings. Choose another name, or "
-                "overwrite it."
+                f"{path} exists already, made from another image or with other settings. Choose another name, or set "
+                "overwrite=True (--overwrite)."
             )
         if about is None or not resume:
             fitted, about = _work(job, resume, history, report)

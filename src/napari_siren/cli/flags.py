@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import wraps
@@ -68,8 +69,8 @@ class ImageFlags:
 
 
 @dataclass(frozen=True)
-class FitFlags:
-    """The options for the settings of a fit."""
+class SettingFlags:
+    """The options for the settings of fits."""
 
     panel: ClassVar[str] = "Settings of the fit"
 
@@ -103,9 +104,6 @@ class FitFlags:
     read_noise: Annotated[float | None, typer.Option(help="Standard deviation of a pixel without light.")] = None
     threads: Annotated[int | None, typer.Option(help="Number of threads. Default: all cores.")] = None
     max_memory: Annotated[int | None, typer.Option(help="Largest working set in bytes.")] = None
-    config: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Settings from a file, instead of a preset.")
-    ] = None
     changes: Annotated[
         list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Change any setting. Repeatable.")
     ] = None
@@ -129,6 +127,15 @@ class FitFlags:
         return options.settings(self.changes or (), **values)
 
 
+@dataclass(frozen=True)
+class FitFlags(SettingFlags):
+    """The options for the settings of one fit."""
+
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Settings from a file, instead of a preset.")
+    ] = None
+
+
 def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Return a command with options that Typer understands.
 
@@ -142,10 +149,8 @@ def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
         kind = hints[parameter.name]
         if is_dataclass(kind):
             groups[parameter.name], own = kind, get_type_hints(kind, include_extras=True)
-            own_parameters = [_parameter(field.name, own[field.name], field.default) for field in fields(kind)]
-            for option in own_parameters:
-                option.annotation.__metadata__[-1].rich_help_panel = getattr(kind, "panel", None)
-            parameters += own_parameters
+            panel = getattr(kind, "panel", None)
+            parameters += [_parameter(field.name, own[field.name], field.default, panel) for field in fields(kind)]
         else:
             parameters.append(_parameter(parameter.name, kind, parameter.default))
 
@@ -162,9 +167,14 @@ def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _parameter(name: str, kind: Any, default: Any) -> inspect.Parameter:
-    """Return a keyword-only parameter, with an enumeration as type if it has a `Choice`."""
+def _parameter(name: str, kind: Any, default: Any, panel: str | None = None) -> inspect.Parameter:
+    """Return a keyword-only parameter, in a panel of the help, with an enumeration as type if it has a `Choice`."""
     base, *extras = get_args(kind) if hasattr(kind, "__metadata__") else (kind,)
+    if panel is not None:
+        # Other commands may have the same option in another panel.
+        extras[-1] = copy(extras[-1])
+        extras[-1].rich_help_panel = panel
+        kind = Annotated[(base, *extras)]
     choice = next((extra for extra in extras if isinstance(extra, Choice)), None)
     if choice is not None:
         words: Any = StrEnum(name, {word: word for word in choice.names})  # type: ignore[misc]

@@ -8,7 +8,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from napari_siren.cli import flags
-from napari_siren.cli.flags import FitFlags, with_flags
+from napari_siren.cli.flags import SettingFlags, with_flags
 from napari_siren.core.presets import preset_help
 from napari_siren.io.formats import FORMATS
 
@@ -24,7 +24,7 @@ def batch(
     axes: flags.Axes = None,
     spacing: flags.Spacing = None,
     fill_nan: flags.FillNan = False,
-    fitting: FitFlags = FitFlags(),  # noqa: B008 - immutable
+    fitting: SettingFlags = SettingFlags(),  # noqa: B008 - immutable
     frames: Annotated[
         str,
         flags.Choice(("whole", "each")),
@@ -48,8 +48,6 @@ def batch(
     from napari_siren.batch.run import fit_batch
     from napari_siren.cli import bars, options, tables
 
-    if fitting.config is not None:
-        options.refuse("--config", "for a batch. Give a preset, and change settings with --set FIELD=VALUE.")
     with bars.BatchBars(quiet or dry_run) as bar:
         report = fit_batch(
             inputs,

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_siren.errors import ConfigError, InputError
 
@@ -20,11 +20,6 @@ if TYPE_CHECKING:
 def scale_word(text: str) -> str:
     """Return a scale as part of a file name, such as x4 or x1x2.5x2.5."""
     return "".join(f"x{value:g}" for value in numbers("--scale", text) or ())
-
-
-def refuse(option: str, reason: str) -> NoReturn:
-    """Raise a ConfigError on an option that does not apply."""
-    raise ConfigError(f"{option} is not possible {reason}")
 
 
 def cubic_scale(picture: Picture) -> list[float]:
