@@ -55,7 +55,9 @@ def test_a_tensor_that_requires_a_gradient_is_refused(random_field: MakeField) -
             function(points)
 
 
-@pytest.mark.parametrize("coords", [Capsule(np.ones((3, 2)), device=2), torch.ones(3, 2, device="meta")], ids=["capsule", "tensor"])
+@pytest.mark.parametrize(
+    "coords", [Capsule(np.ones((3, 2)), device=2), torch.ones(3, 2, device="meta")], ids=["capsule", "tensor"]
+)
 def test_another_device_is_refused(random_field: MakeField, coords: Any) -> None:
     with pytest.raises(InputError, match="coords is"):
         random_field((12, 12))(coords)
