@@ -135,8 +135,8 @@ def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
     if 2 * size > free:
         raise InputError(
             f"an image of {' x '.join(map(str, shape))} pixels takes {size / 1e9:.1f} GB, too much for the "
-            f"{free / 1e9:.1f} GB of free memory. Choose a lower resolution, render the image region by "
-            "region, or write it block by block, to a name that ends in .ome.zarr."
+            f"{free / 1e9:.1f} GB of free memory. Choose a lower resolution, or render the image region by region. The "
+            "commands upscale and render also write block by block, to a name that ends in .ome.zarr."
         )
 
 
