@@ -92,7 +92,9 @@ class FitResult:
 
     def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
         """Return the reconstruction as an array: ``np.asarray(result)``."""
-        return np.array(self.reconstruction, dtype=dtype, copy=copy)
+        # NumPy 1 has no `copy=None`.
+        array: npt.NDArray[Any] = np.asarray(self.reconstruction, dtype=dtype)
+        return array.copy() if copy else array
 
     def _repr_html_(self) -> str:
         """Return pictures and figures for a notebook."""
