@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import zarr
+from matplotlib import pyplot
 
 import napari_siren as ns
 from napari_siren.core.result import FitResult
@@ -140,9 +141,12 @@ def test_a_history_as_a_table_and_a_plot() -> None:
     table = pytest.importorskip("pandas") and history.to_dataframe()
     assert list(table.columns) == ["step", "seconds", "loss", "psnr"]
     assert table["step"].tolist() == [1, 2, 3, 4]
+    # Windows of toolkits must not be made, or destroyed, in the threads of tests.
+    pyplot.switch_backend("agg")
     axes = history.plot()
     np.testing.assert_array_equal(axes.lines[0].get_ydata(), history.psnr)
     assert history.plot(axes) is axes
+    pyplot.close(axes.figure)
 
 
 @pytest.mark.parametrize("seed", [np.int64(3), np.uint8(3), 3])
