@@ -80,6 +80,20 @@ def test_a_result_lies_beside_its_image(photo: Path, words: list[str], name: str
     done(command, photo, *options, *QUICK, "--overwrite")
 
 
+@pytest.mark.parametrize("name", ["a.1.png", "a.2.tif", "micrograph.tif", "b.ome.tif", "c.d.npy"])
+def test_no_part_of_a_name_is_lost(tmp_path: Path, name: str) -> None:
+    image = np.random.default_rng(0).integers(0, 255, (16, 20), dtype=np.uint8)
+    sizes = ((0.5, 0.5), "µm") if name.endswith("tif") else ()
+    path = write_image(tmp_path / name, image, "YX", *sizes)
+    done("upscale", path, "--preset", "fast", *QUICK)
+    stem, suffix = name.removesuffix(".png").removesuffix(".npy").removesuffix(".tif"), Path(name).suffix
+    ome = ".ome" if stem.endswith(".ome") else ""
+    result = read_image(tmp_path / f"{stem.removesuffix('.ome')}_x2{ome}{suffix}")
+    assert result.array.shape == (32, 40)
+    if sizes:
+        assert result.spacing == pytest.approx((0.25, 0.25))
+
+
 def test_a_stack_becomes_isotropic(stack: Path) -> None:
     done("isotropic", stack, *QUICK)
     picture = read_image(stack.with_name("stack_isotropic.ome.tif"))
@@ -147,6 +161,12 @@ def test_a_picture_goes_through_a_pipe(photo: Path, command: str) -> None:
     picture = iio.imread(io.BytesIO(result.stdout_bytes))
     assert picture.shape == ((48, 64, 3) if command == "upscale" else (24, 32, 3))
     assert list(photo.parent.iterdir()) == [photo]
+
+
+def test_a_piped_picture_becomes_ome_zarr(photo: Path, tmp_path: Path) -> None:
+    pytest.importorskip("zarr")
+    done("upscale", "-", "-o", tmp_path / "x.ome.zarr", "--preset", "fast", *QUICK, input=photo.read_bytes())
+    assert read_image(tmp_path / "x.ome.zarr").array.shape == (3, 48, 64)
 
 
 def test_standard_input_needs_a_name_for_the_result(photo: Path) -> None:

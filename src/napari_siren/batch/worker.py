@@ -21,7 +21,7 @@ from napari_siren.core.atomic import atomic_write, write_json
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.image.axes import Axes
-from napari_siren.core.progress import Progress
+from napari_siren.core.progress import Progress, share_done
 from napari_siren.core.records import Record, parse_json
 from napari_siren.core.restoration.pipeline import restorer_state
 from napari_siren.core.result import FitResult, load
@@ -307,9 +307,8 @@ def _progress_reporter(name: str) -> Callable[[Progress], None]:
         if worker is None or time.monotonic() < due:
             return
         due = time.monotonic() + _REPORT_SECONDS
-        remaining = progress.seconds_left
-        share = 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
-        worker.log_event(TOPIC, {"job": name, "share": share, "step": progress.step, "max_steps": progress.max_steps})
+        steps = {"step": progress.step, "max_steps": progress.max_steps}
+        worker.log_event(TOPIC, {"job": name, "share": share_done(progress), **steps})
 
     return report
 

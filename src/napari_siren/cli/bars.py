@@ -202,11 +202,10 @@ class TrainBar(Display):
         if self._interrupt.is_set():
             return "stop"
         remaining, score, general = progress.seconds_left, progress.score, progress.general_score
-        share = 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
         state = ""
         if remaining is not None and score is not None and general is not None:
             state = f"step {progress.step}  {decibels(score)} ({score - general:+.2f})  {duration(remaining)} left"
-        self.update("training", share, state, _TRAINING_PHASES[progress.phase])
+        self.update("training", share_done(progress), state, _TRAINING_PHASES[progress.phase])
         return None
 
 

@@ -95,13 +95,13 @@ def output_file(out: Path | None, image: Path, picture: Picture, word: str) -> I
         sys.stdout.buffer.flush()
 
 
-def is_stream(out: Path | None) -> bool:
-    """Return whether a result goes to standard output."""
-    return out == _STREAM
+def is_stream(path: Path | None) -> bool:
+    """Return whether a path stands for standard input or standard output."""
+    return path == _STREAM
 
 
 def default_file(image: Path, word: str) -> Path | None:
-    """Return the OME-Zarr image or OME-TIFF beside one of that kind. For other images the pixels decide: None.
+    """Return the file beside an image of a format for any pixels and pixel sizes. Otherwise the pixels decide: None.
 
     Raises
     ------
@@ -112,7 +112,7 @@ def default_file(image: Path, word: str) -> Path | None:
 
     if image == _STREAM or is_remote(image):
         raise InputError("a name for the result is needed. Give --out FILE, or --out - for standard output.")
-    for suffix in (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff"):
+    for suffix in (".ome.zarr", ".zarr", ".ome.tif", ".ome.tiff", ".tif", ".tiff", ".npy"):
         if image.name.lower().endswith(suffix):
             return image.with_name(f"{image.name[: -len(suffix)]}_{word}{suffix}")
     return None
@@ -128,7 +128,7 @@ def default_folder(image: Path | None) -> Path:
 
 
 def _stem(image: Path) -> str:
-    return image.name.split(".")[0] or image.name
+    return image.stem.removesuffix(".ome")
 
 
 def check_replaced(path: Path, overwrite: bool) -> None:

@@ -17,28 +17,6 @@ if TYPE_CHECKING:
     from napari_siren.io.picture import Picture
 
 
-def scale_word(text: str) -> str:
-    """Return a scale as part of a file name, such as x4 or x1x2.5x2.5."""
-    return "".join(f"x{value:g}" for value in numbers("--scale", text) or ())
-
-
-def cubic_scale(picture: Picture) -> list[float]:
-    """Return the scale for cubic voxels of the smallest pixel size.
-
-    Raises
-    ------
-    InputError
-        The pixel size is unknown, or the same along all axes.
-    """
-    from napari_siren.core.image.axes import spacing_in_space
-
-    sizes = [float(size) for size in spacing_in_space(picture.spacing, picture.axes or "") or ()]  # type: ignore[union-attr]
-    if len(set(sizes)) < 2:
-        known = "is unknown" if not sizes else f"is {sizes[0]:g} along all axes already"
-        raise InputError(f"the pixel size {known}. Give one for each spatial axis, such as --spacing 0.5,0.1,0.1.")
-    return [size / min(sizes) for size in sizes]
-
-
 def word_or_json(text: str | None) -> Any:
     """Return a number, or the text if it is none."""
     try:

@@ -46,13 +46,16 @@ def upscale(
     An interrupted run continues when the command is repeated.
     """
     from napari_siren.cli import files, options
+    from napari_siren.reporting.fit_report import scale_name
 
-    out = files.default_file(image, options.scale_word(scale)) if output.out is None else output.out
-    in_memory = uncertainty is not None or source.fill_nan or source.scene is not None or fitting.config is not None
+    word = scale_name(options.numbers("--scale", scale) or ())
+    out = files.default_file(image, word) if output.out is None else output.out
+    needs_all = uncertainty is not None or source.fill_nan or source.scene is not None or fitting.config is not None
+    in_memory = needs_all or files.is_stream(image)
     if out is not None and options.is_pyramid(out) and not in_memory:
         _by_blocks(image, out, scale, preset, source, fitting, level, resume, output)
         return
-    _restore(image, output, preset, scale, source, fitting, options.scale_word(scale), level, uncertainty)
+    _restore(image, output, preset, scale, source, fitting, word, level, uncertainty)
 
 
 @with_flags
@@ -106,11 +109,12 @@ def _restore(
     from napari_siren.cli import bars, files, options, tables
     from napari_siren.core.config import detail_for
     from napari_siren.core.fit import fit_iter
+    from napari_siren.core.image.axes import cubic_scale
     from napari_siren.io import images as sources
 
     picture = files.open_picture(image, source, level=level)
     names, shape = picture.frame
-    factor = options.cubic_scale(picture) if scale is None else options.check_scale(picture, scale)
+    factor = cubic_scale(picture.spacing, names) if scale is None else options.check_scale(picture, scale)
     with files.output_file(output.out, image, picture, word) as out:
         files.check_replaced(out, output.overwrite)
         sources.check_target(out, picture.array.dtype, names, shape)

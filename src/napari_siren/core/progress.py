@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy.typing as npt
 
@@ -104,8 +104,22 @@ class Progress:
         return picture
 
 
-def share_done(progress: Progress) -> float:
-    """Return the finished share of a fit by its time, 0 to 1. It is 0 while there is no estimate."""
+class Timed(Protocol):
+    """The progress of some work with an estimate of its remaining time."""
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the work began."""
+        ...
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated remaining seconds; None if there is no basis for an estimate yet."""
+        ...
+
+
+def share_done(progress: Timed) -> float:
+    """Return the finished share of some work by its time, 0 to 1. It is 0 while there is no estimate."""
     remaining = progress.seconds_left
     return 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
 

@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Unpack
 
-import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.config import detail_for
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import fit
 from napari_siren.core.image.arrays import ImageInput
-from napari_siren.core.image.axes import spacing_in_space
+from napari_siren.core.image.axes import cubic_scale, spacing_in_space
 from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.options import FitOptions, copy_options
 from napari_siren.core.preprocessing.gradients import preparation
 from napari_siren.core.presets import PresetName
-from napari_siren.errors import InputError
 
 
 def upscale(
@@ -183,16 +181,8 @@ def isotropic(
     (12, 24, 24)
     """
     given = ImageInput.from_arguments(image, axes, spacing)
-    form = given.prepared()[1]
-    sizes = spacing_in_space(given.spacing, form.axes)
-    in_space = [] if sizes is None else [float(size) for size in np.atleast_1d(sizes)]
-    if len(set(in_space)) < 2:
-        known = "is unknown" if not in_space else f"is {in_space[0]:g} along all axes already"
-        raise InputError(
-            f"the spacing {known}. Give the distance between pixel centres along each spatial axis, such as "
-            "spacing=(0.5, 0.1, 0.1)."
-        )
-    return upscale(image, [size / min(in_space) for size in in_space], axes=axes, spacing=spacing, **options)
+    scale = cubic_scale(given.spacing, given.prepared()[1].axes)
+    return upscale(image, scale, axes=axes, spacing=spacing, **options)
 
 
 def _restored(

@@ -228,6 +228,29 @@ def spacing_in_space(spacing: float | Sequence[float] | None, axes: str) -> floa
     return list(letters.pick(np.atleast_1d(np.asarray(spacing)).tolist(), letters.spatial))
 
 
+def cubic_scale(spacing: float | Sequence[float] | None, axes: str) -> list[float]:
+    """Return the output pixels per pixel, for each spatial axis, that make all pixels as large as the smallest side.
+
+    Raises
+    ------
+    InputError
+        The spacing is unknown, or the same along all axes.
+
+    Examples
+    --------
+    >>> cubic_scale((1.0, 0.25, 0.25), "ZYX")
+    [4.0, 1.0, 1.0]
+    """
+    in_space = spacing_in_space(spacing, axes)
+    sizes = [] if in_space is None else [float(size) for size in np.atleast_1d(in_space)]
+    if len(set(sizes)) < 2:
+        known = "is unknown" if not sizes else f"is {sizes[0]:g} along all axes already"
+        raise InputError(
+            f"the pixel size {known}. Give one for each spatial axis as the spacing, such as 0.5, 0.1, 0.1."
+        )
+    return [size / min(sizes) for size in sizes]
+
+
 def check_spacing(spacing: float | Sequence[float] | None, dimensions: int) -> tuple[float, ...]:
     """Return the spacing as one positive number for each spatial axis. None is 1 along each.
 
