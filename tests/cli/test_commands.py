@@ -212,7 +212,7 @@ def test_a_batch_as_json(photo: Path, tmp_path: Path) -> None:
 
 
 def test_the_findings_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_siren.cli.doctor._speed", lambda: "fast")
+    monkeypatch.setattr("napari_siren.cli.commands.doctor._speed", lambda: "fast")
     findings = json.loads(done("doctor", "--json").stdout)["findings"]
     assert {"name": "speed", "finding": "fast"} in findings
 

@@ -1,1 +1,1 @@
-"""The command line."""
+"""The command line: options, files, progress and output of the commands."""

@@ -9,10 +9,12 @@ from typing import Annotated
 import typer
 
 import napari_siren
-from napari_siren.cli import edit, flags, many, model, restore
-from napari_siren.cli.fit import fit
+from napari_siren.cli import flags
+from napari_siren.cli.commands import edit, model, restore
+from napari_siren.cli.commands.batch import batch
+from napari_siren.cli.commands.fit import fit
+from napari_siren.cli.commands.train import train
 from napari_siren.cli.interrupts import Group, ended_by_signals
-from napari_siren.cli.train import train
 
 app = typer.Typer(
     cls=Group,
@@ -49,7 +51,7 @@ def _start(
 def doctor(json: flags.Json = False) -> None:
     """Print the devices, the expected speed and the missing packages of this machine."""
     from napari_siren.cli import tables
-    from napari_siren.cli.doctor import examine
+    from napari_siren.cli.commands.doctor import examine
 
     if json:
         tables.print_json({"findings": [{"name": name, "finding": sentence} for name, sentence in examine()]})
@@ -59,6 +61,6 @@ def doctor(json: flags.Json = False) -> None:
 
 for command in (
     *(restore.upscale, restore.denoise, restore.deblur, restore.isotropic),
-    *(fit, many.batch, edit.flatten, edit.blend, model.render, train, model.info, doctor),
+    *(fit, batch, edit.flatten, edit.blend, model.render, train, model.info, doctor),
 ):
     app.command()(command)

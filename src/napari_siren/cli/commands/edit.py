@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from napari_siren.cli import flags
+from napari_siren.cli.commands.restore import OutputFlags
 from napari_siren.cli.flags import FitFlags, ImageFlags, with_flags
-from napari_siren.cli.restore import OutputFlags
 
 if TYPE_CHECKING:
     from napari_siren.core.preprocessing.gradients import Preprocessor

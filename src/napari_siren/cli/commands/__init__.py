@@ -1,0 +1,1 @@
+"""The commands of `napari-siren`, one module for each kind."""
