@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -159,19 +159,18 @@ def choose_config(preset: str | None, file: Path | None, resume: FitResult | Non
     return config
 
 
-def check_scale(picture: Picture, text: str) -> float | tuple[float, ...]:
-    """Parse a scale, and check it against an image before the fit.
+def check_scale(picture: Picture, scale: float | Sequence[float] | None) -> float | tuple[float, ...]:
+    """Check a scale against an image before the fit, and return it for the axes of the fit. None is 1.
 
     Raises
     ------
     InputError
-        The scale is not a number, not positive, or not one number for each spatial axis, or the result would not fit
-        into memory.
+        The scale is not positive, or not one number for each spatial axis, or the result would not fit into memory.
     """
     from napari_siren.core.field.tiling import RenderGrid
     from napari_siren.core.training.plan import check_size
 
-    scale = picture.fitted(scale_of("--scale", text))
+    scale = picture.fitted(scale)
     axes, shape = picture.frame
     spatial = axes.pick(shape)
     grid = RenderGrid.from_shape(spatial, (1.0,) * len(spatial), scale=scale)

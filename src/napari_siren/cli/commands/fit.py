@@ -48,7 +48,7 @@ def fit(
     from napari_siren.reporting import fit_report as report
 
     picture = files.open_picture(image, source, sample=sample)
-    factor = options.check_scale(picture, scale)
+    factor = options.check_scale(picture, options.scale_of("--scale", scale))
     folder = files.default_folder(image) if out is None else out
     earlier = None if resume is None else load(resume)
     chosen = options.choose_config(preset, fitting.config, earlier, fitting.settings())

@@ -114,7 +114,8 @@ def _restore(
 
     picture = files.open_picture(image, source, level=level)
     names, shape = picture.frame
-    factor = cubic_scale(picture.spacing, names) if scale is None else options.check_scale(picture, scale)
+    wanted = cubic_scale(picture.spacing, names) if scale is None else options.scale_of("--scale", scale)
+    factor = options.check_scale(picture, wanted)
     with files.output_file(output.out, image, picture, word) as out:
         files.check_replaced(out, output.overwrite)
         sources.check_target(out, picture.array.dtype, names, shape)
