@@ -32,7 +32,7 @@ _SCALES = {2.0: 0.36, 3.0: 0.26, 4.0: 0.26, 1.5: 0.06, 2.5: 0.06}
 # gains after 60 steps were 1.2, 1.7, 2.5 and 3.6 dB with 0.001, 0.002, 0.004 and 0.008 (Muon; Adam a tenth of it).
 _MUON_RATE, _ADAM_RATE = 0.003, 3e-4
 # Margin around a crop for the filter of correlated noise, at both ends.
-_MARGIN = 6
+_MARGIN = 8
 # Largest number of pixels of noisy planes. They are denoised before the training: 40 s on one thread with AMX.
 _MOST_NOISY = 1 << 24
 

@@ -10,37 +10,6 @@ from training_cases import CPU, pictures
 from napari_siren.core.pretraining import degradations, resampling
 
 
-@pytest.mark.parametrize("spread", [0.01, 0.6])
-def test_noise_of_micrographs_has_the_deviation_of_its_map(spread: float) -> None:
-    degradation = degradations.Micrographs(64, (64,), CPU)
-    flat = torch.full((40, 3, degradation.side(64), degradation.side(64)), 0.6)
-    table = degradation.draw(np.random.default_rng(0), 40)
-    values = {"a": 0.002, "b": 0.03, "factor": 1.0, "stretch": 0.0, "over": 0.0, "power": 1.0, "blur": 1.0}
-    for name, value in {**values, "ground": 0.1, "top": 0.7, "spread": spread, "shift": 0.1}.items():
-        table[:, degradation.names.index(name)] = value
-    torch.manual_seed(0)
-    seen, clean = degradation.pair(flat, torch.from_numpy(table), 64)
-    assert clean.shape == (40, 64, 64)
-    torch.testing.assert_close(clean, torch.full_like(clean, 0.7 * (0.1 + 0.9 * 0.6) + 0.1))
-    error = seen[:, 0] - clean
-    assert float(seen[:, 1].mean()) == pytest.approx(float(error.std()), rel=0.02)
-    neighbours = float((error[:, 1:] * error[:, :-1]).mean() / error.var())
-    assert neighbours > 0.2 if spread > 0.1 else neighbours == pytest.approx(0.0, abs=0.01)
-
-
-def test_micrographs_are_in_their_range_and_noise_is_at_most_half_of_it() -> None:
-    degradation = degradations.Micrographs(32, (32,), CPU)
-    named = degradation.named(torch.from_numpy(degradation.draw(np.random.default_rng(0), 5000)))
-    assert float((named["a"] + named["b"] * named["top"]).sqrt().max()) < 0.5001
-    assert float(named["top"].min()) > 0.0999
-    assert float((named["spread"] > 0.3).float().mean()) == pytest.approx(0.2, abs=0.02)
-    crops = torch.rand(8, 3, 54, 54, generator=torch.Generator().manual_seed(0))
-    clean = degradations.micrograph(resampling.luminance(crops), {name: v[:8] for name, v in named.items()})
-    assert clean.shape == (8, 38, 38)
-    assert float(clean.min()) >= 0
-    assert (clean.amax((1, 2)) <= named["top"][:8] + 1e-6).all()
-
-
 def test_a_robust_crop_without_noise_and_compression_is_that_of_enlarging() -> None:
     table = torch.zeros(2, len(degradations.Robust.names))
     crops = torch.from_numpy(np.stack(pictures(2, 64))).permute(0, 3, 1, 2).float() / 255

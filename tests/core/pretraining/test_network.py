@@ -57,7 +57,7 @@ def test_thin_images_are_restored(rows: int, columns: int) -> None:
         torch.testing.assert_close(result, whole, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["enlarge", "denoise", "microscope", "robust"])
+@pytest.mark.parametrize("name", ["enlarge", "denoise", "microscope", "stack", "robust"])
 def test_the_published_weights_restore_in_blocks(name: str) -> None:
     network = load_network(WEIGHTS / f"{name}.safetensors")
     image = torch.rand(1, network.shape.inputs, 70, 90, generator=torch.Generator().manual_seed(0))

@@ -10,7 +10,8 @@ import torch
 from training_cases import CPU, TINY
 
 from napari_siren.core.image.noise import NoiseModel
-from napari_siren.core.pretraining import camera, degradations
+from napari_siren.core.pretraining import camera
+from napari_siren.core.pretraining.kinds import degradation_for
 from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork
 from napari_siren.core.pretraining.photographs import Photographs
 from napari_siren.core.pretraining.planes import Plane, PlaneValidation, are_noisy, noise_parameters
@@ -98,7 +99,7 @@ def test_values_beyond_the_range_are_not_clipped() -> None:
     image[40:50, 40:50] = 5
     validation = PlaneValidation([Plane(image)], "enlarge", False, 96, CPU)
     assert float(validation.inputs["x2"].max()) > 4.9
-    reduction = degradations.degradation_for("enlarge", "planes")(24, (48,), CPU)
+    reduction = degradation_for("enlarge", "planes")(24, (48,), CPU)
     crops = torch.from_numpy(image[None, None, 15 : 15 + reduction.side(48), 15 : 15 + reduction.side(48)])
     coarse, fine = reduction.pair(crops, torch.zeros(1, 0), 48)
     assert min(float(coarse.max()), float(fine.max())) > 4.9
@@ -108,7 +109,7 @@ def test_values_beyond_the_range_are_not_clipped() -> None:
 
 @pytest.mark.parametrize(("kind", "source"), [("microscope", "planes"), ("denoise", "noisy planes")])
 def test_inputs_are_noisy_planes_with_a_map(kind: str, source: str) -> None:
-    degradation = degradations.degradation_for(kind, source)(64, (64,), CPU)
+    degradation = degradation_for(kind, source)(64, (64,), CPU)
     side = degradation.side(64)
     table = torch.from_numpy(degradation.draw(np.random.default_rng(0), 4))
     numbers = torch.tensor([[0.002, 0.01, 0.001]]).expand(4, 3)[:, : len(degradation.of_image)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from training_cases import TRAINING
 
-from napari_siren.core.pretraining import degradations
+from napari_siren.core.pretraining import kinds
 from napari_siren.core.pretraining.settings import KINDS, Settings, read_settings
 from napari_siren.errors import ConfigError, StorageError
 
@@ -24,7 +24,7 @@ def test_the_published_settings_are_read(kind: str) -> None:
 
 
 def test_every_kind_has_its_degradation() -> None:
-    assert tuple(degradations.KINDS) == KINDS
+    assert tuple(kinds.KINDS) == KINDS
 
 
 @pytest.mark.parametrize(

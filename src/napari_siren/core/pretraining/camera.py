@@ -39,12 +39,33 @@ TABLE = (
 )
 
 
-def add_noise(signal: Tensor, a: Tensor, b: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Return a noisy signal (images, rows, columns); a and b are (images,), and the signal is not below 0."""
+def add_noise(signal: Tensor, a: Tensor, b: Tensor, *, multiplied: Tensor | None = None) -> Tensor:
+    """Return a noisy signal, (images, rows, columns), of the variance a + b signal.
+
+    Parameters
+    ----------
+    signal
+        The signal, not below 0.
+    a, b
+        Parameters of the noise, (images,).
+    multiplied
+        Images whose photons pass an electron multiplier (1, and 0 for the others), (images,). It doubles the variance
+        of photons, so there are half as many. None is no image.
+    """
     gain = b.clamp(min=_LEAST)[:, None, None]
-    photons = torch.poisson(signal.clamp(min=0) / gain, generator=generator)
-    normal = torch.randn(signal.shape, device=signal.device, generator=generator)
-    return photons * gain + normal * a.sqrt()[:, None, None]
+    if multiplied is not None:
+        gain = gain / (1 + multiplied[:, None, None])
+    photons = torch.poisson(signal.clamp(min=0) / gain)
+    if multiplied is not None:
+        photons = torch.where(multiplied[:, None, None] > 0, _multiplied(photons), photons)
+    return photons * gain + torch.randn_like(signal) * a.sqrt()[:, None, None]
+
+
+def _multiplied(photons: Tensor) -> Tensor:
+    """Return random numbers of the gamma distribution whose shapes are whole numbers (Wilson and Hilferty 1931)."""
+    count = photons.clamp(min=1)
+    root = 1 - 1 / (9 * count) + torch.randn_like(count) / (3 * count.sqrt())
+    return torch.where(photons > 0, count * root.clamp(min=0) ** 3, 0)
 
 
 def noise_of(signal: Tensor, offset: Tensor, gain: Tensor, least: Tensor) -> Tensor:
@@ -96,10 +117,11 @@ def filter_on(device: torch.device, length: int) -> Tensor:
     return torch.from_numpy(matrix.astype(np.float32)).to(device)
 
 
-def gaussians(sigma: Tensor, outputs: int, margin: int) -> Tensor:
-    """Return matrices (images, outputs, outputs + 2 margin) of Gaussian filters, one sigma for each image."""
+def gaussians(sigma: Tensor, outputs: int, margin: int, shift: Tensor | None = None) -> Tensor:
+    """Return matrices (images, outputs, outputs + 2 margin) of Gaussian filters, one sigma and shift for each image."""
     device = sigma.device
     steps = torch.arange(outputs + 2 * margin, device=device) - torch.arange(outputs, device=device)[:, None] - margin
+    steps = steps if shift is None else steps + shift[:, None, None]
     weights = (-0.5 * (steps / sigma[:, None, None]).square()).exp()
     return weights / weights.sum(2, keepdim=True)
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.pretraining import resampling
-from napari_siren.core.pretraining.degradations import KINDS
+from napari_siren.core.pretraining.kinds import KINDS
 from napari_siren.core.pretraining.network import PretrainedNetwork
 from napari_siren.core.pretraining.photographs import find_images, is_grey, load_image
 from napari_siren.core.pretraining.settings import is_gain
@@ -32,9 +32,26 @@ _NOISES = {
     "sigma 50": {"a": (50 / 255) ** 2},
     "60 photons, 2 e": {"a": (2 / 60) ** 2, "b": 1 / 60},
 }
-# The standard deviation at the brightest value; a third of its variance is reading noise.
-_LEVELS = {"noise 5 %": 0.05, "noise 15 %": 0.15, "noise 40 %": 0.4}
-_MICROGRAPH = {"top": 0.8, "ground": 0.05, "spread": 0.01, "shift": 0.02, "factor": 1.0}
+# Scale, and the standard deviation at the brightest value; a third of its variance is reading noise.
+_LEVELS = {
+    "microscope": {
+        "noise 5 %": (1, 0.05),
+        "noise 15 %": (1, 0.15),
+        "noise 40 %": (1, 0.4),
+        "x2, noise 5 %": (2, 0.05),
+        "x2, noise 15 %": (2, 0.15),
+    },
+    "stack": {"noise 5 %": (1, 0.05), "noise 15 %": (1, 0.15), "noise 40 %": (1, 0.4)},
+}
+_MICROGRAPH = {
+    "top": 0.8,
+    "ground": 0.05,
+    "spread": 0.01,
+    "shift": 0.02,
+    "factor": 1.0,
+    "kernel": 1.0,
+    "multiplied": 0.0,
+}
 # Scale and parameters.
 _ROBUST: dict[str, tuple[int, dict[str, float]]] = {
     "x2": (2, {}),
@@ -54,7 +71,13 @@ _ROUNDS = 6
 WAYS = ("bicubic", "plain", "turned", "turned, agreeing")
 PHOTOGRAPH_WAYS = ("before", "plain", "turned")
 # Rows and columns of the middle of photographs, including the margins of filters and kernels.
-_MIDDLES = {"enlarge": (288, 288), "denoise": (256, 300), "microscope": (278, 278), "robust": (290, 290)}
+_MIDDLES = {
+    "enlarge": (288, 288),
+    "denoise": (256, 300),
+    "microscope": (290, 290),
+    "stack": (290, 290),
+    "robust": (290, 290),
+}
 
 
 @dataclass(frozen=True)
@@ -129,7 +152,7 @@ class Validation:
     Parameters
     ----------
     kind
-        Degradation of the photographs, a name in `degradations.KINDS`.
+        Degradation of the photographs, a name in `kinds.KINDS`.
     images
         Photographs (rows, columns, 3) of 8 bits.
     side
@@ -175,8 +198,8 @@ def make_cases(kind: str, images: Tensor) -> dict[str, Case]:
         torch.manual_seed(_SEED)
         if kind == "enlarge":
             return {f"x{scale}": _coarser(images, scale) for scale in _SCALES}
-        if kind == "microscope":
-            return {name: _micrographs(images, level) for name, level in _LEVELS.items()}
+        if kind in _LEVELS:
+            return {name: _micrographs(kind, images, *case) for name, case in _LEVELS[kind].items()}
         if kind == "robust":
             return {name: _degraded(kind, images, values, scale) for name, (scale, values) in _ROBUST.items()}
         return {name: _degraded(kind, images, values) for name, values in _NOISES.items()}
@@ -188,10 +211,10 @@ def _coarser(images: Tensor, scale: int) -> Case:
     return Case(degraded, resampling.luminance(images), scale)
 
 
-def _micrographs(images: Tensor, level: float) -> Case:
+def _micrographs(kind: str, images: Tensor, scale: int, level: float) -> Case:
     top = _MICROGRAPH["top"]
     noise = {"a": level**2 / 3, "b": 2 / 3 * level**2 / top}
-    return _degraded("microscope", images, {**_MICROGRAPH, **noise}, drawn=True)
+    return _degraded(kind, images, {**_MICROGRAPH, **noise}, scale, drawn=True)
 
 
 def _degraded(kind: str, images: Tensor, values: dict[str, float], scale: int = 1, drawn: bool = False) -> Case:
@@ -207,7 +230,7 @@ def _degraded(kind: str, images: Tensor, values: dict[str, float], scale: int = 
         if name in values or not drawn:
             table[:, column] = values.get(name, 1.0 if name in ("weight", "factor") else 0.0)
     degraded, fine = degradation.pair(images, torch.from_numpy(table), size)
-    return Case(degraded, fine, scale if kind == "robust" else 0, kind == "robust")
+    return Case(degraded, fine, scale if scale > 1 or kind == "robust" else 0, kind == "robust")
 
 
 def middle(images: Tensor, rows: int, columns: int) -> Tensor:

@@ -11,8 +11,8 @@ from typing import Any
 from napari_siren.core.pretraining.network import NetworkShape
 from napari_siren.errors import ConfigError, StorageError
 
-# Kinds of training; `degradations.KINDS` has their degradations.
-KINDS = ("enlarge", "denoise", "microscope", "robust")
+# Kinds of training; `kinds.KINDS` has their degradations.
+KINDS = ("enlarge", "denoise", "microscope", "stack", "robust")
 # Kinds whose figures are gains over bicubic interpolation.
 _GAIN_KINDS = ("enlarge", "robust")
 # Images to train on: photographs in RGB of 8 bits; planes without noise; noisy planes with a map of their noise.
@@ -27,7 +27,7 @@ class Settings:
     Parameters
     ----------
     kind
-        Degradation of the photographs, a name in `degradations.KINDS`.
+        Degradation of the photographs, a name in `kinds.KINDS`.
     source
         Images to train on, one of `SOURCES`. For planes see `planes`.
     loss

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.pretraining import resampling
-from napari_siren.core.pretraining.degradations import degradation_for
+from napari_siren.core.pretraining.kinds import degradation_for
 from napari_siren.core.pretraining.network import PretrainedNetwork
 from napari_siren.core.pretraining.optimizer import Optimizer
 from napari_siren.core.pretraining.photographs import Photographs
@@ -96,16 +96,15 @@ class Stepper:
             finer = resampling.finer_on(self.device, torch.float32, settings.crop, size)
             residual = fine - resampling.apply(finer, finer, inputs if inputs.ndim == 3 else inputs[:, 0])
         output = network.decode(network.encode(inputs, self.dtype), (size, size), self._fused)
-        loss = self._loss(output - residual)
+        loss = self._loss(output - residual, size)
         weight = (2 * settings.crop / size) ** settings.weighting
         self.optimizer.step(torch.autograd.grad(loss * weight, self.optimizer.parameters))
         with torch.no_grad():
-            self.totals += torch.stack([loss.detach(), self._loss(residual)])
+            self.totals += torch.stack([loss.detach(), self._loss(residual, size)])
 
-    def _loss(self, error: Tensor) -> Tensor:
+    def _loss(self, error: Tensor, size: int) -> Tensor:
         values = error.abs() if self.settings.loss == "absolute" else error.square()
-        names = self.degradation.names
-        weight = self._parameters[:, names.index("weight")] if "weight" in names else None
+        weight = self.degradation.weights(self._parameters, size)
         return (values if weight is None else values * weight[:, None, None]).mean()
 
     def _speed_up(self) -> None:

@@ -15,8 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.pretraining.degradations import degradation_for
 from napari_siren.core.pretraining.evaluation import Scoring, Validation
+from napari_siren.core.pretraining.kinds import degradation_for
 from napari_siren.core.pretraining.network import PretrainedNetwork
 from napari_siren.core.pretraining.optimizer import Optimizer
 from napari_siren.core.pretraining.photographs import Photographs

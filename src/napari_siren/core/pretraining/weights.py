@@ -45,7 +45,8 @@ _CARD = """# {title}
 _TITLES = {
     "enlarge": "Weights that enlarge images",
     "denoise": "Weights that remove noise from photographs",
-    "microscope": "Weights that remove noise from micrographs",
+    "microscope": "Weights that remove noise from micrographs, and enlarge them",
+    "stack": "Weights that remove noise from stacks of micrographs",
     "robust": "Weights that enlarge noisy and compressed images",
 }
 
@@ -58,6 +59,12 @@ _DETAIL = """
 - Detail is likely, not certain: it is typical of the training photographs, and measurements should not be made on
   it."""
 
+_MICROGRAPHS = """\
+- The photographs were stretched, inverted, raised to powers from 0.7 to 4 and blurred by 0.6 to 4 pixels, to resemble
+  micrographs; none of them is one. Noise: 1 to 100 % of the brightest signal, at most half of the range; of photons
+  and of reading in all proportions; of an electron multiplier for three in ten crops; correlated by 0.4 to 0.6 pixels
+  for a fifth of them."""
+
 _TEXTS = {
     "enlarge": """
 A network that adds detail to images enlarged by bicubic interpolation, by any factor from 1.5 to 4; of luminance
@@ -66,10 +73,18 @@ A network that adds detail to images enlarged by bicubic interpolation, by any f
 A network whose output is added to noisy luminance (BT.601, 0 black to 1 white), which is not clipped."""
     + _MAP.format(error="15 %"),
     "microscope": """
-A network whose output is added to a noisy micrograph of one channel. Before, an offset (about its 0.1 percentile) is
-subtracted from it and it is divided by a robust range. Its signal is then from about 0 to about 1. The network removes
-noise and keeps the blur."""
+A network whose output is added to bicubic interpolation, by 1 to 4 times, of a noisy micrograph of one channel. Before,
+an offset (about its 0.1 percentile) is subtracted from it and it is divided by a robust range. Its signal is then from
+about 0 to about 1. The network removes noise and keeps the blur of the optics."""
     + _MAP.format(error="25 %"),
+    "stack": """
+A network whose output is added to a noisy plane of a stack, or to a noisy frame of a film. Before, an offset (about the
+0.1 percentile of the stack) is subtracted from it and it is divided by a robust range. Its signal is then from about 0
+to about 1. The network removes noise and keeps the blur."""
+    + _MAP.format(error="25 %")
+    + """
+The third and the fourth input are the noisy planes before and after. For the first and the last plane of a stack both
+are the only neighbour.""",
     "robust": """
 A network whose output is added to bicubic interpolation, by 1 to 4 times, of luminance (BT.601, 0 black to 1 white)
 that may be noisy, compressed by JPEG, or made coarser by area means or with a blur."""
@@ -87,10 +102,13 @@ _LIMITS = {
     "denoise": """
 - Noise: Gaussian, 0 to 60 grey levels of 255, for half of the crops; photons, 20 to 2000 at white, with 0 to 5
   electrons of reading noise for the others. It is independent from pixel to pixel.""",
-    "microscope": """
-- The photographs were stretched, inverted, raised to powers from 0.7 to 4 and blurred by 0.6 to 2.5 pixels, to resemble
-  micrographs; none of them is one. Noise: 1 to 100 % of the brightest signal, at most half of the range; of photons
-  and of reading in all proportions; correlated by 0.4 to 0.6 pixels for a fifth of the crops.""",
+    "microscope": f"""
+{_MICROGRAPHS}
+- Pixels are means over their area for half of the crops, else antialiased bicubic.""",
+    "stack": f"""
+{_MICROGRAPHS}
+- Each stack is made from one photograph: two layers at depths of -2.5 to 2.5 planes, whose blur grows by 0.05 to 3
+  pixels a plane and whose light decreases; half of the stacks move, by about 0.05 to 3 pixels a plane.""",
     "robust": """
 - Made coarser by antialiased bicubic for three of five crops, else by area means or by a Gaussian of 0.2 to 0.6
   coarse pixels before it; noise up to 8 % of white for seven of ten; JPEG of 40 to 100 for half of them."""
@@ -179,7 +197,7 @@ class _Sizes(Record):
     width: Annotated[int, Field(ge=1, le=1024)]
     layers: Annotated[int, Field(ge=1, le=16)] = 2
     interpolation: Literal["linear", "cubic"] = "linear"
-    inputs: Annotated[int, Field(ge=1, le=3)] = 1
+    inputs: Annotated[int, Field(ge=1, le=4)] = 1
 
     def check_tensors(self, tensors: Mapping[str, Tensor]) -> None:
         """Raise a ValueError if the largest tensors do not have these sizes, or a number is not finite."""
