@@ -16,7 +16,7 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
 
-Values = TypeVar("Values", npt.NDArray[np.float32], Tensor)
+Values = TypeVar("Values", npt.NDArray[np.float32], npt.NDArray[np.float64], Tensor)
 
 # Number of samples along each axis of a block, by the number of axes. The noise is estimated block by block.
 _BLOCK = {1: 64, 2: 8}
@@ -28,7 +28,11 @@ _TEXTURE = 0.014
 _CORRELATIONS = (-4 / 6, 1 / 6)
 # The noise at each brightness: side of a patch in pixels, largest number of groups of similar brightness, smallest
 # number of patches of a group, and the quantile of a group that is regarded as noise alone.
-_PATCH, _LEVELS, _LEAST_PATCHES, _QUIET = 9, 16, 20, 0.25
+_PATCH, _LEVELS, _LEAST_PATCHES, _QUIET = 9, 24, 20, 0.25
+# Repetitions of the regression, each with the weights and the scatter within groups that the last model predicts.
+_REGRESSIONS = 4
+# Smallest variance to divide by.
+_LEAST_VARIANCE = 1e-12
 # Smallest share of the second differences of a patch that have no interpolated pixel.
 _LEAST_SHARE = 0.2
 
@@ -151,6 +155,20 @@ def _patches(
     return means(squares), level, 1.0
 
 
+def _groups(level: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
+    """Return groups of patches of similar brightness: each has a quarter of the patches that are as bright or brighter.
+
+    The brightest patches of an image are often few, and determine the gain.
+    """
+    groups: list[npt.NDArray[np.int64]] = []
+    rest = np.argsort(level)
+    while len(rest) >= 4 * _LEAST_PATCHES and len(groups) < _LEVELS - 1:
+        count = max(_LEAST_PATCHES, len(rest) // 4)
+        groups.append(rest[:count])
+        rest = rest[count:]
+    return [*groups, rest]
+
+
 @dataclass(frozen=True)
 class NoiseModel:
     """A noise model of a camera: photon noise with a variance linear in the signal, and read noise.
@@ -175,19 +193,32 @@ class NoiseModel:
 
         Pixels that are False in `used` are interpolated. Differences with them are left out if enough patches remain.
         As in `noise_level`, the quiet patches of each brightness count. Foi et al. (2008, doi
-        10.1109/TIP.2008.2001399) fit the same model to level sets.
+        10.1109/TIP.2008.2001399) fit the same model to level sets. Bright patches may be few and of very different
+        brightness, so the scatter of a patch is compared with what the last model predicts for it.
         """
         if min(values.shape[1:]) < 2 * _PATCH:
             return cls(0.0, 0.0, 0.0)
         scatter, level, share = _patches(values, used)
-        groups = np.array_split(np.argsort(level), min(_LEVELS, max(1, len(level) // _LEAST_PATCHES)))
+        groups = _groups(level)
         levels = np.array([level[group].mean() for group in groups])
-        quiet = np.array([np.quantile(scatter[group], _QUIET) for group in groups]) / _quantile_of_noise(share)
-        least = float(quiet.min())
+        model = cls(0.0, 1.0, 1.0)
+        for _ in range(1 + _REGRESSIONS):
+            expected = np.maximum(model.variance(levels), _LEAST_VARIANCE)
+            shares = scatter / np.maximum(model.variance(level), _LEAST_VARIANCE)
+            quiet = expected * [np.quantile(shares[group], _QUIET) for group in groups] / _quantile_of_noise(share)
+            model = cls._through(levels, quiet, 1 / expected)
+        return model
+
+    @classmethod
+    def _through(
+        cls, levels: npt.NDArray[np.float64], variances: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
+    ) -> NoiseModel:
+        """Return the model through the variances at some levels, by weighted least squares."""
+        least = float(variances.min())
         if np.ptp(levels) < 1e-6:
             return cls(0.0, least, least)
-        gain, offset = np.polyfit(levels, quiet, 1)
-        return cls(float(gain), float(offset), least) if gain > 0 else cls(0.0, float(quiet.mean()), least)
+        gain, offset = np.polyfit(levels, variances, 1, w=weights)
+        return cls(float(gain), float(offset), least) if gain > 0 else cls(0.0, float(variances.mean()), least)
 
     @classmethod
     def from_camera(
