@@ -29,7 +29,6 @@ from napari_siren.core.progress import Progress, share_done
 from napari_siren.core.progress_bar import progress_bar
 from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import RestorationFit
-from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.result import FitResult, load
 from napari_siren.core.steps import STOP, FitSteps
@@ -309,7 +308,7 @@ def _run(
 
 
 def _is_pretrained(restoration: Restoration | None) -> bool:
-    return restoration is not None and issubclass(restoration.restorer_class, PretrainedRestorer)
+    return restoration is not None and restoration.uses_pretrained
 
 
 def _adapts(run: FitInProgress) -> bool:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from napari_siren.core.forward.back_projection import back_project
 from napari_siren.core.forward.operator import ForwardOperator
+from napari_siren.core.restoration.pretrained.stack import StackRestorer
 from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
 
 Array = npt.NDArray[np.floating[Any]]
@@ -59,6 +60,8 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         Standard deviation of the noise, in units of `values`.
     seed, low_precision
         Seed, and whether to compute in bfloat16, as in `SelfSupervisedRestorer`.
+    denoiser
+        Restorer that denoises the existing slices, or None. It is used at the first step.
     """
 
     rates = (0.01, 1e-3)
@@ -73,13 +76,19 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         noise: float = 0.0,
         seed: int = 0,
         low_precision: bool = False,
+        denoiser: StackRestorer | None = None,
     ) -> None:
         self.slices, self.ratio, self.thick, self.noise = values[:, known].contiguous(), ratio, thick, noise
         self._known, self._count = known, values.shape[1]
+        self._denoiser = denoiser
+        self._metadata: dict[str, Any] = {}
         super().__init__(len(values), values.device, seed, low_precision)
+        if denoiser is not None:
+            self.cancellation = denoiser.cancellation
 
     def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Return the network's correction of splines in a random part of a thinned slice, and the true correction."""
+        self._denoise()
         plane = self.slices[:, rng.integers(self.slices.shape[1])]
         plane = plane.mT if rng.random() < 0.5 else plane
         plane = plane.flip([axis for axis in (1, 2) if rng.random() < 0.5])
@@ -119,6 +128,7 @@ class AxialSuperResolution(SelfSupervisedRestorer):
             Prediction, (channels, *shape), normalised as `values`. If the network is no better than splines in `gain`,
             the result is that of splines.
         """
+        self._denoise()
         centres = (np.arange(shape[0]) + 0.5) * self._count / shape[0] - 0.5
         positions = (centres - self._known.start) / self._known.step
         fine = self._plain(self.slices, positions)
@@ -129,6 +139,10 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         return back_project(
             fine, self.slices, ForwardOperator.from_kind("box" if self.thick else "point", 3), self.noise
         )
+
+    def extra_metadata(self) -> dict[str, Any]:
+        """Return the networks that have denoised the slices, if they were denoised."""
+        return self._metadata
 
     @torch.no_grad()
     def gain(self) -> float:
@@ -150,6 +164,12 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         spline_error = omitted - self._plain(remaining, positions)
         error = spline_error - self._across(remaining, positions, 2 * self.ratio, both_ways=False)
         return 1 - float(error.square().sum() / spline_error.square().sum().clamp_min(1e-12))
+
+    def _denoise(self) -> None:
+        """Denoise the slices, once."""
+        if self._denoiser is not None:
+            self.slices, self.noise = self._denoiser.predict(self.slices.shape[1:]), 0.0
+            self._metadata, self._denoiser = self._denoiser.extra_metadata(), None
 
     def _plain(self, slices: Tensor, positions: Array) -> Tensor:
         """Interpolate between slices by splines."""

@@ -111,6 +111,8 @@ class Restoration:
         Settings for the fit of the tiles, instead of those of the fit.
     steps
         Number of steps of the task, if the settings do not determine it.
+    uses_pretrained
+        Whether pretrained networks have a part in it.
     """
 
     shape: tuple[int, ...]
@@ -121,6 +123,7 @@ class Restoration:
     floor: tuple[float, ...] | None = None
     tile_settings: Mapping[str, Any] = field(default_factory=dict)
     steps: int | None = None
+    uses_pretrained: bool = False
 
 
 Planner = Callable[[Samples, FitConfig, npt.NDArray[np.float32] | None], Restoration | None]

@@ -11,12 +11,12 @@ import torch
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
-from napari_siren.core.image.noise import image_noise
+from napari_siren.core.image.noise import image_noise, noise_models
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.axial import LEAST_RATIO, LEAST_ROWS, AxialSuperResolution, known_slices
 from napari_siren.core.restoration.axial import LEAST_SIDE as LEAST_SLICE_SIDE
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
-from napari_siren.core.restoration.pretrained.plan import plan_enlarging
+from napari_siren.core.restoration.pretrained.plan import overall_noise, plan_enlarging, stack_denoiser
 from napari_siren.core.restoration.zero_shot import LEAST_PIXELS, LEAST_SIDE, ZeroShotSuperResolution
 
 # Largest ratio of the pixel's sides within a slice: rows and columns both stand in for the axis between slices.
@@ -76,13 +76,22 @@ def _pixels(samples: Samples, config: FitConfig) -> Restoration:
 
 
 def _slices(samples: Samples, config: FitConfig, shape: tuple[int, ...], known: slice) -> Restoration:
+    models = noise_models(samples, config)
+    noise = overall_noise(samples, models)
+    denoises = noise > 0 and config.pretrained is not None
+
     def create(device: torch.device, seed: int) -> AxialSuperResolution:
         thick = config.observation != "point" and known.step == 1
-        values, noise = torch.from_numpy(samples.values).to(device), image_noise(samples)
-        low_precision = uses_bfloat16(config, device)
-        return AxialSuperResolution(values, known, _ratio(samples, known), thick, noise, seed, low_precision)
+        values, low_precision, denoiser = (
+            torch.from_numpy(samples.values).to(device),
+            uses_bfloat16(config, device),
+            None,
+        )
+        if denoises:
+            denoiser = stack_denoiser(values[:, known].contiguous(), samples.layout, models, config)
+        return AxialSuperResolution(values, known, _ratio(samples, known), thick, noise, seed, low_precision, denoiser)
 
-    return Restoration(shape, AxialSuperResolution, create)
+    return Restoration(shape, AxialSuperResolution, create, uses_pretrained=denoises)
 
 
 def _ratio(samples: Samples, known: slice) -> float:

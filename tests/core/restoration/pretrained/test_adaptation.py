@@ -90,11 +90,23 @@ def test_without_a_gain_the_network_stays_as_it_was(truth: Image) -> None:
     ],
 )
 def test_the_number_of_rounds(adapt: Any, shape: tuple[int, int], rounds: int) -> None:
-    samples = Samples.from_array(np.random.default_rng(0).random(shape, dtype=np.float32))
-    restoration = plan_restoration(samples, FitConfig.preset("upscale", adapt=adapt))
+    restoration = plan_restoration(Samples.from_array(waves(shape)), FitConfig.preset("upscale", adapt=adapt))
     assert restoration is not None
     passes = PASSES if min(shape) < 1000 else 4
     assert restoration.steps == passes + (TRIAL_ROUNDS + rounds + 1 if rounds else 0)
+
+
+def waves(shape: tuple[int, int]) -> Image:
+    rows, columns = np.mgrid[: shape[0], : shape[1]]
+    return (np.sin(rows / 7) * np.cos(columns / 5)).astype(np.float32)
+
+
+def test_noisy_micrographs_are_not_adapted_to_without_a_request() -> None:
+    noisy = waves((80, 80)) + 0.2 * np.random.default_rng(0).standard_normal((80, 80), dtype=np.float32)
+    for adapt, image, adapts in (("auto", noisy, False), (60, noisy, True), ("auto", waves((80, 80)), True)):
+        restoration = plan_restoration(Samples.from_array(image), FitConfig.preset("upscale", adapt=adapt))
+        assert restoration is not None
+        assert (restoration.steps != PASSES) == adapts
 
 
 @pytest.mark.parametrize("adapt", [0, -3, "on"])

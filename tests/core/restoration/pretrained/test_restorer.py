@@ -279,9 +279,8 @@ def test_without_them_the_network_is_trained_on_the_image(preset: str, restorer:
     [
         ("upscale", {"spacing": (4, 1, 1)}, STACK, "ZYX"),
         ("upscale", {}, STACK, "ZYX"),
-        ("denoise", {}, STACK, "ZYX"),
     ],
-    ids=["slices", "stack", "noisy stack"],
+    ids=["slices", "stack"],
 )
 def test_other_images_are_planned_as_without_them(
     preset: str, options: dict[str, Any], image: Image, axes: str
@@ -342,7 +341,7 @@ def test_a_file_of_weights(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("preset", "file", "message"),
     [
-        ("upscale", "denoise", "weights are for denoise, and the task needs one of enlarge, robust"),
+        ("upscale", "denoise", "weights are for denoise, and the task needs one of enlarge, microscope, robust"),
         ("denoise", "enlarge", "weights are for enlarge, and the task needs one of denoise, microscope"),
         ("upscale", "nothing", r"there is no such file\. Choose auto, general, microscope, None, or a file"),
     ],
@@ -455,10 +454,10 @@ def test_the_network_is_first_applied_at_the_first_step(monkeypatch: pytest.Monk
 
     image = np.random.default_rng(0).random((16, 20), dtype=np.float32)
     monkeypatch.setattr(Prediction, "add_pass", counted)
-    steps = ns.fit_iter(image, preset="upscale")
-    assert (32, 40) not in passes
+    steps = ns.fit_iter(image, preset="upscale", detail=3)
+    assert (48, 60) not in passes
     next(steps)
-    assert passes[-1] == (32, 40)
+    assert passes[-1] == (48, 60)
 
 
 def test_changed_settings_of_the_tiles_are_in_the_provenance() -> None:
@@ -469,8 +468,8 @@ def test_changed_settings_of_the_tiles_are_in_the_provenance() -> None:
 
 
 def test_weights_that_do_not_apply_are_reported() -> None:
-    stack = np.random.default_rng(0).random((4, 16, 16), dtype=np.float32)
-    result = ns.fit(stack, preset="denoise", pretrained="microscope", task_steps=2, max_steps=2)
+    profile = np.random.default_rng(0).random(40, dtype=np.float32)
+    result = ns.fit(profile, axes="X", preset="upscale", pretrained="microscope", task_steps=2, max_steps=2)
     assert any("pretrained networks do not apply" in note for note in result.provenance["notes"])
 
 

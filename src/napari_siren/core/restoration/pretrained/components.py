@@ -29,6 +29,7 @@ class Components:
 
     def __init__(self, layout: ImageLayout, absolute: bool) -> None:
         channels = layout.channels
+        self.absolute = absolute
         self.are_colours = channels == 3 and layout.axes.endswith("C")
         if absolute and layout.dtype == "uint8":
             self._offset, self._scale = np.array(layout.offset) / _WHITE, np.array(layout.scale) / _WHITE

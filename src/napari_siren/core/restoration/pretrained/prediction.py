@@ -63,15 +63,23 @@ class PretrainedModel:
     dtype: torch.dtype
     cancellation: Cancellation
 
-    def inputs(self, values: Tensor) -> Tensor:
+    def inputs(self, values: Tensor, beside: Sequence[Tensor] = ()) -> Tensor:
         """Return the inputs of the network for an image, (components, inputs, rows, columns).
 
         Super-resolution of colours restores only the first component. The others are interpolated.
+
+        Parameters
+        ----------
+        values
+            The image, (channels, rows, columns), normalised.
+        beside
+            Images before and after it, for networks for stacks.
         """
         parts, variances = self.components.split(values), self._variances(values)
         if self.operator is not None and self.components.are_colours:
             parts, variances = parts[:1], variances[:1]
-        maps = torch.stack([parts, variances.clamp_min(0).sqrt(), torch.zeros_like(parts)], dim=1)
+        others = [self.components.split(image) for image in beside] or [torch.zeros_like(parts)]
+        maps = torch.stack([parts, variances.clamp_min(0).sqrt(), *others], dim=1)
         return maps[:, : self.network.shape.inputs]
 
     def restored(self, inputs: Tensor, size: tuple[int, int], flip: Flip) -> Tensor:
@@ -94,17 +102,26 @@ class PretrainedModel:
             channel.add_(details, alpha=share)
         return fine
 
+    def deviation(self, values: Tensor) -> float | Tensor:
+        """Return the standard deviation of the noise for `back_project`: of each pixel for noisy micrographs."""
+        if self.components.absolute or self.residual == 0:
+            return self.residual
+        return self._variances_of_channels(values).clamp_min(0).sqrt()
+
     def _variances(self, values: Tensor) -> Tensor:
         """Return the noise variance of each component, at the smoothed signal: (components, rows, columns)."""
         if self.network.shape.inputs == 1:  # it does not see the noise
             return torch.zeros_like(values)
+        return self.components.variances(self._variances_of_channels(values))
+
+    def _variances_of_channels(self, values: Tensor) -> Tensor:
         smooth = [
             gaussian_filter(channel, SIGMA, mode="nearest", radius=RADIUS) for channel in values.cpu().float().numpy()
         ]
         channels: list[npt.NDArray[np.float32]] = [
             np.asarray(model.variance(signal), np.float32) for model, signal in zip(self.noise, smooth, strict=True)
         ]
-        return self.components.variances(torch.from_numpy(np.stack(channels)).to(values))
+        return torch.from_numpy(np.stack(channels)).to(values)
 
 
 class Prediction:
@@ -155,7 +172,9 @@ class Prediction:
 
     def _consistent(self, fine: Tensor) -> Tensor:
         operator = self._model.operator
-        return fine if operator is None else back_project(fine, self._image, operator, self._model.residual)
+        return (
+            fine if operator is None else back_project(fine, self._image, operator, self._model.deviation(self._image))
+        )
 
     def _earlier_stages(self) -> Tensor:
         sizes = list(zip(self._image.shape[1:], self.shape, strict=True))

@@ -22,13 +22,16 @@ from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.restoration.pretrained.adaptation import Adaptation, Pair, copy_factor
 from napari_siren.core.restoration.pretrained.components import Components
 from napari_siren.core.restoration.pretrained.prediction import Prediction, PretrainedModel, passes_for
+from napari_siren.core.restoration.pretrained.risk import RiskEstimate
+from napari_siren.core.restoration.pretrained.state import passes_of, state_of
 from napari_siren.core.restoration.pretrained.weights import Weights
-from napari_siren.errors import StorageError
 
 # Prefix of the parameters of an adapted network in a state.
 _NETWORK = "network."
 # Smallest standard deviation of the noise that is added to a smaller copy, in normalised values.
 _LEAST_NOISE = 0.004
+# Scale at which weights are compared.
+_TRIAL_SCALE = 2
 
 
 class PretrainedRestorer:
@@ -163,25 +166,34 @@ class PretrainedRestorer:
 
     @torch.no_grad()
     def risk(self) -> float:
-        """Return an unbiased estimate of the mean squared error of a denoised image, in squared normalised values.
+        """Return an unbiased estimate of a mean squared error, in squared normalised values; see `RiskEstimate`.
 
-        It is Stein's unbiased risk estimate for Gaussian noise, with a divergence by finite differences (Ramani, Blu
-        and Unser 2008, doi 10.1109/TIP.2008.2001404).
+        It is that of the denoised image, or that of the pixels of the enlarged image.
         """
-        values, shape = self._values, self._values.shape[1:]
+        values, shape, operator = self._values, self._values.shape[1:], self._model.operator
+
+        def restored(image: Tensor) -> Tensor:
+            if operator is None:
+                return self.predict(shape, 1, image)
+            return operator(self.predict([_TRIAL_SCALE * n for n in shape], 1, image), shape)
+
         variance = torch.stack([m.variance(v) for m, v in zip(self._model.noise, values, strict=True)])
-        generator = np.random.default_rng(0)
-        direction = torch.from_numpy(generator.standard_normal(values.shape, dtype=np.float32)).to(values)
-        step = 0.1 * variance.mean().sqrt().clamp_min(1e-4)
-        prediction, moved = (self.predict(shape, 1, image) for image in (values, values + step * direction))
-        divergence = (variance * direction * (moved - prediction) / step).mean()
-        return float((prediction - values).square().mean() - variance.mean() + 2 * divergence)
+        return RiskEstimate.of(restored, values, variance).risk(values, variance)
+
+    @torch.no_grad()
+    def error_of_copy(self) -> float:
+        """Return the mean squared error of a smaller copy that is enlarged to the image, in squared normalised values.
+
+        The copy has as much noise as the image. Otherwise networks for clean images would be preferred.
+        """
+        shape = self._values.shape[1:]
+        copy = self.smaller_copy([max(1, round(n / _TRIAL_SCALE)) for n in shape])
+        return float((self.predict(shape, 1, copy) - self._values).square().mean())
 
     def state(self) -> dict[str, Tensor]:
         """Return the hash of the weights, the numbers of steps and passes, and the adapted network if it was kept."""
-        digest = torch.frombuffer(bytearray(bytes.fromhex(self.weights.sha256)), dtype=torch.uint8)
-        passes = max(self._prediction.passes, self._earlier_passes)
-        tensors = {"weights": digest, "steps": torch.tensor(self._steps), "passes": torch.tensor(passes)}
+        tensors = state_of([self.weights], max(self._prediction.passes, self._earlier_passes))
+        tensors["steps"] = torch.tensor(self._steps)
         if self._adaptation is not None and self._adaptation.finished:
             tensors["adapted"] = torch.tensor(self._adaptation.kept)
             if self._adaptation.kept:
@@ -201,11 +213,7 @@ class PretrainedRestorer:
         StorageError
             The weights have changed.
         """
-        if not torch.equal(tensors["weights"], self.state()["weights"]):
-            raise StorageError(
-                "the saved state was made with other pretrained weights. Start the fit anew, or set pretrained to the "
-                "file of those weights."
-            )
+        passes = passes_of(tensors, [self.weights])
         if self._adaptation is not None and "adapted" not in tensors:
             # A round takes a second, so an interrupted adaptation is repeated.
             steps = int(tensors.get("steps", torch.tensor(0)))
@@ -216,7 +224,7 @@ class PretrainedRestorer:
         if network:
             self._model.network.load_state_dict(network)
         self._steps = int(tensors.get("steps", torch.tensor(0)))
-        self._earlier_passes = int(tensors.get("passes", torch.tensor(0)))
+        self._earlier_passes = passes
         self._adaptation = None
 
     def warm_start(self, tensors: Mapping[str, Tensor]) -> None:

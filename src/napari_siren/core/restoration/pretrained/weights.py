@@ -15,7 +15,7 @@ from napari_siren.core.pretraining.weights import load_network, load_tensors
 from napari_siren.errors import ConfigError
 
 # Files of the weights of the package, without their suffix.
-ENLARGE, ROBUST, DENOISE, MICROSCOPE = "enlarge", "robust", "denoise", "microscope"
+ENLARGE, ROBUST, DENOISE, MICROSCOPE, STACK = "enlarge", "robust", "denoise", "microscope", "stack"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +31,7 @@ class Weights:
     network
         The network, in float32.
     kind
-        What it was trained for: "enlarge", "robust", "denoise" or "microscope".
+        What it was trained for: "enlarge", "robust", "denoise", "microscope" or "stack".
     compared
         Estimated PSNR in dB of each set of weights that was compared for an image, by name.
     """
@@ -45,7 +45,7 @@ class Weights:
     @property
     def absolute(self) -> bool:
         """Whether the network knows black and white: those for micrographs know only the range of the image."""
-        return self.kind != MICROSCOPE
+        return self.kind not in (MICROSCOPE, STACK)
 
     def metadata(self) -> dict[str, Any]:
         """Return the name, the hash and the comparison with others."""
