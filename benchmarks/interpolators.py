@@ -5,12 +5,18 @@ Images are uint8, (rows, columns) or (rows, columns, channels); sample k of a pi
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from PIL import Image
 from scipy.ndimage import zoom
 
+Interpolator = Callable[[np.ndarray, int], np.ndarray]
+
 # Of Keys' cubic (1981): what MATLAB's imresize and Pillow use, and the super-resolution sets were made with.
 KEYS = -0.5
+# Parameter of the cubic in OpenCV's INTER_CUBIC.
+OPENCV = -0.75
 
 
 def nearest(low: np.ndarray, scale: int) -> np.ndarray:
@@ -41,6 +47,16 @@ def shrink(high: np.ndarray, scale: int) -> np.ndarray:
     return seen
 
 
+def decimate(high: np.ndarray, scale: int) -> np.ndarray:
+    """Reduce an image without antialiasing, as `cv2.resize` with INTER_CUBIC does.
+
+    The result is (channels, rows, columns), floating, not rounded.
+    """
+    rows, columns = (_cubic_matrix(n // scale, scale, 1, OPENCV) for n in high.shape[:2])
+    reduced: np.ndarray = rows @ channels_first(high.astype(np.float64)) @ columns.T
+    return reduced
+
+
 def shrink_matrix(size: int, scale: int) -> np.ndarray:
     """Give the antialiased bicubic along one axis, (size, size * scale), each row of which sums to one.
 
@@ -48,14 +64,7 @@ def shrink_matrix(size: int, scale: int) -> np.ndarray:
     their large images are rounded after the rows as well as after the columns, this gives every pixel at x3 exactly,
     and at x2 and x4 all but the ties of the rounding.
     """
-    centres = (np.arange(size) + 0.5) * scale - 0.5
-    first = np.floor(centres - 2 * scale).astype(np.int64)
-    taps = first[:, np.newaxis] + np.arange(4 * scale + 2)
-    weights = _keys((taps - centres[:, np.newaxis]) / scale)
-    matrix = np.zeros((size, size * scale))
-    np.add.at(matrix, (np.arange(size)[:, np.newaxis], np.clip(taps, 0, size * scale - 1)), weights)
-    matrix /= matrix.sum(axis=1, keepdims=True)
-    return matrix
+    return _cubic_matrix(size, scale, scale, KEYS)
 
 
 def channels_first(image: np.ndarray) -> np.ndarray:
@@ -74,10 +83,22 @@ def to_bytes(values: np.ndarray) -> np.ndarray:
     return rounded
 
 
-def _keys(x: np.ndarray) -> np.ndarray:
+def _cubic_matrix(size: int, scale: int, width: int, parameter: float) -> np.ndarray:
+    """Return the cubic of a width in fine pixels along one axis, (size, size * scale)."""
+    centres = (np.arange(size) + 0.5) * scale - 0.5
+    first = np.floor(centres - 2 * width).astype(np.int64)
+    taps = first[:, np.newaxis] + np.arange(4 * width + 2)
+    weights = _keys((taps - centres[:, np.newaxis]) / width, parameter)
+    matrix = np.zeros((size, size * scale))
+    np.add.at(matrix, (np.arange(size)[:, np.newaxis], np.clip(taps, 0, size * scale - 1)), weights)
+    matrix /= matrix.sum(axis=1, keepdims=True)
+    return matrix
+
+
+def _keys(x: np.ndarray, parameter: float) -> np.ndarray:
     x = np.abs(x)
-    near = (KEYS + 2) * x**3 - (KEYS + 3) * x**2 + 1
-    far = KEYS * (x**3 - 5 * x**2 + 8 * x - 4)
+    near = (parameter + 2) * x**3 - (parameter + 3) * x**2 + 1
+    far = parameter * (x**3 - 5 * x**2 + 8 * x - 4)
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 

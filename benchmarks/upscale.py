@@ -1,11 +1,14 @@
 """How close upscaled images are to the truth: ours, and its rivals on the same machine in the same run.
 
-    python -m benchmarks.upscale [--cases standard noise cifar] [--sets Set5 Set14] [--scales 2 3 4] [--images N]
-        [--only WORD] [--consistency] [--trust] [--pictures FOLDER] [--data FOLDER] [--device cpu] [--json FILE]
+    python -m benchmarks.upscale [--cases standard noise cifar aliased] [--sets Set5 Set14] [--scales 2 3 4]
+        [--images N] [--only WORD] [--networks FOLDER] [--consistency] [--trust] [--pictures FOLDER] [--data FOLDER]
+        [--device cpu] [--json FILE]
 
 Means over a set of luminance PSNR and SSIM by the usual protocol (see `upscale_sets`), and seconds an image; with
 published figures beside. The cases: "standard", the sets at the scales; "noise", Gaussian of 2 % and 5 % of the range
-added to the small images of Set5 at x2; "cifar", ten images of 32 x 32, x2 from their copies of 16 x 16.
+added to the small images of Set5 at x2; "cifar", ten images of 32 x 32, x2 from their copies of 16 x 16; "aliased",
+Set5 at the scales with small images that are reduced without antialiasing, as the images on which the networks of
+`upscale_networks` were trained. `--networks` adds these networks.
 """
 
 from __future__ import annotations
@@ -29,11 +32,13 @@ from benchmarks.interpolators import bicubic, cubic_spline, lanczos, nearest
 from benchmarks.pixel_grid import pixel_grid
 from benchmarks.rectified import rectified
 from benchmarks.trust import judge_image
+from benchmarks.upscale_networks import networks
 from benchmarks.upscale_sets import (
     NAMES,
     NOISES,
     SCALES,
     Pair,
+    aliased,
     consistency,
     read_set,
     read_shrunk,
@@ -45,7 +50,7 @@ from napari_siren.core.config import detail_for
 
 Method = Callable[[np.ndarray, int], np.ndarray | ns.FitResult]
 
-CASES = ("standard", "noise", "cifar")
+CASES = ("standard", "noise", "cifar", "aliased")
 # In place of the preset's 2,000.
 QUICK_STEPS = 200
 # No image should come out worse than by these.
@@ -108,6 +113,16 @@ def cases(options: argparse.Namespace) -> Iterator[tuple[str, str, list[Pair]]]:
             yield "noise", f"Set5 x2, noise {share:.0%}", with_noise(pairs, share)
     if "cifar" in options.cases:
         yield "cifar", "CIFAR x2", read_shrunk(options.data, "cifar", 2, options.images)
+    if "aliased" in options.cases:
+        for scale in options.scales:
+            pairs = read_set(options.data, "Set5", scale, options.images)
+            yield "aliased", f"Set5 x{scale}, aliased", aliased(pairs)
+
+
+def scales_of(options: argparse.Namespace) -> list[int]:
+    """Return the scales of the cases."""
+    scaled = set(options.scales) if {"standard", "aliased"} & set(options.cases) else set()
+    return sorted(scaled | ({2} if {"noise", "cifar"} & set(options.cases) else set()))
 
 
 def run(chosen: dict[str, Method], options: argparse.Namespace, console: Console) -> dict[str, Any]:
@@ -243,6 +258,13 @@ def parse(options: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--only", nargs="+", default=[""], metavar="WORD", help="methods with one of these as a name, or else in it"
     )
+    parser.add_argument(
+        "--networks",
+        type=Path,
+        default=None,
+        metavar="FOLDER",
+        help="folder with FSRCNN_x2.pb etc.; it needs opencv-contrib-python-headless",
+    )
     parser.add_argument("--consistency", action="store_true", help="see results through the forward model, too: dB")
     parser.add_argument("--trust", action="store_true", help="judge the uncertainty that ours tells, too")
     parser.add_argument("--pictures", type=Path, default=None, help="folder to put all results in")
@@ -254,13 +276,18 @@ def parse(options: list[str] | None) -> argparse.Namespace:
 
 def main(options: list[str] | None = None) -> None:
     arguments = parse(options)
+    console = Console(width=200)
     every = methods(arguments.device)
+    if arguments.networks is not None:
+        rivals, skipped = networks(arguments.networks, scales_of(arguments))
+        every |= rivals
+        for line in skipped:
+            console.print(line, highlight=False)
     named = [word for word in arguments.only if word in every]
     words = [word for word in arguments.only if word not in every]
     chosen = {name: way for name, way in every.items() if name in named or any(word in name for word in words)}
     if not chosen:
         raise SystemExit(f"no method has any of {arguments.only} in its name; there are: {', '.join(every)}")
-    console = Console(width=200)
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     # The first use compiles the kernel, or starts the device; that is no method's time.
     ns.fit(np.eye(32, dtype=np.float32), device=arguments.device, max_steps=3)

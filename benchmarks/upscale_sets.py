@@ -15,7 +15,7 @@ from skimage.color import rgb2ycbcr
 from skimage.io import imread
 from skimage.metrics import structural_similarity
 
-from benchmarks.interpolators import channels_as, channels_first, shrink, to_bytes
+from benchmarks.interpolators import channels_as, channels_first, decimate, shrink, to_bytes
 from napari_siren.core.image.metrics import psnr_of
 
 NAMES = {
@@ -130,3 +130,8 @@ def with_noise(pairs: list[Pair], share: float) -> list[Pair]:
         noise = np.random.default_rng(seed).normal(0.0, 255 * share, pair.low.shape)
         noisy.append(replace(pair, low=to_bytes(pair.low + noise)))
     return noisy
+
+
+def aliased(pairs: list[Pair]) -> list[Pair]:
+    """Replace the small images by copies without antialiasing, rounded."""
+    return [replace(pair, low=to_bytes(channels_as(pair.high, decimate(pair.high, pair.scale)))) for pair in pairs]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,7 @@ from benchmarks.interpolators import (
     channels_as,
     channels_first,
     cubic_spline,
+    decimate,
     lanczos,
     nearest,
     shrink,
@@ -29,7 +32,18 @@ from benchmarks.interpolators import (
 )
 from benchmarks.rectified import ConditionedRectifier
 from benchmarks.trust import SHARES, judge, judge_image
-from benchmarks.upscale_sets import NAMES, Pair, consistency, luminance, read_set, read_shrunk, score, with_noise
+from benchmarks.upscale_networks import NETWORKS, networks
+from benchmarks.upscale_sets import (
+    NAMES,
+    Pair,
+    aliased,
+    consistency,
+    luminance,
+    read_set,
+    read_shrunk,
+    score,
+    with_noise,
+)
 from napari_siren.core.restoration.network import LocalImplicitSiren
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.uncertainty import error_model
@@ -115,6 +129,17 @@ def test_a_ramp_is_seen_at_the_centres_of_the_pixels(scale: int) -> None:
     assert seen[3:-3] == pytest.approx((np.arange(3, 17) + 0.5) * scale)
 
 
+def test_without_antialiasing_a_pixel_depends_on_its_neighbours_only(picture: np.ndarray) -> None:
+    impulse = np.zeros((16, 8), dtype=np.uint8)
+    impulse[6] = 64
+    # OpenCV's cubic with a = -3/4 at distances of 3/2 and 1/2 pixels.
+    assert decimate(impulse, 2)[0, :, 1] == pytest.approx([0, 0, -6, 38, 0, 0, 0, 0])
+    assert decimate(picture[:30, :39], 3) == pytest.approx(channels_first(picture[1:30:3, 1:39:3]).astype(float))
+    (pair,) = aliased([Pair("disc", bicubic(picture, 2), bicubic(picture, 4), 2)])
+    assert pair.low.shape == (64, 80, 3)
+    assert (pair.low == to_bytes(channels_as(pair.high, decimate(pair.high, 2)))).all()
+
+
 def test_consistency_is_that_of_the_copy(picture: np.ndarray) -> None:
     low = to_bytes(channels_as(picture, shrink(picture, 2)))
     assert consistency(picture, low, 2) > 55  # rounding only
@@ -155,6 +180,98 @@ def test_a_constant_stays_constant(method: upscale.Method, channels: tuple[int, 
     assert found.shape == (27, 36, *channels)
     assert found.dtype == np.uint8
     assert (found == 77).all()
+
+
+# ---- published networks ----------------------------------------------------------------------------------------------
+
+
+class NearestGraph:
+    """A graph that repeats pixels and adds 20.4 grey levels, as OpenCV presents one."""
+
+    def __init__(self, path: str) -> None:
+        self.scale = int(path.removesuffix(".pb")[-1])
+
+    def setInput(self, blob: np.ndarray) -> None:
+        assert blob.dtype == np.float32
+        assert blob.shape[:2] == (1, 1)
+        assert blob.max() <= 1
+        self.blob = blob
+
+    def forward(self) -> np.ndarray:
+        return self.blob.repeat(self.scale, axis=2).repeat(self.scale, axis=3) + np.float32(0.08)
+
+
+@pytest.fixture
+def opencv(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """Install a module that reads `NearestGraph` from any file."""
+    module = SimpleNamespace(
+        dnn=SimpleNamespace(readNetFromTensorflow=NearestGraph),
+        dnn_superres=SimpleNamespace(DnnSuperResImpl_create=lambda: None),
+        setNumThreads=lambda threads: None,
+    )
+    monkeypatch.setitem(sys.modules, "cv2", module)
+    return module
+
+
+@pytest.fixture
+def weights(tmp_path: Path) -> Path:
+    """Create files for every network at x2, and for FSRCNN at x3, too."""
+    folder = tmp_path / "weights"
+    (folder / "models").mkdir(parents=True)
+    for name in (*(f"{network}_x2" for network in NETWORKS), "FSRCNN_x3"):
+        (folder / "models" / f"{name}.pb").touch()
+    return folder
+
+
+@pytest.mark.usefixtures("opencv")
+def test_a_network_enlarges_luminance_and_leaves_the_colours(picture: np.ndarray, weights: Path) -> None:
+    methods, skipped = networks(weights, [2])
+    assert (list(methods), skipped) == (list(NETWORKS), [])
+    grey = picture[..., 1]
+    assert (methods["FSRCNN"](grey, 2) == to_bytes(nearest(grey, 2) + 20.4)).all()
+    result, colours = methods["ESPCN"](picture, 2).astype(float), bicubic(picture, 2).astype(float)
+    luma = np.array([0.299, 0.587, 0.114])
+    inside = ((result > 0) & (result < 255)).all(axis=-1)
+    assert inside.mean() > 0.8
+    assert result[inside] @ luma == pytest.approx((nearest(picture, 2) @ luma + 20.4)[inside], abs=0.5)
+    shift = (result - colours)[inside]
+    assert np.abs(shift - shift[:, :1]).max() <= 1
+
+
+@pytest.mark.usefixtures("opencv")
+def test_a_network_without_all_files_is_skipped(weights: Path) -> None:
+    methods, skipped = networks(weights, [2, 3])
+    assert list(methods) == ["FSRCNN"]
+    assert len(skipped) == 2
+    assert skipped[1].startswith(f"ESPCN is skipped: ESPCN_x3.pb not found in {weights}. ")
+    assert "fannymonori/TF-ESPCN" in skipped[1]
+
+
+def test_without_opencv_networks_are_skipped(
+    opencv: SimpleNamespace, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del opencv.dnn_superres
+    for module in (opencv, None):
+        monkeypatch.setitem(sys.modules, "cv2", module)
+        methods, (line,) = networks(weights, [2])
+        assert methods == {}
+        assert "Install opencv-contrib-python-headless." in line
+
+
+@pytest.mark.usefixtures("opencv")
+def test_networks_are_measured_beside_ours(
+    data: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "report.json"
+    flags = ["--data", str(data), "--json", str(path), "--sets", "Set5", "--scales", "2", "--only", "bicubic", "ESPCN"]
+    upscale.main([*flags, "--cases", "standard", "aliased", "--networks", str(weights)])
+    cases = json.loads(path.read_text(encoding="utf-8"))["cases"]
+    assert {name: list(case["methods"]) for name, case in cases.items()} == {
+        name: ["bicubic", "ESPCN"] for name in ("Set5 x2", "Set5 x2, aliased")
+    }
+    (weights / "models" / "FSRCNN-small_x2.pb").unlink()
+    upscale.main([*flags, "--cases", "noise", "--scales", "3", "--networks", str(weights)])
+    assert "FSRCNN-small is skipped: FSRCNN-small_x2.pb not found" in capsys.readouterr().out.replace("\n", " ")
 
 
 # ---- the pixel grid --------------------------------------------------------------------------------------------------
@@ -287,7 +404,8 @@ def test_a_run_is_written_and_printed(
     flags = ["--sets", "Set5", "--scales", "2", "--data", str(data), "--json", str(path), "--consistency"]
     upscale.main([*flags, "--only", "near", "bic", "Lan", "--pictures", str(pictures)])
     report = json.loads(path.read_text(encoding="utf-8"))
-    assert list(report["cases"]) == ["Set5 x2", "Set5 x2, noise 2%", "Set5 x2, noise 5%", "CIFAR x2"]
+    noisy = ["Set5 x2, noise 2%", "Set5 x2, noise 5%"]
+    assert list(report["cases"]) == ["Set5 x2", *noisy, "CIFAR x2", "Set5 x2, aliased"]
     for case in report["cases"].values():
         assert list(case["methods"]) == ["nearest", "bicubic", "Lanczos"]
         for row in case["methods"].values():
