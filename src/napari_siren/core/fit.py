@@ -20,7 +20,7 @@ from napari_siren.core.image.axes import notes_on_guess, spacing_in_space
 from napari_siren.core.image.blur import with_known_blur
 from napari_siren.core.image.frames import burst_values, take_frames
 from napari_siren.core.image.metrics import measure
-from napari_siren.core.image.outliers import outlier_note
+from napari_siren.core.image.outliers import far_values, outlier_notes, pixels_apart
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.options import FitSettings
 from napari_siren.core.preprocessing.gradients import Preprocessor, preparation
@@ -119,8 +119,6 @@ def fit_iter(
     run = _run(samples, known, target, number, state, None if frames is None else burst_values(frames, samples))
     if settings.psf_width is not None and known.psf_width is None:
         run.history.note(0, _NO_BLUR)
-    if (sentence := outlier_note(samples)) is not None:
-        run.history.note(0, sentence)
     for sentence in notes_on_guess(form.axes) if metadata["axes_guessed"] else ():
         run.history.note(0, sentence)
     metadata["notes"] = [] if earlier is None else list(earlier.provenance.get("notes", ()))
@@ -291,9 +289,12 @@ def _run(
     frames: npt.NDArray[np.float32] | None,
 ) -> FitInProgress:
     restoration = plan_restoration(samples, config, frames)
+    far = far_values(samples)
+    # A pixel at a point is a sample of the field. An area or a restored sample is not.
+    apart = pixels_apart(samples, far) if restoration is None and not config.sees_area else None
     run: FitInProgress
     if restoration is None:
-        run = TileTrainer(samples, config, device, seed, state)
+        run = TileTrainer(samples, config, device, seed, state, apart=apart)
     else:
         run = RestorationFit(samples, config, device, seed, state, restoration)
     if restoration is None and config.restoration is not None:
@@ -303,6 +304,8 @@ def _run(
     if isinstance(config.adapt, int) and state is None and not _adapts(run):
         run.history.note(0, _NOT_ADAPTED)
     for sentence in fallbacks(device, config):
+        run.history.note(0, sentence)
+    for sentence in outlier_notes(far, apart):
         run.history.note(0, sentence)
     return run
 

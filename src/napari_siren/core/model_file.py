@@ -24,8 +24,9 @@ _Header = TypeVar("_Header")
 # Name of the format in the metadata.
 FORMAT = "napari-siren"
 # Version of the format. Version 1 called the provenance "receipt", and the engine "torch" was "plain". Versions 1 and 2
-# had a setting for the steps of each task. Up to version 3, every field had tiles.
-FORMAT_VERSION = 4
+# had a setting for the steps of each task. Up to version 3, every field had tiles. Up to version 4, none had outliers,
+# and files without them still have this number for the sake of earlier programs.
+FORMAT_VERSION, _VERSION_WITHOUT_OUTLIERS = 5, 4
 
 
 def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Path:
@@ -49,7 +50,7 @@ def write(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) 
     own = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {
         "format": FORMAT,
-        "format_version": str(FORMAT_VERSION),
+        "format_version": str(FORMAT_VERSION if header.get("outliers") else _VERSION_WITHOUT_OUTLIERS),
         "model": model,
         "sha256": content_hash(own, model),
     }

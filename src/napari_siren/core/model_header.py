@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
+from torch import Tensor
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field.header import FieldHeader
+from napari_siren.core.field.outliers import Outliers
 from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.progress import History
 from napari_siren.core.provenance_header import ProvenanceHeader, checked
@@ -16,6 +18,8 @@ from napari_siren.core.records import Count, Finite, Number, Record
 
 # Largest width of a point spread function, in pixels: a kernel has a few numbers for each.
 _WIDEST_PSF = 1e4
+# Names of the numbers and of the amounts of the outliers in a file.
+OUTLIER_TENSORS = ("outlier_numbers", "outlier_amounts")
 _Time = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -59,6 +63,7 @@ class ModelHeader(FieldHeader):
     config: dict[str, Any]
     learned: bool | None = None
     floor: tuple[Finite, ...] | None = None
+    outliers: Count = 0
     metrics: _Metrics
     history: _History
     # Files of version 1 call it "receipt".
@@ -70,6 +75,8 @@ class ModelHeader(FieldHeader):
     @model_validator(mode="after")
     def _check_parts(self) -> Self:
         layout, config = self.layout, self.settings()
+        if self.outliers and self.tiles is None:
+            raise ValueError("a field without tiles has outliers")
         if self.floor is not None and len(self.floor) != layout.channels:
             raise ValueError("the floor does not have one number for each channel")
         form = ProvenanceHeader.model_validate(self.provenance).form
@@ -79,6 +86,23 @@ class ModelHeader(FieldHeader):
         if isinstance(widths, list | tuple) and max(widths) > _WIDEST_PSF * min(layout.spacing):
             raise ValueError("the point spread function is too wide for the pixels")
         return self
+
+    def build_outliers(self, tensors: Mapping[str, Tensor]) -> Outliers | None:
+        """Return the outliers, or None if there are none.
+
+        Raises
+        ------
+        ValueError
+            Their tensors are absent, do not match the description, or have impossible values.
+        """
+        if not self.outliers or self.tiles is None:
+            return None
+        numbers, amounts = (tensors.get(name) for name in OUTLIER_TENSORS)
+        if numbers is None or amounts is None or len(numbers) != self.outliers:
+            raise ValueError("the outliers do not match the description")
+        outliers = Outliers(self.tiles.build().shape, numbers, amounts)
+        outliers.check(self.layout.channels)
+        return outliers
 
     def settings(self) -> FitConfig:
         """Return the settings of the fit."""

@@ -25,7 +25,7 @@ from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.arrays import FORM_KEY, ArrayForm
 from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.model_header import ModelHeader
+from napari_siren.core.model_header import OUTLIER_TENSORS, ModelHeader
 from napari_siren.core.network.siren import Siren
 from napari_siren.core.progress import History
 from napari_siren.core.progress_bar import progress_bar
@@ -286,7 +286,7 @@ class FitResult:
         StorageError
             The file cannot be written.
         """
-        state, tensors = self.state, _tensors(self.field.representation)
+        state, tensors = self.state, _tensors(self.field)
         if resumable:
             if state is None:
                 raise StorageError(
@@ -338,10 +338,12 @@ def load(path: str | Path, device: str = "cpu") -> FitResult:
         raise model_file.damaged(path, error) from error
 
 
-def _tensors(function: Representation) -> dict[str, Tensor]:
+def _tensors(field: Field) -> dict[str, Tensor]:
     """Return the tensors of a field, by their names in a file."""
+    function, outliers = field.representation, field.outliers
+    own = () if outliers is None else zip(OUTLIER_TENSORS, (outliers.numbers, outliers.amounts), strict=True)
     if isinstance(function, PartitionOfUnity):
-        return {"theta": function.siren.theta, "offset": function.offset, "scale": function.scale}
+        return {"theta": function.siren.theta, "offset": function.offset, "scale": function.scale, **dict(own)}
     assert isinstance(function, SampleSpline)
     return {"samples": function.samples}
 
@@ -365,6 +367,7 @@ def _header(result: FitResult, state: Checkpoint | None) -> dict[str, Any]:
         "samples_per_pixel": field.samples_per_pixel,
         "learned": field.observation is not None,
         "floor": field.floor,
+        "outliers": 0 if field.outliers is None else len(field.outliers.numbers),
         "metrics": result.metrics.as_dict(),
         "history": result.history.as_dict(),
         "provenance": dict(result.provenance),
@@ -378,8 +381,8 @@ def _assemble(header: ModelHeader, tensors: Mapping[str, Tensor], device: torch.
     if header.state is not None:
         own = {k[len(_STATE) :]: v for k, v in tensors.items() if k.startswith(_STATE)}
         state = Checkpoint(**header.state.model_dump(), tensors=own)
-    layout, config = header.layout, header.settings()
-    field = Field(_representation(header, tensors), layout, header.samples_per_pixel, floor=header.floor)
+    layout, config, outliers = header.layout, header.settings(), header.build_outliers(tensors)
+    field = Field(_representation(header, tensors), layout, header.samples_per_pixel, None, header.floor, outliers)
     learned = field.refinement != (1.0,) * field.dimensions if header.learned is None else header.learned
     if learned:
         field = replace(field, observation=operator_for(config, layout, field.representation.shape))

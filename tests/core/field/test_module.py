@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from torch.export import Dim
 
 from napari_siren.core.field.field import Field
 from napari_siren.core.field.module import FieldModule
+from napari_siren.core.field.outliers import Outliers
 from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.image.axes import Axes
@@ -36,8 +38,15 @@ def spline_field(shape: tuple[int, ...], channels: int = 1) -> Field:
     return Field(SampleSpline(torch.from_numpy(samples.astype(np.float32))), layout)
 
 
+def with_outliers(field: Field) -> Field:
+    """Return the field with outliers in a corner, inside, and side by side."""
+    numbers = torch.tensor([0, 7, 50, 51, 100])
+    amounts = torch.arange(5.0 * field.layout.channels, dtype=torch.float64).reshape(5, -1) + 3
+    return replace(field, outliers=Outliers(field.layout.spatial_shape, numbers, amounts))
+
+
 @pytest.fixture(
-    params=["1-D", "2-D", "2-D, 3 channels", "3-D", "single tile", "row of tiles", "1-D spline", "2-D spline"]
+    params=["1-D", "2-D", "2-D, 3 channels", "3-D", "single tile", "row of tiles", "outliers", "1-D spline", "2-D spline"]
 )
 def field(request: pytest.FixtureRequest, random_field: MakeField) -> Field:
     """A field of each representation."""
@@ -48,6 +57,7 @@ def field(request: pytest.FixtureRequest, random_field: MakeField) -> Field:
         "3-D": lambda: random_field((7, 13, 12), spacing=(3.0, 0.4, 0.7)),
         "single tile": lambda: random_field((9, 8), 2, tile=20, spacing=(0.5, 2.0)),
         "row of tiles": lambda: random_field((5, 30)),
+        "outliers": lambda: with_outliers(random_field((17, 13), 2, spacing=(0.5, 2.0))),
         "1-D spline": lambda: spline_field((7,)),
         "2-D spline": lambda: spline_field((6, 5), channels=2),
     }
@@ -251,12 +261,13 @@ def test_an_exported_program_takes_any_number_of_points(field: Field) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(Version(torch.__version__) < Version("2.13"), reason="older exporters fail, or were not tried")
 @pytest.mark.filterwarnings("ignore")  # of the exporter
-@pytest.mark.parametrize("kind", ["tiles", "spline"])
+@pytest.mark.parametrize("kind", ["tiles", "outliers", "spline"])
 def test_onnx_has_the_values_of_the_field(random_field: MakeField, tmp_path: Path, kind: str) -> None:
     pytest.importorskip("onnxscript")
     from onnx.reference import ReferenceEvaluator
 
-    field = random_field((13, 17), 3) if kind == "tiles" else spline_field((7,), channels=2)
+    field = spline_field((7,), channels=2) if kind == "spline" else random_field((13, 17), 3)
+    field = with_outliers(field) if kind == "outliers" else field
     points = points_of(field, 50).float()
     path = tmp_path / "field.onnx"
     torch.onnx.export(field.module(torch.float32), (points,), path, dynamo=True, dynamic_shapes=FREE, verbose=False)

@@ -16,6 +16,7 @@ from napari_siren.core.device import is_out_of_memory
 from napari_siren.core.field import render_blocks
 from napari_siren.core.field.coordinates import check_coords
 from napari_siren.core.field.module import FieldModule
+from napari_siren.core.field.outliers import Outliers
 from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.representation import Order, Representation
 from napari_siren.core.field.tiling import RenderGrid, Tiling
@@ -55,8 +56,9 @@ class Field:
         Forward operator from the field to the image's pixels, if the field was fitted to samples finer than the pixels.
         None if it was fitted to the pixels.
     floor
-        Lowest rendered value of each channel, in the image's units; None is no bound. The field itself may be a little
-        lower.
+        Lowest rendered value of each channel, in the image's units; None is no bound. The field may be a bit lower.
+    outliers
+        Single samples far outside the range of the others, which are added to `representation`; None if there are none.
 
     Examples
     --------
@@ -74,6 +76,7 @@ class Field:
     samples_per_pixel: int = 1
     observation: ForwardOperator | None = None
     floor: tuple[float, ...] | None = None
+    outliers: Outliers | None = None
 
     @property
     def has_tiles(self) -> bool:
@@ -191,7 +194,7 @@ class Field:
             The dtype is another one.
         """
         dtype = dtype or (torch.float64 if self._is_wide else torch.float32)
-        return FieldModule(self.representation, self.layout, self._sample_spacing.tolist(), dtype)
+        return FieldModule(self.representation, self.layout, self._sample_spacing.tolist(), dtype, self.outliers)
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Field:
         """Return the same field on another device, or in another precision."""
@@ -302,6 +305,8 @@ class Field:
         sizes = self.layout.spatial_shape
         positions = [np.clip(grid.positions(i, k), 0, sizes[i]) * self.refinement[i] for i, k in enumerate(samples)]
         raw = self.representation.on_grid(positions, order)
+        if self.outliers is not None:
+            raw = self.outliers.added_on_grid(raw.double() if self._is_wide else raw, positions, order)
         if max(samples) > 1:  # Take the mean over each output pixel.
             pairs = (m for n, k in zip(grid.shape, samples, strict=True) for m in (n, k))
             split = raw.reshape(*raw.shape[:2], *pairs)
@@ -376,7 +381,10 @@ class Field:
         physical = check_coords(coords, self.dimensions)
         function = self.representation.to(dtype=torch.float64 if physical.dtype == np.float64 else torch.float32)
         points = torch.from_numpy(physical.reshape(-1, self.dimensions) / self._sample_spacing)
-        values = self._to_units(function.at_points(points, order).cpu().numpy(), order)
+        raw = function.at_points(points, order).cpu()
+        if self.outliers is not None:
+            raw = raw + self.outliers.at_points(points, order).to(raw.dtype)
+        values = self._to_units(raw.numpy(), order)
         ends = () if self.layout.channel_axis is None else values.shape[2:]
         return values.reshape(len(values), *physical.shape[:-1], *ends)
 

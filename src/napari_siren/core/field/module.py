@@ -9,6 +9,7 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
+from napari_siren.core.field.outliers import Outliers
 from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.representation import Representation
 from napari_siren.core.field.spline import SampleSpline, interpolate
@@ -25,9 +26,9 @@ class FieldModule(nn.Module):
     """A field as a PyTorch module: the function of `Field.__call__`, by plain PyTorch operations.
 
     `Field.module` returns it. Its parameters are a copy of the networks' parameters, or of the coefficients of the
-    spline. Its buffers are the geometry of the tiles and the value range of the image. It can be differentiated twice
-    by autograd, in the coordinates and in the parameters. Beyond the second derivative, the weights of the tiles are
-    not continuous; nor is the cubic spline.
+    spline. Its buffers are the geometry of the tiles, the outliers, and the value range of the image. It can be
+    differentiated twice by autograd, in the coordinates and in the parameters. Beyond the second derivative, the
+    weights of the tiles are not continuous; nor is the cubic spline.
 
     Parameters
     ----------
@@ -39,6 +40,8 @@ class FieldModule(nn.Module):
         Physical distance between the fitted samples along each axis.
     dtype
         Dtype of parameters and buffers: float32 or float64.
+    outliers
+        Outliers to add to the function, or None.
 
     Examples
     --------
@@ -57,7 +60,12 @@ class FieldModule(nn.Module):
     scale: Tensor
 
     def __init__(
-        self, representation: Representation, layout: ImageLayout, sample_spacing: Sequence[float], dtype: torch.dtype
+        self,
+        representation: Representation,
+        layout: ImageLayout,
+        sample_spacing: Sequence[float],
+        dtype: torch.dtype,
+        outliers: Outliers | None = None,
     ) -> None:
         super().__init__()
         if dtype not in (torch.float32, torch.float64):
@@ -68,6 +76,7 @@ class FieldModule(nn.Module):
         else:
             assert isinstance(function, SampleSpline)
             self.function = _Spline(function)
+        self.outliers = None if outliers is None else _Outliers(outliers).to(function.device, dtype)
         for name, numbers in (("spacing", sample_spacing), ("offset", layout.offset), ("scale", layout.scale)):
             self.register_buffer(name, torch.tensor(numbers, dtype=dtype, device=function.device))
 
@@ -92,7 +101,10 @@ class FieldModule(nn.Module):
         """
         self._check(coordinates)
         points = (coordinates / self.spacing).reshape(-1, len(self.spacing))
-        values = self.function(points) * self.scale + self.offset
+        normalised = self.function(points)
+        if self.outliers is not None:
+            normalised = normalised + self.outliers(points)
+        values = normalised * self.scale + self.offset
         result: Tensor = values.reshape(*coordinates.shape[:-1], len(self.scale))
         return result
 
@@ -194,6 +206,29 @@ class _Spline(nn.Module):
     def forward(self, points: Tensor) -> Tensor:
         """Evaluate the spline at points."""
         return interpolate(self.coefficients, points, (0,) * points.shape[1], points.dtype)
+
+
+class _Outliers(nn.Module):
+    """The outliers, (points, dimensions) -> (points, channels), in samples.
+
+    Parameters
+    ----------
+    outliers
+        The outliers.
+    """
+
+    numbers: Tensor
+    amounts: Tensor
+
+    def __init__(self, outliers: Outliers) -> None:
+        super().__init__()
+        self.shape = outliers.shape
+        for name in ("numbers", "amounts"):
+            self.register_buffer(name, getattr(outliers, name).clone())
+
+    def forward(self, points: Tensor) -> Tensor:
+        """Evaluate the outliers at points."""
+        return Outliers(self.shape, self.numbers, self.amounts).at_points(points, "value")[0]
 
 
 def _geometry(blend: PartitionOfUnity) -> dict[str, Tensor]:

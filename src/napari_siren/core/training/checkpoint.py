@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -43,14 +44,17 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
 
 
-def fingerprint(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None = None) -> str:
-    """Return a hash of the image, of the other frames, and of the settings other than limits."""
+def fingerprint(samples: Samples, config: FitConfig, further: npt.NDArray[Any] | None = None) -> str:
+    """Return a hash of the image, of further data, and of the settings other than limits.
+
+    The further data are the other frames of a burst, or the mask of the pixels that are kept apart from the tiles.
+    """
     settings = json.dumps(config.described(limits=False), sort_keys=True)
-    return _hash(settings.encode(), repr(samples.layout), samples, frames)
+    return _hash(settings.encode(), repr(samples.layout), samples, further)
 
 
 def check_fingerprint(
-    state: Checkpoint, samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None = None
+    state: Checkpoint, samples: Samples, config: FitConfig, further: npt.NDArray[Any] | None = None
 ) -> None:
     """Compare a state with an image and settings.
 
@@ -59,22 +63,22 @@ def check_fingerprint(
     InputError
         The state belongs to another image or to other settings.
     """
-    if state.fingerprint not in (fingerprint(samples, config, frames), _earlier(samples, config, frames)):
+    if state.fingerprint not in (fingerprint(samples, config, further), _earlier(samples, config, further)):
         raise InputError(
             "the saved state belongs to another image or to other settings. Use the same image and settings; only "
             f"{', '.join(config.limits())} may differ."
         )
 
 
-def _hash(settings: bytes, layout: str, samples: Samples, frames: npt.NDArray[np.float32] | None) -> str:
+def _hash(settings: bytes, layout: str, samples: Samples, further: npt.NDArray[Any] | None) -> str:
     digest = hashlib.sha256(settings)
     digest.update(layout.encode())
-    for array in (samples.image, samples.observed, samples.heldout, *(() if frames is None else (frames,))):
+    for array in (samples.image, samples.observed, samples.heldout, *(() if further is None else (further,))):
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
 
 
-def _earlier(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | None) -> str:
+def _earlier(samples: Samples, config: FitConfig, further: npt.NDArray[Any] | None) -> str:
     """Return the fingerprint in files of version 1 and 2."""
     settings = to_json(config.earlier_settings())
-    return _hash(settings, repr(samples.layout).replace("ImageLayout(", "ImageFormat(", 1), samples, frames)
+    return _hash(settings, repr(samples.layout).replace("ImageLayout(", "ImageFormat(", 1), samples, further)

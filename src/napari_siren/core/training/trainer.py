@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.device import is_out_of_memory
 from napari_siren.core.engines import Engine, TorchEngine, choose_engine, low_precision_engine
 from napari_siren.core.field.field import Field
+from napari_siren.core.field.outliers import Outliers
 from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.tiling import Tiling
 from napari_siren.core.image.metrics import measure, psnr_of
+from napari_siren.core.image.outliers import exact_values, without_pixels
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.network.optimizer import Optimizer, schedule
 from napari_siren.core.network.siren import NetworkSpec, Siren
@@ -67,6 +69,10 @@ class TileTrainer:
         State of an earlier fit of the same image with the same networks, to continue from.
     part
         The tiles to fit, if the samples are a block of a larger image.
+    cancellation
+        Request to end the fit without a result.
+    apart
+        Mask of the pixels to keep apart from the tiles, bool, (*spatial), or None. The field has their exact values.
     """
 
     def __init__(
@@ -78,22 +84,25 @@ class TileTrainer:
         state: Checkpoint | None = None,
         part: TileSubset | None = None,
         cancellation: Cancellation | None = None,
+        apart: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.samples, self.config, self.device, self.seed = samples, config, device, seed
+        self.apart = apart
         self.history = History()
         self.cancellation = cancellation or Cancellation()
         layout = samples.layout
         bound = memory_bound(config, device)
-        self.fingerprint = fingerprint(samples, config)
+        self.fingerprint = fingerprint(samples, config, apart)
         self.plan = _plan_of(layout, config, part)
         check_memory(self.plan, bound)
-        whole = Targets.from_samples(samples, self.plan.tiling, config)
+        inner = samples if apart is None else without_pixels(samples, apart)
+        whole = Targets.from_samples(inner, self.plan.tiling, config)
         self.offset, self.scale = whole.offset.to(device), whole.scale.to(device)
         self.idle = not len(whole.busy)
         # The engines need at least one tile.
         self.busy = whole.busy if len(whole.busy) else torch.arange(1)
         self.targets = whole if len(self.busy) == len(whole.values) else whole.pick(self.busy)
-        del whole
+        del whole, inner
         numbers = self.busy.numpy() if part is None else part.numbers[self.busy.numpy()]
         tiles = len(numbers)
         self.siren = Siren.initialise(self.plan.network, numbers.tolist(), config, seed).to(device)
@@ -203,7 +212,8 @@ class TileTrainer:
         samples_per_pixel = self.config.subsamples if self.config.sees_area else 1
         # Apple's GPUs have no float64, which positions need.
         blend = blend.to("cpu") if self.device.type == "mps" else blend
-        return Field(blend, self.samples.layout, samples_per_pixel)
+        field = Field(blend, self.samples.layout, samples_per_pixel)
+        return field if self.apart is None else replace(field, outliers=self._outliers(blend, self.apart))
 
     def exact_psnr(self, field: Field | None = None) -> float:
         """Return the PSNR of the rounded reconstruction, in dB. The default is the field of the mean weights."""
@@ -224,6 +234,12 @@ class TileTrainer:
         tensors = {k: v.detach().to("cpu", copy=True) for k, v in self._tensors().items()}
         tensors["looks"] = self.evaluation.state()
         return Checkpoint(self.step_count, self.seconds, self.seed, self.expected_mse, self.fingerprint, tensors)
+
+    def _outliers(self, blend: PartitionOfUnity, apart: npt.NDArray[np.bool_]) -> Outliers:
+        """Return the differences between the pixels apart from the tiles and the tiles there."""
+        exact = torch.from_numpy(exact_values(self.samples, apart))
+        tiles = blend.at_points(torch.from_numpy(np.argwhere(apart) + 0.5), "value")[0]
+        return Outliers(apart.shape, torch.from_numpy(np.flatnonzero(apart)), exact - tiles.cpu().double())
 
     def _everywhere(self, siren: Siren) -> Siren:
         """Return the networks of all tiles, with zeros for the constant ones."""
@@ -314,7 +330,7 @@ class TileTrainer:
 
     def resume(self, state: Checkpoint) -> None:
         """Continue from the state of another fit of the same image with the same networks."""
-        check_fingerprint(state, self.samples, self.config)
+        check_fingerprint(state, self.samples, self.config, self.apart)
         own = self._tensors()
         looks = state.tensors.get("looks")
         if looks is None or looks.dtype != torch.float64 or looks.ndim != 2 or looks.shape[1] != 2 or not len(looks):

@@ -8,7 +8,7 @@ then predicts the errors of the render.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -94,6 +94,7 @@ def expected_error(
             "expected errors are learned from smaller copies of the image. They do not show the errors of a blur that "
             "was taken out, or of frames that were joined. Fit without deconvolution or a burst."
         )
+    field, samples = _without_outliers(field, samples)
     layout = samples.layout
     grid = RenderGrid.from_layout(layout, scale=scale)
     image = _whole(samples, field)
@@ -161,6 +162,13 @@ def _fitted(
         report(_TRIAL_TIME * run.step_count / run.max_steps)
         run.step()
     return run.best_field()
+
+
+def _without_outliers(field: Field, samples: Samples) -> tuple[Field, Samples]:
+    """Return a field and its image without the outliers, which would be spread in a smaller copy."""
+    if field.outliers is None:
+        return field, samples
+    return replace(field, outliers=None), replace(samples, observed=samples.observed & ~field.outliers.mask)
 
 
 def _whole(samples: Samples, field: Field) -> Array:
