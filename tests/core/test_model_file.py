@@ -255,6 +255,61 @@ def test_tensors_that_do_not_fit_the_description(
         load(alter(tensors=damage))
 
 
+# ---- outliers ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spiked(tmp_path: Path) -> tuple[FitResult, Path]:
+    """A result with two outliers in an image of two channels, and its file."""
+    image = np.random.default_rng(0).normal(size=(40, 40, 2)).astype(np.float32)
+    image[3, 4, 1], image[39, 39] = 1e4, -1e4
+    result = fit(image, axes="YXC", **QUICK)
+    return result, result.save(tmp_path / "spiked.safetensors")
+
+
+def test_outliers_come_back(spiked: tuple[FitResult, Path], tmp_path: Path) -> None:
+    result, path = spiked
+    loaded = load(path)
+    np.testing.assert_array_equal(loaded.reconstruction, result.reconstruction)
+    for options in ({"scale": 2}, {"scale": 0.5}, {"scale": 1.5, "derivative": "laplacian"}):
+        np.testing.assert_array_equal(loaded.render(**options), result.render(**options))
+    again = load(loaded.without_state().save(tmp_path / "again.safetensors"))
+    np.testing.assert_array_equal(again.reconstruction, result.reconstruction)
+
+
+def test_only_files_with_outliers_have_the_version_of_outliers(spiked: tuple[FitResult, Path], saved: Path) -> None:
+    versions = []
+    for path in (saved, spiked[1]):
+        with safe_open(path, framework="pt") as file:
+            versions.append(file.metadata()["format_version"])
+    assert versions == ["4", "5"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outlier_numbers": None},
+        {"outlier_amounts": None},
+        {"outlier_numbers": torch.tensor([0, 1, 2])},
+        {"outlier_numbers": torch.tensor([0, 1600])},
+        {"outlier_numbers": torch.tensor(2)},
+        {"outlier_amounts": torch.zeros(2, 1, dtype=torch.float64)},
+        {"outlier_amounts": torch.zeros(2, 2)},
+    ],
+    ids=lambda change: "-".join(f"{name} {value}" for name, value in change.items()),
+)
+def test_hostile_outliers_are_refused(spiked: tuple[FitResult, Path], change: dict[str, torch.Tensor | None]) -> None:
+    path = spiked[1]
+    with safe_open(path, framework="pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        metadata = dict(file.metadata())
+    tensors = {name: tensor for name, tensor in {**tensors, **change}.items() if tensor is not None}
+    metadata["sha256"] = content_hash(tensors, metadata["model"])
+    save_file(tensors, path, metadata)
+    with pytest.raises(StorageError, match="outliers"):
+        load(path)
+
+
 # ---- writing -------------------------------------------------------------------------------------------
 
 

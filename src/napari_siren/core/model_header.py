@@ -98,7 +98,7 @@ class ModelHeader(FieldHeader):
         if not self.outliers or self.tiles is None:
             return None
         numbers, amounts = (tensors.get(name) for name in OUTLIER_TENSORS)
-        if numbers is None or amounts is None or len(numbers) != self.outliers:
+        if numbers is None or amounts is None or tuple(numbers.shape) != (self.outliers,):
             raise ValueError("the outliers do not match the description")
         outliers = Outliers(self.tiles.build().shape, numbers, amounts)
         outliers.check(self.layout.channels)

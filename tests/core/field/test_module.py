@@ -46,7 +46,17 @@ def with_outliers(field: Field) -> Field:
 
 
 @pytest.fixture(
-    params=["1-D", "2-D", "2-D, 3 channels", "3-D", "single tile", "row of tiles", "outliers", "1-D spline", "2-D spline"]
+    params=[
+        "1-D",
+        "2-D",
+        "2-D, 3 channels",
+        "3-D",
+        "single tile",
+        "row of tiles",
+        "outliers",
+        "1-D spline",
+        "2-D spline",
+    ]
 )
 def field(request: pytest.FixtureRequest, random_field: MakeField) -> Field:
     """A field of each representation."""

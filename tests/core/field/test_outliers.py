@@ -75,7 +75,7 @@ def test_values_between_two_samples_lie_between_their_values() -> None:
     outliers = Outliers(SHAPE, torch.tensor([16, 17]), torch.tensor([[8.0], [4.0]], dtype=torch.float64))
     along = on_grid(outliers, [np.array([2.5]), np.linspace(0, 7, 71)], "value").flatten()
     assert 0 <= along.min() <= along.max() <= 8
-    assert 4 <= along[25:36].min()
+    assert along[25:36].min() >= 4
 
 
 @pytest.mark.parametrize("derivative", [None, "gradient", "laplacian"])
