@@ -27,10 +27,10 @@ _TEXTURE = 0.014
 # Correlations of the second difference of white noise at distances of one sample and of two.
 _CORRELATIONS = (-4 / 6, 1 / 6)
 # The noise at each brightness: side of a patch in pixels, largest number of groups of similar brightness, smallest
-# number of patches of a group, and the quantile of a group that is regarded as noise alone.
-_PATCH, _LEVELS, _LEAST_PATCHES, _QUIET = 9, 24, 20, 0.25
-# Repetitions of the regression, each with the weights and the scatter within groups that the last model predicts.
-_REGRESSIONS = 4
+# number of patches of a group, and the quantile of patches of a brightness that is regarded as noise alone.
+_PATCH, _LEVELS, _LEAST_PATCHES, _QUIET = 9, 8, 20, 0.25
+# Iterations of the regression.
+_ITERATIONS = 30
 # Smallest variance to divide by.
 _LEAST_VARIANCE = 1e-12
 # Smallest share of the second differences of a patch that have no interpolated pixel.
@@ -155,18 +155,21 @@ def _patches(
     return means(squares), level, 1.0
 
 
-def _groups(level: npt.NDArray[np.float64]) -> list[npt.NDArray[np.int64]]:
-    """Return groups of patches of similar brightness: each has a quarter of the patches that are as bright or brighter.
+def _quiet_line(level: npt.NDArray[np.float64], scatter: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return slope and offset of the line through the quantile `_QUIET` of the scatter at each level.
 
-    The brightest patches of an image are often few, and determine the gain.
+    It is the quantile regression of Koenker and Bassett (1978, doi 10.2307/1913643) of relative deviations, by
+    iteratively reweighted least squares.
     """
-    groups: list[npt.NDArray[np.int64]] = []
-    rest = np.argsort(level)
-    while len(rest) >= 4 * _LEAST_PATCHES and len(groups) < _LEVELS - 1:
-        count = max(_LEAST_PATCHES, len(rest) // 4)
-        groups.append(rest[:count])
-        rest = rest[count:]
-    return [*groups, rest]
+    slope, offset = 0.0, float(np.quantile(scatter, _QUIET))
+    least = max(1e-3 * float(scatter.mean()), _LEAST_VARIANCE)
+    for _ in range(_ITERATIONS):
+        line = slope * level + offset
+        expected, deviation = np.maximum(line, least), scatter - line
+        share = np.where(deviation > 0, _QUIET, 1 - _QUIET)
+        weights = share / np.maximum(np.abs(deviation), 1e-3 * expected) / expected
+        slope, offset = (float(number) for number in np.polyfit(level, scatter, 1, w=np.sqrt(weights)))
+    return slope, offset
 
 
 @dataclass(frozen=True)
@@ -193,32 +196,22 @@ class NoiseModel:
 
         Pixels that are False in `used` are interpolated. Differences with them are left out if enough patches remain.
         As in `noise_level`, the quiet patches of each brightness count. Foi et al. (2008, doi
-        10.1109/TIP.2008.2001399) fit the same model to level sets. Bright patches may be few and of very different
-        brightness, so the scatter of a patch is compared with what the last model predicts for it.
+        10.1109/TIP.2008.2001399) fit the same model to level sets.
         """
         if min(values.shape[1:]) < 2 * _PATCH:
             return cls(0.0, 0.0, 0.0)
         scatter, level, share = _patches(values, used)
-        groups = _groups(level)
-        levels = np.array([level[group].mean() for group in groups])
-        model = cls(0.0, 1.0, 1.0)
-        for _ in range(1 + _REGRESSIONS):
-            expected = np.maximum(model.variance(levels), _LEAST_VARIANCE)
-            shares = scatter / np.maximum(model.variance(level), _LEAST_VARIANCE)
-            quiet = expected * [np.quantile(shares[group], _QUIET) for group in groups] / _quantile_of_noise(share)
-            model = cls._through(levels, quiet, 1 / expected)
-        return model
-
-    @classmethod
-    def _through(
-        cls, levels: npt.NDArray[np.float64], variances: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]
-    ) -> NoiseModel:
-        """Return the model through the variances at some levels, by weighted least squares."""
-        least = float(variances.min())
-        if np.ptp(levels) < 1e-6:
-            return cls(0.0, least, least)
-        gain, offset = np.polyfit(levels, variances, 1, w=weights)
-        return cls(float(gain), float(offset), least) if gain > 0 else cls(0.0, float(variances.mean()), least)
+        scatter = scatter / _quantile_of_noise(share)
+        quiet = float(np.quantile(scatter, _QUIET))
+        if np.ptp(level) < 1e-6:
+            return cls(0.0, quiet, quiet)
+        gain, offset = _quiet_line(level, scatter)
+        if gain <= 0:
+            return cls(0.0, quiet, quiet)
+        groups = np.array_split(np.argsort(level), min(_LEVELS, max(1, len(level) // _LEAST_PATCHES)))
+        # The line may be below the noise of the darkest patches.
+        least = min(float(np.quantile(scatter[group], _QUIET)) for group in groups)
+        return cls(gain, offset, max(least, gain * float(level.min()) + offset))
 
     @classmethod
     def from_camera(
@@ -238,6 +231,22 @@ class NoiseModel:
         square = scale**2 if scale > 0 else 1.0
         least = read_noise**2 / square
         return cls(gain * scale / square, gain * (offset - dark) / square + least, least)
+
+    def in_units(self, offset: float, scale: float) -> dict[str, float]:
+        """Return the model in units of the image: "gain", "variance_at_zero" and "least_deviation".
+
+        Parameters
+        ----------
+        offset, scale
+            Normalisation of the values: value = offset + scale * normalised value.
+        """
+        gain, square = self.gain * scale, scale**2
+        numbers = {
+            "gain": gain,
+            "variance_at_zero": square * self.offset - gain * offset,
+            "least_deviation": math.sqrt(max(0.0, square * self.least)),
+        }
+        return {name: float(f"{number:.4g}") for name, number in numbers.items()}
 
     def variance(self, signal: Values) -> Values:
         """Return the noise variance of pixels of a known signal, an array or a tensor."""
