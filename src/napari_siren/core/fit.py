@@ -20,6 +20,7 @@ from napari_siren.core.image.axes import notes_on_guess, spacing_in_space
 from napari_siren.core.image.blur import with_known_blur
 from napari_siren.core.image.frames import burst_values, take_frames
 from napari_siren.core.image.metrics import measure
+from napari_siren.core.image.noise_record import shared_noise_note
 from napari_siren.core.image.outliers import far_values, outlier_notes, pixels_apart
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.options import FitSettings
@@ -363,13 +364,16 @@ def _iterate(run: FitInProgress, metadata: Mapping[str, Any]) -> Generator[Progr
 def _result(run: FitInProgress, metadata: Mapping[str, Any]) -> FitResult:
     field = run.best_field()
     metrics = replace(measure(run.samples, field.reconstruct()), consistency=run.consistency(field))
+    extra = run.extra_metadata()
+    if "noise" in extra and (note := shared_noise_note(extra["noise"])) is not None:
+        run.history.note(run.step_count, note)
     notes = list(dict.fromkeys([*metadata["notes"], *run.history.notes]))
     return FitResult(
         field,
         run.config,
         metrics,
         run.history.copy(),
-        {**_provenance(run), **metadata, **run.extra_metadata(), "notes": notes},
+        {**_provenance(run), **metadata, **extra, "notes": notes},
         run.samples,
         run.state(),
     )

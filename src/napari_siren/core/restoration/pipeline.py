@@ -23,6 +23,7 @@ from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.metrics import measure
+from napari_siren.core.image.noise_record import noise_record
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.progress import History, Phase, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer
@@ -157,8 +158,10 @@ class RestorationFit:
         return self.step_count > self._steps_before and self.tiles is not None and self.tiles.reached_target()
 
     def extra_metadata(self) -> dict[str, Any]:
-        """Return further results of the restorer for the provenance, and changed settings of the tiles."""
+        """Return further results for the provenance: those of the restorer, settings of the tiles, removed noise."""
         metadata = {**self.restorer.extra_metadata(), "steps_before_tiles": self._steps_before}
+        if self.config.restoration is not None and self.config.restoration.removes == "noise":
+            metadata["noise"] = noise_record(self.samples, self.config)
         if self.has_tiles and self.restoration.tile_settings:
             metadata["tile_settings"] = dict(self.restoration.tile_settings)
         return metadata

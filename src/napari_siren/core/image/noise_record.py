@@ -1,0 +1,82 @@
+"""The noise of an image in its own units, and whether neighbouring pixels share it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_siren.core.config import FitConfig
+from napari_siren.core.image.filling import interpolated
+from napari_siren.core.image.noise import NoiseModel, noise_level, noise_models
+from napari_siren.core.image.samples import Samples
+
+# Noise of every second pixel, relative to that of all pixels, above which neighbours share it. White noise has 1. Of 18
+# photographs and micrographs with white noise all were below 1.28, and with noise that was blurred by a Gaussian of 0.5
+# pixels all were above 1.34, except those with noise of their own.
+_SHARED = 1.3
+# Smallest number of pixels of every second pixel along an axis.
+_LEAST_SIDE = 24
+
+
+def noise_record(samples: Samples, config: FitConfig) -> dict[str, Any]:
+    """Return the noise model of each channel in the image's units, and the ratio of the noise at two scales.
+
+    Parameters
+    ----------
+    samples, config
+        Image with two or three spatial axes, and settings.
+
+    Returns
+    -------
+    dict
+        "gain", "variance_at_zero" and "least_deviation" are lists with a number for each channel. The variance of noise
+        at a value v is variance_at_zero + gain * v, and at least the square of least_deviation. "ratio" is the noise of
+        every second pixel, relative to that of all pixels: 1 for white noise, and more if neighbours share their noise.
+        It is None for images that are too small.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.random.default_rng(0).normal(100, 5, (64, 64)).astype(np.float32)
+    >>> noise = noise_record(Samples.from_array(image), FitConfig.preset("denoise"))
+    >>> round(noise["least_deviation"][0]), abs(noise["ratio"] - 1) < 0.2
+    (5, True)
+    """
+    normalisations = zip(noise_models(samples, config), samples.layout.offset, samples.layout.scale, strict=True)
+    models = [model.in_units(offset, scale) for model, offset, scale in normalisations]
+    return {**{name: [model[name] for model in models] for name in models[0]}, "ratio": _ratio(samples)}
+
+
+def shared_noise_note(record: dict[str, Any]) -> str | None:
+    """Return a note if neighbouring pixels share the noise of a `noise_record`, otherwise None."""
+    ratio = record["ratio"]
+    if ratio is None or ratio < _SHARED:
+        return None
+    return (
+        f"neighbouring pixels share their noise (on every second pixel it is {ratio:.1f} times as strong), so part of "
+        "it may remain; denoise the image as the camera recorded it if you can"
+    )
+
+
+def _ratio(samples: Samples) -> float | None:
+    """Return the noise of every second pixel relative to that of all pixels, by two estimates, the smaller ratio."""
+    values = interpolated(samples)
+    if min(values.shape[-2:]) < 2 * _LEAST_SIDE:
+        return None
+    halves = [np.ascontiguousarray(values[..., row::2, column::2]) for row in (0, 1) for column in (0, 1)]
+    ratios = []
+    for estimate in (_level, _root_mean_square):
+        coarse = np.sqrt(np.mean([np.square(estimate(half)) for half in halves]))
+        ratios.append(float(coarse / max(estimate(values), 1e-9)))
+    return round(min(ratios), 3)
+
+
+def _level(values: npt.NDArray[np.float32]) -> float:
+    return noise_level(values, np.ones(values.shape[1:], dtype=np.bool_))
+
+
+def _root_mean_square(values: npt.NDArray[np.float32]) -> float:
+    pictures = values.reshape(len(values), -1, *values.shape[-2:])
+    return float(np.sqrt(np.mean([NoiseModel.from_values(picture).variance(picture).mean() for picture in pictures])))
