@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from napari_siren.core.field.field import Field
     from napari_siren.core.field.stored import StoredField
     from napari_siren.core.fit import fit, fit_iter
+    from napari_siren.core.image.resolution import resolution
     from napari_siren.core.network.module import SirenModule
     from napari_siren.core.options import FitOptions, FitSettings
     from napari_siren.core.preprocessing.gradients import Supervision
@@ -71,6 +72,7 @@ __all__ = [
     "flatten_illumination",
     "isotropic",
     "load",
+    "resolution",
     "train",
     "upscale",
 ]
@@ -106,6 +108,7 @@ _HOMES = {
     "flatten_illumination": "napari_siren.core.compositing",
     "isotropic": "napari_siren.core.shortcuts",
     "load": "napari_siren.core.result",
+    "resolution": "napari_siren.core.image.resolution",
     "train": "napari_siren.finetuning.train",
     "upscale": "napari_siren.core.shortcuts",
 }
