@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from napari_siren.core.field.field import Field
     from napari_siren.core.field.stored import StoredField
     from napari_siren.core.fit import fit, fit_iter
+    from napari_siren.core.image.bead import psf_from_bead
+    from napari_siren.core.image.optics import psf_from_objective
     from napari_siren.core.image.resolution import resolution
     from napari_siren.core.network.module import SirenModule
     from napari_siren.core.options import FitOptions, FitSettings
@@ -72,6 +74,8 @@ __all__ = [
     "flatten_illumination",
     "isotropic",
     "load",
+    "psf_from_bead",
+    "psf_from_objective",
     "resolution",
     "train",
     "upscale",
@@ -108,6 +112,8 @@ _HOMES = {
     "flatten_illumination": "napari_siren.core.compositing",
     "isotropic": "napari_siren.core.shortcuts",
     "load": "napari_siren.core.result",
+    "psf_from_bead": "napari_siren.core.image.bead",
+    "psf_from_objective": "napari_siren.core.image.optics",
     "resolution": "napari_siren.core.image.resolution",
     "train": "napari_siren.finetuning.train",
     "upscale": "napari_siren.core.shortcuts",

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import imageio.v3 as iio
@@ -280,3 +281,41 @@ def test_ctrl_c_keeps_the_best_so_far_and_has_its_own_status(photo: Path, monkey
         "Stopped by Ctrl-C. The best result so far is written.",
     )
     assert read_image(photo.with_name("photo_x2.png")).array.shape == (48, 64, 3)
+
+
+# ---- the blur -----------------------------------------------------------------------------------------------
+
+OBJECTIVE = ["--numerical-aperture", "1.2", "--wavelength", "0.52", "--refractive-index", "1.33"]
+
+
+def test_the_blur_of_an_objective(stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+
+    def make_psf(z: Any, nx: int, **options: Any) -> Any:
+        calls.append(options)
+        return np.ones((len(z), nx, nx))
+
+    monkeypatch.setitem(sys.modules, "psfmodels", SimpleNamespace(make_psf=make_psf))
+    for mode in ([], ["--confocal"]):
+        done("deblur", stack, "--overwrite", *mode, *OBJECTIVE, *QUICK)
+    assert [options["NA"] for options in calls] == [1.2, 1.2]
+    assert read_image(tmp_path / "stack_deblurred.ome.tif").array.shape == (4, 16, 20)
+
+
+def test_an_objective_that_cannot_be_used(stack: Path, photo: Path) -> None:
+    assert "three numbers" in refused("deblur", stack, "--confocal")
+    assert "three numbers" in refused("deblur", stack, "--wavelength", "0.5")
+    assert "described twice" in refused("deblur", stack, *OBJECTIVE, "--psf-width", "2")
+    assert "pixel size" in refused("deblur", photo, *OBJECTIVE)
+    assert "in the same unit" in refused("deblur", stack, *OBJECTIVE, "--wavelength", "520")
+    assert "both --psf and --bead" in refused("deblur", photo, "--psf", photo, "--bead", photo)
+
+
+def test_the_blur_of_a_bead(photo: Path, tmp_path: Path) -> None:
+    bead = np.full((20, 22), 100, dtype=np.uint16)
+    bead[6:9, 9:12] = 300
+    path = write_image(tmp_path / "bead.tif", bead, "YX")
+    words = ["fit", photo, "-o", tmp_path / "out", "--preset", "deblur", *QUICK, "--json", "--bead", path]
+    psf = np.array(json.loads(done(*words).stdout)["config"]["psf"])
+    assert all(n % 2 for n in psf.shape)
+    assert psf[tuple(n // 2 for n in psf.shape)] == pytest.approx(1 / 9, rel=0.01)

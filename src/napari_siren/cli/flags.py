@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from copy import copy
 from dataclasses import dataclass, fields, is_dataclass
 from enum import Enum, StrEnum
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, get_args, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_hints
 
 import typer
 
 from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.core.tasks import ObservationName
+from napari_siren.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from napari_siren.io.picture import Picture
 
 
 @dataclass(frozen=True)
@@ -97,7 +101,10 @@ class SettingFlags:
         str | None, typer.Option(metavar="WIDTH", help="Full width at half maximum of the blur, or auto.")
     ] = None
     psf: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Image of the measured blur, such as that of a bead.")
+        Path | None, typer.Option(metavar="FILE", help="Image of the blur: a PSF with its point in the middle.")
+    ] = None
+    bead: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Image of a bead, which is made into the PSF of the blur.")
     ] = None
     camera_gain: Annotated[str | None, typer.Option(help="Increase of a value for each photon, or auto.")] = None
     camera_offset: Annotated[float | None, typer.Option(help="Value of a pixel without light.")] = None
@@ -113,6 +120,7 @@ class SettingFlags:
     def settings(self) -> dict[str, Any]:
         """Return the changed settings, by their names."""
         from napari_siren.cli import files, options
+        from napari_siren.core.image.bead import psf_from_bead
 
         words = {"adapt": self.adapt, "camera_gain": self.camera_gain}
         names = ("max_seconds", "max_steps", "target_psnr", "pretrained", "representation", "observation")
@@ -122,8 +130,12 @@ class SettingFlags:
         if self.psf_width is not None:
             auto = self.psf_width == "auto"
             values["psf_width"] = "auto" if auto else options.scale_of("--psf-width", self.psf_width)
+        if self.psf is not None and self.bead is not None:
+            raise ConfigError("both --psf and --bead were given. Give one of them.")
         if self.psf is not None:
             values["psf"] = files.open_psf(self.psf)
+        if self.bead is not None:
+            values["psf"] = psf_from_bead(files.open_psf(self.bead))
         return options.settings(self.changes or (), **values)
 
 
@@ -134,6 +146,69 @@ class FitFlags(SettingFlags):
     config: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Settings from a file, instead of a preset.")
     ] = None
+
+
+@dataclass(frozen=True)
+class ObjectiveFlags:
+    """The options for the computed PSF of an objective."""
+
+    panel: ClassVar[str] = "Objective"
+
+    numerical_aperture: Annotated[
+        float | None, typer.Option(metavar="NA", help="Numerical aperture, such as 1.4. The PSF is then computed.")
+    ] = None
+    wavelength: Annotated[
+        float | None,
+        typer.Option(help="Wavelength of the light in the unit of the pixel size, such as 0.52 for pixels in µm."),
+    ] = None
+    refractive_index: Annotated[
+        float | None, typer.Option(help="Of the immersion: 1 for air, 1.33 for water, 1.515 for oil.")
+    ] = None
+    confocal: Annotated[
+        bool, typer.Option("--confocal", help="Confocal microscope, with a pinhole of one Airy unit.")
+    ] = False
+
+    def settings(self, picture: Picture, chosen: Iterable[str]) -> dict[str, Any]:
+        """Return the computed PSF as a setting, or nothing without these options.
+
+        Parameters
+        ----------
+        picture
+            The image, with its pixel size.
+        chosen
+            Names of the settings that other options change.
+
+        Raises
+        ------
+        ConfigError
+            Some options are missing, or others describe the blur as well.
+        InputError
+            The pixel size is not known, or a number is out of range.
+        """
+        from napari_siren.core.image.optics import psf_from_objective
+
+        numbers = (self.numerical_aperture, self.wavelength, self.refractive_index)
+        if numbers == (None, None, None) and not self.confocal:
+            return {}
+        aperture, wavelength, index = numbers
+        if aperture is None or wavelength is None or index is None:
+            raise ConfigError(
+                "a computed PSF needs three numbers. Give --numerical-aperture, --wavelength and --refractive-index."
+            )
+        if {"psf", "psf_width"} & set(chosen):
+            raise ConfigError(
+                "the blur was described twice. Give the objective, or one of --psf, --bead and --psf-width."
+            )
+        if picture.spacing is None or picture.details.guessed:
+            raise InputError(f"the pixel size of {picture.path} is not known. Give it with --spacing.")
+        psf = psf_from_objective(
+            picture.spacing,
+            numerical_aperture=aperture,
+            wavelength=wavelength,
+            refractive_index=index,
+            confocal=self.confocal,
+        )
+        return {"psf": psf}
 
 
 def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -10,7 +10,7 @@ import typer
 
 import napari_siren
 from napari_siren.cli import flags
-from napari_siren.cli.flags import FitFlags, ImageFlags, with_flags
+from napari_siren.cli.flags import FitFlags, ImageFlags, ObjectiveFlags, with_flags
 from napari_siren.core.presets import preset_help
 
 _Uncertainty = Annotated[
@@ -75,12 +75,14 @@ def deblur(
     output: OutputFlags,
     source: ImageFlags = ImageFlags(),  # noqa: B008
     fitting: FitFlags = FitFlags(),  # noqa: B008
+    objective: ObjectiveFlags = ObjectiveFlags(),  # noqa: B008
 ) -> None:
     """Remove the blur of an image, and write it in the same size.
 
-    The blur is --psf FILE, or a Gaussian of --psf-width. Without them it is estimated from the image.
+    The blur is --psf FILE, that of the --bead FILE, a Gaussian of --psf-width, or computed for an objective. Without
+    them it is estimated from the image.
     """
-    _restore(image, output, "deblur", "1", source, fitting, "deblurred")
+    _restore(image, output, "deblur", "1", source, fitting, "deblurred", objective=objective)
 
 
 @with_flags
@@ -104,6 +106,7 @@ def _restore(
     word: str,
     level: int = 0,
     uncertainty: Path | None = None,
+    objective: ObjectiveFlags = ObjectiveFlags(),  # noqa: B008
 ) -> None:
     """Fit an image, and write its render. Without a scale, the voxels of the render are cubes."""
     from napari_siren.cli import bars, files, options, tables
@@ -123,6 +126,7 @@ def _restore(
             files.check_replaced(uncertainty, output.overwrite)
             sources.check_target(uncertainty, "float32", names, shape)
         fields = {"detail": detail_for(factor), **fitting.settings()}
+        fields |= objective.settings(picture, fields)
         chosen = options.choose_config(None if fitting.config else preset, fitting.config, None, fields)
         steps = fit_iter(**picture.fit_arguments(), config=chosen, device=fitting.device, seed=fitting.seed)
         tables.show_expectation(picture, chosen, fitting.device, output.quiet)

@@ -119,7 +119,7 @@ class BlurPanel(QWidget):
         self.message.emit(text)
 
     def _objective(self, aperture: float, index: float, wavelength: float) -> tuple[dict[str, Any], str]:
-        from napari_siren.core.image.psf import objective_widths
+        from napari_siren.core.image.optics import objective_widths
 
         spec = self._spec()
         if spec.unit not in LENGTHS:
@@ -137,7 +137,7 @@ class BlurPanel(QWidget):
         return {"observation": "gaussian", "psf_width": chosen, "psf": None}, text
 
     def _bead(self, name: str, data: Any, spacing: Any) -> tuple[dict[str, Any], str]:
-        from napari_siren.core.image.psf import bead_psf
+        from napari_siren.core.image.bead import psf_from_bead
 
         spec = self._spec()
         count = len(spec.axes.spatial)
@@ -150,7 +150,7 @@ class BlurPanel(QWidget):
                 f"the pixels of “{name}” are not as large as those of the image ({wanted}). Rescale the bead image, or "
                 "correct its pixel size."
             )
-        psf = bead_psf(data)
+        psf = psf_from_bead(data)
         shape = " × ".join(map(str, psf.shape))
         return {"psf": psf, "psf_width": None, "observation": "measured"}, f"The blur is “{name}”, {shape} pixels."
 

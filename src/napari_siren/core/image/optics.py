@@ -1,0 +1,228 @@
+"""Point spread functions for the numbers on an objective: the widths, and a computed PSF."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.signal import fftconvolve
+
+from napari_siren.core.forward.operator import FWHM
+from napari_siren.core.per_axis import per_axis
+from napari_siren.errors import ConfigError, InputError
+
+# Largest default distance from the centre of a PSF in pixels, as for beads: a larger PSF takes more time.
+_REACH = 32
+# Radius of the in-focus PSF as a multiple of wavelength / aperture. The Airy pattern has 99 % of its light within it.
+_RINGS = 10
+# Share of the light in the box of the default shape.
+_LIGHT = 0.99
+# Smallest number of samples in a lateral full width at half maximum, and in a pixel along an axis.
+_SAMPLES, _SUBPIXELS = 4, 3
+# Limits of the lateral width in pixels. Beyond them, the wavelength and the spacing are in different units.
+_NARROWEST, _WIDEST = 0.1, 32
+# Radius of one Airy unit as a multiple of wavelength / aperture.
+_AIRY = 0.61
+
+
+def objective_widths(numerical_aperture: float, wavelength: float, refractive_index: float) -> tuple[float, float]:
+    """Compute the widths of the Gaussian that is closest to the PSF of a widefield microscope.
+
+    The PSF of a confocal microscope with a pinhole of one Airy unit or more has about the widths for the wavelength of
+    the excitation.
+
+    Parameters
+    ----------
+    numerical_aperture
+        Numerical aperture of the objective, such as 1.4.
+    wavelength
+        Wavelength of the light in any unit of length.
+    refractive_index
+        Refractive index of the immersion: 1 for air, 1.33 for water, 1.515 for oil.
+
+    Returns
+    -------
+    tuple of float
+        Full widths at half maximum along z, and along x and y, in the unit of the wavelength.
+
+    Raises
+    ------
+    InputError
+        A number is not positive and finite, or the aperture is not below the refractive index.
+
+    References
+    ----------
+    B. Zhang, J. Zerubia and J.-C. Olivo-Marin, Gaussian approximations of fluorescence microscope point-spread function
+    models, Applied Optics 46 (2007), doi 10.1364/AO.46.001819, the non-paraxial 3-D model.
+
+    Examples
+    --------
+    >>> axial, lateral = objective_widths(1.4, 520, 1.515)
+    >>> round(axial), round(lateral)
+    (516, 190)
+    """
+    numbers = {"numerical aperture": numerical_aperture, "wavelength": wavelength, "refractive index": refractive_index}
+    for name, number in numbers.items():
+        if not 0 < number < math.inf:
+            raise InputError(f"the {name} is {number}. Give a positive number.")
+    if numerical_aperture >= refractive_index:
+        raise InputError(
+            f"the numerical aperture {numerical_aperture} is not below the refractive index {refractive_index}. Give "
+            "the index of the immersion: 1 for air, 1.33 for water, 1.515 for oil."
+        )
+    cosine = math.sqrt(1 - (numerical_aperture / refractive_index) ** 2)
+    half, seven = cosine**1.5, cosine**3.5
+    number = 2 * math.pi * refractive_index / wavelength
+    lateral = math.sqrt(7 * (1 - half) / (4 - 7 * half + 3 * seven)) / number
+    root = 4 * cosine**5 - 25 * seven + 42 * cosine**2.5 - 25 * half + 4
+    axial = 5 * math.sqrt(7) * (1 - half) / (math.sqrt(6) * number * math.sqrt(root))
+    return FWHM * axial, FWHM * lateral
+
+
+def psf_from_objective(
+    spacing: float | Sequence[float],
+    *,
+    numerical_aperture: float,
+    wavelength: float,
+    refractive_index: float,
+    confocal: bool = False,
+    shape: Sequence[int] | None = None,
+) -> npt.NDArray[np.float64]:
+    """Compute the PSF of a microscope from the numbers on its objective.
+
+    The vectorial model of Aguet et al. 2009 is computed by the package psfmodels, and averaged over the area of each
+    pixel. The objective is free of aberrations, and the sample has the refractive index of the immersion.
+
+    Parameters
+    ----------
+    spacing
+        Pixel size in the unit of the wavelength. A number or (y, x) is for a picture in focus, and (z, y, x) is for a
+        stack. Pixels are square.
+    numerical_aperture
+        Numerical aperture of the objective, such as 1.4.
+    wavelength
+        Wavelength of the light in the unit of the spacing: of the emission for a widefield microscope, of the laser for
+        a confocal microscope.
+    refractive_index
+        Refractive index of the immersion: 1 for air, 1.33 for water, 1.515 for oil.
+    confocal
+        Whether the microscope is confocal, with a pinhole of one Airy unit in diameter. Excitation and emission are
+        both taken at the wavelength. Otherwise it is a widefield microscope.
+    shape
+        Odd number of pixels along each axis. By default, the PSF is computed up to 32 pixels from its centre, and
+        cropped to a box with 99 % of that light. In a widefield stack each slice has the same light, so the PSF has
+        about 65 slices. With fewer slices, deblurring takes less time and memory, but leaves more light from out of
+        focus.
+
+    Returns
+    -------
+    ndarray
+        PSF with the sum 1, and an odd number of pixels along each axis. The point is in the middle.
+
+    Raises
+    ------
+    InputError
+        A number is out of range, or the spacing and the wavelength are in different units.
+    ConfigError
+        The package psfmodels is not installed.
+
+    References
+    ----------
+    F. Aguet, S. Geissbuehler, I. Maerki, T. Lasser and M. Unser, Super-resolution orientation estimation and
+    localization of fluorescent dipoles using 3-D steerable filters, Optics Express 17 (2009), doi 10.1364/OE.17.006829.
+    """
+    _, lateral = objective_widths(numerical_aperture, wavelength, refractive_index)
+    sizes = _pixel_sizes(spacing, lateral)
+    pixel, count = float(sizes[-1]), len(sizes)
+    if shape is None:
+        # The Airy pattern may be smaller than the largest box.
+        across = min(math.ceil(_RINGS * wavelength / numerical_aperture / pixel), _REACH)
+        reach = [_REACH] * (count - 2) + [across, across]
+    else:
+        reach = _reach_of(shape, count)
+    steps = max(_SUBPIXELS, 2 * math.ceil(_SAMPLES * pixel / lateral / 2) + 1)
+    side = 2 * max(reach[-2:]) + 1
+    heights = sizes[0] * np.arange(-reach[0], reach[0] + 1) if count == 3 else np.zeros(1)
+    light = _light(heights, side * steps, pixel / steps, numerical_aperture, wavelength, refractive_index)
+    if confocal:
+        light = _behind_pinhole(light, _AIRY * wavelength / numerical_aperture * steps / pixel)
+    psf = light.reshape(len(light), side, steps, side, steps).sum(axis=(2, 4))
+    psf = _crop(psf if count == 3 else psf[0], reach)
+    if shape is None:
+        psf = _crop(psf, [_bright_reach(psf, axis) for axis in range(count)])
+    normalised: npt.NDArray[np.float64] = psf / psf.sum()
+    return normalised
+
+
+def _pixel_sizes(spacing: float | Sequence[float], lateral: float) -> npt.NDArray[np.float64]:
+    """Return the size of a pixel along two or three axes. `lateral` is the width of the PSF."""
+    count = max(np.size(spacing), 2)
+    if count > 3:
+        raise InputError(f"spacing={spacing!r} has {count} numbers. Give (y, x) for a picture, or (z, y, x).")
+    sizes = per_axis("spacing", spacing, count)
+    if not math.isclose(sizes[-2], sizes[-1], rel_tol=1e-3):
+        raise InputError(f"the pixels are not square: {sizes[-2]:g} x {sizes[-1]:g}. Resample the image first.")
+    if not _NARROWEST < lateral / sizes[-1] < _WIDEST:
+        raise InputError(
+            f"the width of the PSF would be {lateral / sizes[-1]:.3g} pixels. Give the spacing and the wavelength in "
+            "the same unit."
+        )
+    return sizes
+
+
+def _light(
+    heights: npt.NDArray[np.float64], side: int, step: float, aperture: float, wavelength: float, index: float
+) -> npt.NDArray[Any]:
+    """Compute the light at points `step` apart, of shape (heights, side, side)."""
+    try:
+        from psfmodels import make_psf
+    except ImportError:
+        raise ConfigError(
+            'a computed PSF needs psfmodels. Install it with: pip install "napari-siren[psf]". Or give psf_width.'
+        ) from None
+    # The model has a coverslip and a working distance in µm. With one index in all of them, only z / wavelength counts.
+    indices = dict.fromkeys(("ns", "ni", "ni0", "ng", "ng0"), index)
+    light: npt.NDArray[Any] = make_psf(
+        z=heights / wavelength,
+        nx=side,
+        dxy=step / wavelength,
+        NA=aperture,
+        wvl=1.0,
+        oversample_factor=1,
+        normalize=False,
+        **indices,
+    )
+    return light
+
+
+def _behind_pinhole(light: npt.NDArray[Any], radius: float) -> npt.NDArray[Any]:
+    """Multiply the excitation by the emission behind a pinhole. The radius is in samples."""
+    offsets = np.arange(-math.ceil(radius), math.ceil(radius) + 1)
+    pinhole = np.hypot(*np.meshgrid(offsets, offsets)) <= radius
+    emission = fftconvolve(light, pinhole[np.newaxis].astype(np.float64), "same", axes=(1, 2))
+    product: npt.NDArray[Any] = light * np.maximum(emission, 0)
+    return product
+
+
+def _reach_of(shape: Sequence[int], count: int) -> list[int]:
+    """Return the distance from the centre to the edge of a box with odd sides."""
+    sides = np.asarray(shape)
+    if sides.shape != (count,) or sides.dtype.kind not in "iu" or (sides < 1).any() or (sides % 2 == 0).any():
+        raise InputError(f"shape={shape} cannot be used. Give {count} odd numbers, one for each axis.")
+    return [int(side) // 2 for side in sides]
+
+
+def _bright_reach(psf: npt.NDArray[Any], axis: int) -> int:
+    """Return the smallest distance along an axis for a box with the share `_LIGHT`."""
+    profile = psf.sum(axis=tuple(a for a in range(psf.ndim) if a != axis))
+    middle = len(profile) // 2
+    within = np.cumsum(profile[middle:] + profile[middle::-1]) - profile[middle]
+    return int(np.searchsorted(within / profile.sum(), 1 - (1 - _LIGHT) / psf.ndim))
+
+
+def _crop(psf: npt.NDArray[Any], reach: Sequence[int]) -> npt.NDArray[Any]:
+    """Crop to a box about the middle."""
+    return psf[tuple(slice(n // 2 - r, n // 2 + r + 1) for n, r in zip(psf.shape, reach, strict=True))]
