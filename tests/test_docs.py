@@ -65,7 +65,7 @@ def test_code_runs(page: Path, folder_of_a_reader: Path) -> None:
 def test_code_that_does_not_run_is_the_exception() -> None:
     skipped = [code for page in PAGES for _, code in blocks(page, "python no-run")]
     # They need napari, or an extra that the tests do not install.
-    assert all(any(word in code for word in ("napari", "viewer", "psf_from_objective")) for code in skipped)
+    assert all(any(word in code for word in ("napari", "viewer")) for code in skipped)
     known = {"", "json", "python", "python no-run", "sh", "text"}
     # tests/test_extending.py runs the code of that page.
     for page in (page for page in PAGES if page.name != "extending.md"):

@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import imageio.v3 as iio
@@ -288,18 +287,13 @@ def test_ctrl_c_keeps_the_best_so_far_and_has_its_own_status(photo: Path, monkey
 OBJECTIVE = ["--numerical-aperture", "1.2", "--wavelength", "0.52", "--refractive-index", "1.33"]
 
 
-def test_the_blur_of_an_objective(stack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = []
-
-    def make_psf(z: Any, nx: int, **options: Any) -> Any:
-        calls.append(options)
-        return np.ones((len(z), nx, nx))
-
-    monkeypatch.setitem(sys.modules, "psfmodels", SimpleNamespace(make_psf=make_psf))
+def test_the_blur_of_an_objective(stack: Path, tmp_path: Path) -> None:
+    results = []
     for mode in ([], ["--confocal"]):
         done("deblur", stack, "--overwrite", *mode, *OBJECTIVE, *QUICK)
-    assert [options["NA"] for options in calls] == [1.2, 1.2]
-    assert read_image(tmp_path / "stack_deblurred.ome.tif").array.shape == (4, 16, 20)
+        results.append(read_image(tmp_path / "stack_deblurred.ome.tif").array)
+    assert results[0].shape == (4, 16, 20)
+    assert (results[0] != results[1]).any()
 
 
 def test_an_objective_that_cannot_be_used(stack: Path, photo: Path) -> None:

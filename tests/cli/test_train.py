@@ -83,7 +83,8 @@ def test_ctrl_c_ends_the_training_and_keeps_the_best(
     monkeypatch.setattr(bars.TrainBar, "show", show)
     before = signal.getsignal(signal.SIGINT)
     result = run("train", folder, "-o", tmp_path / "mine.safetensors", "--minutes", 10)
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 130, result.output
+    assert "The best network so far is written." in result.stderr
     assert "stopped; the same command continues" in result.stdout
     assert (tmp_path / "mine.safetensors").is_file()
     assert (tmp_path / "mine.checkpoint").is_file()

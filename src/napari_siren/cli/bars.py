@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, NoReturn, Self
 
 import typer
 from rich.console import Console
@@ -145,8 +145,12 @@ def follow(steps: FitSteps, quiet: bool = False, checkpoint: Path | None = None)
 def end(result: FitResult) -> None:
     """End the command with the exit status of SIGINT if Ctrl-C has ended the fit."""
     if result.history.stopped == "asked":
-        typer.echo("Stopped by Ctrl-C. The best result so far is written.", err=True)
-        raise typer.Exit(128 + signal.SIGINT)
+        _end_of_interrupt("result")
+
+
+def _end_of_interrupt(kept: str) -> NoReturn:
+    typer.echo(f"Stopped by Ctrl-C. The best {kept} so far is written.", err=True)
+    raise typer.Exit(128 + signal.SIGINT)
 
 
 @contextmanager
@@ -196,6 +200,11 @@ class TrainBar(Display):
     def __exit__(self, *error: object) -> None:
         self._interruption.__exit__(None, None, None)
         super().__exit__(*error)
+
+    def end(self) -> None:
+        """End the command with the exit status of SIGINT if Ctrl-C has ended the training."""
+        if self._interrupt.is_set():
+            _end_of_interrupt("network")
 
     def show(self, progress: TrainProgress) -> str | None:
         """Show the progress, and return "stop" after Ctrl-C."""

@@ -42,3 +42,4 @@ def train(
         result = napari_siren.train(folder, out, task=cast(Any, task), minutes=minutes, on_progress=bar.show, **options)
     if not quiet:
         tables.show_training(result)
+    bar.end()
