@@ -188,23 +188,30 @@ def _light(
     """Compute the light at points `step` apart, of shape (heights, side, side)."""
     radii = np.hypot(*np.meshgrid(*[step * (np.arange(side) - side // 2)] * 2))
     along = np.arange(0, radii.max() + step, min(step, wavelength / aperture / _SAMPLES_OF_RINGS))
-    return np.stack([np.interp(radii, along, _profile(along, z, aperture, wavelength, index)) for z in heights])
+    # The light above the focus is that below it.
+    distances, places = np.unique(np.abs(heights), return_inverse=True)
+    profiles = _profiles(along, distances, aperture, wavelength, index)
+    return np.stack([np.interp(radii, along, profile) for profile in profiles])[places]
 
 
-def _profile(
-    radii: npt.NDArray[np.float64], height: float, aperture: float, wavelength: float, index: float
+def _profiles(
+    radii: npt.NDArray[np.float64],
+    heights: npt.NDArray[np.float64],
+    aperture: float,
+    wavelength: float,
+    index: float,
 ) -> npt.NDArray[np.float64]:
-    """Compute the light at distances from the axis, at a height above the focus, by Gaussian quadrature."""
+    """Compute the light at distances from the axis and heights above the focus: (heights, radii)."""
     number, half = 2 * math.pi * index / wavelength, math.asin(aperture / index) / 2
-    # The phase of the integrand changes by this much; each period takes a few nodes.
-    phase = number * (abs(height) * (1 - math.cos(2 * half)) + float(radii.max()) * math.sin(2 * half))
+    # Change of the phase of the integrand. Gaussian quadrature needs a few nodes for each period.
+    phase = number * (heights.max() * (1 - math.cos(2 * half)) + radii.max() * math.sin(2 * half))
     nodes, weights = np.polynomial.legendre.leggauss(_LEAST_NODES + math.ceil(phase))
     angles = half * (nodes + 1)
     sine, cosine = np.sin(angles), np.cos(angles)
-    wave = weights * np.sqrt(cosine) * sine * np.exp(1j * number * height * cosine)
-    x = number * np.multiply.outer(radii, sine)
-    parts = ((1 + cosine) * j0(x), math.sqrt(2) * sine * j1(x), (1 - cosine) * jv(2, x))
-    light: npt.NDArray[np.float64] = np.sum([np.abs(part @ wave) ** 2 for part in parts], axis=0)
+    wave = weights * np.sqrt(cosine) * sine * np.exp(1j * number * np.multiply.outer(heights, cosine))
+    x = number * np.multiply.outer(sine, radii)
+    parts = ((1 + cosine, j0(x)), (math.sqrt(2) * sine, j1(x)), (1 - cosine, jv(2, x)))
+    light: npt.NDArray[np.float64] = np.sum([np.abs((wave * share) @ bessel) ** 2 for share, bessel in parts], axis=0)
     return light
 
 
