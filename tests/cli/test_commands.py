@@ -282,6 +282,15 @@ def test_ctrl_c_keeps_the_best_so_far_and_has_its_own_status(photo: Path, monkey
     assert read_image(photo.with_name("photo_x2.png")).array.shape == (48, 64, 3)
 
 
+def test_a_film_is_denoised_as_a_whole(tmp_path: Path) -> None:
+    film = np.random.default_rng(0).poisson(50, (3, 16, 20)).astype(np.uint16)
+    path = write_image(tmp_path / "film.tif", film, "TYX")
+    done("denoise", path)
+    denoised = read_image(tmp_path / "film_denoised.tif")
+    assert (denoised.axes, denoised.array.shape) == ("TYX", film.shape)
+    assert denoised.array.std() < film.std()
+
+
 # ---- the blur -----------------------------------------------------------------------------------------------
 
 OBJECTIVE = ["--numerical-aperture", "1.2", "--wavelength", "0.52", "--refractive-index", "1.33"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -221,7 +222,9 @@ class TrainBar(Display):
 def _state_of(progress: Progress) -> str:
     remaining = progress.seconds_left
     time_left = "" if remaining is None else f"  {duration(remaining)} left"
-    return f"step {progress.step}/{progress.max_steps}  {decibels(progress.psnr)}{time_left}"
+    # The PSNR is not known before the end of a restoration.
+    psnr = "" if math.isnan(progress.psnr) else f"  {decibels(progress.psnr)}"
+    return f"step {progress.step}/{progress.max_steps}{psnr}{time_left}"
 
 
 @contextmanager

@@ -119,17 +119,19 @@ class FitConfig(BaseModel):
     pixels. "super-resolution" trains a network on smaller copies of a picture, or on the slices of a stack. A picture
     needs at least 16 pixels along each axis, at least 1,500 in total, and no missing pixels; with `pretrained` networks
     8 pixels along each axis are enough. A stack needs at least 3
-    slices, evenly spaced and further apart than its pixels. "denoise" trains a network to predict pixels from their
-    neighbours. It needs at least 16 rows and 16 columns. "deconvolution" removes the blur that `observation` describes.
+    slices, evenly spaced and further apart than its pixels. "denoise" removes noise by `pretrained` networks, or trains
+    one to predict pixels from their neighbours. It needs at least 8 rows and columns, or 16 without `pretrained`
+    networks. "deconvolution" removes the blur that `observation` describes.
     The result is not negative, and the task ends when only noise is left in the residual. "burst" estimates one scene,
     and the drift of each frame, from the frames along the axis T. If an image does not allow the task, see `strict`."""
     task_steps: int = Field(0, ge=0, le=_MOST_STEPS)
     """Number of steps of the task; for "deconvolution", the largest number. 0 omits the task."""
     pretrained: str | None = "auto"
-    """Networks that were trained on other images, for super-resolution and denoising of pictures. "general" is for
-    photographs and "microscope" for micrographs; "auto" chooses by the image itself; the path of a file of weights is
-    possible, too. They need seconds, and `task_steps` does not matter. None (or "none") trains a network on the image
-    alone, for `task_steps` steps. Stacks are always restored with None."""
+    """Networks that were trained on other images, for super-resolution of pictures, and for denoising of pictures,
+    stacks and films. "general" is for photographs and "microscope" for micrographs; "auto" chooses by the image itself;
+    the path of a file of weights is possible, too. They need seconds, and `task_steps` does not matter. None (or
+    "none") trains a network on the image alone, for `task_steps` steps. What lies between the slices of a stack is
+    always learned from the stack; noisy slices are denoised before, except with None."""
     adapt: Literal["auto", "off"] | Annotated[int, Field(ge=1, le=_MOST_STEPS)] = Field(
         "auto", json_schema_extra=_LIMIT
     )

@@ -95,6 +95,8 @@ def fit_iter(
     target = choose_device(device)
     number = check_seed(seed) if state is None else state.seed
     given = ImageInput.from_arguments(image, axes, spacing, missing, axes_as_coordinates)
+    if settings.restoration is not None and settings.restoration.along_time:
+        given = given.with_time_as_coordinate()
     frames = None
     if settings.joins_frames:
         if given.missing is not None:

@@ -61,7 +61,7 @@ PRESETS: tuple[Preset, ...] = (
     Preset(
         "denoise",
         "removes the noise",
-        "Removes the noise. The network is trained on the image alone.",
+        "Removes the noise of the camera. The noise is estimated from the image.",
         {
             "hidden_features": 32,
             "hidden_layers": 4,

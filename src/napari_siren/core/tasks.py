@@ -73,7 +73,8 @@ TASKS: dict[TaskName, Task] = {
         ),
         Task(
             "denoise",
-            needs="denoising needs an image of two or three axes in space, with 16 rows and columns or more",
+            needs="denoising needs an image of two or three axes in space, with 8 rows and columns or more (16 with "
+            "pretrained=None)",
             transferable=True,
             along_time=True,
             predicts_error=True,

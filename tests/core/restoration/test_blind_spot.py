@@ -90,7 +90,7 @@ def test_the_preset_denoises(channels: int) -> None:
 
 def test_what_is_too_small_to_learn_from_is_refused_or_fitted_with_its_noise() -> None:
     image, options = cells((12, 40)), {"preset": "denoise", "pretrained": None, "max_steps": 40}
-    with pytest.raises(InputError, match=r"16 rows and columns.*strict=False"):
+    with pytest.raises(InputError, match=r"8 rows and columns.*strict=False"):
         ns.fit(image, **options)
     result = ns.fit(image, strict=False, **options)
     assert result.metrics.psnr > 30

@@ -117,6 +117,9 @@ def _restore(
 
     picture = files.open_picture(image, source, level=level)
     names, shape = picture.frame
+    if preset == "denoise" and picture.axes is not None and sorted(picture.axes.without("C")) == sorted("TYX"):
+        # A film of planes is denoised as a whole.
+        names, shape = picture.axes, picture.array.shape
     wanted = cubic_scale(picture.spacing, names) if scale is None else options.scale_of("--scale", scale)
     factor = options.check_scale(picture, wanted)
     with files.output_file(output.out, image, picture, word) as out:
@@ -131,7 +134,10 @@ def _restore(
         steps = fit_iter(**picture.fit_arguments(), config=chosen, device=fitting.device, seed=fitting.seed)
         tables.show_expectation(picture, chosen, fitting.device, output.quiet)
         result = bars.follow(steps, output.quiet)
-        rendered, step = result.render(scale=factor), result.grid(scale=factor).step
+        rendered, steps_of_axes = result.render(scale=factor), result.grid(scale=factor).step
+        coordinates = result.field.layout.axes.coordinates
+        # The distance of frames is not changed.
+        step = tuple(s for s, letter in zip(steps_of_axes, coordinates, strict=True) if letter != "T")
         sources.write_picture(out, picture.resampled(rendered, names, step))
         shown = not output.quiet and not files.is_stream(output.out)
         if shown:

@@ -143,6 +143,13 @@ class ImageInput:
         masked = labels.missing(image) if missing is None else missing
         return cls(labels.values(image), named, known, masked, axes_as_coordinates, labels)
 
+    def with_time_as_coordinate(self) -> ImageInput:
+        """Return the arguments with time as a coordinate if the image is a film of planes, otherwise the same ones."""
+        if not isinstance(self.axes, str) or self.axes_as_coordinates is not None:
+            return self
+        letters = self.axes.upper().replace("C", "")
+        return replace(self, axes_as_coordinates=letters) if sorted(letters) == sorted("TYX") else self
+
     def prepared(self) -> tuple[ImageInput, ArrayForm]:
         """Return the arguments without axes of one entry, and the form of the original.
 

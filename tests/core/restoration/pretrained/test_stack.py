@@ -142,8 +142,11 @@ def test_it_can_be_cancelled() -> None:
 def test_films_channels_and_missing_pixels_are_ordinary() -> None:
     clean = alike(3)
     noisy = with_noise(clean)
-    film = ns.fit(noisy, axes="TYX", axes_as_coordinates="TYX", preset="denoise", device="cpu")
+    film = ns.fit(noisy, axes="TYX", preset="denoise", device="cpu")
+    assert film.field.layout.axes.coordinates == "TYX"
     assert mse(film.reconstruction, clean) < 0.15 * NOISE**2
+    colours = ns.denoise(np.stack([noisy, noisy], axis=-1), axes="TYXC", device="cpu")
+    assert mse(colours[..., 0], clean) < 0.15 * NOISE**2
     channels = ns.denoise(np.stack([noisy, 2 * noisy], axis=1), axes="ZCYX", device="cpu")
     assert mse(channels[:, 1] / 2, clean) < 0.15 * NOISE**2
     missing = np.zeros(noisy.shape, bool)
