@@ -283,7 +283,7 @@ def test_ctrl_c_keeps_the_best_so_far_and_has_its_own_status(photo: Path, monkey
 
 
 def test_a_film_is_denoised_as_a_whole(tmp_path: Path) -> None:
-    film = np.random.default_rng(0).poisson(50, (3, 16, 20)).astype(np.uint16)
+    film = np.random.default_rng(0).poisson(50, (3, 24, 28)).astype(np.uint16)
     path = write_image(tmp_path / "film.tif", film, "TYX")
     done("denoise", path)
     denoised = read_image(tmp_path / "film_denoised.tif")

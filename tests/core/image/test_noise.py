@@ -91,3 +91,10 @@ def test_interpolated_pixels_do_not_hide_the_noise(share: float) -> None:
     (model,) = noise_models(samples, FitConfig.preset("denoise"))
     assert np.sqrt(model.variance(np.zeros(1, np.float32))) * samples.layout.scale[0] == pytest.approx(4, rel=0.12)
     assert NoiseModel.from_values(np.zeros((1, 30, 30), np.float32), np.zeros((1, 30, 30), bool)).least == 0
+
+
+def test_small_images_have_one_noise_for_all_brightnesses() -> None:
+    noisy = np.random.default_rng(0).normal(0.3, 0.1, (5, 12, 16)).astype(np.float32)
+    model = NoiseModel.from_values(noisy)
+    assert model.gain == 0
+    assert float(np.sqrt(model.variance(np.float32([0.3]))[0])) == pytest.approx(0.1, rel=0.35)

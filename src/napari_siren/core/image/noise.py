@@ -198,8 +198,9 @@ class NoiseModel:
         As in `noise_level`, the quiet patches of each brightness count. Foi et al. (2008, doi
         10.1109/TIP.2008.2001399) fit the same model to level sets.
         """
-        if min(values.shape[1:]) < 2 * _PATCH:
-            return cls(0.0, 0.0, 0.0)
+        if min(values.shape[1:]) < 2 * _PATCH:  # too small to compare brightnesses
+            square = noise_level(values, np.ones(values.shape[1:], np.bool_)) ** 2
+            return cls(0.0, square, square)
         scatter, level, share = _patches(values, used)
         scatter = scatter / _quantile_of_noise(share)
         quiet = float(np.quantile(scatter, _QUIET))
