@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -110,15 +110,17 @@ def _restore(
 ) -> None:
     """Fit an image, and write its render. Without a scale, the voxels of the render are cubes."""
     from napari_siren.cli import bars, files, options, tables
-    from napari_siren.core.config import detail_for
+    from napari_siren.core.config import FitConfig, detail_for
     from napari_siren.core.fit import fit_iter
     from napari_siren.core.image.axes import cubic_scale
     from napari_siren.io import images as sources
 
     picture = files.open_picture(image, source, level=level)
     names, shape = picture.frame
-    if preset == "denoise" and picture.axes is not None and sorted(picture.axes.without("C")) == sorted("TYX"):
-        # A film of planes is denoised as a whole.
+    task = FitConfig.preset(cast(Any, preset)).restoration
+    if task is not None and task.along_time and sorted(picture.axes or "") in (sorted("TYX"), sorted("TYXC")):
+        # A film of planes is restored as a whole.
+        assert picture.axes is not None
         names, shape = picture.axes, picture.array.shape
     wanted = cubic_scale(picture.spacing, names) if scale is None else options.scale_of("--scale", scale)
     factor = options.check_scale(picture, wanted)
