@@ -29,8 +29,8 @@ _CORRELATIONS = (-4 / 6, 1 / 6)
 # The noise at each brightness: side of a patch in pixels, largest number of groups of similar brightness, smallest
 # number of patches of a group, and the quantile of patches of a brightness that is regarded as noise alone.
 _PATCH, _LEVELS, _LEAST_PATCHES, _QUIET = 9, 8, 20, 0.25
-# Iterations of the regression.
-_ITERATIONS = 30
+# Iterations of the regression, and largest number of patches in it.
+_ITERATIONS, _MOST_PATCHES = 30, 1 << 17
 # Smallest variance to divide by.
 _LEAST_VARIANCE = 1e-12
 # Smallest share of the second differences of a patch that have no interpolated pixel.
@@ -202,6 +202,9 @@ class NoiseModel:
             square = noise_level(values, np.ones(values.shape[1:], np.bool_)) ** 2
             return cls(0.0, square, square)
         scatter, level, share = _patches(values, used)
+        if len(level) > _MOST_PATCHES:  # every n-th by brightness
+            chosen = np.argsort(level)[:: -(-len(level) // _MOST_PATCHES)]
+            scatter, level = scatter[chosen], level[chosen]
         scatter = scatter / _quantile_of_noise(share)
         quiet = float(np.quantile(scatter, _QUIET))
         if np.ptp(level) < 1e-6:

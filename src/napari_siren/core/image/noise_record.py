@@ -16,8 +16,9 @@ from napari_siren.core.image.samples import Samples
 # photographs and micrographs with white noise all were below 1.28, and with noise that was blurred by a Gaussian of 0.5
 # pixels all were above 1.34, except those with noise of their own.
 _SHARED = 1.3
-# Smallest number of pixels of every second pixel along an axis.
-_LEAST_SIDE = 24
+# Smallest number of pixels of every second pixel along an axis, and largest number of planes and side of the middle of
+# an image for the ratio.
+_LEAST_SIDE, _MOST_PLANES, _LARGEST_SIDE = 24, 8, 1024
 # Root mean square of the noise of every second pixel, in normalised values, that texture may explain. Of ten stacks and
 # micrographs with little noise nine had less.
 _TEXTURE = 0.03
@@ -65,7 +66,7 @@ def shared_noise_note(record: dict[str, Any]) -> str | None:
 
 def _ratio(samples: Samples) -> float | None:
     """Return the noise of every second pixel relative to that of all pixels, by two estimates, the smaller ratio."""
-    values = interpolated(samples)
+    values = _part(interpolated(samples))
     if min(values.shape[-2:]) < 2 * _LEAST_SIDE:
         return None
     halves = [np.ascontiguousarray(values[..., row::2, column::2]) for row in (0, 1) for column in (0, 1)]
@@ -78,10 +79,16 @@ def _ratio(samples: Samples) -> float | None:
     return round(min(ratios), 3)
 
 
+def _part(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the middle of some planes, (channels, planes, rows, columns)."""
+    planes = values.reshape(len(values), -1, *values.shape[-2:])
+    middle = (slice(max(0, (n - _LARGEST_SIDE) // 2), (n + _LARGEST_SIDE) // 2) for n in planes.shape[2:])
+    return planes[(slice(None), slice(None, None, -(-planes.shape[1] // _MOST_PLANES)), *middle)]
+
+
 def _level(values: npt.NDArray[np.float32]) -> float:
     return noise_level(values, np.ones(values.shape[1:], dtype=np.bool_))
 
 
 def _root_mean_square(values: npt.NDArray[np.float32]) -> float:
-    pictures = values.reshape(len(values), -1, *values.shape[-2:])
-    return float(np.sqrt(np.mean([NoiseModel.from_values(picture).variance(picture).mean() for picture in pictures])))
+    return float(np.sqrt(np.mean([NoiseModel.from_values(planes).variance(planes).mean() for planes in values])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -65,10 +66,13 @@ class StackRestorer:
         self._values, self._noise, self._layout = values, noise, layout
         self._dtype = torch.bfloat16 if low_precision else torch.float32
         self._alone, self._together = (self._model(one) for one in weights)
-        # Share of the network for stacks in the result.
-        self.share = self._best_share()
         self._passes, self._earlier_passes = 0, 0
         self._total: Tensor | None = None
+
+    @cached_property
+    def share(self) -> float:
+        """Share of the network for stacks in the result. It is determined at the first step, which can be cancelled."""
+        return self._best_share()
 
     @property
     def finished(self) -> bool:
