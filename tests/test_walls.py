@@ -35,6 +35,9 @@ ROOMS = (
     ),
     *(
         "image",
+        "noise",
+        "blur",
+        "resolution",
         "field",
         "pretraining",
         "progress",

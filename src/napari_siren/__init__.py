@@ -14,18 +14,18 @@ from napari_siren.errors import ConfigError, DeviceError, InputError, SirenError
 if TYPE_CHECKING:
     from napari_siren.batch.run import fit_batch
     from napari_siren.blockwise.fit import BlockProgress, BlocksResult, fit_blocks
+    from napari_siren.core.blur.bead import psf_from_bead
+    from napari_siren.core.blur.objective import psf_from_objective
     from napari_siren.core.compositing import blend, flatten_illumination
     from napari_siren.core.config import FitConfig
     from napari_siren.core.field.field import Field
     from napari_siren.core.field.stored import StoredField
     from napari_siren.core.fit import fit, fit_iter
-    from napari_siren.core.image.bead import psf_from_bead
-    from napari_siren.core.image.optics import psf_from_objective
-    from napari_siren.core.image.resolution import resolution
     from napari_siren.core.network.module import SirenModule
     from napari_siren.core.options import FitOptions, FitSettings
     from napari_siren.core.preprocessing.gradients import Supervision
     from napari_siren.core.progress import Progress
+    from napari_siren.core.resolution.measure import resolution
     from napari_siren.core.result import FitResult, load
     from napari_siren.core.series import SeriesResult, fit_burst, fit_series
     from napari_siren.core.shortcuts import deblur, denoise, isotropic, upscale
@@ -112,9 +112,9 @@ _HOMES = {
     "flatten_illumination": "napari_siren.core.compositing",
     "isotropic": "napari_siren.core.shortcuts",
     "load": "napari_siren.core.result",
-    "psf_from_bead": "napari_siren.core.image.bead",
-    "psf_from_objective": "napari_siren.core.image.optics",
-    "resolution": "napari_siren.core.image.resolution",
+    "psf_from_bead": "napari_siren.core.blur.bead",
+    "psf_from_objective": "napari_siren.core.blur.objective",
+    "resolution": "napari_siren.core.resolution.measure",
     "train": "napari_siren.finetuning.train",
     "upscale": "napari_siren.core.shortcuts",
 }

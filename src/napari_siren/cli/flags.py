@@ -120,7 +120,7 @@ class SettingFlags:
     def settings(self) -> dict[str, Any]:
         """Return the changed settings, by their names."""
         from napari_siren.cli import files, options
-        from napari_siren.core.image.bead import psf_from_bead
+        from napari_siren.core.blur.bead import psf_from_bead
 
         words = {"adapt": self.adapt, "camera_gain": self.camera_gain}
         names = ("max_seconds", "max_steps", "target_psnr", "pretrained", "representation", "observation")
@@ -185,7 +185,7 @@ class ObjectiveFlags:
         InputError
             The pixel size is not known, or a number is out of range.
         """
-        from napari_siren.core.image.optics import psf_from_objective
+        from napari_siren.core.blur.objective import psf_from_objective
 
         numbers = (self.numerical_aperture, self.wavelength, self.refractive_index)
         if numbers == (None, None, None) and not self.confocal:

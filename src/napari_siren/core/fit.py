@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from napari_siren.core.blur.estimate import with_known_blur
 from napari_siren.core.config import FitConfig
 from napari_siren.core.device import describe_device
 from napari_siren.core.engines import choose_device, fallbacks
 from napari_siren.core.image.arrays import ImageInput
 from napari_siren.core.image.axes import notes_on_guess, spacing_in_space
-from napari_siren.core.image.blur import with_known_blur
 from napari_siren.core.image.frames import burst_values, take_frames
 from napari_siren.core.image.metrics import measure
-from napari_siren.core.image.noise_record import shared_noise_note
 from napari_siren.core.image.outliers import far_values, outlier_notes, pixels_apart
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.noise.record import shared_noise_note
 from napari_siren.core.options import FitSettings
 from napari_siren.core.preprocessing.gradients import Preprocessor, preparation
 from napari_siren.core.presets import PresetName
@@ -194,8 +194,8 @@ def fit(
         Content of `image`. "value": pixels. "gradient" or "laplacian": derivatives, from which the image is
         reconstructed up to its mean; a `Supervision` sets the mean.
     axes_as_coordinates
-        All axes except C, such as "TZYX", to make time a coordinate of the field like those of space. The field can
-        then be evaluated between frames. The distance between frames is 1, unless `spacing` has a number for T too.
+        All axes except C, such as "TZYX", to make time a coordinate of the field like those of space, also between
+        frames. Frames are 1 apart, unless `spacing` has a number for T too. Films TYX are denoised so by default.
     **overrides
         Values of any fields of `FitConfig`, such as max_seconds, max_steps and target_psnr.
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from training_cases import CPU, TINY
 
-from napari_siren.core.image.noise import NoiseModel
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.pretraining import camera
 from napari_siren.core.pretraining.kinds import degradation_for
 from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork

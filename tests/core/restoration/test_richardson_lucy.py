@@ -13,8 +13,8 @@ from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
 from napari_siren.core.forward.operator import FWHM, ForwardOperator
-from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.richardson_lucy import RichardsonLucy, working_set
 from napari_siren.errors import ConfigError, DeviceError, InputError
 

@@ -274,7 +274,7 @@ def pixel_model(config: FitConfig, spacing: Sequence[float]) -> ForwardOperator:
     """Return the forward operator for the settings of a fit and the spacing of an image.
 
     "bicubic" is for pictures, and becomes "box" for the voxels of a stack. A `psf_width` of "auto" must have been
-    replaced by `core.image.blur.with_known_blur`.
+    replaced by `core.blur.estimate.with_known_blur`.
     """
     width = config.psf_width
     assert width != "auto"

@@ -1,1 +1,1 @@
-"""Images: axes, samples, noise, blur, statistics and metrics."""
+"""Images: axes, samples, statistics and metrics."""

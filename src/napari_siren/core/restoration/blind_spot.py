@@ -20,8 +20,8 @@ from torch.nn import functional
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image.filling import interpolated
-from napari_siren.core.image.noise import NoiseModel, noise_models
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.noise.model import NoiseModel, noise_models
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
 from napari_siren.core.restoration.pretrained.plan import plan_denoising
 from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer

@@ -23,8 +23,8 @@ from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.metrics import measure
-from napari_siren.core.image.noise_record import noise_record
 from napari_siren.core.image.samples import ImageLayout, Samples
+from napari_siren.core.noise.record import noise_record
 from napari_siren.core.progress import History, Phase, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer
 from napari_siren.core.restoration.durations import Durations

@@ -19,8 +19,8 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
-from napari_siren.core.image.noise import image_noise
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.noise.model import image_noise
 from napari_siren.core.restoration.pipeline import as_samples, load_restorer
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution

@@ -119,7 +119,7 @@ class BlurPanel(QWidget):
         self.message.emit(text)
 
     def _objective(self, aperture: float, index: float, wavelength: float) -> tuple[dict[str, Any], str]:
-        from napari_siren.core.image.optics import objective_widths
+        from napari_siren.core.blur.objective import objective_widths
 
         spec = self._spec()
         if spec.unit not in LENGTHS:
@@ -137,7 +137,7 @@ class BlurPanel(QWidget):
         return {"observation": "gaussian", "psf_width": chosen, "psf": None}, text
 
     def _bead(self, name: str, data: Any, spacing: Any) -> tuple[dict[str, Any], str]:
-        from napari_siren.core.image.bead import psf_from_bead
+        from napari_siren.core.blur.bead import psf_from_bead
 
         spec = self._spec()
         count = len(spec.axes.spatial)

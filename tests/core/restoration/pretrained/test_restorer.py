@@ -20,8 +20,8 @@ import napari_siren as ns
 from napari_siren.core.clock import Cancelled
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import ForwardOperator
-from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import ImageLayout, Samples
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.pretrained.plan import enlarger
 from napari_siren.core.restoration.pretrained.prediction import Prediction

@@ -15,7 +15,7 @@ from torch import Tensor
 from napari_siren.core.clock import Cancellation
 from napari_siren.core.forward.back_projection import back_project
 from napari_siren.core.forward.operator import ForwardOperator
-from napari_siren.core.image.noise import NoiseModel
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.pretraining.camera import RADIUS, SIGMA
 from napari_siren.core.pretraining.network import PretrainedNetwork, restore
 from napari_siren.core.restoration.pretrained.components import Components

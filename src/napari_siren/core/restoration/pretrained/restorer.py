@@ -17,8 +17,8 @@ from torch import Tensor
 
 from napari_siren.core.clock import Cancellation
 from napari_siren.core.forward.operator import ForwardOperator
-from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import ImageLayout
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.pretrained.adaptation import Adaptation, Pair, copy_factor
 from napari_siren.core.restoration.pretrained.components import Components
 from napari_siren.core.restoration.pretrained.prediction import Prediction, PretrainedModel, passes_for

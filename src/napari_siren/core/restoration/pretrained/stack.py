@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.clock import Cancellation
-from napari_siren.core.image.noise import NoiseModel
 from napari_siren.core.image.samples import ImageLayout
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.pretrained.components import Components
 from napari_siren.core.restoration.pretrained.prediction import PretrainedModel, passes_for
 from napari_siren.core.restoration.pretrained.risk import RiskEstimate

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_siren.core.image import blur
-from napari_siren.core.image.blur import estimate_blur
+from napari_siren.core.blur import estimate
+from napari_siren.core.blur.estimate import estimate_blur
 from napari_siren.errors import InputError
 from napari_siren.io.images import sample_path
 
@@ -98,7 +98,7 @@ def test_axes_too_short_to_tell_have_none() -> None:
 
 def test_of_a_large_image_the_middle_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     values = scene((100, 240), (1.5, 1.5))
-    monkeypatch.setattr(blur, "_MOST_VALUES", 100 * 120)
+    monkeypatch.setattr(estimate, "_MOST_VALUES", 100 * 120)
     middle = estimate_blur(values[:, :, 60:180])
     values[:, :, :60] = values[:, :, 180:] = 7
     assert estimate_blur(values) == middle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_siren.core.image.rings import Rings
+from napari_siren.core.resolution.rings import Rings
 
 
 @pytest.mark.parametrize("shape", [(48, 64), (49, 63)])

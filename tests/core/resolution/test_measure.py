@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import napari_siren as ns
-from napari_siren.core.image.resolution import Resolution
+from napari_siren.core.resolution.measure import Resolution
 
 
 def texture(shape: tuple[int, int], blur: float, seed: int = 0) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from napari_siren.core.image.arrays import ImageInput
 from napari_siren.core.image.axes import check_axes, coordinate_spacing, guess_axes
-from napari_siren.core.image.rings import Rings
+from napari_siren.core.resolution.rings import Rings
 from napari_siren.errors import InputError
 
 # Smallest number of pixels along both axes of a plane: a smaller plane has too few frequencies in a ring. If pixels are

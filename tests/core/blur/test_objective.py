@@ -11,8 +11,8 @@ import pytest
 
 import napari_siren as ns
 from napari_siren import InputError
+from napari_siren.core.blur.objective import objective_widths
 from napari_siren.core.forward.operator import FWHM
-from napari_siren.core.image.optics import objective_widths
 
 OIL: dict[str, float] = {"numerical_aperture": 1.4, "wavelength": 520, "refractive_index": 1.515}
 

@@ -1,0 +1,1 @@
+"""Blur of images: its estimate, and point spread functions of objectives and beads."""

@@ -1,0 +1,1 @@
+"""Noise of images: its model, estimated from the image or known, and its record in results."""

@@ -1,0 +1,1 @@
+"""Resolution of images by Fourier ring correlation."""
