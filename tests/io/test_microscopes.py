@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -122,3 +123,9 @@ def test_a_real_czi(tmp_path: Path) -> None:
     (tmp_path / "bad.czi").write_bytes(path.read_bytes()[:500])
     with pytest.raises(InputError, match=r"bad\.czi"):
         read_image(tmp_path / "bad.czi")
+
+
+def test_the_warning_of_an_open_nd2_is_ignored(file: Path) -> None:
+    """The array of a frame keeps the file open, and nd2 warns when it is deleted."""
+    read_image(file, lazily=True)
+    warnings.warn("ND2File file not closed before garbage collection. Please use ...", UserWarning, stacklevel=1)

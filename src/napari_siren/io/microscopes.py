@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
@@ -89,6 +90,8 @@ def _opened(path: Path, scene: int | str | None) -> tuple[Any, list[str]]:
             f"{path} cannot be read: its reader is missing, or the file is damaged. Install the reader with: "
             f"pip install {reader}."
         ) from None
+    # A delayed array keeps an ND2 file open until it is deleted, which nd2 warns of at any time later.
+    warnings.filterwarnings("ignore", "ND2File file not closed", UserWarning)
     scenes = [str(name) for name in image.scenes]
     if scene is not None:
         number = scenes.index(scene) if isinstance(scene, str) and scene in scenes else scene
