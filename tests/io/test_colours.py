@@ -322,6 +322,13 @@ def png_with(path: Path, array: npt.NDArray[Any], **chunks: bytes) -> Path:
     return path
 
 
+def test_code_points_of_colours_are_told(tmp_path: Path) -> None:
+    """The chunk cICP stands for a colour space by numbers of ITU-T H.273: here BT.2020 with PQ."""
+    path = png_with(tmp_path / "a.png", PHOTO, cICP=bytes([9, 16, 0, 1]))
+    assert read_image(path).notes == ("the code points of the colours (cICP) are not carried over",)
+    assert read_image(png_with(path, PHOTO)).notes == ()
+
+
 PRIMARIES = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
 
 

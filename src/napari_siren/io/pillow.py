@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -200,6 +201,19 @@ def _notes_on(image: Any) -> Iterator[str]:
         yield "the picture was turned upright, according to its orientation"
     if set(image.getexif()) - {_ORIENTATION, *_SIZES}:
         yield "the data of the camera (EXIF) are not carried over"
+    if image.format == "PNG" and b"cICP" in _png_header(Path(image.filename)):
+        yield "the code points of the colours (cICP) are not carried over"
+
+
+def _png_header(path: Path) -> set[bytes]:
+    """Return the names of the chunks of a PNG file before its pixels. Pillow skips some of them."""
+    names = set[bytes]()
+    with path.open("rb") as binary:
+        binary.seek(len(_PNG_MAGIC))
+        while len(head := binary.read(8)) == 8 and head[4:] != b"IDAT":
+            names.add(head[4:])
+            binary.seek(int.from_bytes(head[:4], "big") + 4, os.SEEK_CUR)  # the content and its checksum
+    return names
 
 
 def _details(image: Any, profile: bytes | None, mode: str) -> Details:
