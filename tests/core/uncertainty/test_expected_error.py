@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
 from napari_siren.core.uncertainty import error_model
@@ -89,3 +90,48 @@ def test_without_the_image_nothing_can_be_told(tmp_path: Path) -> None:
 def test_a_bad_scale_is_refused() -> None:
     with pytest.raises(InputError, match="scale"):
         ns.fit(half_busy((24, 24)), max_steps=5).uncertainty(-1)
+
+
+def noisy_scene(shape: tuple[int, ...], noise: float = 0.2) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    """Return a scene of broad spots, and the scene with noise."""
+    rng = np.random.default_rng(0)
+    scene = 6 * gaussian_filter(rng.standard_normal(shape), (0.5,) * (len(shape) - 2) + (3.0, 3.0)).astype(np.float32)
+    return scene, scene + noise * rng.standard_normal(shape).astype(np.float32)
+
+
+DENOISE: dict[str, Any] = {"preset": "denoise", "max_steps": 30}
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [((96, 96), {}), ((4, 64, 64), {"axes": "ZYX"}), ((64, 64), {"pretrained": None, "task_steps": 30})],
+)
+def test_of_denoised_images(shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    """80 % of the errors of a normal distribution are below 1.61 times their mean absolute value.
+
+    The scene has less detail than photographs and micrographs have, so that the errors are overestimated.
+    """
+    scene, noisy = noisy_scene(shape)
+    result = ns.fit(noisy, **DENOISE, **options)
+    expected, error = result.uncertainty(1), np.abs(result.render(scale=1, dtype="float32") - scene)
+    assert 0.7 < expected.mean() / error.mean() < 1.8
+    assert 0.6 < (error < 1.61 * expected).mean() < 0.97
+    assert expected.mean() < 0.8 * np.abs(noisy - scene).mean()
+
+
+def test_of_denoised_images_between_their_pixels() -> None:
+    scene, noisy = noisy_scene((96, 96))
+    expected = ns.fit(noisy, **DENOISE).uncertainty(2)
+    assert expected.shape == (192, 192)
+    assert 0 < expected.mean() < 0.5 * np.abs(noisy - scene).mean()
+
+
+def test_denoising_by_a_network_of_the_image_needs_its_state() -> None:
+    result = ns.fit(noisy_scene((32, 32))[1], **DENOISE, pretrained=None, task_steps=3)
+    with pytest.raises(InputError, match="has no state with that network"):
+        result.without_state().uncertainty(1)
+
+
+def test_denoising_by_ready_networks_needs_no_state() -> None:
+    result = ns.fit(noisy_scene((48, 48))[1], **DENOISE)
+    np.testing.assert_allclose(result.without_state().uncertainty(1), result.uncertainty(1), rtol=1e-3)

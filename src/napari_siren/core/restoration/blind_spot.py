@@ -8,6 +8,7 @@ blended in.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -129,6 +130,12 @@ class BlindSpot(SelfSupervisedRestorer):
         values = _with_own_pixels(predictions.cpu().numpy(), self._stack.cpu().numpy(), self._noise)
         denoised = torch.from_numpy(values).to(self.device)
         return denoised[:, 0] if self._flat else denoised
+
+    def denoise(self, values: Tensor) -> Tensor:
+        """Denoise another image, or the slices of another stack, with the network of this one."""
+        other = copy.copy(self)
+        other._stack = (values if values.ndim == 4 else values[:, None]).to(self._stack)
+        return other.predict(values.shape[1:])
 
     def _predict_slice(self, number: int, passes: int) -> Tensor:
         """Predict all pixels of a slice, (channels, rows, columns)."""

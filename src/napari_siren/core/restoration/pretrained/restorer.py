@@ -156,6 +156,11 @@ class PretrainedRestorer:
         return Prediction(self._model, self._values if values is None else values, shape).after(passes)
 
     @torch.no_grad()
+    def denoise(self, values: Tensor) -> Tensor:
+        """Denoise another image on its own grid, (channels, rows, columns), by a single pass."""
+        return self.predict(values.shape[1:], 1, values.to(self._values))
+
+    @torch.no_grad()
     def smaller_copy(self, shape: Sequence[int], values: Tensor | None = None) -> Tensor:
         """Return the image, or another one, as observed with fewer pixels, (channels, *shape), with the same noise."""
         operator = self._model.operator

@@ -104,6 +104,14 @@ class StackRestorer:
         self._pass_to(max(self._all_passes if passes is None else passes, self._earlier_passes))
         return self._mean()
 
+    @torch.no_grad()
+    def denoise(self, values: Tensor) -> Tensor:
+        """Denoise another stack, (channels, planes, rows, columns), with the same share and a single pass."""
+        share, other = self.share, copy.copy(self)
+        other._values, other.share = values.to(self._values), share
+        other._passes, other._earlier_passes, other._total = 0, 0, None
+        return other.predict(values.shape[1:], 1)
+
     def state(self) -> dict[str, Tensor]:
         """Return the hashes of the weights, and the number of passes."""
         return state_of(self.weights, max(self._passes, self._earlier_passes))
