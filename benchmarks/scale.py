@@ -93,7 +93,8 @@ def perform(job: Job) -> None:
         def note(progress: ns.BlockProgress) -> None:
             phases[progress.phase] = progress.seconds
 
-        done = ns.fit_blocks(job.source, job.out, SCALE, preset=job.preset, seed=job.seed, on_progress=note)
+        options: dict[str, Any] = {"preset": job.preset, "seed": job.seed, "overwrite": True}
+        done = ns.fit_blocks(job.source, job.out, SCALE, on_progress=note, **options)
         found = {"psnr": done.psnr, "blocks": done.blocks, "fitted": done.fitted, "phases": phases}
     repeats = REPEATS if job.in_memory else 1
     taken = {"seconds": (time.perf_counter() - begin) / repeats, "cpu_seconds": (time.process_time() - cpu) / repeats}

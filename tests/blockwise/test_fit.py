@@ -326,10 +326,11 @@ def test_what_is_done_is_not_done_again(tmp_path: Path, photo: npt.NDArray[np.ui
     first = ns.fit_blocks(photo, out, 2, axes="YXC", **QUICK)
     again = ns.fit_blocks(photo, out, 2, axes="YXC", **QUICK)
     assert (again.fitted, again.psnr, again.shape) == (0, first.psnr, first.shape)
-    assert ns.fit_blocks(photo, out, 2, axes="YXC", resume=False, **QUICK).fitted == first.blocks
-    assert ns.fit_blocks(photo, out, 2, axes="YXC", seed=1, **QUICK).fitted == first.blocks
-    assert ns.fit_blocks(photo[1:], out, 2, axes="YXC", seed=1, **QUICK).fitted == first.blocks
-    assert ns.fit_blocks(photo[1:], out, 3, axes="YXC", seed=1, **QUICK).shape == (267, 330, 3)
+    options: dict[str, Any] = {"axes": "YXC", "overwrite": True, **QUICK}
+    assert ns.fit_blocks(photo, out, 2, resume=False, **options).fitted == first.blocks
+    assert ns.fit_blocks(photo, out, 2, seed=1, **options).fitted == first.blocks
+    assert ns.fit_blocks(photo[1:], out, 2, seed=1, **options).fitted == first.blocks
+    assert ns.fit_blocks(photo[1:], out, 3, seed=1, **options).shape == (267, 330, 3)
     assert files_in(tmp_path) == ["x.ome.zarr"]
 
 
@@ -392,8 +393,9 @@ def test_a_level_and_other_files_are_read(tmp_path: Path, photo: npt.NDArray[np.
 
 
 def test_memory_is_bounded_as_asked(tmp_path: Path, photo: npt.NDArray[np.uint8]) -> None:
+    options: dict[str, Any] = {"resume": False, "overwrite": True, **QUICK}
     done = [
-        ns.fit_blocks(photo, tmp_path / "x.zarr", 2, axes="YXC", max_memory=bound, resume=False, **QUICK).blocks
+        ns.fit_blocks(photo, tmp_path / "x.zarr", 2, axes="YXC", max_memory=bound, **options).blocks
         for bound in (10**9, 1_500_000)
     ]
     assert done[0] == 1 < done[1]

@@ -15,6 +15,7 @@ import pytest
 import napari_siren as ns
 from napari_siren.core.records import with_hash
 from napari_siren.errors import StorageError
+from napari_siren.io.ome_zarr import write_ome_zarr
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8)
 QUICK: dict[str, Any] = {"tile": 8, "hidden_features": 6, "hidden_layers": 2, "max_steps": 3}
@@ -82,7 +83,7 @@ def test_a_finished_result_with_hostile_metadata_is_made_again(tmp_path: Path) -
     for value in (None, [], {"job": metadata["napari_siren"]["job"], "blocks": -1}):
         metadata["napari_siren"] = value
         path.write_text(json.dumps(metadata))
-        assert ns.fit_blocks(IMAGE, tmp_path / "x.ome.zarr", 2, **QUICK).fitted > 0
+        assert ns.fit_blocks(IMAGE, tmp_path / "x.ome.zarr", 2, overwrite=True, **QUICK).fitted > 0
 
 
 @pytest.mark.parametrize("name", ["job.json", "field/index.json", "rendered/000000.json"])
@@ -154,5 +155,53 @@ def test_a_kept_field_of_another_job_is_not_used(work: Path, whole: dict[Path, b
     keep = work.parent / "field"
     ns.fit_blocks(IMAGE, work.parent / "other.ome.zarr", 2, seed=1, field=keep, **QUICK)
     shutil.rmtree(work / "rendered")
-    assert ns.fit_blocks(IMAGE, work.parent / "x.ome.zarr", 2, field=keep, **QUICK).fitted == 1
+    assert ns.fit_blocks(IMAGE, work.parent / "x.ome.zarr", 2, field=keep, overwrite=True, **QUICK).fitted == 1
     assert contents(work.parent / "x.ome.zarr") == whole
+
+
+# ---- existing results --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("other", [{"seed": 1}, {"scale": 3}, {"resume": False}, {"max_steps": 2}], ids=str)
+def test_an_existing_image_is_not_replaced_unasked(tmp_path: Path, other: dict[str, Any]) -> None:
+    out = tmp_path / "x.ome.zarr"
+    ns.fit_blocks(IMAGE, out, **QUICK)
+    before = contents(tmp_path)
+    with pytest.raises(StorageError, match=r"x\.ome\.zarr exists already\. .* overwrite=True \(--overwrite\)"):
+        ns.fit_blocks(IMAGE, out, **{**QUICK, **other})
+    assert contents(tmp_path) == before
+    assert ns.fit_blocks(IMAGE, out, overwrite=True, **{**QUICK, **other}).fitted == 1
+
+
+def test_an_image_of_another_program_is_refused_before_the_pass_over_its_pixels(tmp_path: Path) -> None:
+    write_ome_zarr(tmp_path / "x.ome.zarr", IMAGE, "YX")
+    phases: list[str] = []
+    with pytest.raises(StorageError, match="exists already"):
+        ns.fit_blocks(IMAGE, tmp_path / "x.ome.zarr", on_progress=lambda p: phases.append(p.phase), **QUICK)
+    assert phases == []
+
+
+def test_a_kept_field_is_not_replaced_unasked(tmp_path: Path) -> None:
+    keep = tmp_path / "field"
+    ns.fit_blocks(IMAGE, tmp_path / "x.ome.zarr", field=keep, **QUICK)
+    before = contents(keep)
+    with pytest.raises(StorageError, match="field exists already"):
+        ns.fit_blocks(IMAGE, tmp_path / "y.ome.zarr", seed=1, field=keep, **QUICK)
+    assert contents(keep) == before
+    (keep / "index.json").write_text("{}")
+    with pytest.raises(StorageError, match="field exists already"):
+        ns.fit_blocks(IMAGE, tmp_path / "y.ome.zarr", field=keep, **QUICK)
+    ns.fit_blocks(IMAGE, tmp_path / "y.ome.zarr", field=keep, overwrite=True, **QUICK)
+    assert contents(keep) == before
+
+
+def test_an_interrupted_run_keeps_its_field_and_continues_it(tmp_path: Path) -> None:
+    keep, out = tmp_path / "field", tmp_path / "x.ome.zarr"
+    interrupted(tmp_path, "render", field=keep)
+    assert (keep / "index.json").is_file()
+    assert ns.fit_blocks(IMAGE, out, field=keep, **QUICK).fitted == 0
+
+
+def test_an_empty_folder_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "x.ome.zarr").mkdir()
+    assert ns.fit_blocks(IMAGE, tmp_path / "x.ome.zarr", **QUICK).fitted == 1

@@ -153,7 +153,10 @@ def test_fit_of_a_real_stack(tmp_path: Path) -> None:
 def test_upscale_to_ome_zarr_goes_block_by_block_and_is_known_again(tmp_path: Path, stack: Path) -> None:
     out = tmp_path / "up.ome.zarr"
     words = ["upscale", stack, "--scale", "1,2,2", "-o", out, "--preset", "faithful", "--max-steps", "3", *TINY]
-    first, again, anew = run(*words), run(*words), run(*words, "--no-resume")
+    first, again, refused = run(*words), run(*words), run(*words, "--no-resume")
+    assert refused.exit_code == 1
+    assert "exists already" in refused.output
+    anew = run(*words, "--no-resume", "--overwrite")
     for result, fitted in ((first, 1), (again, 0), (anew, 1)):
         assert result.exit_code == 0, result.output
         assert f"1 ({fitted} fitted in this run)" in result.stdout

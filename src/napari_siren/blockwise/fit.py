@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, Unpack, get_args
 
 from napari_siren.blockwise.job import BlockJob
+from napari_siren.blockwise.marks import check_absent, read_about
 from napari_siren.blockwise.source import Source
 from napari_siren.core.atomic import check_folder_free
 from napari_siren.core.config import FitConfig, detail_for
@@ -27,7 +28,7 @@ from napari_siren.core.presets import PresetName
 from napari_siren.core.progress import History
 from napari_siren.core.progress_bar import ProgressBar, progress_bar
 from napari_siren.core.restoration.super_resolution import allows_zero_shot
-from napari_siren.errors import ConfigError, StorageError
+from napari_siren.errors import ConfigError
 from napari_siren.io.lazy import import_zarr
 from napari_siren.io.ngff import Version
 from napari_siren.io.zarr_group import is_zarr
@@ -117,7 +118,7 @@ def fit_blocks(
     level: int = 0,
     field: str | Path | None = None,
     resume: bool = True,
-    overwrite: bool = True,
+    overwrite: bool = False,
     version: Version = "0.4",
     **overrides: Unpack[FitSettings],
 ) -> BlocksResult:
@@ -154,7 +155,9 @@ def fit_blocks(
     resume
         Whether to continue the work of an earlier call with the same image and settings. False starts again.
     overwrite
-        Whether an image of that name that was made from another image or with other settings is replaced.
+        Whether to replace an existing image of that name, or the field of another image in the folder `field`.
+        Otherwise they are an error. The result of an earlier call with the same image and settings is returned, unless
+        `resume` is False.
     version
         Version of OME-Zarr, "0.4" or "0.5".
     **overrides
@@ -172,7 +175,8 @@ def fit_blocks(
     InputError, ConfigError, DeviceError
         The same errors as those of `fit`, or the image has missing pixels.
     StorageError
-        A file cannot be written, or existing work belongs to another image or to other settings.
+        A file cannot be written, an existing result would be replaced, or unfinished work belongs to another image or
+        to other settings.
 
     Examples
     --------
@@ -193,6 +197,8 @@ def fit_blocks(
     grid = RenderGrid.from_layout(layout, scale=scale)
     import_zarr("zarr")
     check_folder_free(path, is_zarr)
+    if not overwrite and not (resume and read_about(path)):
+        check_absent(path, is_zarr(path))
     if settings.restoration is not None and not allows_zero_shot(layout.spatial_shape, settings):
         history.note(0, f"{settings.restoration.needs}; this image is fitted by tiles alone")
     for sentence in (*fallbacks(target, settings), *image.losses(path)):
@@ -206,12 +212,9 @@ def fit_blocks(
         description = (pixel_spacing, image.unit, image.channel_names, image.details)
         job = BlockJob(image.array, scan, *description, settings, target, number, grid, path, keep, version)
         fitted, about = 0, job.finished()
-        if about is None and path.exists() and not overwrite:
-            raise StorageError(
-                f"{path} exists already, made from another image or with other settings. Choose another name, or set "
-                "overwrite=True (--overwrite)."
-            )
         if about is None or not resume:
+            if not overwrite:
+                job.check_nothing_replaced()
             fitted, about = _work(job, resume, history, report)
     psnr, rmse, largest = (float(about[name]) for name in ("psnr", "rmse", "max_abs"))
     errors, notes = (psnr, rmse, largest), tuple(about["notes"])

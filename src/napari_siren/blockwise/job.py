@@ -20,7 +20,17 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_siren.blockwise.marks import About, BoxMark, JobMark, Notes, damage_named, read_mark, write_mark
+from napari_siren.blockwise.marks import (
+    ABOUT,
+    BoxMark,
+    JobMark,
+    Notes,
+    check_absent,
+    damage_named,
+    read_about,
+    read_mark,
+    write_mark,
+)
 from napari_siren.core.atomic import check_folder_free, move_folder
 from napari_siren.core.config import FitConfig
 from napari_siren.core.field.stored import INDEX, StoredField
@@ -41,12 +51,10 @@ from napari_siren.errors import StorageError
 from napari_siren.io.details import Details
 from napari_siren.io.ngff import Version
 from napari_siren.io.pyramid import Pyramid
-from napari_siren.io.zarr_group import is_zarr, zarr_attributes
+from napari_siren.io.zarr_group import is_zarr
 
 _LOG = logging.getLogger("napari_siren")
 
-# Key of the metadata of a job in the attributes of the output.
-_ABOUT = "napari_siren"
 # Longest name of a result, in bytes, that is a part of the name of its folder of unfinished work.
 _LONG_NAME = 240
 # Width of the margin around a box, in pixels. The outermost pixels of the box depend on its samples.
@@ -121,16 +129,29 @@ class BlockJob:
 
     def finished(self) -> dict[str, Any] | None:
         """Return the metadata of the output if an earlier job has finished the same work, or None."""
-        if not is_zarr(self.out):
+        about = read_about(self.out)
+        if about is None or about.job != self.fingerprint:
             return None
-        try:
-            about = About.model_validate(zarr_attributes(self.out).get(_ABOUT))
-        except ValueError:
-            return None  # an image of another program, or of other settings
-        if about.job != self.fingerprint or (self.keep is not None and not (self.keep / INDEX).is_file()):
+        if self.keep is not None and not (self.keep / INDEX).is_file():
             return None
         shutil.rmtree(self.work, ignore_errors=True)
         return about.model_dump()
+
+    def check_nothing_replaced(self) -> None:
+        """Check whether the work can be done without replacing a result. A field of this job is continued.
+
+        Raises
+        ------
+        StorageError
+            The output exists, or the folder to keep the field in has a field of another job.
+        """
+        check_absent(self.out, is_zarr(self.out))
+        if self.keep is not None and (self.keep / INDEX).is_file():
+            try:
+                about = StoredField.open(self.keep).about
+            except StorageError:
+                about = {}
+            check_absent(self.keep, about.get("job") != self.fingerprint)
 
     def prepare(self, resume: bool) -> StoredField:
         """Make the folders, or open those of earlier work.
@@ -318,7 +339,7 @@ class BlockJob:
             "notes": list(self._notes()),
             "config": self.described["config"],
         }
-        pyramid.note(_ABOUT, about)
+        pyramid.note(ABOUT, about)
         move_folder(pyramid.folder, self.out)
         shutil.rmtree(self.work, ignore_errors=True)
         return about

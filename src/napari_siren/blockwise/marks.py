@@ -12,8 +12,12 @@ from pydantic import Field
 from napari_siren.core.atomic import write_json
 from napari_siren.core.records import Count, Finite, Record, parse_hashed_json, with_hash
 from napari_siren.errors import StorageError
+from napari_siren.io.zarr_group import is_zarr, zarr_attributes
 
 _Record = TypeVar("_Record", bound=Record)
+
+# Key of the metadata of a job in the attributes of the output.
+ABOUT = "napari_siren"
 
 
 class JobMark(Record):
@@ -45,6 +49,24 @@ class About(Notes):
     psnr: float
     rmse: float
     max_abs: float
+
+
+def read_about(out: Path) -> About | None:
+    """Return the metadata of a finished output, or None if there is no output of `fit_blocks`."""
+    if not is_zarr(out):
+        return None
+    try:
+        return About.model_validate(zarr_attributes(out).get(ABOUT))
+    except ValueError:
+        return None  # an image of another program
+
+
+def check_absent(path: Path, there: bool) -> None:
+    """Raise a StorageError if a result is there that must not be replaced."""
+    if there:
+        raise StorageError(
+            f"{path} exists already. Give another name, or replace it with overwrite=True (--overwrite)."
+        )
 
 
 def read_mark(path: Path, record: type[_Record]) -> _Record:
