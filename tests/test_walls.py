@@ -26,6 +26,7 @@ ROOMS = (
         "clock",
         "presets",
         "tasks",
+        "conflicts",
         "config",
         "device",
         "network",

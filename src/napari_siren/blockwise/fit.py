@@ -272,13 +272,17 @@ def _checked(settings: FitConfig) -> FitConfig:
         )
     if settings.tile == "whole":
         raise ConfigError(
-            'tile="whole" is one network for the image, and cannot be fitted block by block. Use tile="auto".'
+            'tile="whole" is one network for the image, and cannot be fitted block by block. Use tile="auto" and '
+            'coordinates="pixel".'
         )
-    for name, off in (("max_seconds", None), ("target_psnr", None), ("heldout", 0.0)):
-        if getattr(settings, name) != off:
-            raise ConfigError(
-                f"{name} needs the whole image, and is not possible block by block. Set max_steps instead."
-            )
+    remedies = {
+        "max_seconds": "Set max_steps instead",
+        "target_psnr": "Set max_steps instead",
+        "heldout": "Leave it out",
+    }
+    for name, remedy in remedies.items():
+        if getattr(settings, name):
+            raise ConfigError(f"{name} needs the whole image, and is not possible block by block. {remedy}.")
     if settings.psf_width == "auto":
         raise ConfigError(
             'psf_width="auto" needs the whole image. Estimate the width from a part of it, and set the number.'

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from napari_siren.core.conflicts import conflicts, without_unsuitable
 from napari_siren.core.presets import PRESET_NAMES, PresetName, preset_of
 from napari_siren.core.records import describe_error, explain_fields, nearest, parse_json, shortened
 from napari_siren.core.tasks import TASKS, ObservationName, Task, TaskName
@@ -239,24 +240,8 @@ class FitConfig(BaseModel):
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
-        if isinstance(self.tile, int) and self.tile < 4:
-            raise ValueError(f'tile={self.tile} is too small. Use 4 pixels or more, "auto" or "whole"')
-        if isinstance(self.total_variation, float) and not 0 <= self.total_variation <= 10:
-            raise ValueError(f'total_variation={self.total_variation} is out of range. Use 0 to 10, or "auto"')
-        if self.total_variation != 0 and not self.sees_area:
-            raise ValueError('total_variation needs samples within a pixel. Use observation="box", or set it to 0')
-        if (self.observation == "gaussian") != (self.psf_width is not None):
-            raise ValueError('psf_width belongs to observation="gaussian", which needs it. Set both, or neither')
-        if (self.observation == "measured") != (self.psf is not None):
-            raise ValueError('psf belongs to observation="measured", which needs it. Set both, or neither')
-        if self.task_steps and self.task is None:
-            raise ValueError(f"task_steps={self.task_steps} needs a task. Choose a task, or set task_steps to 0")
-        if (task := self.restoration) is not None and self.observation not in task.observations:
-            raise ValueError(
-                f"the task {task.name!r} is not possible with observation={self.observation!r}. {task.requirement}"
-            )
-        if self.coordinates == "unit" and self.tile != "whole":
-            raise ValueError('coordinates="unit" needs tile="whole". Set it, or use coordinates="pixel"')
+        if problems := conflicts(self):
+            raise ValueError(". ".join(problems))
         return self
 
     @property
@@ -288,6 +273,8 @@ class FitConfig(BaseModel):
             network with 5 hidden layers of 256, omega_0 30, Adam, and every pixel in each of 15,000 steps.
         **overrides
             Values of fields of `FitConfig`. With a `psf` the observation is "measured", unless another one is given.
+            Values of the preset that an override excludes are left out: `psf_width` with an observation other than
+            "gaussian", `total_variation` with "point", and `task_steps` without a task.
 
         Raises
         ------
@@ -299,8 +286,7 @@ class FitConfig(BaseModel):
                 f"there is no preset {shortened(name)}{nearest(str(name), PRESET_NAMES)} Use one of: "
                 f"{', '.join(PRESET_NAMES)}."
             )
-        measured = {"observation": "measured", "psf_width": None} if overrides.get("psf") is not None else {}
-        return cls(**{"name": name, **preset_of(name).fields, **measured, **overrides})
+        return cls(**without_unsuitable({"name": name, **preset_of(name).fields}, overrides))
 
     @classmethod
     def from_file(cls, path: str | Path) -> FitConfig:

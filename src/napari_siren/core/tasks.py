@@ -85,7 +85,7 @@ TASKS: dict[TaskName, Task] = {
             "deconvolution",
             needs="deconvolution needs an image of two or three axes in space, without an axis of time",
             observations=("gaussian", "measured"),
-            requirement='A blur is needed: observation="gaussian" or "measured"',
+            requirement='A blur is needed: observation="gaussian" with psf_width, or observation="measured" with psf',
             removes="blur",
             required=True,
         ),
