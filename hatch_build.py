@@ -1,7 +1,8 @@
-"""The build hook of the wheels: compiles the kernel for several instruction sets, and puts the libraries in the wheel.
+"""The hooks of the build: the compiled kernel in the wheels, and the links of README.md in the description on PyPI.
 
-Without a C compiler the wheel is a pure one. The kernel is then compiled at its first use, or PyTorch is used, which is
-slower. The libraries never lie in the source tree, so that a checkout always uses its own sources.
+The kernel is compiled for several instruction sets, and the libraries are put in the wheel. Without a C compiler the
+wheel is a pure one. The kernel is then compiled at its first use, or PyTorch is used, which is slower. The libraries
+never lie in the source tree, so that a checkout always uses its own sources.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
 import sysconfig
@@ -19,10 +21,48 @@ from types import ModuleType
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 _PACKAGE = "napari_siren/core/native"
 # Oldest macOS of the wheels. It is the first one on Apple's processors.
 _MACOS = "11.0"
+
+# Links and pictures of Markdown to files of the repository: "!" of a picture, text, path.
+_RELATIVE = re.compile(r"(!?)\[([^]]*)\]\((?!https?:|mailto:|#)([^)\s]+)\)")
+
+
+class ReadmeHook(MetadataHookInterface):
+    """The description of the package: README.md, with links and pictures that work outside the repository."""
+
+    def update(self, metadata: dict[str, Any]) -> None:
+        """Set the description."""
+        text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
+        source = metadata.get("urls", {}).get("Source")
+        ref = f"v{metadata['version']}"
+        metadata["readme"] = {"content-type": "text/markdown", "text": describe(text, source, ref)}
+
+
+def describe(text: str, source: str | None, ref: str) -> str:
+    """Return Markdown whose relative links and pictures have absolute addresses.
+
+    Parameters
+    ----------
+    text
+        Markdown of the repository.
+    source
+        Address of the repository on GitHub. If None, links become plain text, and pictures are left out.
+    ref
+        Tag of the release.
+    """
+
+    def absolute(match: re.Match[str]) -> str:
+        picture, words, path = match.groups()
+        if source is None:
+            return "" if picture else words
+        return f"{picture}[{words}]({source.rstrip('/')}/{'raw' if picture else 'blob'}/{ref}/{path})"
+
+    # What a picture leaves behind is an empty paragraph.
+    return re.sub(r"\n{3,}", "\n\n", _RELATIVE.sub(absolute, text))
 
 
 class KernelHook(BuildHookInterface[Any]):
