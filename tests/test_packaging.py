@@ -1,4 +1,4 @@
-"""The built package: its description on PyPI."""
+"""The built package: its version, and its description on PyPI."""
 
 from __future__ import annotations
 
@@ -14,11 +14,23 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import yaml
 from markdown_it import MarkdownIt
 from waiting import LIMIT
 
+import napari_siren as ns
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = "https://github.com/someone/napari-siren"
+
+
+def test_the_version_is_the_same_everywhere() -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == version
+    # The workflow of the wheels compares this line with the tag.
+    assert (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines().count(f'version = "{version}"') == 1
+    assert ns.__version__ == version
 
 
 @pytest.fixture
