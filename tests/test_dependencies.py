@@ -6,6 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import yaml
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -51,6 +52,29 @@ def test_the_environment_of_conda_has_the_same_bounds() -> None:
     assert {name: bounds[name] for name in conda} == conda
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert {Requirement(line).name for line in project["dependencies"]} <= conda.keys()
+
+
+# Packages with other names in conda-forge.
+OF_CONDA = {"dask": "dask-core", "matplotlib": "matplotlib-base", "torch": "pytorch"}
+
+
+def test_the_recipe_for_conda_has_the_same_dependencies() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    recipe = yaml.safe_load((ROOT / "conda/recipe.yaml").read_text(encoding="utf-8"))
+    project, requirements_there = pyproject["project"], recipe["requirements"]
+    assert recipe["context"]["version"] == project["version"]
+    assert f">={recipe['context']['python_min']}" == project["requires-python"]
+    for field, own in (("summary", "description"), ("license", "license")):
+        assert recipe["about"][field] == project[own]
+
+    def in_conda(requirement: Requirement) -> str:
+        return f"{OF_CONDA.get(requirement.name, requirement.name)} {requirement.specifier}"
+
+    base = {in_conda(Requirement(line)) for line in project["dependencies"]}
+    assert set(requirements_there["run"]) == base | {"python >=${{ python_min }}"}
+    assert set(requirements_there["run_constraints"]) == {in_conda(r) for r in requirements()} - base
+    build = {in_conda(Requirement(line)) for line in pyproject["build-system"]["requires"]}
+    assert set(requirements_there["host"]) == build | {"pip", "python ${{ python_min }}.*"}
 
 
 def test_the_table_of_extras_is_that_of_the_package() -> None:
