@@ -108,6 +108,9 @@ def test_fitting_needs_neither_napari_nor_qt() -> None:
         # A widget imports this to read a layer, and should not wait for torch.
         ("napari_siren.layers.outputs", {"torch", "napari", "qtpy"}),
         ("napari_siren.core.fit", {"napari", "qtpy"}),
+        # Commands that draw no figure should not wait for matplotlib.
+        ("napari_siren.cli.bars", {"matplotlib", "napari", "qtpy"}),
+        ("napari_siren.reporting.notebook", {"matplotlib", "napari", "qtpy"}),
     ],
 )
 def test_importing_brings_in_no_more_than_it_needs(imported: str, absent: set[str]) -> None:

@@ -137,6 +137,13 @@ def test_the_plots_are_drawings_of_what_is_known(tmp_path: Path) -> None:
     assert ["PSNR [dB]" in titles[0], "time [s]" in titles[1], len(titles)] == [True, True, 2]
 
 
+def test_without_matplotlib_there_are_no_plots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_siren.batch.report.can_plot", lambda: False)
+    text = write(tmp_path, [entry(f"{i}.png") for i in range(4)])
+    assert "Distribution" not in text
+    assert "3.png" in text
+
+
 @pytest.mark.parametrize(
     ("axes", "shape", "spacing", "sizes"),
     [

@@ -183,6 +183,18 @@ def test_a_single_image_is_enough(tmp_path: Path, steps: Any) -> None:
     result = ns.train(write_stripes(tmp_path / "stripes", 1, side=96), tmp_path / "mine.safetensors")
     assert result.images == result.held_out == ("0.tif",)
     assert "a quarter of 0.tif" in result.files["card"].read_text()
+    assert result.files["picture"].is_file()
+
+
+def test_without_matplotlib_there_is_no_picture(
+    tmp_path: Path, steps: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    steps(2)
+    monkeypatch.setattr("napari_siren.finetuning.train.can_plot", lambda: False)
+    result = ns.train(write_stripes(tmp_path / "stripes", 1, side=96), tmp_path / "mine.safetensors")
+    assert sorted(result.files) == ["card", "log", "weights"]
+    assert not list(tmp_path.glob("*.png"))
+    assert 'pip install "napari-siren[plots]"' in caplog.text
 
 
 def test_the_state_of_generators_is_left_alone(tmp_path: Path, steps: Any) -> None:

@@ -17,8 +17,9 @@ from napari_siren.core.progress import History
 from napari_siren.core.result import FitResult
 from napari_siren.io.images import read_image
 from napari_siren.io.picture import Picture
-from napari_siren.reporting.figures import View, busiest_window, error_figure, overview_figure
+from napari_siren.reporting.figures import error_figure, overview_figure
 from napari_siren.reporting.fit_report import describe, prepare_folder, write_report
+from napari_siren.reporting.views import View, busiest_window
 
 SPATIAL = {"Z": 5, "Y": 12, "X": 18}
 

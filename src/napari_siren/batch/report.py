@@ -14,16 +14,13 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from matplotlib import rc_context
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
-
 from napari_siren.batch.manifest import Entry
 from napari_siren.batch.plan import Settings
 from napari_siren.batch.worker import read_record
 from napari_siren.core.atomic import atomic_write
 from napari_siren.core.config import FitConfig
 from napari_siren.core.versions import version_of
+from napari_siren.reporting.plots import can_plot
 
 # The thumbnails of a job, and their captions.
 _PICTURES = {
@@ -180,7 +177,9 @@ def _cell(column: _Column, value: float | str | None) -> str:
 
 
 def _plots(entries: Sequence[Entry]) -> str:
-    """Return histograms of PSNR, SSIM and time as SVG."""
+    """Return histograms of PSNR, SSIM and time as SVG, or nothing without matplotlib (see the extra "batch")."""
+    if not can_plot():
+        return ""
     figures = []
     for column in (c for c in _COLUMNS if c.title in _PLOTTED):
         values = [column.value(entry) for entry in entries]
@@ -191,6 +190,10 @@ def _plots(entries: Sequence[Entry]) -> str:
 
 
 def _histogram(values: Sequence[float], title: str) -> str:
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
     # Text stays text: the drawing is small, and the page sets font and colour. The salt makes the identifiers of the
     # drawings in a page different.
     with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):

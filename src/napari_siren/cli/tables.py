@@ -15,8 +15,8 @@ from rich.table import Table
 from rich.text import Text
 
 from napari_siren.core.atomic import json_safe
-from napari_siren.reporting.figures import value_unit
 from napari_siren.reporting.fit_report import describe
+from napari_siren.reporting.views import value_unit
 
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy.typing as npt
 
 from napari_siren.core.field.tiling import RenderGrid
+from napari_siren.errors import InputError
 
 if TYPE_CHECKING:
     from napari_siren.core.field.field import Field
@@ -213,8 +214,16 @@ class History:
         -------
         matplotlib.axes.Axes
             The axes.
+
+        Raises
+        ------
+        InputError
+            matplotlib is not installed.
         """
-        from matplotlib import pyplot
+        try:
+            from matplotlib import pyplot
+        except ImportError:
+            raise InputError('a plot needs matplotlib. Install it with: pip install "napari-siren[plots]".') from None
 
         axes = pyplot.subplots()[1] if axes is None else axes
         axes.plot(self.seconds, self.psnr)

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from matplotlib.figure import Figure
 from torch import Tensor
 
 from napari_siren.core.pretraining import weights
@@ -16,7 +15,6 @@ from napari_siren.core.pretraining.trainer import Trainer
 from napari_siren.finetuning.images import Images, megapixels
 from napari_siren.finetuning.result import TrainResult
 from napari_siren.finetuning.start import General
-from napari_siren.reporting.figures import save_figure
 
 # Largest number of crops in the picture, and size of each in inches.
 _ROWS, _INCHES = 3, 2.6
@@ -90,7 +88,14 @@ def write_card(result: TrainResult, trainer: Trainer, images: Images) -> None:
 
 
 def write_picture(path: Path, general: General, network: PretrainedNetwork, dtype: torch.dtype) -> None:
-    """Draw held-out crops: the input, the outputs of both networks, and the truth if it is known."""
+    """Draw held-out crops: the input, the outputs of both networks, and the truth if it is known.
+
+    It needs matplotlib, as `reporting.plots.can_plot` tests.
+    """
+    from matplotlib.figure import Figure
+
+    from napari_siren.reporting.figures import save_figure
+
     validation = general.validation
     name = list(validation.inputs)[len(validation.inputs) // 2]
     device, count = validation.truth.device, min(_ROWS, len(validation.truth))

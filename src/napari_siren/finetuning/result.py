@@ -63,7 +63,7 @@ class TrainResult:
     stopped
         Whether it was stopped before the end. If `train` is called again, it goes on.
     files
-        All files: "weights", "card", "log" and "picture".
+        All files: "weights", "card", "log" and, with matplotlib (the extra "plots"), "picture".
 
     Examples
     --------

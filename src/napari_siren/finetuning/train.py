@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,9 @@ from napari_siren.finetuning.images import Images, read_images
 from napari_siren.finetuning.report import save_weights, write_card, write_picture
 from napari_siren.finetuning.result import TrainProgress, TrainResult, mean_of
 from napari_siren.finetuning.start import TASKS, General
+from napari_siren.reporting.plots import can_plot, left_out
+
+_LOG = logging.getLogger("napari_siren")
 
 Task = Literal["enlarge", "denoise"]
 _SUFFIX = ".safetensors"
@@ -164,6 +168,7 @@ def _run(trainer: Trainer, report: Callable[[TrainProgress], object]) -> bool:
 def _finish(trainer: Trainer, general: General, images: Images, target: Path, stopped: bool) -> TrainResult:
     """Write the files, and return the result."""
     plan, network = trainer.plan, trainer.result()
+    picture = {"picture": plan.file("png")} if can_plot() else {}
     result = TrainResult(
         target,
         next(task for task, kinds in TASKS.items() if general.weights.kind in kinds),
@@ -177,11 +182,14 @@ def _finish(trainer: Trainer, general: General, images: Images, target: Path, st
         trainer.step,
         trainer.seconds,
         stopped,
-        {"weights": target, "card": plan.file("md"), "log": plan.file("jsonl"), "picture": plan.file("png")},
+        {"weights": target, "card": plan.file("md"), "log": plan.file("jsonl"), **picture},
     )
     save_weights(result, network, trainer, general, images)
     write_card(result, trainer, images)
-    write_picture(result.files["picture"], general, network, plan.dtype)
+    if picture:
+        write_picture(picture["picture"], general, network, plan.dtype)
+    else:
+        _LOG.warning("%s", left_out("the picture of the held-out images was"))
     if not stopped:
         plan.file("checkpoint").unlink(missing_ok=True)
     return result

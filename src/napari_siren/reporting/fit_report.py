@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,12 @@ from napari_siren.core.atomic import prepare_folder, write_json
 from napari_siren.core.result import FitResult
 from napari_siren.io.images import loss_notes, write_picture
 from napari_siren.io.picture import Picture, suffix_for
-from napari_siren.reporting.figures import error_figure, overview_figure, samples_of, save_figure
+from napari_siren.reporting.plots import can_plot, left_out
+from napari_siren.reporting.views import samples_of
 
 __all__ = ["describe", "parameter_count", "picture_of", "pixel_size", "prepare_folder", "write_report"]
+
+_LOG = logging.getLogger("napari_siren")
 
 # Maximum number of points of the course of the fit in the report.
 _COURSE_POINTS = 200
@@ -56,7 +60,8 @@ def write_report(
     Returns
     -------
     dict
-        Paths of the files: "reconstruction", "upscaled", "error", "overview", "model" and "report".
+        Paths of the files: "reconstruction", "upscaled", "error", "overview", "model" and "report". Without matplotlib
+        (the extra "plots") there is no "error" and no "overview", which a note says.
 
     Raises
     ------
@@ -86,13 +91,15 @@ def write_report(
     ending = suffix_for(layout.dtype, layout.axes, layout.shape, picture.details.has_alpha)
     paths = folder / f"reconstruction{ending}", folder / f"upscaled_{scale_name(scale)}{ending}"
     notes += [*loss_notes(paths[0], picture), *loss_notes(paths[1], upscaled)]
+    if not can_plot():
+        notes.append(left_out("error.png and overview.png were"))
+        _LOG.warning("%s", notes[-1])
     result = replace(result, provenance={**result.provenance, "notes": list(dict.fromkeys(notes))})
     earlier = _files_of(folder)
     files = {
         "reconstruction": write_picture(paths[0], picture),
         "upscaled": write_picture(paths[1], upscaled),
-        "error": save_figure(error_figure(plain), folder / "error.png"),
-        "overview": save_figure(overview_figure(plain), folder / "overview.png"),
+        **_draw(plain, folder),
         "model": result.save(folder / "model.safetensors", resumable=resumable),
         "report": folder / "report.json",
     }
@@ -103,6 +110,18 @@ def write_report(
     return files
 
 
+def _draw(result: FitResult, folder: Path) -> dict[str, Path]:
+    """Draw the error map and the overview, if matplotlib is installed."""
+    if not can_plot():
+        return {}
+    from napari_siren.reporting.figures import error_figure, overview_figure, save_figure
+
+    return {
+        "error": save_figure(error_figure(result), folder / "error.png"),
+        "overview": save_figure(overview_figure(result), folder / "overview.png"),
+    }
+
+
 def _files_of(folder: Path) -> set[Path]:
     """Return the pictures of an earlier report in a folder."""
     try:
@@ -110,11 +129,8 @@ def _files_of(folder: Path) -> set[Path]:
     except (OSError, ValueError, KeyError, AttributeError):
         return set()
     # Only names as this module writes them: the file could name anything.
-    return {
-        folder / name
-        for name in names
-        if isinstance(name, str) and Path(name).name == name and name.startswith(("reconstruction", "upscaled_"))
-    }
+    ours = ("reconstruction", "upscaled_", "error.", "overview.")
+    return {folder / n for n in names if isinstance(n, str) and Path(n).name == n and n.startswith(ours)}
 
 
 def picture_of(result: FitResult, values: npt.NDArray[Any], is_map: bool = False) -> Picture:

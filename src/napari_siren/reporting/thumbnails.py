@@ -8,15 +8,15 @@ from io import BytesIO
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib import colormaps
 from PIL import Image
 
 from napari_siren.core.result import FitResult
-from napari_siren.reporting.figures import (
+from napari_siren.reporting.views import (
     Aspect,
     View,
     as_shown,
     busiest_window,
+    error_colours,
     error_limit,
     limits_of,
     observed_image,
@@ -65,7 +65,7 @@ def thumbnails(result: FitResult, scale: float | Sequence[float]) -> dict[str, s
         "image": as_shown(image, limits),
         "detail": as_shown(image[:, slice(*rows), slice(*columns)], limits),
         "upscaled": as_shown(part, limits),
-        "error": colormaps["RdBu_r"]((mean / limit + 1) / 2)[..., :3],
+        "error": error_colours(mean / limit),
     }
     return {name: _as_uri(picture, view.aspect) for name, picture in pictures.items()}
 
