@@ -159,13 +159,13 @@ def _head(index: int, column: _Column) -> str:
 def _row(entry: Entry, folder: Path) -> str:
     _, pictures = read_record(folder, entry.job)
     figures = "".join(
-        f'<figure><img loading="lazy" alt="{title} of {escape(entry.job)}" src="{escape(pictures[name])}">'
-        f"<figcaption>{title}</figcaption></figure>"
+        f'<figure><button type="button"><img loading="lazy" alt="{title} of {escape(entry.job)}" '
+        f'src="{escape(pictures[name])}"></button><figcaption>{title}</figcaption></figure>'
         for name, title in _PICTURES.items()
         if name in pictures
     )
     cells = "".join(_cell(column, column.value(entry)) for column in _COLUMNS)
-    notes = "".join(f"<p>Note: {escape(note)}</p>" for note in entry.notes)
+    notes = "".join(f'<p class="note">Note: {escape(note)}</p>' for note in entry.notes)
     pictures_row = f'<tr class="pictures"><td colspan="{len(_COLUMNS)}">{figures}{notes}</td></tr>'
     return f"<tbody><tr>{cells}</tr>{pictures_row}</tbody>"
 
