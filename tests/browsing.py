@@ -112,7 +112,7 @@ def browser_without_window() -> Iterator[Browser]:
 
 
 class Tab:
-    """A tab of a browser that keeps what its pages complained of, and the requests for other machines.
+    """A tab of a browser with the complaints of its pages, and with their requests for other machines.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the tests of pages look for is found where it is."""
+"""The checks of pages find the faults of a page that has some."""
 
 from __future__ import annotations
 

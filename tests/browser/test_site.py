@@ -23,7 +23,7 @@ DOCS = ROOT / "docs"
 
 
 def address_of(source: Path) -> str:
-    """Return the address of the page that is made from a file."""
+    """Return the address of the page of a file."""
     name = source.relative_to(DOCS).with_suffix("").as_posix()
     return "" if name == "index" else name.removesuffix("/index") + "/"
 
@@ -35,7 +35,7 @@ PALETTES = {"light": "default", "dark": "slate"}
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
-    """A handler of requests that prints nothing."""
+    """A handler of requests without a log."""
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -78,7 +78,7 @@ def wait_for_palette(page: Page, scheme: str) -> None:
 
 
 def colours(page: Page) -> list[str]:
-    """Return the colours of text and of what is behind it."""
+    """Return the colours of text and background."""
     style = "getComputedStyle(document.body)"
     found: list[str] = page.evaluate(f"[{style}.color, {style}.backgroundColor]")
     return found
