@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.interpolators import bicubic, channels_as, channels_first, shrink_matrix, to_bytes
-from napari_siren.core.noise.model import noise_level
+from napari_siren.core.noise.level import noise_level
 
 # In units of the image's 255, the weight is the variance of the noise over this, as in a maximum a posteriori of white
 # noise and Laplacian slopes, and at the least the other. Both were chosen on the Kodak photographs at x2, without noise

@@ -7,7 +7,8 @@ import pytest
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.noise.model import NoiseModel, noise_level, noise_models
+from napari_siren.core.noise.level import noise_level
+from napari_siren.core.noise.model import NoiseModel, noise_models
 
 
 def everywhere(values: np.ndarray) -> np.ndarray:

@@ -53,9 +53,27 @@ def test_noise_that_neighbours_share_is_told(blur: float, shared: bool) -> None:
     assert result.provenance["noise"]["least_deviation"][0] > 0
 
 
+def test_standard_errors_tell_how_far_the_estimates_are_off() -> None:
+    """Of eight images the deviations from the true values, in standard errors, have a root mean square of about 1."""
+    clean, deviations = scene(128, 130), []
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        found = record_of((2.0 * rng.poisson(clean / 2) + rng.normal(100, 15, clean.shape)).astype(np.float32))
+        deviations.append((found["gain"][0] - 2) / found["gain_error"][0])
+        deviations.append((found["variance_at_zero"][0] - (15**2 - 2 * 100)) / found["variance_at_zero_error"][0])
+    assert 0.4 < np.sqrt(np.mean(np.square(deviations))) < 2.5
+
+
+def test_a_known_camera_has_no_standard_errors() -> None:
+    samples = Samples.from_array(scene(64, 64), "YX")
+    found = noise_record(samples, CONFIG.override(camera_gain=2.0, camera_offset=100.0, read_noise=15.0))
+    assert (found["gain"], found["gain_error"], found["variance_at_zero_error"]) == ([2.0], [None], [None])
+
+
 def test_small_images_have_no_ratio() -> None:
     noisy = scene(30, 40) + np.random.default_rng(0).normal(0, 20, (30, 40)).astype(np.float32)
     assert record_of(noisy)["ratio"] is None
+    assert record_of(noisy)["gain_error"] == [None]
     assert shared_noise_note(record_of(noisy)) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -10,8 +11,12 @@ import numpy.typing as npt
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.noise.model import NoiseModel, noise_level, noise_models
+from napari_siren.core.noise.level import noise_level
+from napari_siren.core.noise.model import NoiseModel, noise_models, pictures_of
+from napari_siren.core.noise.patches import SIDE, Patches
 
+# Smallest number of parts of an image for a standard error.
+_LEAST_PARTS = 4
 # Noise of every second pixel, relative to that of all pixels, above which neighbours share it. White noise has 1. Of 18
 # photographs and micrographs with white noise all were below 1.28, and with noise that was blurred by a Gaussian of 0.5
 # pixels all were above 1.34, except those with noise of their own.
@@ -36,7 +41,9 @@ def noise_record(samples: Samples, config: FitConfig) -> dict[str, Any]:
     -------
     dict
         "gain", "variance_at_zero" and "least_deviation" are lists with a number for each channel. The variance of noise
-        at a value v is variance_at_zero + gain * v, and at least the square of least_deviation. "ratio" is the noise of
+        at a value v is variance_at_zero + gain * v, and at least the square of least_deviation. "gain_error" and
+        "variance_at_zero_error" are their standard errors: by chance, not by texture. They are None if the camera is
+        known or the image is too small. "ratio" is the noise of
         every second pixel, relative to that of all pixels: 1 for white noise, and more if neighbours share their noise.
         It is None for images that are too small, or have no more noise than texture explains.
 
@@ -48,9 +55,46 @@ def noise_record(samples: Samples, config: FitConfig) -> dict[str, Any]:
     >>> round(noise["least_deviation"][0]), abs(noise["ratio"] - 1) < 0.2
     (5, True)
     """
-    normalisations = zip(noise_models(samples, config), samples.layout.offset, samples.layout.scale, strict=True)
-    models = [model.in_units(offset, scale) for model, offset, scale in normalisations]
-    return {**{name: [model[name] for model in models] for name in models[0]}, "ratio": _ratio(samples)}
+    normalisations = list(zip(samples.layout.offset, samples.layout.scale, strict=True))
+    models = [m.in_units(*pair) for m, pair in zip(noise_models(samples, config), normalisations, strict=True)]
+    record: dict[str, Any] = {name: [model[name] for model in models] for name in models[0]}
+    errors = [
+        standard_errors(*picture, *pair) if config.camera_gain == "auto" else None
+        for picture, pair in zip(pictures_of(samples), normalisations, strict=True)
+    ]
+    for name in ("gain", "variance_at_zero"):
+        record[f"{name}_error"] = [None if error is None else error[name] for error in errors]
+    return {**record, "ratio": _ratio(samples)}
+
+
+def standard_errors(
+    values: npt.NDArray[np.float32], used: npt.NDArray[np.bool_] | None, offset: float, scale: float
+) -> dict[str, float] | None:
+    """Return the standard errors of an estimated `NoiseModel`, by name, in units of the image.
+
+    They are the standard deviation of the estimates from parts of the image, divided by the root of their number.
+
+    Parameters
+    ----------
+    values, used
+        Planes and mask, as in `NoiseModel.from_values`.
+    offset, scale
+        Normalisation of the values, as in `NoiseModel.in_units`.
+
+    Returns
+    -------
+    dict or None
+        None if there are too few parts.
+    """
+    if min(values.shape[1:]) < 2 * SIDE:
+        return None
+    parts = [
+        NoiseModel(*part.line(), 0.0).in_units(offset, scale) for part in Patches.from_values(values, used).by_parts()
+    ]
+    if len(parts) < _LEAST_PARTS:
+        return None
+    root = math.sqrt(len(parts))
+    return {name: float(f"{np.std([part[name] for part in parts], ddof=1) / root:.2g}") for name in parts[0]}
 
 
 def shared_noise_note(record: dict[str, Any]) -> str | None:

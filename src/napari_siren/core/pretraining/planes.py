@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_siren.core.noise.model import NoiseModel, above_texture, noise_level
+from napari_siren.core.noise.level import above_texture, noise_level
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.pretraining import camera, resampling
 from napari_siren.core.pretraining.degradations import with_map
 from napari_siren.core.pretraining.evaluation import most_detailed

@@ -16,7 +16,7 @@ from torch import Tensor
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.samples import ImageLayout, Samples
-from napari_siren.core.noise.model import above_texture, noise_level
+from napari_siren.core.noise.level import above_texture, noise_level
 from napari_siren.core.restoration.base import uses_bfloat16
 from napari_siren.core.restoration.pretrained.plan import can_enlarge, enlarger
 from napari_siren.core.restoration.pretrained.prediction import passes_for

@@ -12,7 +12,8 @@ import torch
 from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.noise.model import image_noise, noise_models
+from napari_siren.core.noise.level import image_noise
+from napari_siren.core.noise.model import noise_models
 from napari_siren.core.restoration.axial import LEAST_RATIO, LEAST_ROWS, AxialSuperResolution, known_slices
 from napari_siren.core.restoration.axial import LEAST_SIDE as LEAST_SLICE_SIDE
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16

@@ -16,7 +16,7 @@ from napari_siren.core.image.filling import filled
 from napari_siren.core.image.metrics import expected_rounded_mse, peak_of
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
-from napari_siren.core.noise.model import noise_level
+from napari_siren.core.noise.level import noise_level
 
 # Standard deviation of a tile's targets after its normalisation.
 _SPREAD = 0.5

@@ -22,7 +22,8 @@ from napari_siren.core.field.field import Field
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.noise.model import image_noise, noise_models
+from napari_siren.core.noise.level import image_noise
+from napari_siren.core.noise.model import noise_models
 from napari_siren.core.restoration.base import Restorer
 from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.pipeline import as_samples, load_restorer

@@ -15,7 +15,8 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import ImageLayout, Samples
-from napari_siren.core.noise.model import NoiseModel, image_noise, noise_models
+from napari_siren.core.noise.level import image_noise
+from napari_siren.core.noise.model import NoiseModel, noise_models
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
 from napari_siren.core.restoration.pretrained.adaptation import LEAST_SIDE, ROUNDS, STEPS, TRIAL_ROUNDS, copy_factor
 from napari_siren.core.restoration.pretrained.components import Components
