@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from napari_siren.core.preprocessing.gradients import Supervision
     from napari_siren.core.progress import Progress
     from napari_siren.core.resolution.measure import resolution
+    from napari_siren.core.resolution.restored import restored_resolution
     from napari_siren.core.result import FitResult, load
     from napari_siren.core.series import SeriesResult, fit_burst, fit_series
     from napari_siren.core.shortcuts import deblur, denoise, isotropic, upscale
@@ -77,6 +78,7 @@ __all__ = [
     "psf_from_bead",
     "psf_from_objective",
     "resolution",
+    "restored_resolution",
     "train",
     "upscale",
 ]
@@ -115,6 +117,7 @@ _HOMES = {
     "psf_from_bead": "napari_siren.core.blur.bead",
     "psf_from_objective": "napari_siren.core.blur.objective",
     "resolution": "napari_siren.core.resolution.measure",
+    "restored_resolution": "napari_siren.core.resolution.restored",
     "train": "napari_siren.finetuning.train",
     "upscale": "napari_siren.core.shortcuts",
 }

@@ -108,16 +108,12 @@ def resolution(
     >>> round(measured.pixels[0]), round(measured.resolution[0], 1)
     (4, 0.4)
     """
-    planes, sides, has_gaps = _planes(image, axes, spacing)
-    others, _, other_gaps = (planes, sides, False) if other is None else _planes(other, axes, spacing)
+    planes, sides, reason = image_planes(image, axes, spacing)
+    others, _, other_reason = (planes, sides, reason) if other is None else image_planes(other, axes, spacing)
     if others.shape != planes.shape:
         raise InputError("the two images differ in shape. Give two frames of the same scene.")
-    count = len(planes)
-    shorter = min(n * side for n, side in zip(planes.shape[2:], sides, strict=True)) / max(sides)
-    if has_gaps or other_gaps or shorter < _SHORTEST:
-        small = f"the planes are smaller than {_SHORTEST} pixels along an axis"
-        reason = "pixels are missing" if has_gaps or other_gaps else small
-        return Resolution((None,) * count, (None,) * count, (reason,) * count, np.zeros(0), np.zeros((count, 0)))
+    if reason is not None or other_reason is not None:
+        return without_rings(len(planes), reason or other_reason)
     rings = Rings.from_plane(planes.shape[2:], sides, split=other is None)
     curves = np.stack([rings.correlation(*pair) for pair in zip(planes, others, strict=True)])
     crossings = [rings.crossing(curve, planes.shape[1]) for curve in curves]
@@ -126,10 +122,22 @@ def resolution(
     return Resolution(sizes, pixels, tuple(reason for _, reason in crossings), rings.frequency, curves)
 
 
-def _planes(
+def without_rings(channels: int, reason: str | None) -> Resolution:
+    """Return the result for an image without a measurement."""
+    none = (None,) * channels
+    return Resolution(none, none, (reason,) * channels, np.zeros(0), np.zeros((channels, 0)))
+
+
+def image_planes(
     image: npt.ArrayLike, axes: str | None, spacing: float | Sequence[float] | None
-) -> tuple[npt.NDArray[Any], tuple[float, ...], bool]:
-    """Return an image as (channels, planes, rows, columns), the spacing within a plane, and whether it has gaps."""
+) -> tuple[npt.NDArray[Any], tuple[float, ...], str | None]:
+    """Return an image as (channels, planes, rows, columns), the spacing within a plane, and why there are no rings.
+
+    Raises
+    ------
+    InputError
+        The image has a time axis, or fewer than two spatial axes.
+    """
     given, _ = ImageInput.from_arguments(image, axes, spacing).prepared()
     masked = isinstance(given.image, np.ma.MaskedArray) and bool(np.ma.is_masked(given.image))
     array = np.asarray(given.image)
@@ -143,4 +151,8 @@ def _planes(
         values, sides = np.moveaxis(values, z + 1, 1), (*sides[:z], *sides[z + 1 :])
     else:
         values = values[:, np.newaxis]
-    return values, sides, masked or given.missing is not None or not bool(np.isfinite(values).all())
+    if masked or given.missing is not None or not bool(np.isfinite(values).all()):
+        return values, sides, "pixels are missing"
+    shorter = min(n * side for n, side in zip(values.shape[2:], sides, strict=True)) / max(sides)
+    small = f"the planes are smaller than {_SHORTEST} pixels along an axis"
+    return values, sides, small if shorter < _SHORTEST else None
