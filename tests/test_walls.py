@@ -50,6 +50,7 @@ ROOMS = (
         "provenance_header",
         "model_header",
         "result",
+        "scaled_error",
         "steps",
     ),
     *("preprocessing", "options", "fit", "shortcuts", "cost", "warm_start", "series", "compositing"),

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from napari_siren.core.resolution.measure import resolution
     from napari_siren.core.resolution.restored import restored_resolution
     from napari_siren.core.result import FitResult, load
+    from napari_siren.core.scaled_error import resolution_scaled_error
     from napari_siren.core.series import SeriesResult, fit_burst, fit_series
     from napari_siren.core.shortcuts import deblur, denoise, isotropic, upscale
     from napari_siren.core.steps import FitSteps
@@ -78,6 +79,7 @@ __all__ = [
     "psf_from_bead",
     "psf_from_objective",
     "resolution",
+    "resolution_scaled_error",
     "restored_resolution",
     "train",
     "upscale",
@@ -117,6 +119,7 @@ _HOMES = {
     "psf_from_bead": "napari_siren.core.blur.bead",
     "psf_from_objective": "napari_siren.core.blur.objective",
     "resolution": "napari_siren.core.resolution.measure",
+    "resolution_scaled_error": "napari_siren.core.scaled_error",
     "restored_resolution": "napari_siren.core.resolution.restored",
     "train": "napari_siren.finetuning.train",
     "upscale": "napari_siren.core.shortcuts",

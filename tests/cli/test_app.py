@@ -80,6 +80,17 @@ def test_fit_writes_everything_and_says_where(tmp_path: Path, photo: Path) -> No
     assert f"The results are in {tmp_path / 'out'}" in result.stdout
 
 
+def test_fit_prints_the_resolution_of_an_image_with_noise(tmp_path: Path) -> None:
+    wave = 30 + 20 * np.sin(np.hypot(*np.mgrid[:64, :64]) / 3)
+    image = np.random.default_rng(0).poisson(wave).astype(np.uint16)
+    path = write_image(tmp_path / "noisy.tif", image, "YX", (0.1, 0.1), "µm")
+    result = run("fit", path, "-o", tmp_path / "out", "--preset", "denoise")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
+    assert f"{report['image_resolution']:.3g} µm" in result.stdout
+    assert f"error (RSE) {report['rse']:.4g} grey levels, correlation (RSP) {report['rsp']:.4f}" in result.stdout
+
+
 def test_fit_passes_every_option_on(tmp_path: Path, photo: Path) -> None:
     (tmp_path / "settings.json").write_text(ns.FitConfig.preset("fast", hidden_features=8).model_dump_json())
     options = ["--config", tmp_path / "settings.json", "--set", "hidden_layers=1", "--set", "engine=plain"]

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from napari_siren.core.atomic import json_safe
 from napari_siren.reporting.fit_report import describe
+from napari_siren.reporting.lengths import describe_length
 from napari_siren.reporting.views import value_unit
 
 if TYPE_CHECKING:
@@ -85,13 +86,22 @@ def show_blocks(result: BlocksResult) -> None:
     show_file(result.path, result.shape)
 
 
-def show_fit(result: FitResult, files: Mapping[str, Path]) -> None:
-    """Print the metrics of a fit, and the names of its files."""
+def show_fit(result: FitResult, files: Mapping[str, Path], unit: str | None = None) -> None:
+    """Print the metrics of a fit, and the names of its files.
+
+    Parameters
+    ----------
+    result
+        Result of the fit.
+    files
+        Paths of the files, by their kinds.
+    unit
+        Unit of the spacing, or None.
+    """
     metadata = describe(result)
-    unit = value_unit(metadata["image"]["dtype"])
     rows = [
-        *_metrics(result),
-        ("largest error", f"{result.metrics.max_abs:.4g} {unit}"),
+        *_metrics(result, unit),
+        ("largest error", f"{result.metrics.max_abs:.4g} {value_unit(metadata['image']['dtype'])}"),
         ("time", f"{metadata['seconds']:.1f} s, {metadata['steps']} steps ({_STOPPED[metadata['stopped']]})"),
         ("parameters per value", f"{metadata['parameters_per_value']:.2f}"),
         ("axes", metadata["image"]["axes"]),
@@ -201,13 +211,19 @@ def _print_line(line: str) -> None:
     Console(highlight=False).print(line, soft_wrap=True, markup=False)
 
 
-def _metrics(result: FitResult) -> list[tuple[str, str]]:
+def _metrics(result: FitResult, unit: str | None = None) -> list[tuple[str, str]]:
     metrics = result.metrics
     rows = [("PSNR", decibels(metrics.psnr))]
     if metrics.psnr_heldout is not None:
         rows.append(("PSNR held out", decibels(metrics.psnr_heldout)))
     if metrics.consistency is not None:
         rows.append(("consistency", decibels(metrics.consistency)))
+    if metrics.rse is not None:
+        correlation = "" if metrics.rsp is None else f", correlation (RSP) {metrics.rsp:.4f}"
+        error = f"{metrics.rse:.4g} {value_unit(result.field.layout.dtype)}"
+        rows.append(("resolution-scaled", f"error (RSE) {error}{correlation}"))
+    if metrics.image_resolution is not None:
+        rows.append(("resolution of image", describe_length(metrics.image_resolution, result, unit)))
     rows.append(("SSIM", "not measured" if metrics.ssim is None else f"{metrics.ssim:.4f}"))
     return [*rows, ("RMSE", f"{metrics.rmse:.4g} {value_unit(result.field.layout.dtype)}")]
 

@@ -19,7 +19,6 @@ from napari_siren.core.engines import choose_device, fallbacks
 from napari_siren.core.image.arrays import ImageInput
 from napari_siren.core.image.axes import notes_on_guess, spacing_in_space
 from napari_siren.core.image.frames import burst_values, take_frames
-from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.outliers import far_values, outlier_notes, pixels_apart
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.record import shared_noise_note
@@ -35,6 +34,7 @@ from napari_siren.core.result import FitResult, load
 from napari_siren.core.steps import STOP, FitSteps
 from napari_siren.core.training.base import FitInProgress
 from napari_siren.core.training.checkpoint import Checkpoint
+from napari_siren.core.training.measures import measure_fit
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.core.versions import make_provenance
 from napari_siren.errors import ConfigError, InputError
@@ -365,8 +365,8 @@ def _iterate(run: FitInProgress, metadata: Mapping[str, Any]) -> Generator[Progr
 
 def _result(run: FitInProgress, metadata: Mapping[str, Any]) -> FitResult:
     field = run.best_field()
-    metrics = replace(measure(run.samples, field.reconstruct()), consistency=run.consistency(field))
     extra = run.extra_metadata()
+    metrics = measure_fit(run, field, extra.get("noise"))
     if "noise" in extra and (note := shared_noise_note(extra["noise"])) is not None:
         run.history.note(run.step_count, note)
     notes = list(dict.fromkeys([*metadata["notes"], *run.history.notes]))

@@ -40,6 +40,9 @@ class _Metrics(Record):
     max_abs: Number
     psnr_heldout: float | None = None
     consistency: float | None = None
+    rse: Annotated[float, Field(ge=0)] | None = None
+    rsp: Annotated[float, Field(ge=-1, le=1)] | None = None
+    image_resolution: Annotated[float, Field(gt=0)] | None = None
 
 
 class _History(Record):

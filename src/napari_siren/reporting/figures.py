@@ -59,7 +59,7 @@ def error_figure(result: FitResult) -> Figure:
     plane = view.plane(result.error)
     figure = _figure(plane.shape[1:], view.aspect)
     _draw_error(figure, figure.add_subplot(), view, plane)
-    figure.suptitle(describe_metrics(result.metrics, samples.image.dtype), fontsize=9)
+    figure.suptitle(describe_metrics(result), fontsize=9)
     return figure
 
 
@@ -88,7 +88,7 @@ def overview_figure(result: FitResult) -> Figure:
     _draw_error(figure, panels[2], view, view.plane(result.error))
     _draw_detail(panels[0], panels[3:5], result, view, image, limits)
     _draw_course(panels[5], result)
-    figure.suptitle(describe_metrics(result.metrics, samples.image.dtype), fontsize=12)
+    figure.suptitle(describe_metrics(result), fontsize=12)
     return figure
 
 

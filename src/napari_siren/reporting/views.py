@@ -11,10 +11,10 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 
 from napari_siren.core.image.axes import SPATIAL_AXES
-from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.result import FitResult
 from napari_siren.errors import InputError
+from napari_siren.reporting.lengths import describe_length
 
 # Side of the detail as a share of the image's longer side, and its minimum and maximum in pixels.
 _DETAIL_SHARE, _DETAIL_LEAST, _DETAIL_MOST = 0.08, 16, 64
@@ -189,12 +189,17 @@ def error_limit(mean: npt.NDArray[Any]) -> float:
     return float(np.percentile(strength, 99.9)) or float(strength.max()) or 1.0
 
 
-def describe_metrics(metrics: Metrics, dtype: npt.DTypeLike) -> str:
-    """Return the agreement of the reconstruction with the image, in one line."""
+def describe_metrics(result: FitResult) -> str:
+    """Return the agreement of the reconstruction with the image, and the resolution of the image, in one line."""
+    metrics = result.metrics
     parts = ["every value right" if math.isinf(metrics.psnr) else f"PSNR {metrics.psnr:.2f} dB"]
     parts += [] if metrics.ssim is None else [f"SSIM {metrics.ssim:.4f}"]
-    unit = value_unit(dtype)
-    return "  ·  ".join([*parts, f"RMSE {metrics.rmse:.4g}", f"largest error {metrics.max_abs:.4g} {unit}"])
+    unit = value_unit(result.field.layout.dtype)
+    parts += [f"RMSE {metrics.rmse:.4g}", f"largest error {metrics.max_abs:.4g} {unit}"]
+    parts += [] if metrics.rsp is None else [f"RSP {metrics.rsp:.4f}"]
+    if metrics.image_resolution is not None:
+        parts.append(f"resolution of the image {describe_length(metrics.image_resolution, result)}")
+    return "  ·  ".join(parts)
 
 
 def value_unit(dtype: npt.DTypeLike) -> str:

@@ -108,6 +108,49 @@ def test_what_is_not_known_of_a_fit_is_left_out() -> None:
     assert describe_outcome(result) == "Fitted. PSNR exact, largest error 0"
 
 
+def restored(removes: str, metrics: Metrics) -> Any:
+    layout = SimpleNamespace(dtype="uint16", spacing=(0.1, 0.1))
+    return SimpleNamespace(
+        field=SimpleNamespace(observation=object(), layout=layout),
+        config=SimpleNamespace(restoration=SimpleNamespace(removes=removes), psf_width=0.25),
+        history=History(),
+        metrics=metrics,
+        provenance={"unit": "µm"},
+    )
+
+
+@pytest.mark.parametrize(
+    ("removes", "measures", "text"),
+    [
+        ("noise", {}, "Removed noise with a standard deviation of 2.5 grey levels"),
+        (
+            "noise",
+            {"image_resolution": 0.3117},
+            "Removed noise with a standard deviation of 2.5 grey levels. The resolution of the image was 0.312 µm",
+        ),
+        (
+            "blur",
+            {"rse": 0.75, "rsp": 0.99876},
+            "Removed the blur of 0.25 (full width at half maximum). "
+            "Blurred again, it differs from the image by 0.75 grey levels (correlation 0.9988)",
+        ),
+        (
+            "blur",
+            {"rse": 0.0},
+            "Removed the blur of 0.25 (full width at half maximum). "
+            "Blurred again, it differs from the image by 0 grey levels",
+        ),
+        (
+            "blur",
+            {},
+            "Removed the blur of 0.25 (full width at half maximum). It differs from the image by 2.5 grey levels",
+        ),
+    ],
+)
+def test_what_a_restoration_has_done(removes: str, measures: dict[str, float], text: str) -> None:
+    assert describe_outcome(restored(removes, Metrics(30.0, None, 2.5, 9.0, **measures))) == f"Fitted. {text}"
+
+
 def test_how_a_real_fit_ended(fitted: FitResult) -> None:
     took = duration(fitted.history.seconds[-1])
     assert describe_outcome(fitted).startswith(f"Done, 2 steps in {took}. PSNR ")

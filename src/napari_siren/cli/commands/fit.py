@@ -68,5 +68,5 @@ def fit(
     if json:
         tables.print_json({**report.describe(result), "files": {kind: str(path) for kind, path in written.items()}})
     elif not quiet:
-        tables.show_fit(result, written)
+        tables.show_fit(result, written, picture.unit)
     bars.end(result)

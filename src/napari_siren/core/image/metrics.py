@@ -43,6 +43,14 @@ class Metrics:
     consistency
         PSNR in dB of the upscaled render against the image. The render is rounded and clipped to the image's dtype, and
         reduced to pixels by the observation model. None if the field was fitted to the pixels themselves.
+    rse, rsp
+        Resolution-scaled error, in the image's units, and resolution-scaled Pearson correlation (Culley et al. 2018):
+        the same comparison as that of `consistency`, after a linear match of the intensities (see `LinearMatch`). None
+        where `consistency` is None; `rsp` is also None if a channel is constant.
+    image_resolution
+        Resolution of the image before noise was removed from it, in the unit of the spacing (see `resolution`): that of
+        the coarsest channel. None for other fits, or if it was not measured, for example because neighbouring pixels
+        share their noise.
     """
 
     psnr: float
@@ -51,6 +59,9 @@ class Metrics:
     max_abs: float
     psnr_heldout: float | None = None
     consistency: float | None = None
+    rse: float | None = None
+    rsp: float | None = None
+    image_resolution: float | None = None
 
     def as_dict(self) -> dict[str, float | None]:
         """Return the metrics as a dictionary of numbers."""

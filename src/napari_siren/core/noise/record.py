@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,11 @@ def shared_noise_note(record: dict[str, Any]) -> str | None:
         f"neighbouring pixels share their noise (on every second pixel it is {ratio:.1f} times as strong), so part of "
         "it may remain; denoise the image as the camera recorded it if you can"
     )
+
+
+def has_own_noise(record: Mapping[str, Any]) -> bool:
+    """Return whether each pixel of the image of a `noise_record` has noise of its own, and not too little of it."""
+    return record["ratio"] is not None and record["ratio"] < _SHARED
 
 
 def _ratio(samples: Samples) -> float | None:

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -22,7 +23,6 @@ from napari_siren.core.field.field import Field
 from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.filling import interpolated
-from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.noise.record import noise_record
 from napari_siren.core.progress import History, Phase, Progress
@@ -166,10 +166,9 @@ class RestorationFit:
             metadata["tile_settings"] = dict(self.restoration.tile_settings)
         return metadata
 
-    def consistency(self, field: Field) -> float | None:
-        """Return the PSNR, in dB, of the image's pixels as predicted from a field, blur included."""
-        observed = field if self.restoration.operator is None else replace(field, observation=self.restoration.operator)
-        return measure(self.samples, observed.reconstruct(of_rounded=True), with_ssim=False).psnr
+    def predicted_pixels(self, field: Field) -> npt.NDArray[Any]:
+        """Return the image's pixels as the observation model predicts them from a render, blur included."""
+        return predicted_pixels(field, self.restoration.operator)
 
     def best_field(self) -> Field:
         """Return the best field so far."""
@@ -333,6 +332,20 @@ def operator_for(config: FitConfig, layout: ImageLayout, shape: Sequence[int]) -
     if tuple(shape) == layout.spatial_shape:
         return ForwardOperator.from_kind("point", len(shape))
     return pixel_model(config, layout.spacing)
+
+
+def predicted_pixels(field: Field, blur: ForwardOperator | None) -> npt.NDArray[Any]:
+    """Return the image's pixels as predicted from a render of a field, rounded and clipped to the image's dtype.
+
+    Parameters
+    ----------
+    field
+        Result of a restoration.
+    blur
+        Forward operator that the restoration removed, or None if the field's own operator leads to the pixels.
+    """
+    observed = field if blur is None else replace(field, observation=blur)
+    return observed.reconstruct(of_rounded=True)
 
 
 def restorer_state(state: Checkpoint) -> Checkpoint:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy.typing as npt
 import torch
 
 from napari_siren.core.clock import Cancellation, Stopwatch
@@ -76,8 +77,11 @@ class FitInProgress(Protocol):
         """Return the best field so far. The fit is not changed."""
         ...
 
-    def consistency(self, field: Field) -> float | None:
-        """Return the PSNR in dB of the image's pixels, predicted from a field; None if it is the PSNR of the fit."""
+    def predicted_pixels(self, field: Field) -> npt.NDArray[Any] | None:
+        """Return the image's pixels as the observation model predicts them from a render, blur included.
+
+        None means that they are the reconstruction itself.
+        """
         ...
 
     def extra_metadata(self) -> dict[str, Any]:

@@ -196,8 +196,8 @@ class TileTrainer:
         """Return no further results."""
         return {}
 
-    def consistency(self, field: Field) -> float | None:
-        """Return None: the PSNR of the fit is that of the image's pixels."""
+    def predicted_pixels(self, field: Field) -> None:
+        """Return None: the reconstruction is the prediction of the image's pixels."""
         return None
 
     def best_field(self) -> Field:

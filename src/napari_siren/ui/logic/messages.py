@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_siren.core.image.samples import NAN_REMEDY
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
+from napari_siren.reporting.lengths import describe_length
 from napari_siren.ui.logic.missing import FILL_NAN
 
 if TYPE_CHECKING:
@@ -110,17 +111,30 @@ def _verdict(result: FitResult) -> str:
     metrics, task = result.metrics, result.config.restoration
     removes = "" if task is None else task.removes
     if removes == "noise":
-        return f"Removed noise with a standard deviation of {metrics.rmse:.3g} {_values(result)}"
+        noise = f"Removed noise with a standard deviation of {metrics.rmse:.3g} {_values(result)}"
+        if metrics.image_resolution is None:
+            return noise
+        return f"{noise}. The resolution of the image was {describe_length(metrics.image_resolution, result)}"
     if removes == "blur":
         width = result.config.psf_width
         blur = f" of {width:.3g} (full width at half maximum)" if isinstance(width, float) else ""
-        return f"Removed the blur{blur}. What is left over is {metrics.rmse:.3g} {_values(result)}"
+        return f"Removed the blur{blur}. {_agreement(result)}"
     shape = " × ".join(map(str, reversed(result.field.representation.shape)))
     agreement = metrics.consistency
     if agreement is None:
         return f"{shape} pixels computed"
     exact = "exactly" if math.isinf(agreement) else f"to {agreement:.1f} dB"
     return f"{shape} pixels computed. Reduced again, they agree with the image {exact}"
+
+
+def _agreement(result: FitResult) -> str:
+    """Return in words how well a result without blur agrees with the image."""
+    metrics = result.metrics
+    # Models of earlier versions do not have the error.
+    if metrics.rse is None:
+        return f"It differs from the image by {metrics.rmse:.3g} {_values(result)}"
+    correlation = "" if metrics.rsp is None else f" (correlation {metrics.rsp:.4f})"
+    return f"Blurred again, it differs from the image by {metrics.rse:.3g} {_values(result)}{correlation}"
 
 
 def _values(result: FitResult) -> str:
