@@ -33,6 +33,7 @@ from skimage.io import imread
 from skimage.metrics import structural_similarity
 from tifffile import imread as read_tiff
 
+from benchmarks.micro_ssim import micro_ssim
 from benchmarks.upscale_sets import Score
 from napari_siren.core.image.metrics import psnr_of
 
@@ -139,7 +140,14 @@ class Case:
         return float(self.truth.max()) - float(self.truth.min())
 
 
-def score(found: np.ndarray, case: Case) -> Score:
+@dataclass(frozen=True)
+class MicroscopyScore(Score):
+    """How close a result is to the truth, by MicroSSIM too; None without the package `microssim`."""
+
+    micro_ssim: float | None
+
+
+def score(found: np.ndarray, case: Case) -> MicroscopyScore:
     """Judge a result: peak of the PSNR, and range of the SSIM, are the truth's; the SSIM is the mean of the planes'.
 
     Structural similarity is that of Wang et al. (2004): a Gaussian window of 11 x 11, sigma 1.5. Where slices were
@@ -156,7 +164,8 @@ def score(found: np.ndarray, case: Case) -> Score:
         structural_similarity(a, b, data_range=case.peak, **window)  # type: ignore[no-untyped-call]
         for a, b in zip(*planes, strict=True)
     ]
-    return Score(psnr_of(float(np.square(planes[0] - planes[1]).mean()), case.peak), float(np.mean(ssims)))
+    psnr = psnr_of(float(np.square(planes[0] - planes[1]).mean()), case.peak)
+    return MicroscopyScore(psnr, float(np.mean(ssims)), micro_ssim(planes[1], planes[0]))
 
 
 def cases(kind: Kind, data: Path) -> Iterator[Case]:

@@ -20,6 +20,7 @@ from tifffile import imwrite
 import napari_siren as ns
 from benchmarks import microscopy
 from benchmarks import microscopy_rivals as rivals
+from benchmarks.micro_ssim import micro_ssim
 from benchmarks.microscopy_sets import (
     FINE,
     KINDS,
@@ -203,6 +204,24 @@ def test_only_missing_slices_count(every: list[Case]) -> None:
     assert score(case.truth + 0.01 * case.peak, case).psnr == pytest.approx(40)
     with pytest.raises(ValueError, match="the result is"):
         score(other[1:], case)
+
+
+def test_micro_ssim_is_that_of_its_package() -> None:
+    pytest.importorskip("microssim")
+    truth = smooth((2, 48, 48), 2.0)
+    noise = np.random.default_rng(0).normal(0, 40, truth.shape)
+    # Another unit and another background are matched.
+    assert micro_ssim(truth, 0.3 * truth + 500) == pytest.approx(1, abs=1e-6)
+    assert 0.1 < (micro_ssim(truth, truth + noise) or 0) < 0.95
+    assert (micro_ssim(truth, truth + noise) or 0) < (micro_ssim(truth, gaussian_filter(truth + noise, (0, 1, 1))) or 0)
+
+
+def test_without_its_package_micro_ssim_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.micro_ssim.find_spec", lambda name: None)
+    assert micro_ssim(*smooth((2, 1, 16, 16), 2.0)) is None
+    assert microscopy.cell({"psnr": 40.0, "ssim": 0.9, "micro_ssim": None, "seconds": 1.0}) == "40.00  0.9000  1 s"
+    found = microscopy.cell({"psnr": 40.0, "ssim": 0.9, "micro_ssim": 0.8, "seconds": 1.0})
+    assert found == "40.00  0.9000  0.8000  1 s"
 
 
 # ---- the rivals ------------------------------------------------------------------------------------------------------
