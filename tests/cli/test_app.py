@@ -81,7 +81,7 @@ def test_fit_writes_everything_and_says_where(tmp_path: Path, photo: Path) -> No
 
 
 def test_fit_prints_the_resolution_of_an_image_with_noise(tmp_path: Path) -> None:
-    wave = 30 + 20 * np.sin(np.hypot(*np.mgrid[:64, :64]) / 3)
+    wave = 30 + 20 * np.sin(np.hypot(*np.mgrid[:128, :128]) / 3)
     image = np.random.default_rng(0).poisson(wave).astype(np.uint16)
     path = write_image(tmp_path / "noisy.tif", image, "YX", (0.1, 0.1), "µm")
     result = run("fit", path, "-o", tmp_path / "out", "--preset", "denoise")

@@ -19,7 +19,7 @@ from napari_siren.io.images import read_image
 from napari_siren.io.picture import Picture
 from napari_siren.reporting.figures import error_figure, overview_figure
 from napari_siren.reporting.fit_report import describe, prepare_folder, write_report
-from napari_siren.reporting.views import View, busiest_window
+from napari_siren.reporting.views import View, busiest_window, describe_metrics
 
 SPATIAL = {"Z": 5, "Y": 12, "X": 18}
 
@@ -231,3 +231,17 @@ def test_the_busiest_window_is_where_the_contrast_is() -> None:
 
 def test_a_small_image_is_its_own_detail() -> None:
     assert busiest_window(np.zeros((1, 3, 5))) == ((0, 3), (0, 5))
+
+
+def test_the_heading_has_the_measures_of_a_restoration() -> None:
+    result = fitted("YX", "uint16")
+    plain = describe_metrics(result)
+    assert plain.startswith(f"PSNR {result.metrics.psnr:.2f} dB")
+    assert "\n" not in plain
+    seen = replace(result.metrics, rse=1.25, rsp=0.98765)
+    sharp = replace(result, metrics=seen, config=ns.FitConfig.preset("deblur"))
+    assert describe_metrics(sharp) == f"{plain}\nseen again by the pixels: RSE 1.25 grey levels  ·  RSP 0.9877"
+    clean = replace(
+        result, metrics=replace(seen, image_resolution=0.3117), config=ns.FitConfig.preset("denoise"), provenance={}
+    )
+    assert describe_metrics(clean) == f"{plain}\nresolution before denoising 0.312 pixels"

@@ -223,7 +223,7 @@ def _metrics(result: FitResult, unit: str | None = None) -> list[tuple[str, str]
         error = f"{metrics.rse:.4g} {value_unit(result.field.layout.dtype)}"
         rows.append(("resolution-scaled", f"error (RSE) {error}{correlation}"))
     if metrics.image_resolution is not None:
-        rows.append(("resolution of image", describe_length(metrics.image_resolution, result, unit)))
+        rows.append(("resolution before", describe_length(metrics.image_resolution, result, unit)))
     rows.append(("SSIM", "not measured" if metrics.ssim is None else f"{metrics.ssim:.4f}"))
     return [*rows, ("RMSE", f"{metrics.rmse:.4g} {value_unit(result.field.layout.dtype)}")]
 

@@ -190,16 +190,21 @@ def error_limit(mean: npt.NDArray[Any]) -> float:
 
 
 def describe_metrics(result: FitResult) -> str:
-    """Return the agreement of the reconstruction with the image, and the resolution of the image, in one line."""
-    metrics = result.metrics
+    """Return the agreement of the reconstruction with the image in one line, and measures of a restoration in another.
+
+    After the removal of noise, the correlation with the image is that with its noise, and is left out.
+    """
+    metrics, task = result.metrics, result.config.restoration
     parts = ["every value right" if math.isinf(metrics.psnr) else f"PSNR {metrics.psnr:.2f} dB"]
     parts += [] if metrics.ssim is None else [f"SSIM {metrics.ssim:.4f}"]
     unit = value_unit(result.field.layout.dtype)
     parts += [f"RMSE {metrics.rmse:.4g}", f"largest error {metrics.max_abs:.4g} {unit}"]
-    parts += [] if metrics.rsp is None else [f"RSP {metrics.rsp:.4f}"]
+    measures = []
+    if metrics.rse is not None and metrics.rsp is not None and not (task is not None and task.removes == "noise"):
+        measures += [f"seen again by the pixels: RSE {metrics.rse:.4g} {unit}", f"RSP {metrics.rsp:.4f}"]
     if metrics.image_resolution is not None:
-        parts.append(f"resolution of the image {describe_length(metrics.image_resolution, result)}")
-    return "  ·  ".join(parts)
+        measures.append(f"resolution before denoising {describe_length(metrics.image_resolution, result)}")
+    return "\n".join("  ·  ".join(line) for line in (parts, measures) if line)
 
 
 def value_unit(dtype: npt.DTypeLike) -> str:

@@ -17,7 +17,7 @@ DENOISE = {"preset": "denoise", "device": "cpu"}
 CONFIG = ns.FitConfig.preset("denoise")
 
 
-def scene(n: int = 96) -> np.ndarray:
+def scene(n: int = 128) -> np.ndarray:
     return 20 * np.exp(gaussian_filter(np.random.default_rng(0).normal(size=(n, n)), 3) * 6)
 
 
@@ -67,8 +67,8 @@ def test_stacks_are_measured_by_their_planes() -> None:
         gaussian_filter(noisy(scene()), 0.8),
         # There is no noise to be correlated.
         scene().astype(np.float32),
-        # A half of the pixels would be too few.
-        noisy(scene(30)),
+        # There are too few pixels.
+        noisy(scene()[:, :127]),
     ],
     ids=["filtered", "clean", "small"],
 )
@@ -77,6 +77,6 @@ def test_a_figure_that_would_flatter_is_left_out(image: np.ndarray) -> None:
 
 
 def test_missing_pixels_have_no_rings() -> None:
-    missing = np.zeros((96, 96), bool)
+    missing = np.zeros((128, 128), bool)
     missing[5, 5] = True
     assert measured(noisy(scene()), missing=missing) is None

@@ -49,8 +49,8 @@ class Metrics:
         where `consistency` is None; `rsp` is also None if a channel is constant.
     image_resolution
         Resolution of the image before noise was removed from it, in the unit of the spacing (see `resolution`): that of
-        the coarsest channel. None for other fits, or if it was not measured, for example because neighbouring pixels
-        share their noise.
+        the coarsest channel. None for other fits, or if it was not measured: neighbouring pixels share their noise,
+        there is hardly any, or an axis has fewer than 128 pixels.
     """
 
     psnr: float
