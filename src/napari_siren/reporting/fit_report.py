@@ -61,7 +61,7 @@ def write_report(
     -------
     dict
         Paths of the files: "reconstruction", "upscaled", "error", "overview", "model" and "report". Without matplotlib
-        (the extra "plots") there is no "error" and no "overview", which a note says.
+        (the extra "plots") there is no "error" and no "overview", and a note explains it.
 
     Raises
     ------

@@ -25,7 +25,7 @@ _LEAST_VARIANCE = 1e-12
 # Smallest share of the second differences of a patch that have no interpolated pixel.
 _LEAST_SHARE = 0.2
 # Number of parts whose lines are compared, and side of the blocks of patches that belong to the same part. Patches
-# overlap, so that neighbours are alike.
+# overlap, so neighbours do not differ by chance alone.
 _PARTS, _BLOCK = 8, 4
 
 

@@ -23,7 +23,7 @@ from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import image_noise
-from napari_siren.core.noise.model import noise_models
+from napari_siren.core.noise.shared import models_of_shared_noise
 from napari_siren.core.restoration.base import Restorer
 from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.pipeline import as_samples, load_restorer
@@ -40,8 +40,8 @@ _Denoiser = PretrainedRestorer | StackRestorer | BlindSpot
 
 # Smallest number of pixels of the copy along an axis. A copy with fewer contains too little to learn from.
 _LEAST_SIDE = 16
-# Factor by which a denoised image is reduced for a truth. It lacks details that the scene had, and without them the
-# errors would be underestimated by a quarter. It was chosen by ten images.
+# Reduction of a denoised image, which then serves as the truth. It lacks details that the scene had, and without them
+# the errors would be underestimated by a quarter. The value was chosen by ten images.
 _REDUCTION = 1.75
 # Largest number of pixels that are denoised for a trial.
 _MOST_PIXELS = 1 << 20
@@ -167,7 +167,7 @@ def _denoised_trial(
     part = _part(sizes, round(_MOST_PIXELS * math.prod(scales)))
     image, share = _middle(denoised, part), tuple(m / n for n, m in zip(sizes, part, strict=True))
     copy = _smaller(image, scales)
-    models, rng = noise_models(samples, config), np.random.default_rng(seed)
+    models, rng = models_of_shared_noise(samples, config), np.random.default_rng(seed)
     variances = np.stack([model.variance(channel) for model, channel in zip(models, copy, strict=True)])
     noisy = copy + np.sqrt(np.maximum(variances, 0)) * rng.standard_normal(copy.shape, dtype=np.float32)
     noisy = noisy.astype(np.float32)

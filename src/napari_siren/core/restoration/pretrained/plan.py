@@ -17,6 +17,7 @@ from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.noise.level import image_noise
 from napari_siren.core.noise.model import NoiseModel, noise_models
+from napari_siren.core.noise.shared import models_of_shared_noise
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
 from napari_siren.core.restoration.pretrained.adaptation import LEAST_SIDE, ROUNDS, STEPS, TRIAL_ROUNDS, copy_factor
 from napari_siren.core.restoration.pretrained.components import Components
@@ -156,7 +157,7 @@ def plan_denoising(samples: Samples, config: FitConfig) -> Restoration | None:
         return None
 
     def create(device: torch.device, seed: int) -> PretrainedRestorer | StackRestorer:
-        values, models = torch.from_numpy(interpolated(samples)).to(device), noise_models(samples, config)
+        values, models = torch.from_numpy(interpolated(samples)).to(device), models_of_shared_noise(samples, config)
         return (stack_denoiser if stack else _denoiser)(values, samples.layout, models, config)
 
     settings, passes = tile_settings(config, 1.0), passes_for(math.prod(sizes))
