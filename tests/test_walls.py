@@ -53,7 +53,7 @@ ROOMS = (
         "scaled_error",
         "steps",
     ),
-    *("preprocessing", "options", "fit", "shortcuts", "cost", "warm_start", "series", "compositing"),
+    *("preprocessing", "options", "fit", "warm_start", "series", "shortcuts", "cost", "compositing"),
 )
 
 BLOCK = """

@@ -63,6 +63,9 @@ class Progress:
         next step, in the thread that runs the steps.
     phase
         Current part of the fit; None if it has only one part.
+    entry, entries
+        Index of this fit, and number of fits, if the entries of a series are fitted one by one. The other values are
+        those of this fit alone.
     """
 
     step: int
@@ -73,6 +76,8 @@ class Progress:
     seconds_left: float | None
     field: Callable[[], Field] = field(repr=False, compare=False)
     phase: Phase | None = None
+    entry: int = 0
+    entries: int = 1
 
     @cached_property
     def loss(self) -> float:
@@ -120,9 +125,13 @@ class Timed(Protocol):
 
 
 def share_done(progress: Timed) -> float:
-    """Return the finished share of some work by its time, 0 to 1. It is 0 while there is no estimate."""
+    """Return the finished share of some work by its time, 0 to 1. It is 0 while there is no estimate.
+
+    Of a series, all entries count equally.
+    """
     remaining = progress.seconds_left
-    return 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
+    share = 0.0 if remaining is None else progress.seconds / max(progress.seconds + remaining, 1e-9)
+    return (progress.entry + share) / progress.entries if isinstance(progress, Progress) else share
 
 
 class History:

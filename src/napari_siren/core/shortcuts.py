@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Unpack
 
+import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import detail_for
+from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.field.tiling import RenderGrid
-from napari_siren.core.fit import fit
+from napari_siren.core.fit import choose_settings, fit
 from napari_siren.core.image.arrays import ImageInput
-from napari_siren.core.image.axes import cubic_scale, spacing_in_space
+from napari_siren.core.image.axes import Axes, cubic_scale, spacing_in_space
 from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.options import FitOptions, copy_options
+from napari_siren.core.options import FitOptions, FitSettings, copy_options
 from napari_siren.core.preprocessing.gradients import preparation
 from napari_siren.core.presets import PresetName
+from napari_siren.core.series import OF_ONE_FIT, fit_entries, is_one_by_one, split_series, stack_frames
+from napari_siren.core.training.plan import check_size
+from napari_siren.errors import InputError
+
+# Arguments of `fit` that are no settings.
+_NO_SETTINGS = FitOptions.__optional_keys__ - FitSettings.__optional_keys__
 
 
 def upscale(
@@ -33,7 +41,8 @@ def upscale(
     Parameters
     ----------
     image
-        Array, xarray.DataArray or dask array, as for `fit`. A dask array is read into memory.
+        Array, xarray.DataArray or dask array, as for `fit`. A dask array is read into memory. The frames of a time
+        series, with an axis T, are enlarged one by one, as in `fit_series`.
     scale
         Number of output pixels per pixel: a number, or one for each spatial axis.
     axes, spacing
@@ -57,9 +66,11 @@ def upscale(
     >>> ns.upscale(np.eye(16, dtype=np.float32), 2).shape
     (32, 32)
     """
-    whole = _prepared(image, axes, spacing, scale, options)
     if options.get("config") is None:
         options = {"preset": "upscale", "detail": detail_for(scale), **options}
+    if (series := _Series.from_arguments(image, axes, spacing, options)) is not None:
+        return _of_same_kind(image, series.restored(scale))
+    whole = _prepared(image, axes, spacing, scale, options)
     plain = copy_options(options, axes=whole.axes, spacing=whole.spacing, missing=whole.missing)
     return _of_same_kind(image, fit(whole.image, **plain).render(scale=scale))
 
@@ -76,7 +87,8 @@ def denoise(
     Parameters
     ----------
     image, axes, spacing
-        The image, its axes and the distance between its pixel centres, as for `fit`.
+        The image, its axes and the distance between its pixel centres, as for `fit`. The stacks of a time series (axes
+        TZYX) are denoised one by one, as in `fit_series`, and a film of planes (TYX) as a whole.
     **options
         Any other arguments of `fit`, such as `camera_gain`.
 
@@ -114,7 +126,8 @@ def deblur(
     Parameters
     ----------
     image, axes, spacing
-        The image, its axes and the distance between its pixel centres, as for `fit`.
+        The image, its axes and the distance between its pixel centres, as for `fit`. The frames of a time series, with
+        an axis T, are restored one by one, as in `fit_series`.
     **options
         Any other arguments of `fit`. `psf` is a measured point spread function, and `psf_width` the width of a Gaussian
         one. Without them, the width is estimated from the image.
@@ -157,7 +170,8 @@ def isotropic(
     Parameters
     ----------
     image, axes
-        The image and its axes, as for `fit`.
+        The image and its axes, as for `fit`. The stacks of a time series, with an axis T, are done one by one, as in
+        `fit_series`.
     spacing
         Distance between pixel centres for each spatial axis. None takes it from the coordinates of a DataArray.
     **options
@@ -195,7 +209,68 @@ def _restored(
     """Fit an image with a preset, and return the render at the resolution of the image."""
     if options.get("config") is None:
         options = {"preset": preset, **options}
+    if (series := _Series.from_arguments(image, axes, spacing, options)) is not None:
+        return _of_same_kind(image, series.restored(None))
     return _of_same_kind(image, fit(image, **copy_options(options, axes=axes, spacing=spacing)).render())
+
+
+@dataclass(frozen=True, eq=False)
+class _Series:
+    """A time series whose frames are restored one by one.
+
+    Parameters
+    ----------
+    given
+        The series, with its axes, spacing and missing pixels.
+    settings
+        Settings of the fits.
+    same
+        Other arguments of the fits.
+    """
+
+    given: ImageInput
+    settings: FitConfig
+    same: FitOptions
+
+    @classmethod
+    def from_arguments(
+        cls, image: npt.ArrayLike, axes: str | None, spacing: float | Sequence[float] | None, options: FitOptions
+    ) -> _Series | None:
+        """Return the series, or None if the image is fitted as a whole."""
+        given = ImageInput.from_arguments(image, axes, spacing, options.get("missing"))
+        if not isinstance(given.axes, str) or "T" not in given.axes.upper() or options.get("axes_as_coordinates"):
+            return None
+        overrides: Any = {name: value for name, value in options.items() if name not in _NO_SETTINGS}
+        settings = choose_settings(options.get("preset"), options.get("config"), overrides)
+        if not is_one_by_one(given.axes, np.shape(given.image), settings):
+            return None
+        if invalid := OF_ONE_FIT & options.keys():
+            raise InputError(f"{invalid.pop()} applies to a single image, not to a time series. Leave it out.")
+        same: Any = {name: options[name] for name in ("device", "seed", "progress", "on_progress") if name in options}
+        return cls(given, settings, same)
+
+    def restored(self, scale: float | Sequence[float] | None) -> Any:
+        """Fit the frames, and return their renders as one array, with the labels of the series."""
+        given, positions = self.given, dict[int, npt.NDArray[np.float64]]()
+        entries, _, axes = split_series(given.image, given.axes, given.spacing, given.missing)
+        count, time = len(entries), Axes(axes).index("T")
+        self._check_size(entries[0], scale, count)
+
+        def frames() -> Iterator[npt.NDArray[Any]]:
+            for result in fit_entries(entries, count, self.settings, self.same):
+                grid, letters = result.grid(scale=scale), result.field.layout.axes.coordinates
+                positions.update({axes.index(a): grid.positions(i) - 0.5 for i, a in enumerate(letters)})
+                yield result.render(scale=scale)
+
+        rendered = stack_frames(frames(), count, time)
+        return rendered if given.labels is None else given.labels.attached(rendered, positions)
+
+    def _check_size(self, entry: Mapping[str, Any], scale: float | Sequence[float] | None, count: int) -> None:
+        """Check the scale, and the size of the result, before the first fit."""
+        plain, form = ImageInput(**entry).prepared()
+        pixels = Axes(plain.axes or "").pick(np.shape(plain.image))
+        grid = RenderGrid.from_shape(pixels, (1.0,) * len(pixels), scale=form.without_singletons(scale))
+        check_size((count, *grid.shape), entry["image"].nbytes / math.prod(pixels))
 
 
 def _of_same_kind(image: Any, rendered: Any) -> Any:
