@@ -291,6 +291,70 @@ def test_a_film_is_denoised_as_a_whole(tmp_path: Path) -> None:
     assert denoised.array.std() < film.std()
 
 
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    image = np.random.default_rng(0).integers(0, 999, (3, 4, 2, 10, 12), dtype=np.uint16)
+    return write_image(tmp_path / "film.ome.tif", image, "TZCYX", (0.4, 0.1, 0.1), "µm", ["red", "green"], (2.0, "s"))
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "shape", "spacing"),
+    [
+        (["upscale", "--preset", "fast"], "film_x2", (3, 8, 2, 20, 24), (0.2, 0.05, 0.05)),
+        (["deblur", "--psf-width", "2", "--set", "task_steps=2"], "film_deblurred", (3, 4, 2, 10, 12), (0.4, 0.1, 0.1)),
+        (
+            ["isotropic", "--pretrained", "none", "--set", "task_steps=2"],
+            "film_isotropic",
+            (3, 16, 2, 10, 12),
+            (0.1, 0.1, 0.1),
+        ),
+        (
+            ["denoise", "--pretrained", "none", "--set", "strict=false", "--set", "task_steps=2"],
+            "film_denoised",
+            (3, 4, 2, 10, 12),
+            (0.4, 0.1, 0.1),
+        ),
+    ],
+)
+def test_the_frames_of_a_file_are_done_one_by_one(
+    film: Path, words: list[str], name: str, shape: tuple[int, ...], spacing: tuple[float, ...]
+) -> None:
+    command, *options = words
+    result = done(command, film, *options, *QUICK)
+    assert result.stderr.count("3 frames are done one by one") == 1
+    written = read_image(film.with_name(f"{name}.ome.tif"))
+    assert (written.axes, written.array.shape, written.unit) == ("TZCYX", shape, "µm")
+    assert written.spacing == pytest.approx(spacing)
+    assert (written.channel_names, written.details.interval) == (("red", "green"), (2.0, "s"))
+
+
+def test_frames_of_a_pyramid_are_done_one_by_one_with_their_uncertainty(film: Path, tmp_path: Path) -> None:
+    picture, folder = read_image(film), tmp_path / "film.ome.zarr"
+    write_image(folder, picture.array, "TZCYX", picture.spacing, picture.unit, picture.channel_names)
+    errors = tmp_path / "errors.ome.tif"
+    assert done("upscale", folder, "--preset", "fast", *QUICK, "-q").stderr == ""
+    assert read_image(tmp_path / "film_x2.ome.zarr").array.shape == (3, 2, 8, 20, 24)
+    done("upscale", film, "--preset", "fast", *QUICK, "--uncertainty", errors)
+    assert read_image(errors).array.shape == (3, 8, 2, 20, 24)
+
+
+def test_the_first_interrupt_keeps_the_frames_that_are_done(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = bars.share_done
+
+    def strike(progress: Any) -> float:
+        if progress.entry == 1:
+            signal.raise_signal(signal.SIGINT)
+        return original(progress)
+
+    monkeypatch.setattr(bars, "share_done", strike)
+    result = run("upscale", film, "--preset", "fast", *QUICK)
+    assert (result.exit_code, result.stderr.splitlines()[-1]) == (
+        130,
+        "Stopped by Ctrl-C. Written: the first 2 of 3 frames.",
+    )
+    assert read_image(film.with_name("film_x2.ome.tif")).array.shape == (2, 8, 2, 20, 24)
+
+
 # ---- the blur -----------------------------------------------------------------------------------------------
 
 OBJECTIVE = ["--numerical-aperture", "1.2", "--wavelength", "0.52", "--refractive-index", "1.33"]

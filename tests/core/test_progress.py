@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from napari_siren.core.progress import History
+from napari_siren.core.progress import History, Progress, share_done
 
 
 def test_a_note_is_an_event_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -22,3 +24,10 @@ def test_a_resumption_is_an_event_and_no_note(caplog: pytest.LogCaptureFixture) 
     history.note_resumption(5)
     assert history.events == [(5, "resumed")]
     assert history.notes == caplog.messages == []
+
+
+def test_the_share_of_a_series_counts_all_entries() -> None:
+    progress = Progress(5, 10, 3.0, 0.1, 30.0, 1.0, lambda: pytest.fail("it renders"))
+    assert share_done(progress) == 0.75
+    assert share_done(replace(progress, entry=1, entries=2)) == 0.875
+    assert share_done(replace(progress, seconds_left=None, entry=1, entries=2)) == 0.5

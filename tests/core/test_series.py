@@ -111,3 +111,12 @@ def test_what_is_missing_of_each_frame() -> None:
 def test_a_series_starts_from_no_other_fit(name: str) -> None:
     with pytest.raises(InputError, match=f"{name} applies to a single fit"):
         ns.fit_series(film(), axes="TCYX", **{name: "model.safetensors"})
+
+
+def test_masked_pixels_are_missing() -> None:
+    frames = film()[:, 0]
+    masked = np.ma.MaskedArray(frames, mask=frames < frames.mean())
+    series = ns.fit_series(masked, axes="TYX", **OPTIONS)
+    expected = ns.fit_series(frames, axes="TYX", missing=masked.mask, **OPTIONS)
+    np.testing.assert_array_equal(series.reconstruction, expected.reconstruction)
+    assert not any(frame[0].samples.observed.all() for frame in series.parts)  # type: ignore[union-attr]

@@ -13,9 +13,10 @@ import tifffile
 from PIL import Image
 
 from napari_siren import InputError, StorageError
+from napari_siren.core.image.axes import Axes
 from napari_siren.io.images import check_target, read_image, sample_path, write_image
 from napari_siren.io.ome_zarr import write_ome_zarr
-from napari_siren.io.picture import suffix_for
+from napari_siren.io.picture import Picture, suffix_for
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real images, ../shared/data, is not here")
@@ -387,3 +388,13 @@ def test_folders_that_are_no_ome_zarr_are_refused(tmp_path: Path) -> None:
 def test_time_in_ome_zarr_is_kept(tmp_path: Path) -> None:
     path = write_ome_zarr(tmp_path / "a.zarr", np.zeros((3, 9, 9), np.uint8), "TYX")
     assert read_image(path).frame == ("YX", (9, 9))
+
+
+def test_a_frame_of_a_picture_has_its_part_of_the_mask() -> None:
+    pixels, mask = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5), np.arange(3 * 4 * 5).reshape(3, 4, 5) % 7 == 0
+    picture = Picture(pixels, Axes("CTYX"), (1.0, 1.0), None, Path("film.tif"), missing=mask)
+    frame = picture.frame_at(2)
+    assert frame.axes == "CYX"
+    np.testing.assert_array_equal(frame.array, pixels[:, 2])
+    assert frame.missing is not None
+    np.testing.assert_array_equal(frame.missing, mask[2])

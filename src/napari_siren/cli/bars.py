@@ -190,8 +190,8 @@ class BatchBars(Display):
                 self.print(f"note  {job}  {note}")
 
 
-class TrainBar(Display):
-    """The progress of a training on one's own images. Ctrl-C ends the training, and a second Ctrl-C aborts."""
+class StoppableBar(Display):
+    """The progress of some work. Ctrl-C ends it early, and a second Ctrl-C aborts."""
 
     def __enter__(self) -> Self:
         self._interruption = _stop_on_interrupt(lambda: self.print("stopping"))
@@ -202,14 +202,40 @@ class TrainBar(Display):
         self._interruption.__exit__(None, None, None)
         super().__exit__(*error)
 
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C was pressed."""
+        return self._interrupt.is_set()
+
+
+class SeriesBar(StoppableBar):
+    """The progress of a time series, frame by frame."""
+
+    def show(self, progress: Progress) -> str | None:
+        """Show the progress, and return "stop" after Ctrl-C."""
+        state = f"frame {progress.entry + 1}/{progress.entries}  {_state_of(progress)}"
+        self.update("fitting", share_done(progress), state)
+        return "stop" if self.interrupted else None
+
+
+def end_series(done: int, count: int) -> None:
+    """End the command with the exit status of SIGINT if Ctrl-C has ended a series before its last frame."""
+    if done < count:
+        typer.echo(f"Stopped by Ctrl-C. Written: the first {done} of {count} frames.", err=True)
+        raise typer.Exit(128 + signal.SIGINT)
+
+
+class TrainBar(StoppableBar):
+    """The progress of a training on one's own images."""
+
     def end(self) -> None:
         """End the command with the exit status of SIGINT if Ctrl-C has ended the training."""
-        if self._interrupt.is_set():
+        if self.interrupted:
             _end_of_interrupt("network")
 
     def show(self, progress: TrainProgress) -> str | None:
         """Show the progress, and return "stop" after Ctrl-C."""
-        if self._interrupt.is_set():
+        if self.interrupted:
             return "stop"
         remaining, score, general = progress.seconds_left, progress.score, progress.general_score
         state = ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -64,7 +64,9 @@ def _input_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def output_file(out: Path | None, image: Path, picture: Picture, word: str) -> Iterator[Path]:
+def output_file(
+    out: Path | None, image: Path, picture: Picture, word: str, axes: str | None = None, shape: Sequence[int] = ()
+) -> Iterator[Path]:
     """Return the file of a result: the given one, or one beside the image.
 
     After the block, a result for standard output is copied to it from a temporary file.
@@ -77,10 +79,13 @@ def output_file(out: Path | None, image: Path, picture: Picture, word: str) -> I
         The image's file, and its content.
     word
         Part of the name of a file beside the image.
+    axes, shape
+        Axes and shape of the result. None stands for those of a frame of the image.
     """
     from napari_siren.io.picture import suffix_for
 
-    axes, shape = picture.frame
+    if axes is None:
+        axes, shape = picture.frame
     suffix = suffix_for(picture.array.dtype, axes, shape, picture.details.has_alpha)
     if out is None:
         yield default_file(image, word) or image.with_name(f"{_stem(image)}_{word}{suffix}")
@@ -93,6 +98,14 @@ def output_file(out: Path | None, image: Path, picture: Picture, word: str) -> I
         yield file
         sys.stdout.buffer.write(file.read_bytes())
         sys.stdout.buffer.flush()
+
+
+def is_series(image: Path, axes: str | None) -> bool:
+    """Return whether an image has several frames of a time series. The errors are those of `inspect_image`."""
+    from napari_siren.io.images import inspect_image
+
+    info = inspect_image(image, axes)
+    return info.axes.time is not None and info.shape[info.axes.time] > 1
 
 
 def is_stream(path: Path | None) -> bool:

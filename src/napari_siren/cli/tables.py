@@ -62,20 +62,33 @@ def batch_as_json(report: BatchReport) -> dict[str, Any]:
 
 def show_expectation(picture: Picture, config: FitConfig, device: str, quiet: bool) -> None:
     """Print the expected time of a fit on standard error, if it is more than a few seconds."""
+    expected = None if quiet else _expected_seconds(picture, config, device)
+    if expected is not None and expected > _SHORT_SECONDS:
+        typer.echo(f"The fit is expected to take about {duration(expected)}.", err=True)
+
+
+def show_series(picture: Picture, config: FitConfig, device: str, quiet: bool, count: int) -> None:
+    """Print on standard error that frames are done one by one, and the expected time of a frame if it is long."""
+    if quiet:
+        return
+    seconds = _expected_seconds(picture, config, device) or 0.0
+    about = f", the first in about {duration(seconds)}" if seconds > _SHORT_SECONDS else ""
+    typer.echo(f"{count} frames are done one by one{about}.", err=True)
+
+
+def _expected_seconds(picture: Picture, config: FitConfig, device: str) -> float | None:
     from napari_siren.core.cost.estimate import estimate
     from napari_siren.core.image.axes import Axes, spacing_in_space
 
-    if quiet or (config.max_seconds is not None and config.max_seconds <= _SHORT_SECONDS):
-        return
+    if config.max_seconds is not None and config.max_seconds <= _SHORT_SECONDS:
+        return config.max_seconds
     axes, shape = picture.frame
     letters = Axes(axes)
     channels = 1 if letters.channel is None else shape[letters.channel]
     sizes = [n for n, letter in zip(letters.pick(shape), letters.coordinates, strict=True) if letter != "T"]
     spacing: Any = spacing_in_space(picture.spacing, axes)
     expected = estimate(sizes, channels, config, device, spacing=spacing).seconds
-    if expected is not None and expected > _SHORT_SECONDS:
-        limit = expected if config.max_seconds is None else min(expected, config.max_seconds)
-        typer.echo(f"The fit is expected to take about {duration(limit)}.", err=True)
+    return expected if expected is None or config.max_seconds is None else min(expected, config.max_seconds)
 
 
 def show_blocks(result: BlocksResult) -> None:

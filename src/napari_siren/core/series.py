@@ -19,6 +19,7 @@ from napari_siren.core.options import FitOptions, FitSettings, copy_options
 from napari_siren.core.presets import PresetName
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
+from napari_siren.core.training.plan import check_size
 from napari_siren.core.warm_start import plan_warm_start
 from napari_siren.errors import InputError
 
@@ -94,6 +95,13 @@ class SeriesResult:
         else:
             frames = [array(frame[0]) for frame in self.parts]
         return frames[0] if time is None else np.stack(frames, axis=time)
+
+
+# Remedy for a series whose result is larger than the memory.
+_SMALLER = (
+    "Choose a lower resolution or fewer frames, or use a batch with each frame by itself (fit_batch, "
+    "napari-siren batch --frames each), which has only one frame in memory."
+)
 
 
 def fit_series(
@@ -267,6 +275,24 @@ def stack_frames(frames: Iterable[npt.NDArray[Any]], count: int, axis: int) -> n
             stack = np.empty((count, *frame.shape), frame.dtype)
         stack[done - 1] = frame
     return np.moveaxis(stack[:done], 0, axis)
+
+
+def check_series_size(count: int, shape: Sequence[int], bytes_per_pixel: float) -> None:
+    """Compare a series of renders with the free memory, before the first fit.
+
+    Parameters
+    ----------
+    count
+        Number of frames.
+    shape, bytes_per_pixel
+        Shape of the render of a frame, and bytes of one of its pixels, as in `check_size`.
+
+    Raises
+    ------
+    InputError
+        The free memory is too small.
+    """
+    check_size((count, *shape), bytes_per_pixel, _SMALLER)
 
 
 def is_one_by_one(axes: str | None, shape: Sequence[int], settings: FitConfig) -> bool:

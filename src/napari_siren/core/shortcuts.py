@@ -20,8 +20,14 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.options import FitOptions, FitSettings, copy_options
 from napari_siren.core.preprocessing.gradients import preparation
 from napari_siren.core.presets import PresetName
-from napari_siren.core.series import OF_ONE_FIT, fit_entries, is_one_by_one, split_series, stack_frames
-from napari_siren.core.training.plan import check_size
+from napari_siren.core.series import (
+    OF_ONE_FIT,
+    check_series_size,
+    fit_entries,
+    is_one_by_one,
+    split_series,
+    stack_frames,
+)
 from napari_siren.errors import InputError
 
 # Arguments of `fit` that are no settings.
@@ -216,7 +222,7 @@ def _restored(
 
 @dataclass(frozen=True, eq=False)
 class _Series:
-    """A time series whose frames are restored one by one.
+    """A time series, to restore frame by frame.
 
     Parameters
     ----------
@@ -270,7 +276,7 @@ class _Series:
         plain, form = ImageInput(**entry).prepared()
         pixels = Axes(plain.axes or "").pick(np.shape(plain.image))
         grid = RenderGrid.from_shape(pixels, (1.0,) * len(pixels), scale=form.without_singletons(scale))
-        check_size((count, *grid.shape), entry["image"].nbytes / math.prod(pixels))
+        check_series_size(count, grid.shape, entry["image"].nbytes / math.prod(pixels))
 
 
 def _of_same_kind(image: Any, rendered: Any) -> Any:

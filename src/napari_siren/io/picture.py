@@ -124,6 +124,15 @@ class Picture:
         """Return the arguments of `fit` for this picture; see `prepared`."""
         return {"image": self.array, "axes": self.axes, "spacing": self.spacing, "missing": self.missing}
 
+    def frame_at(self, index: int) -> Picture:
+        """Return the picture of one frame of a time series, with its pixels in memory."""
+        axes = self.axes or Axes()
+        # The mask has no channels.
+        key = tuple(index if letter == "T" else slice(None) for letter in axes)
+        pixels = np.asarray(self.array[key])
+        missing = None if self.missing is None else np.asarray(self.missing[axes.pick(key)])
+        return replace(self, array=pixels, axes=axes.without("T"), missing=missing)
+
     def as_map(self) -> Picture:
         """Return the picture without the metadata of its values, for a map of other values over it."""
         plain = replace(self.details, colours=None, luts=None, ranges=None, has_alpha=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +14,13 @@ import napari_siren
 from napari_siren.cli import flags
 from napari_siren.cli.flags import FitFlags, ImageFlags, ObjectiveFlags, with_flags
 from napari_siren.core.presets import preset_help
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from napari_siren.core.config import FitConfig
+    from napari_siren.core.result import FitResult
+    from napari_siren.io.picture import Picture
 
 _Uncertainty = Annotated[
     Path | None,
@@ -52,7 +61,7 @@ def upscale(
     out = files.default_file(image, word) if output.out is None else output.out
     needs_all = uncertainty is not None or source.fill_nan or source.scene is not None or fitting.config is not None
     in_memory = needs_all or files.is_stream(image)
-    if out is not None and options.is_pyramid(out) and not in_memory:
+    if out is not None and options.is_pyramid(out) and not in_memory and not files.is_series(image, source.axes):
         _by_blocks(image, out, scale, preset, source, fitting, level, resume, output)
         return
     _restore(image, output, preset, scale, source, fitting, word, level, uncertainty)
@@ -109,47 +118,116 @@ def _restore(
     objective: ObjectiveFlags = ObjectiveFlags(),  # noqa: B008
 ) -> None:
     """Fit an image, and write its render. Without a scale, the voxels of the render are cubes."""
-    from napari_siren.cli import bars, files, options, tables
-    from napari_siren.core.config import FitConfig, detail_for
-    from napari_siren.core.fit import fit_iter
+    from napari_siren.cli import files, options, tables
+    from napari_siren.core.config import detail_for
     from napari_siren.core.image.axes import cubic_scale
+    from napari_siren.core.series import is_one_by_one
     from napari_siren.io import images as sources
 
     picture = files.open_picture(image, source, level=level)
-    names, shape = picture.frame
-    task = FitConfig.preset(cast(Any, preset)).restoration
-    if task is not None and task.along_time and sorted(picture.axes or "") in (sorted("TYX"), sorted("TYXC")):
-        # A film of planes is restored as a whole.
-        assert picture.axes is not None
-        names, shape = picture.axes, picture.array.shape
-    wanted = cubic_scale(picture.spacing, names) if scale is None else options.scale_of("--scale", scale)
+    wanted = cubic_scale(picture.spacing, picture.frame[0]) if scale is None else options.scale_of("--scale", scale)
     factor = options.check_scale(picture, wanted)
-    with files.output_file(output.out, image, picture, word) as out:
+    fields = {"detail": detail_for(factor), **fitting.settings()}
+    fields |= objective.settings(picture, fields)
+    chosen = options.choose_config(None if fitting.config else preset, fitting.config, None, fields)
+    assert picture.axes is not None
+    # The frames of a burst are joined. All other results have the frames of the image.
+    names, shape = picture.frame if chosen.joins_frames else (picture.axes, picture.array.shape)
+    with files.output_file(output.out, image, picture, word, names, shape) as out:
         files.check_replaced(out, output.overwrite)
         sources.check_target(out, picture.array.dtype, names, shape)
         if uncertainty is not None:
             files.check_replaced(uncertainty, output.overwrite)
             sources.check_target(uncertainty, "float32", names, shape)
-        fields = {"detail": detail_for(factor), **fitting.settings()}
-        fields |= objective.settings(picture, fields)
-        chosen = options.choose_config(None if fitting.config else preset, fitting.config, None, fields)
-        steps = fit_iter(**picture.fit_arguments(), config=chosen, device=fitting.device, seed=fitting.seed)
-        tables.show_expectation(picture, chosen, fitting.device, output.quiet)
-        result = bars.follow(steps, output.quiet)
-        rendered, steps_of_axes = result.render(scale=factor), result.grid(scale=factor).step
-        coordinates = result.field.layout.axes.coordinates
-        # The distance of frames is not changed.
-        step = tuple(s for s, letter in zip(steps_of_axes, coordinates, strict=True) if letter != "T")
-        sources.write_picture(out, picture.resampled(rendered, names, step))
+        fit_all = _fit_frames if is_one_by_one(picture.axes, picture.array.shape, chosen) else _fit_whole
+        render = fit_all(picture, chosen, factor, fitting, output.quiet, uncertainty is not None)
+        sources.write_picture(out, picture.resampled(render.values, names, render.step))
         shown = not output.quiet and not files.is_stream(output.out)
         if shown:
-            tables.show_file(out, rendered.shape)
-    if uncertainty is not None:
-        expected = result.uncertainty(factor)
-        sources.write_picture(uncertainty, picture.as_map().resampled(expected, names, step))
+            tables.show_file(out, render.values.shape)
+    if uncertainty is not None and render.errors is not None:
+        sources.write_picture(uncertainty, picture.as_map().resampled(render.errors, names, render.step))
         if shown:
-            tables.show_file(uncertainty, expected.shape)
-    bars.end(result)
+            tables.show_file(uncertainty, render.errors.shape)
+    render.end()
+
+
+@dataclass(frozen=True, eq=False)
+class _Render:
+    """The render of a fit, or of the fits of all frames.
+
+    Parameters
+    ----------
+    values
+        Pixels of the render.
+    errors
+        Expected error of each pixel, or None.
+    step
+        Size of its pixels along each spatial axis, in pixels of the image.
+    end
+        Function that ends the command, with its exit status.
+    """
+
+    values: npt.NDArray[Any]
+    errors: npt.NDArray[Any] | None
+    step: tuple[float, ...]
+    end: Callable[[], None]
+
+
+def _fit_whole(
+    picture: Picture, config: FitConfig, scale: Any, fitting: FitFlags, quiet: bool, uncertainty: bool
+) -> _Render:
+    """Fit an image, and render the result."""
+    from napari_siren.cli import bars, tables
+    from napari_siren.core.fit import fit_iter
+
+    steps = fit_iter(**picture.fit_arguments(), config=config, device=fitting.device, seed=fitting.seed)
+    tables.show_expectation(picture, config, fitting.device, quiet)
+    result = bars.follow(steps, quiet)
+    errors = result.uncertainty(scale) if uncertainty else None
+    return _Render(result.render(scale=scale), errors, _step_in_space(result, scale), lambda: bars.end(result))
+
+
+def _fit_frames(
+    picture: Picture, config: FitConfig, scale: Any, fitting: FitFlags, quiet: bool, uncertainty: bool
+) -> _Render:
+    """Fit the frames of a time series one by one, and render each. After Ctrl-C, the last frames are left out."""
+    from napari_siren.cli import bars, tables
+    from napari_siren.core.field.tiling import RenderGrid
+    from napari_siren.core.options import FitOptions
+    from napari_siren.core.series import check_series_size, fit_entries, stack_frames
+
+    assert picture.axes is not None
+    time = picture.axes.index("T")
+    count = picture.array.shape[time]
+    errors: list[npt.NDArray[Any]] = []
+    steps: list[tuple[float, ...]] = []
+    letters, shape = picture.frame
+    grid = RenderGrid.from_shape(letters.pick(shape), (1.0,) * len(letters.coordinates), scale=scale)
+    check_series_size(count, grid.shape, picture.array.nbytes / count / math.prod(letters.pick(shape)))
+    tables.show_series(picture, config, fitting.device, quiet, count)
+    with bars.SeriesBar(quiet) as bar:
+        same: FitOptions = {"device": fitting.device, "seed": fitting.seed, "on_progress": bar.show}
+        entries = (picture.frame_at(index).fit_arguments() for index in range(count))
+
+        def renders() -> Iterator[npt.NDArray[Any]]:
+            for result in fit_entries(entries, count, config, same):
+                steps.append(_step_in_space(result, scale))
+                errors.extend([result.uncertainty(scale)] if uncertainty else [])
+                yield result.render(scale=scale)
+                if bar.interrupted:
+                    return
+
+        values = stack_frames(renders(), count, time)
+    done = len(steps)
+    stacked = stack_frames(errors, done, time) if uncertainty else None
+    return _Render(values, stacked, steps[0], lambda: bars.end_series(done, count))
+
+
+def _step_in_space(result: FitResult, scale: Any) -> tuple[float, ...]:
+    """Return the size of the pixels of a render along each spatial axis. The distance of frames is not changed."""
+    axes = result.field.layout.axes.coordinates
+    return tuple(s for s, letter in zip(result.grid(scale=scale).step, axes, strict=True) if letter != "T")
 
 
 def _by_blocks(

@@ -116,7 +116,13 @@ def check_memory(plan: Plan, bound: int) -> None:
         )
 
 
-def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
+_SMALLER = (
+    "Choose a lower resolution, or render the image region by region. The commands upscale and render also write block "
+    "by block, to a name that ends in .ome.zarr."
+)
+
+
+def check_size(shape: Sequence[int], bytes_per_pixel: float, remedy: str = _SMALLER) -> None:
     """Compare an output, and a copy of it for writing, with the free memory.
 
     Parameters
@@ -125,6 +131,8 @@ def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
         Shape of the output in pixels.
     bytes_per_pixel
         Bytes of a pixel with all its channels.
+    remedy
+        End of the message of the error: what to do.
 
     Raises
     ------
@@ -135,8 +143,7 @@ def check_size(shape: Sequence[int], bytes_per_pixel: float) -> None:
     if 2 * size > free:
         raise InputError(
             f"an image of {' x '.join(map(str, shape))} pixels takes {size / 1e9:.1f} GB, too much for the "
-            f"{free / 1e9:.1f} GB of free memory. Choose a lower resolution, or render the image region by region. The "
-            "commands upscale and render also write block by block, to a name that ends in .ome.zarr."
+            f"{free / 1e9:.1f} GB of free memory. {remedy}"
         )
 
 
