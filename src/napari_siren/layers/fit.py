@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Unpack
 
 import numpy as np
 
-from napari_siren.core.options import FitOptions
+from napari_siren.core.options import FitOptions, copy_options
 from napari_siren.errors import InputError
 from napari_siren.layers.outputs import (
     ErrorKind,
@@ -19,6 +20,7 @@ from napari_siren.layers.outputs import (
     upscaled_layer,
     with_layer,
 )
+from napari_siren.layers.series import LayerSeries, LayerStack
 from napari_siren.layers.spec import LayerData, LayerSpec
 
 if TYPE_CHECKING:
@@ -32,16 +34,21 @@ class LayerFit:
     Parameters
     ----------
     result
-        Result of the fit: field, metrics, history, `render` and `save`.
+        Result of the fit: field, metrics, history, `render` and `save`. If entries were fitted one by one, it is that
+        of the first.
     layer_data
         Three LayerDataTuples: reconstruction, upscaled, error. ``viewer.add_image(data, **meta)`` adds one.
     layers
         Layers added to the viewer. Empty if there is no viewer.
+    results
+        Results of all entries of a layer with more than three axes in space and time, in the order of the axes, without
+        the state to continue from. Of other layers it is the only result.
     """
 
     result: FitResult
     layer_data: tuple[LayerData, ...] = field(repr=False)
     layers: tuple[Any, ...] = ()
+    results: tuple[FitResult, ...] = field(default=(), repr=False)
 
 
 def fit_layer(
@@ -65,11 +72,13 @@ def fit_layer(
     layer
         A `napari.layers.Image`, or any object with the same attributes: data and, if they differ from napari's
         defaults, name, rgb, multiscale, scale, translate, rotate (a matrix), shear, affine, units,
-        axis_labels, colormap, contrast_limits, blending, opacity, gamma and so on. It has one to three axes in
-        space and time. It may have channels: the colours of an RGB layer, or an axis labelled "c" or "channel".
-        An axis labelled "t" or "time" is a coordinate of the field like those of space, so that neighbouring
-        frames share their content. With the preset "burst" its frames are joined to one scene, which lies over
-        all frames. Of dask and zarr arrays, only the part to fit is read.
+        axis_labels, colormap, contrast_limits, blending, opacity, gamma and so on. It may have channels: the colours of
+        an RGB layer, or an axis labelled "c" or "channel". An axis labelled "t" or "time" is a coordinate of the field
+        like those of space, so that neighbouring frames share their content. With the preset "burst" its frames are
+        joined to one scene, which lies over all frames. Of more than three axes in space and time, the entries along
+        the further ones are fitted one by one, as frames in `fit_series`. The further ones are first axes with other
+        labels (such as a position), then time, then the first axes. Of dask and zarr arrays, only the part to fit is
+        read.
     scale
         Scale of the upscaled layer in output pixels per pixel: a number for all axes in space, or one number for each
         axis in space and time.
@@ -102,8 +111,8 @@ def fit_layer(
     Raises
     ------
     InputError
-        The layer is not an image, or has more than three axes in space and time. The scale is invalid, the region has
-        no pixel, or the image cannot be fitted.
+        The layer is not an image. The scale is invalid, the region has no pixel, or the image cannot be fitted. The
+        layers would not fit into memory.
     SirenError
         The same errors as those of `fit`.
 
@@ -120,36 +129,108 @@ def fit_layer(
     line [error] (24, 24) [0.1, 0.1]
     """
     from napari_siren.core.config import detail_for
-    from napari_siren.core.fit import fit
 
-    spec = LayerSpec.from_layer(layer, axes, region, plane, level, fill_nan=fill_nan)
-    if spec.missing is not None and options.get("missing") is not None:
+    series = LayerSeries.from_layer(layer, axes, region, plane, level, fill_nan)
+    specs = list(series.specs.values())
+    if options.get("missing") is not None and (series.axes or specs[0].missing is not None):
         raise InputError(
-            "missing= can only be used with a region that is a box. Give as region a boolean array, False for pixels "
-            "outside or missing."
+            "missing= can only be used with a region that is a box, of up to three axes in space and time. Give as "
+            "region a boolean array, False for pixels outside or missing."
         )
-    missing = options.get("missing")
-    if spec.masked is not None and missing is not None:
-        options["missing"] = np.logical_or(spec.masked, missing)
     if _joins_frames(options):
-        spec = spec.joined()
-    scale = spec.fitted_scale(scale)
+        if series.has_time:
+            raise InputError("a burst has one or two axes in space beside time. Hold the other axes fixed with plane.")
+        series = series.mapped(LayerSpec.joined)
+    scale = specs[0].fitted_scale(scale)
     # Check before the fit what could fail only after it.
-    check_scale(spec, scale)
     check_error_kind(error)
-    _check_viewer(viewer, spec)
+    _check_viewer(viewer, specs[0])
     if options.get("config") is None:
         options = {"detail": detail_for(scale), **options}
-    sizes = {} if spacing is None else {"spacing": spacing}
-    result = fit(**{**spec.fit_arguments(), **sizes, **options})
-    result = with_layer(result, spec)
-    layer_data = (
+    if series.axes:
+        results, layer_data = _fit_entries(series, scale, spacing, error, options)
+    else:
+        results, layer_data = _fit_whole(next(iter(series.specs.values())), scale, spacing, error, options)
+    new_layers = () if viewer is None else tuple(viewer.add_image(data, **meta) for data, meta, _ in layer_data)
+    return LayerFit(results[0], layer_data, new_layers, results)
+
+
+def _fit_whole(
+    spec: LayerSpec,
+    scale: float | Sequence[float],
+    spacing: float | Sequence[float] | None,
+    error: ErrorKind,
+    options: FitOptions,
+) -> tuple[tuple[FitResult, ...], tuple[LayerData, ...]]:
+    """Fit a layer as a whole, and make its three layers."""
+    from napari_siren.core.fit import fit
+
+    spec = spec.loaded()
+    missing = options.get("missing")
+    if spec.masked is not None and missing is not None:
+        options = {**options, "missing": np.logical_or(spec.masked, missing)}
+    check_scale(spec, scale)
+    result = with_layer(fit(**copy_options(options, **_arguments(spec, spacing, options))), spec)
+    return (result,), _three_layers(spec, result, scale, error)
+
+
+def _fit_entries(
+    series: LayerSeries,
+    scale: float | Sequence[float],
+    spacing: float | Sequence[float] | None,
+    error: ErrorKind,
+    options: FitOptions,
+) -> tuple[tuple[FitResult, ...], tuple[LayerData, ...]]:
+    """Fit the entries of a layer one by one, and make its three layers. Only one entry is in memory at a time."""
+    from napari_siren.core.fit import choose_settings
+    from napari_siren.core.series import OF_ONE_FIT, check_series_size, fit_entries
+
+    if invalid := OF_ONE_FIT & options.keys():
+        raise InputError(f"{invalid.pop()} applies to a single fit, not to a layer of several entries. Leave it out.")
+    arguments = ("device", "seed", "progress", "on_progress")
+    overrides: Any = {k: v for k, v in options.items() if k not in (*arguments, "preset", "config", "missing")}
+    settings = choose_settings(options.get("preset"), options.get("config"), overrides)
+    same: Any = {name: options[name] for name in arguments if name in options}  # type: ignore[literal-required]
+    count, current = len(series.specs), list[LayerSpec]()
+    results: list[FitResult] = []
+
+    def entries() -> Iterator[dict[str, Any]]:
+        for spec in series.specs.values():
+            loaded = spec.loaded()
+            if not current:
+                shape, pixels = loaded.scaled_shape(scale), math.prod(loaded.coordinate_shape)
+                # Reconstruction, error map and the image of the result, beside the upscaled layer.
+                assert loaded.data is not None
+                others = 2 * loaded.data.nbytes + 4 * loaded.channels * pixels
+                check_series_size(count, shape, loaded.data.nbytes / pixels + others / math.prod(shape))
+            current[:] = [loaded]
+            yield _arguments(loaded, spacing, options)
+
+    stacks = tuple(LayerStack(series) for _ in range(3))
+    for index, result in zip(series.specs, fit_entries(entries(), count, settings, same), strict=True):
+        layers = _three_layers(current[0], with_layer(result, current[0]), scale, error)
+        for stack, layer in zip(stacks, layers, strict=True):
+            stack.add(index, layer)
+        # The state to continue from needs several times as much memory as the image.
+        results.append(with_layer(result, current[0]).without_state())
+    return tuple(results), tuple(stack.layer for stack in stacks)
+
+
+def _arguments(spec: LayerSpec, spacing: float | Sequence[float] | None, options: FitOptions) -> dict[str, Any]:
+    """Return the arguments of the fit of a layer. The options of the call come before those of the layer."""
+    given = {"missing": options["missing"]} if "missing" in options else {}
+    given |= {"axes_as_coordinates": options["axes_as_coordinates"]} if "axes_as_coordinates" in options else {}
+    return {**spec.fit_arguments(), **({} if spacing is None else {"spacing": spacing}), **given}
+
+
+def _three_layers(
+    spec: LayerSpec, result: FitResult, scale: float | Sequence[float], error: ErrorKind
+) -> tuple[LayerData, ...]:
+    return (
         reconstruction_layer(spec, result),
         upscaled_layer(spec, result, scale),
         error_layer(spec, result, error),
     )
-    new_layers = () if viewer is None else tuple(viewer.add_image(data, **meta) for data, meta, _ in layer_data)
-    return LayerFit(result, layer_data, new_layers)
 
 
 def _joins_frames(options: FitOptions) -> bool:

@@ -94,6 +94,19 @@ class Region:
         return result
 
     @property
+    def is_empty(self) -> bool:
+        """Whether the mask has no pixel, as it may have at one entry of an axis."""
+        return self.mask is not None and not self.mask.any()
+
+    def entry(self, axes: Sequence[int], index: Sequence[int]) -> Region:
+        """Return the region at an index of the box along some axes. These then have a fixed index."""
+        at = dict(zip(axes, index, strict=True))
+        box = [(a + at[i], a + at[i] + 1) if i in at else (a, b) for i, (a, b) in enumerate(self.box)]
+        inside = tuple(slice(at[i], at[i] + 1) if i in at else slice(None) for i in range(len(box)))
+        held = tuple(sorted((*self.held, *axes)))
+        return Region(tuple(box), None if self.mask is None else self.mask[inside], held)
+
+    @property
     def slices(self) -> tuple[slice | int, ...]:
         """Index of the region's box in the layer's data: an integer for each held axis, a slice for each other axis."""
         return tuple(start if i in self.held else slice(start, stop) for i, (start, stop) in enumerate(self.box))

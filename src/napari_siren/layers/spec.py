@@ -18,23 +18,9 @@ from napari_siren.core.image.alpha import with_visible_colours
 from napari_siren.core.image.axes import Axes
 from napari_siren.core.image.units import in_one_unit, unit_symbol
 from napari_siren.errors import InputError
-from napari_siren.layers.reading import (
-    Placement,
-    attribute,
-    axis_kind,
-    check_is_image,
-    given_axes,
-    is_rgb,
-    layer_labels,
-    layer_name,
-    layer_title,
-    mask_of,
-    one_entry_axes,
-    read_axes,
-    read_display,
-    to_array,
-)
-from napari_siren.layers.region import Region, either_mask, mask_from_text, mask_to_text
+from napari_siren.layers.part import LayerPart
+from napari_siren.layers.reading import Placement, axis_kind, layer_name, mask_of, read_display
+from napari_siren.layers.region import either_mask, mask_from_text, mask_to_text
 
 LayerData = tuple[npt.NDArray[np.generic], dict[str, Any], str]
 """A LayerDataTuple of napari: the data, the layer's keyword arguments, and its type, "image"."""
@@ -131,36 +117,25 @@ class LayerSpec:
         InputError
             The layer is not an image, has too many axes or an invalid transform, or the region has no pixel.
         """
-        check_is_image(layer)
-        levels = list(layer.data) if attribute(layer, "multiscale", False) else [layer.data]
-        if not (isinstance(level, int | np.integer) and 0 <= level < len(levels)):
-            raise InputError(f"{layer_title(layer)} has no level {level!r}. Choose one from 0 to {len(levels) - 1}.")
-        lazy = levels[level] if hasattr(levels[level], "shape") else to_array(levels[level], layer)
-        whole = tuple(lazy.shape)
-        rgb = is_rgb(layer, whole, axes)
-        shape = whole[: len(whole) - rgb]
-        placement = Placement.from_layer(layer, len(shape))
-        if level:
-            placement = placement.resized([n / m for n, m in zip(shape, levels[0].shape, strict=False)])
-        part = Region.from_layer(region, plane, shape, placement, layer_title(layer))
-        labels = layer_labels(layer, lazy, placement.axis_labels)
-        part = replace(part, held=tuple(sorted((*part.held, *one_entry_axes(labels, axes, part.shape, part.held)))))
-        if axes is None:
-            letters = read_axes(layer, labels, whole, rgb, part.held)
-        else:
-            letters = given_axes(axes, whole, part.held)
+        part = LayerPart.from_layer(layer, axes, region, plane, level)
+        return cls.from_part(part, axes, lazily=lazily, fill_nan=fill_nan)
+
+    @classmethod
+    def from_part(cls, part: LayerPart, axes: str | None, *, lazily: bool, fill_nan: bool) -> LayerSpec:
+        """Read a part of a layer. The parameters and errors are those of `from_layer`."""
+        region, rgb, letters = part.region, part.rgb, part.letters(axes)
         spec = cls(
-            layer_name(layer),
-            part.shape,
+            layer_name(part.layer),
+            region.shape,
             letters,
-            part.held,
+            region.held,
             rgb,
-            placement.shifted(part.starts),
-            read_display(layer, rgb),
-            whole[-1] if rgb else part.channels(letters),
+            part.placement.shifted(region.starts),
+            read_display(part.layer, rgb),
+            part.data.shape[-1] if rgb else region.channels(letters),
             None,
-            part.missing(None if rgb else letters.channel),
-            lambda: to_array(lazy if part.shape == shape and not part.held else lazy[part.slices], layer, fill_nan),
+            region.missing(None if rgb else letters.channel),
+            lambda: part.read(fill_nan),
         )
         # Pixels are read after the checks, because a lazy series can have any size.
         return spec if lazily else spec.loaded()
