@@ -44,7 +44,6 @@ FAST = {"preset": "fast", "max_steps": 3, "engine": "torch", "hidden_features": 
         (Shapes(), "is a Shapes layer"),
         (np.zeros((4, 4)), r"not a ndarray. For an array use fit\(array\)"),
         (None, "not a NoneType"),
-        (Image(np.zeros((3, 2, 4, 4)), axis_labels=("t", "z", "y", "x")), "has 4 axes .* Take one frame"),
         (
             Image(np.zeros((2, 40, 50, 3)), rgb=True, axis_labels=("c", "y", "x")),
             "more than one axis of chan",

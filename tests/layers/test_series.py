@@ -15,6 +15,7 @@ from placements import assert_same_corners
 import napari_siren as ns
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.layers.series import LayerSeries
+from napari_siren.layers.spec import LayerSpec
 
 FAST: dict[str, Any] = {"preset": "fast", "max_steps": 3}
 
@@ -55,6 +56,11 @@ def test_the_first_axes_of_a_layer_without_labels_are_done_one_by_one() -> None:
     # Axes of one entry are no entries.
     assert LayerSeries.from_layer(layer("tzyx", 2, 1, 4, 5)).axes == ()
     assert LayerSeries.from_layer(layer("tczyx", 1, 2, 4, 5, 6)).axes == ()
+
+
+def test_four_axes_are_no_single_fit() -> None:
+    with pytest.raises(ns.InputError, match=r"has 4 axes .* Take one frame"):
+        LayerSpec.from_layer(layer("tzyx", 3, 2, 8, 9))
 
 
 def test_only_the_pixels_of_an_entry_are_read() -> None:
