@@ -328,14 +328,11 @@ def test_the_frames_of_a_file_are_done_one_by_one(
     assert (written.channel_names, written.details.interval) == (("red", "green"), (2.0, "s"))
 
 
-def test_frames_of_a_pyramid_are_done_one_by_one_with_their_uncertainty(film: Path, tmp_path: Path) -> None:
+def test_frames_of_a_pyramid_are_done_one_by_one(film: Path, tmp_path: Path) -> None:
     picture, folder = read_image(film), tmp_path / "film.ome.zarr"
     write_image(folder, picture.array, "TZCYX", picture.spacing, picture.unit, picture.channel_names)
-    errors = tmp_path / "errors.ome.tif"
     assert done("upscale", folder, "--preset", "fast", *QUICK, "-q").stderr == ""
     assert read_image(tmp_path / "film_x2.ome.zarr").array.shape == (3, 2, 8, 20, 24)
-    done("upscale", film, "--preset", "fast", *QUICK, "--uncertainty", errors)
-    assert read_image(errors).array.shape == (3, 8, 2, 20, 24)
 
 
 def test_the_first_interrupt_keeps_the_frames_that_are_done(film: Path, monkeypatch: pytest.MonkeyPatch) -> None:
