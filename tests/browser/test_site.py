@@ -30,6 +30,9 @@ def address_of(source: Path) -> str:
 
 PAGES = sorted(address_of(path) for pattern in ("*.md", "*.ipynb") for path in DOCS.rglob(pattern))
 
+# One page of each kind: text and pictures, code, tables, the reference, a notebook.
+EACH_KIND = ("", "guide/torch/", "benchmarks/", "reference/", "notebooks/denoise/")
+
 # The names of the theme for its light and its dark palette.
 PALETTES = {"light": "default", "dark": "slate"}
 
@@ -85,10 +88,15 @@ def colours(page: Page) -> list[str]:
 
 
 @pytest.mark.parametrize("address", PAGES, ids=lambda address: address or "home")
-def test_a_page_is_whole_on_a_telephone_in_both_schemes(narrow: Tab, site: str, address: str) -> None:
+def test_a_page_is_whole_on_a_telephone(narrow: Tab, site: str, address: str) -> None:
     with narrow.open(site + address) as page:
         assert missing_pictures(page, "article") == []
         assert overflowing(page) == []
+
+
+@pytest.mark.parametrize("address", EACH_KIND, ids=lambda address: address or "home")
+def test_text_can_be_read_in_both_schemes(narrow: Tab, site: str, address: str) -> None:
+    with narrow.open(site + address) as page:
         for scheme in SCHEMES:
             use_system_scheme(page, scheme)
             assert faint_texts(page, "article") == [], scheme
