@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 import napari_siren as ns
-from benchmarks import machine
+from benchmarks import machine, noise2vst
 from benchmarks import microscopy_rivals as rivals
 from benchmarks.microscopy_rivals import CUBIC, DENOISERS, LINEAR
 from benchmarks.microscopy_sets import KINDS, SCALE, Case, Given, Kind, cases, score
@@ -82,6 +82,8 @@ def _rivals(kind: Kind) -> dict[str, Method]:
     if kind == "blur":
         found["Richardson-Lucy, best count"] = partial(_richardson_lucy, rivals.best_richardson_lucy)
         found["Richardson-Lucy, edges wrapped"] = partial(_richardson_lucy, rivals.best_wrapped_richardson_lucy)
+    if kind == "denoise":
+        found |= {f"Noise2VST, {steps} steps": partial(_noise2vst, steps) for steps in noise2vst.STEPS}
     return found
 
 
@@ -139,6 +141,12 @@ def _richardson_lucy(
 ) -> tuple[np.ndarray, dict[str, Any]]:
     found, iterations = way(case.given, case.truth)
     return found, {"iterations": iterations}
+
+
+def _noise2vst(steps: int, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
+    """Denoise by Noise2VST, and report the error of the masked pixels with each network."""
+    found, errors = noise2vst.denoise(case.given.image, steps)
+    return found, {"masked_errors": errors}
 
 
 def _rendered(result: ns.FitResult, scale: int) -> np.ndarray:
