@@ -18,6 +18,7 @@ from napari_siren.core.image.axes import Axes, cubic_scale, spacing_in_space
 from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.options import FitOptions, FitSettings, copy_options
+from napari_siren.core.per_axis import per_axis
 from napari_siren.core.preprocessing.gradients import preparation
 from napari_siren.core.presets import PresetName
 from napari_siren.core.series import (
@@ -73,7 +74,8 @@ def upscale(
     (32, 32)
     """
     if options.get("config") is None:
-        options = {"preset": "upscale", "detail": detail_for(scale), **options}
+        scales = per_axis("scale", scale, max(1, np.size(scale)))
+        options = {"preset": "upscale", "detail": detail_for(list(scales)), **options}
     if (series := _Series.from_arguments(image, axes, spacing, options)) is not None:
         return _of_same_kind(image, series.restored(scale))
     whole = _prepared(image, axes, spacing, scale, options)

@@ -22,8 +22,11 @@ SOURCES = tuple(
 HEADERS = tuple(_FOLDER / name for name in ("siren.h", "vectors.h", "amx.h"))
 # Flags for speed: the kernels need neither errno nor floating-point traps.
 OPTIMISE = ("-O3", "-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math", "-shared", "-fPIC")
+# GCC leaves out fused multiply-adds in some loops where it tunes for some processors, those of AMD among them. The bits
+# of a sample would depend on its position in a block.
+FUSED = ("--param=avoid-fma-max-bits=0",)
 
-_AVX2 = ("-mavx2", "-mfma")
+_AVX2 = ("-mavx2", "-mfma", *FUSED)
 _AVX512 = (*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mprefer-vector-width=512")
 _AMX = (*_AVX512, "-mavx512bf16", "-mamx-tile", "-mamx-bf16")
 # Instruction sets that change the sources, the oldest first: vectors of 4, 8 or 16 floats, and AMX. The position of a

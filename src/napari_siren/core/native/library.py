@@ -25,6 +25,7 @@ from pathlib import Path
 import platformdirs
 
 from napari_siren.core.native.compiler import (
+    FUSED,
     HEADERS,
     OPTIMISE,
     SOURCES,
@@ -38,7 +39,8 @@ from napari_siren.core.native.prebuilt import load_prebuilt
 
 _LOG = logging.getLogger("napari_siren")
 # Flags for the instructions of this machine, in order of preference. The first ones that compile are used.
-_MACHINES = (("-march=native", "-mprefer-vector-width=512"), ("-march=native",), ("-mcpu=native",), ())
+_NATIVE = "-march=native"
+_MACHINES = ((_NATIVE, "-mprefer-vector-width=512", *FUSED), (_NATIVE, *FUSED), (_NATIVE,), ("-mcpu=native",), ())
 
 
 @dataclass(frozen=True)
