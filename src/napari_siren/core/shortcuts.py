@@ -11,6 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig, detail_for
+from napari_siren.core.entries import (
+    OF_ONE_FIT,
+    check_series_size,
+    fit_entries,
+    is_one_by_one,
+    split_series,
+    stack_frames,
+)
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import choose_settings, fit
 from napari_siren.core.image.arrays import ImageInput
@@ -21,14 +29,6 @@ from napari_siren.core.options import FitOptions, FitSettings, copy_options
 from napari_siren.core.per_axis import per_axis
 from napari_siren.core.preprocessing.gradients import preparation
 from napari_siren.core.presets import PresetName
-from napari_siren.core.series import (
-    OF_ONE_FIT,
-    check_series_size,
-    fit_entries,
-    is_one_by_one,
-    split_series,
-    stack_frames,
-)
 from napari_siren.errors import InputError
 
 # Arguments of `fit` that are no settings.

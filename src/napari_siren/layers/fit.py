@@ -182,8 +182,8 @@ def _fit_entries(
     options: FitOptions,
 ) -> tuple[tuple[FitResult, ...], tuple[LayerData, ...]]:
     """Fit the entries of a layer one by one, and make its three layers. Only one entry is in memory at a time."""
+    from napari_siren.core.entries import OF_ONE_FIT, check_series_size, fit_entries
     from napari_siren.core.fit import choose_settings
-    from napari_siren.core.series import OF_ONE_FIT, check_series_size, fit_entries
 
     if invalid := OF_ONE_FIT & options.keys():
         raise InputError(f"{invalid.pop()} applies to a single fit, not to a layer of several entries. Leave it out.")
