@@ -96,8 +96,16 @@ class Patches:
             expected, deviation = np.maximum(line, least), scatter - line
             share = np.where(deviation > 0, _QUIET, 1 - _QUIET)
             weights = share / np.maximum(np.abs(deviation), 1e-3 * expected) / expected
-            slope, offset = (float(number) for number in np.polyfit(level, scatter, 1, w=np.sqrt(weights)))
+            slope, offset = _weighted_line(level, scatter, weights / weights.sum())
         return slope, offset
+
+
+def _weighted_line(x: Numbers, y: Numbers, weights: Numbers) -> tuple[float, float]:
+    """Return slope and offset of the line of least squares for weights of sum 1. If all x are equal, the slope is 0."""
+    middle, height = float(weights @ x), float(weights @ y)
+    spread = float(weights @ np.square(x - middle))
+    slope = float(weights @ ((x - middle) * (y - height))) / spread if spread > _LEAST_VARIANCE else 0.0
+    return slope, height - slope * middle
 
 
 def _quantile_of_noise(share: float) -> float:
