@@ -51,7 +51,9 @@ def test_a_job_that_is_killed_is_compared_with_one_that_was_not(
     write_ome_zarr(tmp_path / "map.ome.zarr", image, "YXC")
     job = Job("map", tmp_path, "fast")
     for value, the_same in ((image, True), (255 - image, False)):
-        other = ns.fit_blocks(value, tmp_path / "other.ome.zarr", 2, axes="YXC", preset="fast", resume=False)
+        other = ns.fit_blocks(
+            value, tmp_path / "other.ome.zarr", 2, axes="YXC", preset="fast", resume=False, overwrite=True
+        )
         found = scale.killed(job, 1, 1.0, other.path)
         assert found["the_same"] is the_same
         assert (found["done_twice"], found["blocks"]) == (0, 1)
