@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.fit import check_seed, fit
+from napari_siren.core.fit import check_seed, choose_settings, fit
 from napari_siren.core.image.axes import Axes, check_axes, guess_series_axes, spacing_in_space
 from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import check_array
-from napari_siren.core.options import FitOptions, copy_options
+from napari_siren.core.options import FitOptions, FitSettings, copy_options
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
 from napari_siren.core.training.plan import check_size
@@ -30,8 +30,35 @@ _SMALLER = (
     "napari-siren batch --frames each), which has only one frame in memory."
 )
 
-OF_ONE_FIT = {"start", "resume", "supervision", "axes_as_coordinates"}
-"""Arguments of `fit` that a series cannot have."""
+# Arguments of `fit` that are no settings; of these, those that fits one by one cannot have, and those that they share.
+_NO_SETTINGS = FitOptions.__optional_keys__ - FitSettings.__optional_keys__
+_OF_ONE_FIT = ("start", "resume", "supervision", "axes_as_coordinates")
+_SHARED = ("device", "seed", "progress", "on_progress")
+
+
+def settings_of(options: FitOptions) -> FitConfig:
+    """Return the settings among the arguments of `fit`. The errors are those of `choose_settings`."""
+    overrides: Any = {name: value for name, value in options.items() if name not in _NO_SETTINGS}
+    return choose_settings(options.get("preset"), options.get("config"), overrides)
+
+
+def shared_arguments(options: FitOptions) -> FitOptions:
+    """Return those arguments of `fit` that are no settings, and are the same for all fits of a series.
+
+    Raises
+    ------
+    InputError
+        An argument applies to a single fit.
+    """
+    check_no_single_fit(options)
+    shared: Any = {name: value for name, value in options.items() if name in _SHARED}
+    return shared  # type: ignore[no-any-return]
+
+
+def check_no_single_fit(options: Mapping[str, object]) -> None:
+    """Raise an InputError if one of the arguments applies to a single fit."""
+    if invalid := [name for name in _OF_ONE_FIT if options.get(name) is not None]:
+        raise InputError(f"{invalid[0]} applies to a single fit, not to a series of fits. Leave it out.")
 
 
 def split_series(

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.entries import OF_ONE_FIT, Channels, fit_entries, split_series
+from napari_siren.core.entries import Channels, check_no_single_fit, fit_entries, split_series
 from napari_siren.core.fit import choose_settings, fit
 from napari_siren.core.image.axes import Axes, guess_series_axes
 from napari_siren.core.options import FitOptions, FitSettings
@@ -155,8 +155,7 @@ def fit_series(
     """
     if channels not in ("together", "each"):
         raise InputError(f'channels={channels!r} is unknown. Use "together" or "each".')
-    if invalid := OF_ONE_FIT & overrides.keys():
-        raise InputError(f"{invalid.pop()} applies to a single fit, not to a series. Leave it out.")
+    check_no_single_fit(overrides)
     settings = choose_settings(preset, config, overrides)
     entries, alone, names = split_series(image, axes, spacing, missing, channels)
     report = None if on_progress is None else _with_index(on_progress)

@@ -12,27 +12,24 @@ import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.entries import (
-    OF_ONE_FIT,
     check_series_size,
     fit_entries,
     is_one_by_one,
+    settings_of,
+    shared_arguments,
     split_series,
     stack_frames,
 )
 from napari_siren.core.field.tiling import RenderGrid
-from napari_siren.core.fit import choose_settings, fit
+from napari_siren.core.fit import fit
 from napari_siren.core.image.arrays import ImageInput
 from napari_siren.core.image.axes import Axes, cubic_scale, spacing_in_space
 from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.options import FitOptions, FitSettings, copy_options
+from napari_siren.core.options import FitOptions, copy_options
 from napari_siren.core.per_axis import per_axis
 from napari_siren.core.preprocessing.gradients import preparation
 from napari_siren.core.presets import PresetName
-from napari_siren.errors import InputError
-
-# Arguments of `fit` that are no settings.
-_NO_SETTINGS = FitOptions.__optional_keys__ - FitSettings.__optional_keys__
 
 
 def upscale(
@@ -248,14 +245,10 @@ class _Series:
         given = ImageInput.from_arguments(image, axes, spacing, options.get("missing"))
         if not isinstance(given.axes, str) or "T" not in given.axes.upper() or options.get("axes_as_coordinates"):
             return None
-        overrides: Any = {name: value for name, value in options.items() if name not in _NO_SETTINGS}
-        settings = choose_settings(options.get("preset"), options.get("config"), overrides)
+        settings = settings_of(options)
         if not is_one_by_one(given.axes, np.shape(given.image), settings):
             return None
-        if invalid := OF_ONE_FIT & options.keys():
-            raise InputError(f"{invalid.pop()} applies to a single image, not to a time series. Leave it out.")
-        same: Any = {name: options[name] for name in ("device", "seed", "progress", "on_progress") if name in options}
-        return cls(given, settings, same)
+        return cls(given, settings, shared_arguments(options))
 
     def restored(self, scale: float | Sequence[float] | None) -> Any:
         """Fit the frames, and return their renders as one array, with the labels of the series."""

@@ -129,6 +129,7 @@ def fit_layer(
     line [error] (24, 24) [0.1, 0.1]
     """
     from napari_siren.core.config import detail_for
+    from napari_siren.core.entries import settings_of
 
     series = LayerSeries.from_layer(layer, axes, region, plane, level, fill_nan)
     specs = list(series.specs.values())
@@ -137,7 +138,7 @@ def fit_layer(
             "missing= can only be used with a region that is a box, of up to three axes in space and time. Give as "
             "region a boolean array, False for pixels outside or missing."
         )
-    if _joins_frames(options):
+    if settings_of(options).joins_frames:
         if series.has_time:
             raise InputError("a burst has one or two axes in space beside time. Hold the other axes fixed with plane.")
         series = series.mapped(LayerSpec.joined)
@@ -182,15 +183,9 @@ def _fit_entries(
     options: FitOptions,
 ) -> tuple[tuple[FitResult, ...], tuple[LayerData, ...]]:
     """Fit the entries of a layer one by one, and make its three layers. Only one entry is in memory at a time."""
-    from napari_siren.core.entries import OF_ONE_FIT, check_series_size, fit_entries
-    from napari_siren.core.fit import choose_settings
+    from napari_siren.core.entries import check_series_size, fit_entries, settings_of, shared_arguments
 
-    if invalid := OF_ONE_FIT & options.keys():
-        raise InputError(f"{invalid.pop()} applies to a single fit, not to a layer of several entries. Leave it out.")
-    arguments = ("device", "seed", "progress", "on_progress")
-    overrides: Any = {k: v for k, v in options.items() if k not in (*arguments, "preset", "config", "missing")}
-    settings = choose_settings(options.get("preset"), options.get("config"), overrides)
-    same: Any = {name: options[name] for name in arguments if name in options}  # type: ignore[literal-required]
+    settings, same = settings_of(options), shared_arguments(options)
     count, current = len(series.specs), list[LayerSpec]()
     results: list[FitResult] = []
 
@@ -231,15 +226,6 @@ def _three_layers(
         upscaled_layer(spec, result, scale),
         error_layer(spec, result, error),
     )
-
-
-def _joins_frames(options: FitOptions) -> bool:
-    """Return whether all frames of a series are fitted as one scene."""
-    from napari_siren.core.config import FitConfig
-
-    config = options.get("config") or FitConfig.preset(options.get("preset") or "faithful")
-    overrides = {name: value for name, value in options.items() if name in FitConfig.model_fields}
-    return bool(config.override(**overrides).joins_frames)
 
 
 def _check_viewer(viewer: Any, spec: LayerSpec) -> None:

@@ -31,6 +31,11 @@ def noise_ratio(samples: Samples) -> float | None:
     It is 1 for white noise, and more if neighbours share their noise: differences of neighbours then show only a part
     of it. There are two estimates, and the smaller one is returned.
 
+    Parameters
+    ----------
+    samples
+        Image with two or three spatial axes.
+
     Returns
     -------
     float or None
@@ -54,6 +59,11 @@ def models_of_shared_noise(samples: Samples, config: FitConfig) -> list[NoiseMod
 
     On three photographs with noise of 8 and 20 grey levels that was blurred by a Gaussian of 0.5 to 1.2 pixels,
     denoising gained 0.4 to 3.4 dB by it.
+
+    Parameters
+    ----------
+    samples, config
+        Image with two or three spatial axes, and settings. The noise of a known camera is not changed.
     """
     models = noise_models(samples, config)
     ratio = noise_ratio(samples) if config.camera_gain == "auto" else None

@@ -116,9 +116,23 @@ def resolution(
         return without_rings(len(planes), reason or other_reason)
     rings = Rings.from_plane(planes.shape[2:], sides, split=other is None)
     curves = np.stack([rings.correlation(*pair) for pair in zip(planes, others, strict=True)])
-    crossings = [rings.crossing(curve, planes.shape[1]) for curve in curves]
+    return at_crossings(rings, curves, [rings.crossing(curve, planes.shape[1]) for curve in curves])
+
+
+def at_crossings(
+    rings: Rings, curves: npt.NDArray[np.float64], crossings: Sequence[tuple[float | None, str | None]]
+) -> Resolution:
+    """Return the resolution of each channel.
+
+    Parameters
+    ----------
+    rings, curves
+        Rings, and correlation of each channel in them, (channels, rings).
+    crossings
+        Frequency at which each curve crosses its threshold, or None and the reason.
+    """
     sizes = tuple(None if frequency is None else 1 / frequency for frequency, _ in crossings)
-    pixels = tuple(None if size is None else size / max(sides) for size in sizes)
+    pixels = tuple(None if size is None else size / rings.longest for size in sizes)
     return Resolution(sizes, pixels, tuple(reason for _, reason in crossings), rings.frequency, curves)
 
 

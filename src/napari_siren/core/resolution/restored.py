@@ -13,7 +13,7 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.image.arrays import ImageInput
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.model import noise_models
-from napari_siren.core.resolution.measure import Resolution, image_planes, without_rings
+from napari_siren.core.resolution.measure import Resolution, at_crossings, image_planes, without_rings
 from napari_siren.core.resolution.rings import Rings, RingSums
 from napari_siren.errors import InputError
 
@@ -222,9 +222,7 @@ def _checked(
 def _resolution(rings: Rings, curves: list[npt.NDArray[np.float64]], measurable: list[int]) -> Resolution:
     """Return the resolution of each channel from its correlation with the scene."""
     crossings = [_crossing(rings, *pair) for pair in zip(curves, measurable, strict=True)]
-    sizes = tuple(None if frequency is None else 1 / frequency for frequency, _ in crossings)
-    pixels = tuple(None if size is None else size / rings.longest for size in sizes)
-    return Resolution(sizes, pixels, tuple(reason for _, reason in crossings), rings.frequency, np.stack(curves))
+    return at_crossings(rings, np.stack(curves), crossings)
 
 
 def _crossing(rings: Rings, curve: npt.NDArray[np.float64], measurable: int) -> tuple[float | None, str | None]:

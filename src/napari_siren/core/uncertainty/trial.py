@@ -24,7 +24,6 @@ from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import image_noise
 from napari_siren.core.noise.shared import models_of_shared_noise
-from napari_siren.core.restoration.base import Restorer
 from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.pipeline import as_samples, load_restorer
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
@@ -115,12 +114,11 @@ def make_trial(
     InputError
         The result has no state, and without it the denoising cannot be repeated.
     """
-    restorer = _restorer(field, samples, config, state, seed)
-    removes_noise = config.restoration is not None and config.restoration.removes == "noise"
-    if removes_noise and isinstance(restorer, _Denoiser):
-        denoised = normalised_render(field, RenderGrid.from_layout(samples.layout))
-        return _denoised_trial(restorer, denoised, samples, config, seed, grid)
-    return _upscaled_trial(restorer, field, samples, config, seed, grid, report)
+    denoiser = _denoiser(field, samples, config, state, seed)
+    if denoiser is None:
+        return _upscaled_trial(field, samples, config, state, seed, grid, report)
+    denoised = normalised_render(field, RenderGrid.from_layout(samples.layout))
+    return _denoised_trial(denoiser, denoised, samples, config, seed, grid)
 
 
 def normalised_render(field: Field, grid: RenderGrid) -> Array:
@@ -134,24 +132,27 @@ def normalised_render(field: Field, grid: RenderGrid) -> Array:
     return normalised
 
 
-def _restorer(
+def _denoiser(
     field: Field, samples: Samples, config: FitConfig, state: Checkpoint | None, seed: int
-) -> Restorer | None:
-    """Return the restorer of a result, or None if it has none."""
-    if field.observation is None:
+) -> _Denoiser | None:
+    """Return the restorer that removed the noise of a result, or None if there was none."""
+    task = config.restoration
+    if task is None or task.removes != "noise" or field.observation is None:
         return None
     device = field.representation.device
     if state is not None:
-        return load_restorer(samples, config, device, state)
-    restoration = plan_restoration(samples, config)
-    if restoration is None or config.restoration is None or config.restoration.removes != "noise":
-        return None
-    if not restoration.restorer_class.ready:
-        raise InputError(
-            "the network that denoised this image was trained on it, and the result has no state with that network. "
-            "Estimate the uncertainty of the result of fit itself."
-        )
-    return restoration.create(device, seed)
+        restorer = load_restorer(samples, config, device, state)
+    else:
+        restoration = plan_restoration(samples, config)
+        assert restoration is not None
+        if not restoration.restorer_class.ready:
+            raise InputError(
+                "the network that denoised this image was trained on it, and the result has no state with that "
+                "network. Estimate the uncertainty of the result of fit itself."
+            )
+        restorer = restoration.create(device, seed)
+    assert isinstance(restorer, _Denoiser)
+    return restorer
 
 
 def _denoised_trial(
@@ -198,10 +199,10 @@ def _smaller(image: Array, scales: Sequence[float]) -> Array:
 
 
 def _upscaled_trial(
-    restorer: Restorer | None,
     field: Field,
     samples: Samples,
     config: FitConfig,
+    state: Checkpoint | None,
     seed: int,
     grid: RenderGrid,
     report: Callable[[float], None],
@@ -212,6 +213,9 @@ def _upscaled_trial(
     smaller = [max(min(n, _LEAST_SIDE), min(n, round(n * n / m))) for n, m in zip(sizes, grid.shape, strict=True)]
     if tuple(smaller) == sizes:
         return Trial(image, normalised_render(field, RenderGrid.from_layout(samples.layout)), image, known, noise)
+    device = field.representation.device
+    is_restored = field.observation is not None
+    restorer = load_restorer(samples, config, device, state) if is_restored and state is not None else None
     if isinstance(restorer, ZeroShotSuperResolution) or (
         isinstance(restorer, PretrainedRestorer) and restorer.enlarges
     ):
@@ -224,7 +228,6 @@ def _upscaled_trial(
         else ForwardOperator.from_kind("bicubic", len(sizes))
     )
     small_image = operator(torch.from_numpy(image), smaller).numpy()
-    device = field.representation.device
     small_field = _fitted(as_samples(samples.layout, small_image), config, device, seed, report)
     fine = RenderGrid.from_layout(small_field.layout, shape=sizes)
     return Trial(small_image, normalised_render(small_field, fine), image, known, noise)
