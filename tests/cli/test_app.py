@@ -88,7 +88,16 @@ def test_fit_prints_the_resolution_of_an_image_with_noise(tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
     assert f"{report['image_resolution']:.3g} µm" in result.stdout
-    assert f"error (RSE) {report['rse']:.4g} grey levels, correlation (RSP) {report['rsp']:.4f}" in result.stdout
+    # They describe the noise that was removed.
+    assert "RSE" not in result.stdout
+
+
+def test_fit_prints_the_scaled_error_of_an_enlarged_image(tmp_path: Path, photo: Path) -> None:
+    result = run("fit", photo, "-o", tmp_path / "out", "--preset", "upscale")
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
+    assert re.search(rf"RSE +{report['rse']:.4g} grey levels", result.stdout)
+    assert re.search(rf"RSP +{report['rsp']:.4f}", result.stdout)
 
 
 def test_fit_passes_every_option_on(tmp_path: Path, photo: Path) -> None:

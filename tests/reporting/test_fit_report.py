@@ -207,6 +207,13 @@ def test_the_overview_says_which_slice_and_which_channel() -> None:
     ]
 
 
+def test_a_course_that_is_not_known_is_no_empty_diagram() -> None:
+    image = np.random.default_rng(0).normal(100, 20, (40, 48)).astype(np.float32)
+    course = overview_figure(ns.fit(image, preset="denoise")).axes[5]
+    assert not course.axison
+    assert [text.get_text() for text in course.texts] == ["The PSNR was not estimated while fitting."]
+
+
 def test_the_detail_is_the_same_part_of_image_and_field() -> None:
     result = fitted("XYZ", "float32", max_steps=40)
     view = View(result.field.layout)

@@ -17,7 +17,7 @@ from rich.text import Text
 from napari_siren.core.atomic import json_safe
 from napari_siren.reporting.fit_report import describe
 from napari_siren.reporting.lengths import describe_length
-from napari_siren.reporting.views import value_unit
+from napari_siren.reporting.views import shows_scaled_error, value_unit
 
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
@@ -231,12 +231,11 @@ def _metrics(result: FitResult, unit: str | None = None) -> list[tuple[str, str]
         rows.append(("PSNR held out", decibels(metrics.psnr_heldout)))
     if metrics.consistency is not None:
         rows.append(("consistency", decibels(metrics.consistency)))
-    if metrics.rse is not None:
-        correlation = "" if metrics.rsp is None else f", correlation (RSP) {metrics.rsp:.4f}"
-        error = f"{metrics.rse:.4g} {value_unit(result.field.layout.dtype)}"
-        rows.append(("resolution-scaled", f"error (RSE) {error}{correlation}"))
+    if metrics.rse is not None and metrics.rsp is not None and shows_scaled_error(result):
+        rows.append(("RSE", f"{metrics.rse:.4g} {value_unit(result.field.layout.dtype)}"))
+        rows.append(("RSP", f"{metrics.rsp:.4f}"))
     if metrics.image_resolution is not None:
-        rows.append(("resolution before", describe_length(metrics.image_resolution, result, unit)))
+        rows.append(("image resolution", describe_length(metrics.image_resolution, result, unit)))
     rows.append(("SSIM", "not measured" if metrics.ssim is None else f"{metrics.ssim:.4f}"))
     return [*rows, ("RMSE", f"{metrics.rmse:.4g} {value_unit(result.field.layout.dtype)}")]
 

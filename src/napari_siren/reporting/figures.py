@@ -161,12 +161,16 @@ def _draw_course(axes: Axes, result: FitResult) -> None:
     # The estimate is constant between the steps of its updates.
     updates = np.isfinite(psnr)
     updates[1:] &= psnr[1:] != psnr[:-1]
+    axes.set_title(f"course of the fit, {len(history.step)} steps", fontsize=10)
+    if not updates.any():
+        axes.set_axis_off()
+        axes.text(0.5, 0.5, "The PSNR was not estimated while fitting.", ha="center", fontsize=9)
+        return
     axes.plot(
         np.array(history.seconds)[updates], psnr[updates], ".-", color="tab:blue", label="while fitting (estimated)"
     )
     if math.isfinite(result.metrics.psnr):
         axes.axhline(result.metrics.psnr, color="black", linewidth=0.8, linestyle="--", label="result (measured)")
     axes.set(xlabel="seconds", ylabel="PSNR [dB]")
-    axes.set_title(f"course of the fit, {len(history.step)} steps", fontsize=10)
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right", fontsize=9)

@@ -189,18 +189,24 @@ def error_limit(mean: npt.NDArray[Any]) -> float:
     return float(np.percentile(strength, 99.9)) or float(strength.max()) or 1.0
 
 
+def shows_scaled_error(result: FitResult) -> bool:
+    """Return whether RSE and RSP describe the restoration. After the removal of noise they describe that noise."""
+    task = result.config.restoration
+    return task is None or task.removes != "noise"
+
+
 def describe_metrics(result: FitResult) -> str:
     """Return the agreement of the reconstruction with the image in one line, and measures of a restoration in another.
 
     After the removal of noise, the correlation with the image is that with its noise, and is left out.
     """
-    metrics, task = result.metrics, result.config.restoration
+    metrics = result.metrics
     parts = ["every value right" if math.isinf(metrics.psnr) else f"PSNR {metrics.psnr:.2f} dB"]
     parts += [] if metrics.ssim is None else [f"SSIM {metrics.ssim:.4f}"]
     unit = value_unit(result.field.layout.dtype)
     parts += [f"RMSE {metrics.rmse:.4g}", f"largest error {metrics.max_abs:.4g} {unit}"]
     measures = []
-    if metrics.rse is not None and metrics.rsp is not None and not (task is not None and task.removes == "noise"):
+    if metrics.rse is not None and metrics.rsp is not None and shows_scaled_error(result):
         measures += [f"seen again by the pixels: RSE {metrics.rse:.4g} {unit}", f"RSP {metrics.rsp:.4f}"]
     if metrics.image_resolution is not None:
         measures.append(f"resolution before denoising {describe_length(metrics.image_resolution, result)}")
