@@ -6,9 +6,10 @@
 PSNR in dB and seconds an image, means over the images; `denoise_sets` describes the images. The report also has the
 seconds of the processor, on which other programs have less influence. Ours runs through the public interface, as it is:
 "blind" estimates the noise from the image, "noise given" has the parameters of the camera. Gaussian filter, non-local
-means and total variation have the settings that are best by comparison with the true image; their seconds are those of
-a single filter with these settings. BM3D has the noise given, for photons through the generalised Anscombe transform.
-It needs a Python with the package `bm3d`, which `--bm3d` names.
+means, total variation and wavelets have the settings that are best by comparison with the true image; their seconds are
+those of a single filter with these settings. Wavelets need PyWavelets, and are left out without it. BM3D has the noise
+given, for photons through the generalised Anscombe transform. It needs a Python with the package `bm3d`, which `--bm3d`
+names.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ import napari_siren as ns
 from benchmarks import bm3d_process, machine
 from benchmarks.denoise_sets import KINDS, Case, Kind, Noise, cases
 from benchmarks.microscopy import chosen_methods
-from benchmarks.microscopy_rivals import DENOISERS
+from benchmarks.microscopy_rivals import DENOISERS, usable_denoisers
 from napari_siren.core.atomic import write_json
 
 # The second result has further figures for the report. Its seconds replace the measured ones.
@@ -39,7 +40,7 @@ Method = Callable[[Case], tuple[np.ndarray, dict[str, Any]]]
 
 OURS = "ours"
 TIMES = ("seconds", "processor_seconds")
-RIVALS = ("Gaussian", "non-local means", "total variation")
+RIVALS = ("Gaussian", "non-local means", "total variation", "wavelet")
 # Gain of noise without photons: `camera_gain` has to be positive.
 _NO_PHOTONS = 1e-9
 
@@ -47,7 +48,7 @@ _NO_PHOTONS = 1e-9
 def methods(kind: Kind, device: str, bm3d: Path | None) -> dict[str, Method]:
     """Return the methods for a kind of images, by name."""
     found: dict[str, Method] = {"noisy": lambda case: (case.noisy, {})}
-    found |= {f"{name}, set by the truth": partial(best_by_truth, name=name) for name in RIVALS}
+    found |= {f"{name}, set by the truth": partial(best_by_truth, name=name) for name in usable_denoisers(RIVALS)}
     if kind == "photographs" and bm3d is not None:
         found["BM3D, noise given"] = partial(by_bm3d, python=bm3d)
     found[f"{OURS}, blind"] = partial(ours, device=device)

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from rich.table import Table
 import napari_siren as ns
 from benchmarks import machine, noise2vst
 from benchmarks import microscopy_rivals as rivals
-from benchmarks.microscopy_rivals import CUBIC, DENOISERS, LINEAR
+from benchmarks.microscopy_rivals import CUBIC, DENOISERS, LINEAR, usable_denoisers
 from benchmarks.microscopy_sets import KINDS, SCALE, Case, Given, Kind, cases, score
 from napari_siren.core.atomic import write_json
 
@@ -58,8 +57,7 @@ def _rivals(kind: Kind) -> dict[str, Method]:
             for name, order in (("linear", LINEAR), ("cubic spline", CUBIC))
         },
     }
-    # scikit-image's wavelets need PyWavelets, which is not among our requirements.
-    denoisers = [name for name in DENOISERS if name != "wavelet" or find_spec("pywt")]
+    denoisers = usable_denoisers(DENOISERS)
     blind: dict[Kind, dict[str, Blind]] = {
         "missing": stacks,
         "thick": stacks,

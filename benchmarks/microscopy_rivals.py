@@ -11,7 +11,8 @@ GPU, or are no longer kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from importlib.util import find_spec
 from itertools import product
 from typing import Any
 
@@ -47,15 +48,28 @@ DENOISERS: dict[str, tuple[Callable[..., np.ndarray], dict[str, Sequence[Any]]]]
         {"h": _STRENGTHS[3::2], "sigma": (0.0, 0.05, 0.1, 0.15), "patch_size": (5, 7), "patch_distance": (6,)},
     ),
     "total variation": (denoise_tv_chambolle, {"weight": _STRENGTHS}),
-    # These estimate the noise themselves, by the median of their finest coefficients.
+    # With sigma=None they estimate the noise by the median of their finest coefficients.
     "wavelet": (
         denoise_wavelet,
-        {"wavelet": ("db1", "db2", "sym4"), "method": ("BayesShrink", "VisuShrink"), "rescale_sigma": (True,)},
+        {
+            "sigma": (None, *_STRENGTHS[::2]),
+            "wavelet": ("db1", "db2", "sym4"),
+            "method": ("BayesShrink", "VisuShrink"),
+            "rescale_sigma": (True,),
+        },
     ),
 }
 ITERATIONS = tuple(round(5 * 2 ** (n / 2)) for n in range(15))
 # Parts of a pixel to which frames are registered.
 _REGISTRATION = 100
+
+
+def usable_denoisers(names: Iterable[str]) -> list[str]:
+    """Return those of some names of `DENOISERS` whose packages are installed.
+
+    The wavelets of scikit-image need PyWavelets, which is not among our requirements.
+    """
+    return [name for name in names if name != "wavelet" or find_spec("pywt")]
 
 
 # ---- interpolation ---------------------------------------------------------------------------------------------------
