@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
@@ -50,6 +50,7 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._requested = threading.Event()
+        self._watch: Callable[[], None] | None = None
 
     def request(self) -> None:
         """Request the cancellation."""
@@ -57,5 +58,16 @@ class Cancellation:
 
     def check(self) -> None:
         """Raise `Cancelled` if the cancellation was requested."""
+        if self._watch is not None:
+            self._watch()
         if self._requested.is_set():
             raise Cancelled
+
+    @contextmanager
+    def watched(self, watch: Callable[[], None]) -> Iterator[None]:
+        """Call a function at each check in the context. It may raise `Cancelled`."""
+        self._watch = watch
+        try:
+            yield
+        finally:
+            self._watch = None

@@ -11,16 +11,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
-from napari_siren.core.uncertainty import error_model
+from napari_siren.core.clock import Cancelled
 from napari_siren.errors import InputError
 
 PRETRAINED: dict[str, Any] = {"preset": "upscale", "task_steps": 6, "max_steps": 30, "hidden_features": 12}
 LEARNED: dict[str, Any] = {**PRETRAINED, "pretrained": None}
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(error_model, "_STEPS", 60)
 
 
 def half_busy(shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
@@ -135,3 +130,18 @@ def test_denoising_by_a_network_of_the_image_needs_its_state() -> None:
 def test_denoising_by_ready_networks_needs_no_state() -> None:
     result = ns.fit(noisy_scene((48, 48))[1], **DENOISE)
     np.testing.assert_allclose(result.without_state().uncertainty(1), result.uncertainty(1), rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{}, {"pretrained": None, "task_steps": 2}], ids=["ready", "of the image"])
+def test_the_denoising_of_the_trial_can_be_cancelled(options: dict[str, Any]) -> None:
+    result = ns.fit(noisy_scene((32, 32))[1], **DENOISE, **options)
+    shares: list[float] = []
+
+    def cancel(share: float) -> None:
+        shares.append(share)
+        if len(shares) > 1:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        result.uncertainty(1, on_progress=cancel)
+    assert shares == [0.0, 0.0]

@@ -145,6 +145,7 @@ class BlindSpot(SelfSupervisedRestorer):
         for _ in range(passes):
             parts = torch.from_numpy(rng.integers(_PARTS, size=around.shape[2:])).to(self.device)
             for i in range(_PARTS):
+                self.cancellation.check()
                 turns, hidden = i % 4, parts == i
                 plain, details = self._guess(torch.rot90(around, turns, (2, 3)), torch.rot90(hidden, turns, (0, 1)))
                 total += torch.rot90(plain + details, -turns, (1, 2)) * hidden

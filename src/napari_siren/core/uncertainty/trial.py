@@ -118,7 +118,9 @@ def make_trial(
     if denoiser is None:
         return _upscaled_trial(field, samples, config, state, seed, grid, report)
     denoised = normalised_render(field, RenderGrid.from_layout(samples.layout))
-    return _denoised_trial(denoiser, denoised, samples, config, seed, grid)
+    # The restorer checks at each block whether the report ends the work.
+    with denoiser.cancellation.watched(lambda: report(0.0)):
+        return _denoised_trial(denoiser, denoised, samples, config, seed, grid)
 
 
 def normalised_render(field: Field, grid: RenderGrid) -> Array:
@@ -220,7 +222,8 @@ def _upscaled_trial(
         isinstance(restorer, PretrainedRestorer) and restorer.enlarges
     ):
         copy = restorer.smaller_copy(smaller)
-        render = restorer.predict(sizes, values=copy).cpu().numpy()
+        with restorer.cancellation.watched(lambda: report(0.0)):
+            render = restorer.predict(sizes, values=copy).cpu().numpy()
         return Trial(copy.cpu().numpy(), render, image, known, noise)
     operator = (
         pixel_model(config, samples.layout.spacing)
