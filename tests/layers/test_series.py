@@ -46,8 +46,8 @@ def test_the_axes_beyond_three_are_done_one_by_one(labels: str, further: str, fi
     series = LayerSeries.from_layer(layer(labels, *range(5, 5 + len(labels))))
     assert ("".join(series.labels), series.axes) == (further, tuple(map(labels.index, further)))
     assert series.shape == tuple(5 + i for i in series.axes)
-    assert len(series.specs) == np.prod(series.shape)
-    assert {spec.axes for spec in series.specs.values()} == {fitted}
+    assert len(series.indices) == np.prod(series.shape)
+    assert {series.spec(index).axes for index in series.indices} == {fitted}
 
 
 def test_the_first_axes_of_a_layer_without_labels_are_done_one_by_one() -> None:
@@ -56,6 +56,33 @@ def test_the_first_axes_of_a_layer_without_labels_are_done_one_by_one() -> None:
     # Axes of one entry are no entries.
     assert LayerSeries.from_layer(layer("tzyx", 2, 1, 4, 5)).axes == ()
     assert LayerSeries.from_layer(layer("tczyx", 1, 2, 4, 5, 6)).axes == ()
+
+
+def test_any_axes_can_be_done_one_by_one() -> None:
+    photos = SimpleNamespace(data=pixels(5, 8, 10), name="photos", scale=(2, 1, 1), translate=(6, 0, 0))
+    series = LayerSeries.from_layer(photos, one_by_one=(0,))
+    assert (series.axes, series.shape, series.first.axes) == ((0,), (5,), "YX")
+    film = layer("tzyx", 3, 4, 8, 10)
+    assert LayerSeries.from_layer(film, one_by_one=(1, 0)).shape == (3, 4)
+    assert LayerSeries.from_layer(film, one_by_one=(1,)).first.axes == "TYX"
+    assert LayerSeries.from_layer(layer("zyx", 1, 8, 10), one_by_one=(0,)).axes == ()
+    fitted = ns.fit_layer(photos, one_by_one=[0], **FAST)
+    each = [ns.fit(image, spacing=1, **FAST) for image in photos.data]
+    np.testing.assert_array_equal(fitted.layer_data[0][0][0], each[0].reconstruction)
+    made = Layer.create(*fitted.layer_data[1])
+    assert made.data.shape == (5, 16, 20)
+    assert_same_corners(Image(photos.data, scale=photos.scale, translate=photos.translate), made)
+
+
+@pytest.mark.parametrize("one_by_one", [(3,), (0, 0), (-1,), (1,), (0, 2, 3), (9,)])
+def test_axes_that_cannot_be_done_one_by_one(one_by_one: tuple[int, ...]) -> None:
+    with pytest.raises(ns.InputError, match=r"one_by_one=.* is invalid. Give positions of axes .* has \(0, 2\)"):
+        LayerSeries.from_layer(layer("tcyz", 3, 2, 8, 10), plane=(None, None, None, 1), one_by_one=one_by_one)
+
+
+def test_letters_and_one_by_one_are_one_too_many() -> None:
+    with pytest.raises(ns.InputError, match="both axes and one_by_one"):
+        ns.fit_layer(layer("zyx", 3, 8, 10), axes="ZYX", one_by_one=(0,), **FAST)
 
 
 def test_four_axes_are_no_single_fit() -> None:
@@ -74,7 +101,7 @@ def test_only_the_pixels_of_an_entry_are_read() -> None:
     lazy = film.map_blocks(block, dtype=film.dtype, meta=np.empty(0, film.dtype))
     series = LayerSeries.from_layer(SimpleNamespace(data=lazy, axis_labels=tuple("tzyx")))
     assert read == []
-    np.testing.assert_array_equal(series.specs[1,].loaded().data, film[1].compute())
+    np.testing.assert_array_equal(series.spec((1,)).loaded().data, film[1].compute())
     assert read == [1]
 
 
@@ -116,6 +143,14 @@ def test_the_entries_are_those_of_a_series_and_progress_counts_all() -> None:
     assert metadata[METADATA_KEY]["largest_error"] == np.abs(fitted.layer_data[2][0]).max()
 
 
+def test_each_burst_is_joined_by_itself() -> None:
+    bursts = layer("ptyx", 2, 3, 16, 16)
+    fitted = ns.fit_layer(bursts, preset="burst", task_steps=2, max_steps=2)
+    assert fitted.layer_data[1][0].shape == (2, 1, 32, 32)
+    alone = ns.fit_burst(bursts.data[1], task_steps=2, max_steps=2)
+    np.testing.assert_array_equal(fitted.layer_data[1][0][1, 0], alone.render(scale=2))
+
+
 def test_a_stop_ends_one_entry() -> None:
     fitted = ns.fit_layer(layer("tzyx", 2, 4, 8, 10), on_progress=lambda p: "stop" if p.entry else None, **FAST)
     assert [result.history.stopped for result in fitted.results] == ["max_steps", "asked"]
@@ -149,13 +184,13 @@ def test_a_region_of_some_entries() -> None:
 def test_what_entries_cannot_have_is_refused_before_the_fit(
     options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_siren.core.entries.fit", lambda *_, **__: pytest.fail("it fits"))
+    monkeypatch.setattr("napari_siren.core.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
     with pytest.raises(ns.InputError, match=message):
         ns.fit_layer(layer("tzyx", 2, 4, 8, 10), **options)
 
 
 def test_layers_that_do_not_fit_into_memory_are_refused_before_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_siren.core.entries.fit", lambda *_, **__: pytest.fail("it fits"))
+    monkeypatch.setattr("napari_siren.core.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
     monkeypatch.setattr("napari_siren.core.training.plan.free_memory", lambda device: 10_000)
     with pytest.raises(ns.InputError, match="Choose a lower resolution or fewer frames"):
         ns.fit_layer(layer("tzyx", 2, 4, 8, 10), **FAST)

@@ -52,7 +52,7 @@ Overwrite = Annotated[
 ]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 or mps.")]
 Seed = Annotated[int, typer.Option(help="Seed of the random initialisation.")]
-Axes = Annotated[str | None, typer.Option(help="One letter of Z, Y, X, C for each axis. Default: from the file.")]
+Axes = Annotated[str | None, typer.Option(help="One letter of T, Z, Y, X, C for each axis. Default: from the file.")]
 Spacing = Annotated[
     str | None,
     typer.Option(help="Pixel size: a number, or one for each spatial axis, as 0.4,0.1,0.1. Default: from the file."),

@@ -11,13 +11,14 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig
-from napari_siren.core.fit import check_seed, choose_settings, fit
+from napari_siren.core.fit import check_seed, choose_settings, fit_iter
 from napari_siren.core.image.axes import Axes, check_axes, guess_series_axes, spacing_in_space
 from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import check_array
-from napari_siren.core.options import FitOptions, FitSettings, copy_options
+from napari_siren.core.options import FitOptions, FitSettings
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
+from napari_siren.core.steps import FitSteps, run_steps
 from napari_siren.core.training.plan import check_size
 from napari_siren.core.warm_start import plan_warm_start
 from napari_siren.errors import InputError
@@ -125,16 +126,33 @@ def fit_entries(
     FitResult
         Result of each entry. Only as many of them are kept here as later fits start from.
     """
-    seed, on_progress = check_seed(same.get("seed", 0)), same.get("on_progress")
+    on_progress = same.get("on_progress")
+    fits = iter_entries(entries, settings, same, warm_start=warm_start, alone=alone)
+    for index, steps in enumerate(fits):
+        report = None if on_progress is None else _counted(on_progress, index, count)
+        yield run_steps(steps, same.get("progress", False), report)
+
+
+def iter_entries(
+    entries: Iterable[Mapping[str, Any]],
+    settings: FitConfig,
+    same: FitOptions,
+    *,
+    warm_start: bool = True,
+    alone: int = 1,
+) -> Iterator[FitSteps]:
+    """Yield the fit of each entry of a series. Run it to its end before the next one is asked for.
+
+    The parameters are those of `fit_entries`.
+    """
+    seed, device = check_seed(same.get("seed", 0)), same.get("device", "auto")
     earlier = deque[FitResult](maxlen=alone)
-    for index, entry in enumerate(entries):
+    for entry in entries:
         previous = earlier[0] if warm_start and len(earlier) == alone else None
         config, start = plan_warm_start(entry["image"], settings, previous)
-        report = None if on_progress is None else _counted(on_progress, index, count)
-        own: dict[str, Any] = {"config": config, "start": start, "seed": seed, "on_progress": report}
-        result = fit(**copy_options(same, **entry, **own))
-        earlier.append(result)
-        yield result
+        steps = fit_iter(**entry, config=config, start=start, seed=seed, device=device)
+        yield steps
+        earlier.append(steps.result)
 
 
 def stack_frames(frames: Iterable[npt.NDArray[Any]], count: int, axis: int) -> npt.NDArray[Any]:

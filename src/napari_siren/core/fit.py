@@ -25,13 +25,12 @@ from napari_siren.core.noise.record import shared_noise_note
 from napari_siren.core.options import FitSettings
 from napari_siren.core.preprocessing.gradients import Preprocessor, preparation
 from napari_siren.core.presets import PresetName
-from napari_siren.core.progress import Progress, share_done
-from napari_siren.core.progress_bar import progress_bar
+from napari_siren.core.progress import Progress
 from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import RestorationFit
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.result import FitResult, load
-from napari_siren.core.steps import STOP, FitSteps
+from napari_siren.core.steps import STOP, FitSteps, run_steps
 from napari_siren.core.training.base import FitInProgress
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.training.measures import measure_fit
@@ -238,12 +237,7 @@ def fit(
         axes_as_coordinates=axes_as_coordinates,
         **overrides,
     )
-    with progress_bar("fit", shown=progress) as bar:
-        for state in steps:
-            bar.show(share_done(state), f"step {state.step}, {state.psnr:.1f} dB")
-            if on_progress is not None and on_progress(state) == STOP:
-                steps.stop()
-    return steps.result
+    return run_steps(steps, progress, on_progress)
 
 
 def check_seed(seed: int | None) -> int:

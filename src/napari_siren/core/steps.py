@@ -1,4 +1,4 @@
-"""`FitSteps`: the generator returned by `fit_iter`."""
+"""`FitSteps`: the generator returned by `fit_iter`. `run_steps`: its run to the end, with a bar and a callback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from napari_siren.core.clock import Cancellation, Cancelled, Stopwatch
-from napari_siren.core.progress import Progress
+from napari_siren.core.progress import Progress, share_done
+from napari_siren.core.progress_bar import progress_bar
 from napari_siren.core.result import FitResult
 from napari_siren.errors import InputError
 
@@ -113,3 +114,15 @@ class FitSteps(Generator[Progress, str | None, FitResult]):
     def throw(self, *error: Any) -> Progress:
         """Raise an exception in the generator at its current step."""
         return self._steps.throw(*error)
+
+
+def run_steps(
+    steps: FitSteps, progress: bool = False, on_progress: Callable[[Progress], object] | None = None
+) -> FitResult:
+    """Run a fit to its end, and return its result. The parameters are those of `fit`."""
+    with progress_bar("fit", shown=progress) as bar:
+        for state in steps:
+            bar.show(share_done(state), f"step {state.step}, {state.psnr:.1f} dB")
+            if on_progress is not None and on_progress(state) == STOP:
+                steps.stop()
+    return steps.result

@@ -36,9 +36,9 @@ def plan_warm_start(
     config : FitConfig
         Settings of the fit.
     start : FitResult or None
-        Result to start from; None if a warm start would be of no use.
+        Result to start from; None if a warm start would be of no use, as for a burst.
     """
-    if previous is None:
+    if previous is None or config.joins_frames:
         return config, None
     same = _correlation(image, previous.reconstruction) >= _SAME_SCENE
     if not same and config.restoration is None:

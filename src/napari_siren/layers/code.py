@@ -13,6 +13,7 @@ _DEFAULTS: dict[str, Any] = {
     "plane": None,
     "level": 0,
     "fill_nan": False,
+    "one_by_one": None,
     "error": "signed",
     "device": "auto",
     "seed": 0,

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -15,12 +14,11 @@ from napari_siren.layers.outputs import (
     ErrorKind,
     check_error_kind,
     check_scale,
-    error_layer,
-    reconstruction_layer,
-    upscaled_layer,
+    three_layers,
     with_layer,
 )
-from napari_siren.layers.series import LayerSeries, LayerStack
+from napari_siren.layers.series import LayerSeries
+from napari_siren.layers.series_fit import SeriesFit
 from napari_siren.layers.spec import LayerData, LayerSpec
 
 if TYPE_CHECKING:
@@ -63,6 +61,7 @@ def fit_layer(
     level: int = 0,
     error: ErrorKind = "signed",
     fill_nan: bool = False,
+    one_by_one: Sequence[int] | None = None,
     **options: Unpack[FitOptions],
 ) -> LayerFit:
     """Fit a field to a napari image layer, and make three layers exactly over it.
@@ -76,9 +75,9 @@ def fit_layer(
         an RGB layer, or an axis labelled "c" or "channel". An axis labelled "t" or "time" is a coordinate of the field
         like those of space, so that neighbouring frames share their content. With the preset "burst" its frames are
         joined to one scene, which lies over all frames. Of more than three axes in space and time, the entries along
-        the further ones are fitted one by one, as frames in `fit_series`. The further ones are first axes with other
-        labels (such as a position), then time, then the first axes. Of dask and zarr arrays, only the part to fit is
-        read.
+        the further ones are fitted one by one (see `one_by_one`), as frames in `fit_series`. The further ones are first
+        axes with other labels (such as a position), then time, then the first axes. Of dask and zarr arrays, only the
+        part to fit is read.
     scale
         Scale of the upscaled layer in output pixels per pixel: a number for all axes in space, or one number for each
         axis in space and time.
@@ -100,6 +99,9 @@ def fit_layer(
         Kind of the error layer: "signed" or "absolute".
     fill_nan
         Whether NaN and infinite values are missing pixels, which the field fills in. Otherwise they are an error.
+    one_by_one
+        Positions of the layer's axes whose entries are fitted one by one: ``(0,)`` for each image of a stack by itself.
+        None are the axes beyond three in space and time.
     **options
         Any other argument of `fit`.
 
@@ -131,9 +133,8 @@ def fit_layer(
     from napari_siren.core.config import detail_for
     from napari_siren.core.entries import settings_of
 
-    series = LayerSeries.from_layer(layer, axes, region, plane, level, fill_nan)
-    specs = list(series.specs.values())
-    if options.get("missing") is not None and (series.axes or specs[0].missing is not None):
+    series = LayerSeries.from_layer(layer, axes, region, plane, level, fill_nan, one_by_one)
+    if options.get("missing") is not None and (series.axes or series.first.missing is not None):
         raise InputError(
             "missing= can only be used with a region that is a box, of up to three axes in space and time. Give as "
             "region a boolean array, False for pixels outside or missing."
@@ -142,16 +143,16 @@ def fit_layer(
         if series.has_time:
             raise InputError("a burst has one or two axes in space beside time. Hold the other axes fixed with plane.")
         series = series.mapped(LayerSpec.joined)
-    scale = specs[0].fitted_scale(scale)
+    scale = series.first.fitted_scale(scale)
     # Check before the fit what could fail only after it.
     check_error_kind(error)
-    _check_viewer(viewer, specs[0])
+    _check_viewer(viewer, series.first)
     if options.get("config") is None:
         options = {"detail": detail_for(scale), **options}
     if series.axes:
         results, layer_data = _fit_entries(series, scale, spacing, error, options)
     else:
-        results, layer_data = _fit_whole(next(iter(series.specs.values())), scale, spacing, error, options)
+        results, layer_data = _fit_whole(series.first, scale, spacing, error, options)
     new_layers = () if viewer is None else tuple(viewer.add_image(data, **meta) for data, meta, _ in layer_data)
     return LayerFit(results[0], layer_data, new_layers, results)
 
@@ -172,7 +173,7 @@ def _fit_whole(
         options = {**options, "missing": np.logical_or(spec.masked, missing)}
     check_scale(spec, scale)
     result = with_layer(fit(**copy_options(options, **_arguments(spec, spacing, options))), spec)
-    return (result,), _three_layers(spec, result, scale, error)
+    return (result,), tuple(three_layers(spec, result, scale, error).values())
 
 
 def _fit_entries(
@@ -182,33 +183,15 @@ def _fit_entries(
     error: ErrorKind,
     options: FitOptions,
 ) -> tuple[tuple[FitResult, ...], tuple[LayerData, ...]]:
-    """Fit the entries of a layer one by one, and make its three layers. Only one entry is in memory at a time."""
-    from napari_siren.core.entries import check_series_size, fit_entries, settings_of, shared_arguments
+    """Fit the entries of a layer one by one, and make its three layers."""
+    from napari_siren.core.entries import fit_entries, settings_of, shared_arguments
 
-    settings, same = settings_of(options), shared_arguments(options)
-    count, current = len(series.specs), list[LayerSpec]()
-    results: list[FitResult] = []
-
-    def entries() -> Iterator[dict[str, Any]]:
-        for spec in series.specs.values():
-            loaded = spec.loaded()
-            if not current:
-                shape, pixels = loaded.scaled_shape(scale), math.prod(loaded.coordinate_shape)
-                # Reconstruction, error map and the image of the result, beside the upscaled layer.
-                assert loaded.data is not None
-                others = 2 * loaded.data.nbytes + 4 * loaded.channels * pixels
-                check_series_size(count, shape, loaded.data.nbytes / pixels + others / math.prod(shape))
-            current[:] = [loaded]
-            yield _arguments(loaded, spacing, options)
-
-    stacks = tuple(LayerStack(series) for _ in range(3))
-    for index, result in zip(series.specs, fit_entries(entries(), count, settings, same), strict=True):
-        layers = _three_layers(current[0], with_layer(result, current[0]), scale, error)
-        for stack, layer in zip(stacks, layers, strict=True):
-            stack.add(index, layer)
-        # The state to continue from needs several times as much memory as the image.
-        results.append(with_layer(result, current[0]).without_state())
-    return tuple(results), tuple(stack.layer for stack in stacks)
+    fits = SeriesFit(series, scale, error)
+    entries = fits.entries(lambda spec: _arguments(spec, spacing, options))
+    done = fit_entries(entries, len(series.indices), settings_of(options), shared_arguments(options))
+    # The state to continue from needs several times as much memory as the image.
+    results = tuple(fits.add(result).without_state() for result in done)
+    return results, tuple(fits.layers.values())
 
 
 def _arguments(spec: LayerSpec, spacing: float | Sequence[float] | None, options: FitOptions) -> dict[str, Any]:
@@ -216,16 +199,6 @@ def _arguments(spec: LayerSpec, spacing: float | Sequence[float] | None, options
     given = {"missing": options["missing"]} if "missing" in options else {}
     given |= {"axes_as_coordinates": options["axes_as_coordinates"]} if "axes_as_coordinates" in options else {}
     return {**spec.fit_arguments(), **({} if spacing is None else {"spacing": spacing}), **given}
-
-
-def _three_layers(
-    spec: LayerSpec, result: FitResult, scale: float | Sequence[float], error: ErrorKind
-) -> tuple[LayerData, ...]:
-    return (
-        reconstruction_layer(spec, result),
-        upscaled_layer(spec, result, scale),
-        error_layer(spec, result, error),
-    )
 
 
 def _check_viewer(viewer: Any, spec: LayerSpec) -> None:

@@ -105,6 +105,20 @@ def reconstruction_layer(spec: LayerSpec, result: FitResult) -> LayerData:
     return spec.like(data, "reconstruction", _metadata(spec, result, "reconstruction", 1.0))
 
 
+def three_layers(
+    spec: LayerSpec, result: FitResult, scale: float | Sequence[float], error: ErrorKind, label: str | None = None
+) -> dict[str, LayerData]:
+    """Return the three layers of a fit by their roles: reconstruction, upscaled, error.
+
+    The parameters and errors are those of `upscaled_layer` and `error_layer`.
+    """
+    return {
+        "reconstruction": reconstruction_layer(spec, result),
+        "upscaled": upscaled_layer(spec, result, scale, label),
+        "error": error_layer(spec, result, error),
+    }
+
+
 def upscaled_layer(
     spec: LayerSpec, result: FitResult, scale: float | Sequence[float], label: str | None = None
 ) -> LayerData:

@@ -91,11 +91,22 @@ class LayerPart:
         whole = region.shape == shape and not region.held
         return to_array(self.data if whole else self.data[region.slices], self.layer, fill_nan)
 
-    def further_axes(self) -> tuple[int, ...]:
-        """Return the positions of the axes beyond three in space and time: those whose entries are fitted one by one.
+    def further_axes(self, one_by_one: Sequence[int] | None = None) -> tuple[int, ...]:
+        """Return the positions of the axes whose entries are fitted one by one.
 
-        They are axes with a label other than z, y, x and time, then time, then the first ones.
+        Parameters
+        ----------
+        one_by_one
+            Axes to choose, or None for those beyond three in space and time: axes with a label other than z, y, x and
+            time, then time, then the first ones.
+
+        Raises
+        ------
+        InputError
+            An axis to choose does not exist, has a fixed index, or is channels; or no axis would be left.
         """
+        if one_by_one is not None:
+            return self._checked_axes(one_by_one)
         kinds = {i: axis_kind(label) for i, label in enumerate(self.labels) if i not in self.region.held}
         coordinates = [i for i, kind in kinds.items() if kind != "C"]
         rank = {i: 2 if kinds[i] in SPATIAL_AXES else 1 if kinds[i] == "T" else 0 for i in coordinates}
@@ -103,6 +114,16 @@ class LayerPart:
         ranked = sorted(coordinates, key=rank.__getitem__)
         return tuple(sorted(ranked[: max(0, len(coordinates) - len(SPATIAL_AXES))]))
 
-    def entry(self, axes: Sequence[int], index: Sequence[int]) -> LayerPart:
-        """Return the part at an index along some axes. These then have a fixed index."""
-        return replace(self, region=self.region.entry(axes, index))
+    def _checked_axes(self, one_by_one: Sequence[int]) -> tuple[int, ...]:
+        chosen = sorted(one_by_one)
+        if not chosen:
+            return ()
+        free = [i for i, label in enumerate(self.labels) if i not in self.region.held and axis_kind(label) != "C"]
+        # Axes of one entry already have a fixed index.
+        single = [i for i in self.region.held if self.data.shape[i] == 1]
+        if len(set(chosen)) < len(chosen) or not set(chosen) <= {*free, *single} or set(free) <= set(chosen):
+            raise InputError(
+                f"one_by_one={tuple(one_by_one)} is invalid. Give positions of axes in space and time that plane does "
+                f"not hold fixed, and leave at least one: {layer_title(self.layer)} has {tuple(free)}."
+            )
+        return tuple(i for i in chosen if i in free)

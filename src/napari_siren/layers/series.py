@@ -1,15 +1,16 @@
-"""`LayerSeries`: a layer of more axes than a field has, as entries to fit one by one. Pure: no napari, no Qt."""
+"""`LayerSeries`: a layer as entries to fit one by one, along some of its axes. Pure: no napari, no Qt."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from napari_siren.errors import InputError
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.layers.part import LayerPart
 from napari_siren.layers.reading import Placement, axis_kind
@@ -21,7 +22,7 @@ _OF_ONE_FIT = ("layer", "metrics", "history", "notes")
 
 @dataclass(frozen=True, eq=False)
 class LayerSeries:
-    """The entries of a layer along its axes beyond three in space and time.
+    """The entries of a layer along some of its axes: by default, those beyond three in space and time.
 
     Parameters
     ----------
@@ -31,8 +32,10 @@ class LayerSeries:
         Their positions among the layer's axes.
     shape
         Number of entries along each.
-    specs
-        Spec of each entry with pixels to fit, by its index. The pixels are not read yet.
+    indices
+        Index of each entry with pixels to fit.
+    spec
+        Function that returns the spec of the entry at an index. Its pixels are not read yet.
 
     Examples
     --------
@@ -40,14 +43,15 @@ class LayerSeries:
     >>> from types import SimpleNamespace
     >>> layer = SimpleNamespace(data=np.zeros((5, 3, 8, 6)), axis_labels=("t", "z", "y", "x"))
     >>> series = LayerSeries.from_layer(layer)
-    >>> series.axes, series.shape, series.specs[4,].axes
+    >>> series.axes, series.shape, series.spec((4,)).axes
     ((0,), (5,), 'ZYX')
     """
 
     labels: tuple[str, ...]
     axes: tuple[int, ...]
     shape: tuple[int, ...]
-    specs: Mapping[tuple[int, ...], LayerSpec]
+    indices: tuple[tuple[int, ...], ...]
+    spec: Callable[[tuple[int, ...]], LayerSpec]
 
     @classmethod
     def from_layer(
@@ -58,21 +62,30 @@ class LayerSeries:
         plane: Sequence[int | None] | None = None,
         level: int = 0,
         fill_nan: bool = False,
+        one_by_one: Sequence[int] | None = None,
     ) -> LayerSeries:
         """Return the entries of a layer. A layer that is fitted as a whole, also because of `axes`, is a single entry.
 
-        The parameters and errors are those of `LayerSpec.from_layer`.
+        The parameters and errors are those of `LayerSpec.from_layer` and `LayerPart.further_axes`.
         """
         part = LayerPart.from_layer(layer, axes, region, plane, level)
-        further = part.further_axes() if axes is None else ()
+        if axes is not None and one_by_one is not None:
+            raise InputError("both axes and one_by_one were given. Give one of them.")
+        further = part.further_axes(one_by_one) if axes is None else ()
         shape = tuple(part.region.shape[i] for i in further)
-        entries = {index: part.entry(further, index) for index in np.ndindex(*shape)}
-        specs = {
-            index: LayerSpec.from_part(entry, axes, lazily=True, fill_nan=fill_nan)
-            for index, entry in entries.items()
-            if not entry.region.is_empty
-        }
-        return cls(tuple(part.labels[i] for i in further), further, shape, specs)
+        regions = {index: part.region.entry(further, index) for index in np.ndindex(*shape)}
+        indices = tuple(index for index, at in regions.items() if not at.is_empty)
+
+        def spec(index: tuple[int, ...]) -> LayerSpec:
+            entry = replace(part, region=regions[index])
+            return LayerSpec.from_part(entry, axes, lazily=True, fill_nan=fill_nan)
+
+        return cls(tuple(part.labels[i] for i in further), further, shape, indices, spec)
+
+    @property
+    def first(self) -> LayerSpec:
+        """Spec of the first entry."""
+        return self.spec(self.indices[0])
 
     @property
     def has_time(self) -> bool:
@@ -81,7 +94,7 @@ class LayerSeries:
 
     def mapped(self, change: Callable[[LayerSpec], LayerSpec]) -> LayerSeries:
         """Return the series with changed specs."""
-        return replace(self, specs={index: change(spec) for index, spec in self.specs.items()})
+        return replace(self, spec=lambda index: change(self.spec(index)))
 
 
 class LayerStack:
@@ -119,8 +132,12 @@ class LayerStack:
 
     @property
     def layer(self) -> LayerData:
-        """The layer, as a LayerDataTuple."""
-        return self._data, {**self._meta, "metadata": self._metadata()}, "image"
+        """The layer of the entries so far, as a LayerDataTuple. It ends at the last index along the first axis."""
+        data = self._data
+        if self._series.axes:
+            stop = self._entries[-1]["index"][0] + 1
+            data = data[tuple(slice(stop) if i == self._series.axes[0] else slice(None) for i in range(data.ndim))]
+        return data, {**self._meta, "metadata": self._metadata()}, "image"
 
     def _metadata(self) -> dict[str, Any]:
         """Return the metadata of the layer: those of the first entry, and what is different for each.

@@ -85,5 +85,6 @@ def _estimate(request: FitRequest) -> str:
     if spec.series:
         # A trial needs frames of a drifting scene.
         return f"{sizes}. The time is shown after the first steps."
+    count = 1 if request.series is None else len(request.series.indices)
     expected = estimate(spec.coordinate_shape, spec.channels, config, request.device, spacing=spec.spacing)
-    return f"{sizes}. {describe_estimate(expected)}"
+    return f"{sizes}. {describe_estimate(expected, count)}"

@@ -14,10 +14,16 @@ from napari_siren.core.atomic import atomic_write
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
 from napari_siren.io.formats import FORMATS
-from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.background import notify, start_function
 from napari_siren.ui.logic.fit_task import explain
-from napari_siren.ui.logic.image_file import TIFF_SUFFIXES, default_name, image_suffix, is_plain_picture, write_layer
+from napari_siren.ui.logic.image_file import (
+    TIFF_SUFFIXES,
+    default_name,
+    image_suffix,
+    is_plain_picture,
+    spec_to_save,
+    write_layer,
+)
 
 if TYPE_CHECKING:
     from napari_siren.core.result import FitResult
@@ -68,7 +74,7 @@ class ExportActions(QObject):
         if layer is None:
             return
         try:
-            spec = LayerSpec.from_layer(layer, lazily=True)
+            spec = spec_to_save(layer)
         except SirenError as error:
             self._report(error)
             return

@@ -9,6 +9,8 @@ from typing import Any
 from napari_siren.errors import InputError
 from napari_siren.layers.code import as_python
 from napari_siren.layers.edits import Edit
+from napari_siren.layers.series import LayerSeries
+from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.logic.fit_task import FitRequest
 from napari_siren.ui.logic.jobs import Job
 from napari_siren.ui.logic.preferences import Preferences
@@ -46,14 +48,21 @@ class Requests:
             There is no image, the region has no pixel of it, or the settings contradict each other.
         """
         config = self._settings.form.config()
-        spec = (source or self._source.source()).spec() if edit is None else edit.spec
+        series: LayerSeries | None = None
+        if edit is None:
+            series = (source or self._source.source()).series()
+            spec = series.first
+        else:
+            spec = edit.spec
         if config.joins_frames and spec.axes.time is None:
             raise InputError(
                 f"“{spec.name}” has no frames of a time series here. Press the button with the pixel size and name an "
                 "axis T, and choose “The whole stack” as “Extent”."
             )
+        if config.joins_frames:
+            spec, series = spec.joined(), None if series is None else series.mapped(LayerSpec.joined)
         return FitRequest(
-            spec.joined() if config.joins_frames else spec,
+            spec,
             config,
             self._fit.device,
             self._settings.seed,
@@ -63,6 +72,7 @@ class Requests:
             Preferences.load().preview_rate,
             self._fit.isotropic,
             supervision="value" if edit is None else edit.supervision,
+            series=series if series is not None and series.axes else None,
         )
 
     def code(self, source: Source | None = None) -> str:

@@ -47,6 +47,8 @@ class ResultLayers:
         self._before: Any = None
         # The layer of the unfinished result.
         self._draft: Any = None
+        # Contrast limits of the layers of entries, by their roles, as they were set here.
+        self._limits: dict[str, Any] = {}
 
     def get(self, role: str) -> Any | None:
         """Return the layer of a role, or None if it is not in the viewer."""
@@ -92,6 +94,31 @@ class ResultLayers:
         for role, layer_data in layers.items():
             self.replace(role, layer_data)
         self._present()
+
+    def show_entries(self, layers: Mapping[str, LayerData], last: bool = False) -> None:
+        """Show the layers of the entries so far. The layers grow at their end with each entry.
+
+        Parameters
+        ----------
+        layers
+            LayerDataTuples by their roles.
+        last
+            Whether no further entries follow.
+        """
+        if not self._layers and not self._keep:
+            self._remove_earlier([meta["name"] for _, meta, _ in layers.values()])
+        for role, layer_data in layers.items():
+            data, meta, _ = layer_data
+            if role not in self._layers:
+                self._add(role, layer_data)
+            elif (layer := self.get(role)) is not None:
+                layer.data, layer.metadata = data, meta["metadata"]
+                # Limits that the user has changed stay.
+                if list(layer.contrast_limits) == self._limits[role]:
+                    layer.contrast_limits = meta["contrast_limits"]
+            self._limits[role] = meta.get("contrast_limits")
+        if last:
+            self._present()
 
     def replace(self, role: str, layer_data: LayerData, displayed: bool = False) -> None:
         """Replace the pixels of the layer of a role, over the same part of the world, or add a new layer.

@@ -28,10 +28,18 @@ from napari_siren.layers.outputs import (
 )
 from napari_siren.layers.spec import LayerData, LayerSpec
 from napari_siren.ui.background import CancellableWorker, activity, notify, release_memory, start_generator
-from napari_siren.ui.logic.fit_task import Control, Outcome, Update, explain, run_fit
+from napari_siren.ui.logic.control import Control
+from napari_siren.ui.logic.fit_task import Outcome, explain, run_fit
 from napari_siren.ui.logic.jobs import Job, Origin
-from napari_siren.ui.logic.messages import describe_map, describe_outcome, describe_progress, describe_remaining
+from napari_siren.ui.logic.messages import (
+    describe_map,
+    describe_outcome,
+    describe_progress,
+    describe_remaining,
+    describe_series,
+)
 from napari_siren.ui.logic.purposes import result_label
+from napari_siren.ui.logic.updates import Update
 from napari_siren.ui.logic.viewport import box_in_view
 from napari_siren.ui.renders import Render, Renders, Report
 from napari_siren.ui.result_layers import ResultLayers
@@ -170,8 +178,8 @@ class Session(QObject):
 
     @property
     def shown(self) -> Any | None:
-        """Layer of the current result, or None."""
-        if self.layers is None or self.result is None:
+        """Layer of the current result, also of fits one by one, or None."""
+        if self.layers is None or self.state is not SessionState.IDLE:
             return None
         return self.layers.get("upscaled") or self.layers.get("reconstruction")
 
@@ -230,6 +238,8 @@ class Session(QObject):
             return
         if update.draft is not None:
             self.layers.show_draft(update.draft)
+        if update.layers is not None:
+            self.layers.show_entries(update.layers)
         if update.preview is not None:
             self.layers.show_preview(update.preview)
         if update.preview is not None or update.draft is not None:
@@ -242,9 +252,10 @@ class Session(QObject):
             self._say(describe_progress(update))
         if self._bar is not None:
             # This comes last: later updates, and even the outcome, may arrive while napari draws the bar.
-            self._bar.total = update.progress.max_steps
-            self._bar.set_postfix_str(describe_remaining(update.progress.seconds_left), refresh=False)
-            self._bar.update(update.progress.step - self._bar.n)
+            progress = update.progress
+            self._bar.total = progress.max_steps * progress.entries
+            self._bar.set_postfix_str(describe_remaining(progress.seconds_left), refresh=False)
+            self._bar.update(progress.max_steps * progress.entry + progress.step - self._bar.n)
 
     def _on_outcome(self, outcome: Outcome) -> None:
         if self._control is None or self.layers is None:
@@ -258,6 +269,9 @@ class Session(QObject):
                 self._origins[outcome.result] = Origin(self.job, time.monotonic())
             self.layers.show(outcome.layers)
             self.message.emit(describe_outcome(outcome.result))
+        elif outcome.layers is not None and self.job is not None and self.job.request.series is not None:
+            self.layers.show_entries(outcome.layers, last=True)
+            self.message.emit(describe_series(outcome, len(self.job.request.series.indices)))
         else:
             self.layers.rollback()
             self.message.emit("Nothing was fitted." if outcome.error is None else explain(outcome.error))

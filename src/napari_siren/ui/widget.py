@@ -19,9 +19,10 @@ from napari_siren.ui.compare import Comparison
 from napari_siren.ui.estimator import Estimator
 from napari_siren.ui.export import ExportActions
 from napari_siren.ui.last_session import recall_panel, remember_panel
-from napari_siren.ui.logic.fit_task import FitRequest, Update
+from napari_siren.ui.logic.fit_task import FitRequest
 from napari_siren.ui.logic.messages import describe_result, describe_share
 from napari_siren.ui.logic.preferences import Preferences, apply_cache, remembered
+from napari_siren.ui.logic.updates import Update
 from napari_siren.ui.panels.batch_panel import BatchPanel
 from napari_siren.ui.panels.blur_panel import BlurPanel
 from napari_siren.ui.panels.fit_panel import FitPanel
@@ -271,7 +272,8 @@ class SirenWidget(QWidget):
             widget.setEnabled(idle)
         result = session.result
         has_image = result is not None and result.samples is not None
-        self.result_panel.show_result(idle and result is not None, has_image, bool(session.code))
+        layer = idle and session.shown is not None
+        self.result_panel.show_result(idle and result is not None, has_image, bool(session.code), layer)
         self.result_panel.show_running(session.renders.roles)
         self._show_name()
         self.comparison.refresh()
@@ -294,6 +296,9 @@ class SirenWidget(QWidget):
     def _on_update(self, update: Update) -> None:
         self.run_panel.show_update(update)
         self.curve.extend(update.steps, update.losses, update.psnrs)
+        if update.layers is not None:
+            # The next entry begins at its first step.
+            self.curve.clear()
 
     def _complete_curve(self, result: FitResult) -> None:
         """Add the steps after the last update. For a model that was opened from a file, these are all steps."""

@@ -1,40 +1,37 @@
-"""A fit as a background task: its request, its control while it runs, and its progress reports. No Qt."""
+"""A fit as a background task: its request, its run, and its outcome. No Qt."""
 
 from __future__ import annotations
 
 import importlib.util
-import math
 import os
 import sys
-import threading
-import time
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_siren.core.config import FitConfig
 from napari_siren.errors import DeviceError, SirenError
 from napari_siren.layers.outputs import (
     ErrorKind,
     check_scale,
-    draft_layer,
-    error_layer,
     reconstruction_layer,
     scale_label,
-    upscaled_layer,
+    three_layers,
     with_layer,
 )
+from napari_siren.layers.series import LayerSeries
+from napari_siren.layers.series_fit import SeriesFit
 from napari_siren.layers.spec import LayerData, LayerSpec
+from napari_siren.ui.logic.control import Control
 from napari_siren.ui.logic.missing import check_finite
-from napari_siren.ui.logic.previews import Preview, Previewer
 from napari_siren.ui.logic.purposes import result_label
-from napari_siren.ui.logic.viewport import Box
+from napari_siren.ui.logic.series_clock import SeriesClock
+from napari_siren.ui.logic.updates import Update, iter_updates
 
 if TYPE_CHECKING:
+    from napari_siren.core.options import FitOptions
     from napari_siren.core.preprocessing.gradients import Preprocessor
-    from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
-    from napari_siren.core.steps import FitSteps
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +59,8 @@ class FitRequest:
         layer is the edited image.
     steps
         Number of steps after which the fit ends and keeps its result; None is no such number.
+    series
+        Entries to fit one by one, of which `spec` is the first. None is a single fit.
     """
 
     spec: LayerSpec
@@ -75,6 +74,7 @@ class FitRequest:
     resume: FitResult | None = None
     supervision: Preprocessor | Literal["value"] = "value"
     steps: int | None = None
+    series: LayerSeries | None = None
 
     @property
     def label(self) -> str:
@@ -101,127 +101,28 @@ class FitRequest:
 
 
 @dataclass(frozen=True, eq=False)
-class Update:
-    """A progress report of a fit.
-
-    Parameters
-    ----------
-    progress
-        The last step.
-    steps, losses, psnrs
-        Number, loss and PSNR of each step since the last report.
-    preview
-        The preview; None if none is due, or if the last one has not been shown yet.
-    paused
-        Whether the fit is paused now.
-    draft
-        LayerDataTuple of the unfinished result, once, if it is better than the image from the start.
-    """
-
-    progress: Progress
-    steps: list[int]
-    losses: list[float]
-    psnrs: list[float]
-    preview: Preview | None
-    paused: bool = False
-    draft: LayerData | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Outcome:
     """The end of a fit.
 
     Parameters
     ----------
     result
-        The result; None if the fit was cancelled or failed.
+        The result; None if the fit was cancelled or failed, and of fits one by one.
     layers
         LayerDataTuples by their role: reconstruction, upscaled, error.
     error
-        The exception of a fit that failed.
+        The exception of a fit that failed. Of fits one by one, the layers then have the entries before.
+    entries
+        Number of fits that came to their end one by one; None for a single fit.
+    seconds
+        Time of the fits one by one.
     """
 
     result: FitResult | None = None
     layers: dict[str, LayerData] | None = None
     error: Exception | None = None
-
-
-class Control:
-    """Control of a fit from another thread.
-
-    Parameters
-    ----------
-    view
-        Box of coordinates in view, in pixels; None is all of them.
-    """
-
-    def __init__(self, view: Box | None = None) -> None:
-        self.view = view
-        self._condition = threading.Condition()
-        self._paused = self._stopping = self._cancelled = False
-        self._steps: FitSteps | None = None
-        self._shown = threading.Event()
-        self._shown.set()
-
-    def pause(self) -> None:
-        """Pause the fit until `go_on` is called."""
-        self._set(paused=True)
-
-    def go_on(self) -> None:
-        """Continue the fit after a pause."""
-        self._set(paused=False)
-
-    def stop(self) -> None:
-        """End the fit, and keep its result."""
-        self._set(stopping=True)
-
-    def cancel(self) -> None:
-        """End the fit at once, and discard its result."""
-        self._set(cancelled=True)
-        if self._steps is not None:
-            self._steps.cancel()
-
-    def preview_shown(self) -> None:
-        """Report the last preview as handled. The next one may then be sent."""
-        self._shown.set()
-
-    @property
-    def paused(self) -> bool:
-        """Whether the fit should wait."""
-        return self._paused and not (self._stopping or self._cancelled)
-
-    @property
-    def stopping(self) -> bool:
-        """Whether the fit should end and keep its result."""
-        return self._stopping
-
-    @property
-    def cancelled(self) -> bool:
-        """Whether the fit is cancelled."""
-        return self._cancelled
-
-    def attach(self, steps: FitSteps) -> None:
-        """Connect the control to a fit."""
-        self._steps = steps
-        if self._cancelled:
-            steps.cancel()
-
-    def take_turn(self) -> bool:
-        """Return whether a preview may be sent. If so, the next one has to wait for `preview_shown`."""
-        free = self._shown.is_set()
-        self._shown.clear()
-        return free
-
-    def wait(self) -> None:
-        """Wait while the fit is paused."""
-        with self._condition:
-            self._condition.wait_for(lambda: not self.paused)
-
-    def _set(self, **flags: bool) -> None:
-        with self._condition:
-            for name, value in flags.items():
-                setattr(self, f"_{name}", value)
-            self._condition.notify_all()
+    entries: int | None = None
+    seconds: float = 0.0
 
 
 def run_fit(request: FitRequest, control: Control) -> Generator[Update, None, Outcome]:
@@ -238,6 +139,8 @@ def run_fit(request: FitRequest, control: Control) -> Generator[Update, None, Ou
         The result with its layers if the fit came to its end; otherwise the exception, or neither after a cancellation.
     """
     try:
+        if request.series is not None:
+            return (yield from _fit_series(request, request.series, control))
         return (yield from _fit(request, control))
     except Exception as error:
         return Outcome(error=None if control.cancelled else error)
@@ -245,14 +148,9 @@ def run_fit(request: FitRequest, control: Control) -> Generator[Update, None, Ou
 
 def make_layers(request: FitRequest, result: FitResult) -> dict[str, LayerData]:
     """Return the three layers of a fit, or the single layer of an edited image."""
-    reconstruction = {"reconstruction": reconstruction_layer(request.spec, result)}
     if request.supervision != "value":
-        return reconstruction
-    return {
-        **reconstruction,
-        "upscaled": upscaled_layer(request.spec, result, request.scale, request.label),
-        "error": error_layer(request.spec, result, request.error),
-    }
+        return {"reconstruction": reconstruction_layer(request.spec, result)}
+    return three_layers(request.spec, result, request.scale, request.error, request.label)
 
 
 def load_torch() -> None:
@@ -311,18 +209,7 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
         resume=request.resume,
         supervision=request.supervision,
     )
-    control.attach(steps)
-    buffer = _UpdateBuffer(request, control)
-    for count, progress in enumerate(steps, start=1):
-        buffer.add(progress)
-        if control.stopping or count == request.steps:
-            steps.stop()
-        elif control.paused:
-            with steps.held():
-                yield buffer.flush(progress, paused=True)
-                control.wait()
-        elif buffer.due:
-            yield buffer.flush(progress)
+    yield from iter_updates(request, steps, control)
     if control.cancelled:
         return Outcome()
     record_timing(steps.result, request.device)
@@ -330,52 +217,39 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
     return Outcome(result, make_layers(request, result))
 
 
-class _UpdateBuffer:
-    """A buffer of steps between two progress reports."""
+def _fit_series(request: FitRequest, series: LayerSeries, control: Control) -> Generator[Update, None, Outcome]:
+    """Fit the entries of a series one by one. The entries before a stop, or before an error, are kept."""
+    load_torch()
+    from napari_siren.core.config import detail_for
+    from napari_siren.core.entries import iter_entries
 
-    def __init__(self, request: FitRequest, control: Control) -> None:
-        self.request, self.control = request, control
-        self._drafted = False
-        self.interval = 1 / request.preview_rate
-        self.previewer = Previewer(request.spec, self.interval)
-        self.last = -math.inf
-        self._clear()
+    check_scale(request.spec, request.scale)
+    config = request.config.override(detail=detail_for(request.scale))
+    same: FitOptions = {"device": request.device, "seed": request.seed}
+    fits = SeriesFit(series, request.scale, request.error, request.label)
+    clock, count = SeriesClock(len(series.indices)), 0
+    try:
+        for steps in iter_entries(fits.entries(_entry_arguments), config, same):
+            # The previews of an entry would have no place in the layers, which grow with each entry.
+            for update in iter_updates(request, steps, control, previews=False):
+                yield replace(update, progress=clock.timed(update.progress))
+            if control.cancelled:
+                return Outcome()
+            fits.add(steps.result)
+            count = clock.next_entry()
+            if control.stopping:
+                break
+            yield Update(clock.last, [], [], [], None, layers=fits.layers)
+    except Exception as error:
+        if control.cancelled:
+            return Outcome()
+        return Outcome(None, fits.layers or None, error, count, clock.seconds)
+    return Outcome(None, fits.layers, None, count, clock.seconds)
 
-    @property
-    def due(self) -> bool:
-        """Whether the next report is due."""
-        return time.perf_counter() - self.last >= self.interval
 
-    def add(self, progress: Progress) -> None:
-        """Append a step."""
-        self.steps.append(progress.step)
-        self.losses.append(progress.loss)
-        self.psnrs.append(progress.psnr)
-
-    def flush(self, progress: Progress, paused: bool = False) -> Update:
-        """Return a report of the steps since the last one, and empty the buffer."""
-        preview = draft = None
-        if progress.phase is not None and progress.phase.name in ("restoring", "adapting"):
-            draft = self._draft(progress)
-        elif paused or self.control.take_turn():
-            preview = self.previewer.look(progress, self.control.view)
-        update = Update(progress, self.steps, self.losses, self.psnrs, preview, paused, draft)
-        self._clear()
-        self.last = time.perf_counter()
-        return update
-
-    def _draft(self, progress: Progress) -> LayerData | None:
-        """Return the first picture of a ready network, which later passes change little."""
-        if self._drafted:
-            return None
-        self._drafted = True
-        request = self.request
-        return draft_layer(request.spec, progress.field(), request.scale, request.label)
-
-    def _clear(self) -> None:
-        self.steps: list[int] = []
-        self.losses: list[float] = []
-        self.psnrs: list[float] = []
+def _entry_arguments(spec: LayerSpec) -> dict[str, Any]:
+    check_finite(spec)
+    return spec.fit_arguments()
 
 
 def explain(error: Exception) -> str:

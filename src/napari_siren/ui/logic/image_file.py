@@ -10,12 +10,15 @@ from typing import Any
 import numpy as np
 
 from napari_siren.core.atomic import atomic_write
-from napari_siren.core.image.axes import Axes
+from napari_siren.core.image.axes import SPATIAL_AXES, Axes
+from napari_siren.errors import InputError
 from napari_siren.io.details import Details
 from napari_siren.io.formats import FORMATS
 from napari_siren.io.picture import Picture, check_kind, picture_channels
 from napari_siren.layers.outputs import METADATA_KEY
+from napari_siren.layers.reading import axis_kind
 from napari_siren.layers.spec import LayerSpec
+from napari_siren.ui.logic.layer_axes import LETTERS
 from napari_siren.ui.logic.purposes import purpose_for
 
 # Suffixes of files that hold OME-TIFF here.
@@ -87,6 +90,25 @@ def _parts(layer: Any, made: Mapping[str, Any]) -> list[str]:
     if role == "upscaled":
         return [part for part in (label, scale) if part] or ["x1"]
     return [part for part in (role.replace("_", "-"), scale) if part]
+
+
+def spec_to_save(layer: Any) -> LayerSpec:
+    """Return the spec of all pixels of a layer, which are not read yet.
+
+    Raises
+    ------
+    InputError
+        A file cannot have the axes of the layer: the errors of `LayerSpec.from_layer`.
+    """
+    letters = [axis_kind(label) for label in layer.axis_labels] + ["C"] * bool(layer.rgb)
+    if len(letters) - letters.count("C") <= len(SPATIAL_AXES):
+        return LayerSpec.from_layer(layer, lazily=True)
+    if not set(letters) <= set(LETTERS) or len(set(letters)) < len(letters):
+        raise InputError(
+            f"“{layer.name}” has the axes {', '.join(layer.axis_labels)}. A file can have only t, c, z, y and x, each "
+            "once. Rename the axes, or use File > Save Selected Layers."
+        )
+    return LayerSpec.from_layer(layer, "".join(letters), lazily=True)
 
 
 def picture_of(spec: LayerSpec, metadata: Mapping[str, Any]) -> Picture:

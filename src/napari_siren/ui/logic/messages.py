@@ -12,6 +12,7 @@ import numpy as np
 from napari_siren.core.image.samples import NAN_REMEDY
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.reporting.lengths import describe_length
+from napari_siren.ui.logic.fit_task import explain
 from napari_siren.ui.logic.missing import FILL_NAN
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from napari_siren.core.cost.base import Estimate
     from napari_siren.core.result import FitResult
     from napari_siren.layers.spec import LayerData
-    from napari_siren.ui.logic.fit_task import Update
+    from napari_siren.ui.logic.fit_task import Outcome
+    from napari_siren.ui.logic.updates import Update
 
 # Text for each reason in `History.stopped`.
 _STOPPED = {
@@ -63,7 +65,13 @@ def decibels(psnr: float) -> str:
 
 
 def describe_progress(update: Update) -> str:
-    """Return the progress of a fit in words."""
+    """Return the progress of a fit in words, with its number among fits one by one."""
+    progress = update.progress
+    number = f"{progress.entry + 1} of {progress.entries}. " if progress.entries > 1 else ""
+    return number + _describe_step(update)
+
+
+def _describe_step(update: Update) -> str:
     progress, phase = update.progress, update.progress.phase
     if phase is None:
         position = f"step {progress.step} of {progress.max_steps}"
@@ -104,6 +112,31 @@ def describe_outcome(result: FitResult) -> str:
         return f"{reason}{steps}. PSNR {decibels(metrics.psnr)}{ssim}, largest error {metrics.max_abs:.3g}{notes}"
     time = f" in {duration(history.seconds[-1])}" if count else ""
     return f"{reason}{time}. {_verdict(result)}{notes}"
+
+
+def describe_series(outcome: Outcome, count: int) -> str:
+    """Return in words how fits one by one ended.
+
+    Parameters
+    ----------
+    outcome
+        Outcome of the fits.
+    count
+        Number of entries to fit.
+    """
+    done = outcome.entries or 0
+    if outcome.error is not None:
+        return f"The first {done} of {count} are done. The next one failed: {explain(outcome.error)}"
+    if done < count:
+        return f"Stopped and kept: the first {done} of {count} are done"
+    return f"Done: {count} one by one in {duration(outcome.seconds)}{describe_notes(_notes_of(outcome))}"
+
+
+def _notes_of(outcome: Outcome) -> list[str]:
+    """Return the notes of all fits one by one, each once."""
+    _, meta, _ = (outcome.layers or {})["reconstruction"]
+    entries = meta["metadata"][METADATA_KEY]["entries"]
+    return list(dict.fromkeys(note for entry in entries for note in entry.get("notes", ())))
 
 
 def _verdict(result: FitResult) -> str:
@@ -177,11 +210,11 @@ def describe_sizes(before: Sequence[int], after: Sequence[int]) -> str:
     return f"{first} pixels" if first == second else f"{first} → {second} pixels"
 
 
-def describe_estimate(estimate: Estimate) -> str:
-    """Return the estimated time and memory of a fit in words."""
-    time = "time unknown" if estimate.seconds is None else f"about {duration(estimate.seconds)}"
+def describe_estimate(estimate: Estimate, count: int = 1) -> str:
+    """Return the estimated time and memory of a fit, or of several fits one by one, in words."""
+    time = "time unknown" if estimate.seconds is None else f"about {duration(count * estimate.seconds)}"
     warning = "" if estimate.fits else " — more than is free"
-    return f"{estimate.device}: {time}, {size(estimate.memory)}{warning}"
+    return f"{estimate.device}: {time}{f' for {count}' if count > 1 else ''}, {size(estimate.memory)}{warning}"
 
 
 def describe_batch(finished: int, total: int, failed: int) -> str:

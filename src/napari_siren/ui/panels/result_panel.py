@@ -99,7 +99,9 @@ class ResultPanel(QWidget):
         self.name.setText(name)
         self.name.setVisible(bool(name))
 
-    def show_result(self, there: bool, with_image: bool = False, with_code: bool = False) -> None:
+    def show_result(
+        self, there: bool, with_image: bool = False, with_code: bool = False, with_layer: bool | None = None
+    ) -> None:
         """Enable the buttons for a result.
 
         Parameters
@@ -110,9 +112,13 @@ class ResultPanel(QWidget):
             Whether the result has the fitted image.
         with_code
             Whether there is Python code for the result.
+        with_layer
+            Whether there is a layer to save. None is the same as `there`; fits one by one have layers without a result.
         """
+        layer = there if with_layer is None else with_layer
+        self.save_button.setEnabled(layer)
+        self.code_button.setEnabled((there or layer) and with_code)
         for button in (
-            self.save_button,
             self.again_button,
             self.gradient_button,
             self.laplacian_button,
@@ -120,7 +126,6 @@ class ResultPanel(QWidget):
         ):
             button.setEnabled(there)
         self.uncertainty_button.setEnabled(there and with_image)
-        self.code_button.setEnabled(there and with_code)
 
     def show_running(self, roles: set[str]) -> None:
         """Disable the button of a map that is being made.

@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_siren.ui.logic.fit_task import Update
+from napari_siren.ui.logic.updates import Update
 from napari_siren.ui.session import SessionState
 
 # Steps of *Continue* at first.
@@ -116,8 +116,9 @@ class RunPanel(QWidget):
         """Show the progress in the bars. After the last step, the bar only shows activity."""
         progress = update.progress
         ending = progress.step >= progress.max_steps
-        self.bar.setRange(0, 0 if ending else progress.max_steps)
-        self.bar.setValue(progress.step)
+        steps = progress.max_steps * progress.entries
+        self.bar.setRange(0, 0 if ending and progress.entries == 1 else steps)
+        self.bar.setValue(progress.max_steps * progress.entry + progress.step)
         phase = progress.phase
         self.phase_bar.setRange(0, 1 if phase is None else phase.steps)
         self.phase_bar.setValue(0 if phase is None else phase.step)

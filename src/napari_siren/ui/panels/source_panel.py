@@ -13,6 +13,7 @@ from napari_siren.errors import InputError
 from napari_siren.layers.code import viewer_layer
 from napari_siren.layers.outputs import METADATA_KEY
 from napari_siren.layers.reading import layer_kinds
+from napari_siren.layers.series import LayerSeries
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.dialogs.data import ask_data
 from napari_siren.ui.logic.connections import Connections
@@ -20,14 +21,14 @@ from napari_siren.ui.logic.layer_axes import (
     LayerState,
     axes_in_space,
     axis_letters,
-    coordinates,
     is_anisotropic,
     is_unlabelled_stack,
     layer_state,
     sizes_text,
 )
 from napari_siren.ui.logic.missing import FILL_NAN, FILL_NAN_TIP, may_have_nan
-from napari_siren.ui.logic.viewport import shown_axes, shown_plane, shown_slice, square_around
+from napari_siren.ui.logic.viewport import shown_slice, square_around
+from napari_siren.ui.panels.extent_box import ExtentBox
 from napari_siren.ui.panels.region_box import RegionBox
 from napari_siren.ui.widgets.axes_question import AxesQuestion
 from napari_siren.ui.widgets.boxes import NarrowBox
@@ -35,12 +36,6 @@ from napari_siren.ui.widgets.boxes import NarrowBox
 SIDE = 128
 """Side of the square of a trial in pixels."""
 
-# Texts of the extents.
-_SLICE = "This slice"
-_STACK = "This stack"
-_EVERYTHING = "The whole stack"
-# Largest number of axes in space and time that a fit can have.
-_MAX_COORDINATES = 3
 # Smallest width of the button with the pixel size, in pixels.
 _BUTTON_WIDTH = 80
 
@@ -53,7 +48,7 @@ class Source:
     ----------
     layer
         Image layer of napari.
-    region, plane, level, fill_nan
+    region, plane, level, fill_nan, one_by_one
         The same as for `fit_layer`.
     """
 
@@ -62,15 +57,28 @@ class Source:
     plane: tuple[int | None, ...] | None
     level: int
     fill_nan: bool
+    one_by_one: tuple[int, ...] | None = None
+
+    def series(self) -> LayerSeries:
+        """Return the entries to fit one by one, usually a single one, without reading the pixels."""
+        return LayerSeries.from_layer(
+            self.layer, None, self.region, self.plane, self.level, self.fill_nan, self.one_by_one or ()
+        )
 
     def spec(self) -> LayerSpec:
-        """Return the spec of the pixels to fit, without reading the pixels."""
-        return LayerSpec.from_layer(self.layer, None, self.region, self.plane, self.level, True, self.fill_nan)
+        """Return the spec of the pixels to fit, without reading the pixels. Of several entries, it is the first one."""
+        return self.series().first
 
     def arguments(self) -> dict[str, Any]:
         """Return the arguments of `fit_layer`, with the Python code of a layer instead of the layer."""
         region = viewer_layer(self.region.name) if layer_kinds(self.region) else self.region
-        return {"region": region, "plane": self.plane, "level": self.level, "fill_nan": self.fill_nan}
+        return {
+            "region": region,
+            "plane": self.plane,
+            "level": self.level,
+            "fill_nan": self.fill_nan,
+            "one_by_one": self.one_by_one,
+        }
 
 
 class SourcePanel(QWidget):
@@ -97,10 +105,7 @@ class SourcePanel(QWidget):
         )
         self.level_box = NarrowBox("Level", "The resolution level of a multiscale image to fit.")
         self.region_box = RegionBox(viewer)
-        self.extent_box = NarrowBox(
-            "Extent",
-            "Fit only the slice that is shown, or the whole stack. In a stack, neighbouring slices help each other.",
-        )
+        self.extent_box = ExtentBox(viewer)
         self.nan_box = QCheckBox(FILL_NAN)
         self.nan_box.setToolTip(FILL_NAN_TIP)
         self.voxel_button = QPushButton()
@@ -187,8 +192,8 @@ class SourcePanel(QWidget):
         box = square_around(self.viewer, layer, position, SIDE, level)
         if box is None:
             raise InputError(f"“{layer.name}” is not there. Click on the image to try that place.")
-        plane = self._plane(layer, level) if all_slices else shown_slice(self.viewer, layer, level)
-        return replace(source, region=box, plane=plane if any_held(plane) else None)
+        plane = self.extent_box.plane(layer, level) if all_slices else shown_slice(self.viewer, layer, level)
+        return replace(source, region=box, plane=plane if any_held(plane) else None, one_by_one=None)
 
     def source(self, layer: Any = None) -> Source:
         """Return a layer and the part of it to fit, as the viewer shows it now.
@@ -208,8 +213,11 @@ class SourcePanel(QWidget):
             raise InputError("There is no image layer. Open or drop an image, or use File > Open Sample.")
         self._check_axes(layer)
         level = max(0, self.level_box.currentIndex()) if layer.multiscale else 0
-        plane = self._plane(layer, level)
+        plane = self.extent_box.plane(layer, level)
         region = self.region_box.region(layer, plane, level)
+        if self.extent_box.extent == "each":
+            one_by_one = tuple(axis for axis, index in enumerate(plane) if index is not None)
+            return Source(layer, region, None, level, self.fill_nan, one_by_one or None)
         return Source(layer, region, plane if any_held(plane) else None, level, self.fill_nan)
 
     def offer_filling(self) -> None:
@@ -219,7 +227,7 @@ class SourcePanel(QWidget):
     def take_all_frames(self) -> None:
         """Choose all frames of a time series, instead of the shown one."""
         if self.layer is not None and "T" in axis_letters(self.layer):
-            self.extent_box.setCurrentIndex(1)
+            self.extent_box.choose("stack")
 
     def pick(self, layer: Any) -> bool:
         """Choose an image layer; a layer of a fit is possible, too. Return False if it is not an image layer."""
@@ -245,17 +253,6 @@ class SourcePanel(QWidget):
             raise InputError(f"“{layer.name}” has two axes of channels. {button}")
         if not axes_in_space(layer):
             raise InputError(f"“{layer.name}” has no axis in space. {button}")
-
-    def _plane(self, layer: Any, level: int) -> tuple[int | None, ...]:
-        """Return the shown index along each axis outside of the extent, and None along the other axes."""
-        displayed, position = shown_axes(self.viewer, layer), shown_plane(self.viewer, layer, level)
-        in_field = coordinates(layer)
-        fitted = [axis for axis in in_field if axis in displayed]
-        if self.extent_box.currentText() != _SLICE:
-            hidden = [axis for axis in in_field if axis not in displayed]
-            room = _MAX_COORDINATES - len(fitted)
-            fitted += hidden[len(hidden) - room :] if room < len(hidden) else hidden
-        return tuple(position[axis] if axis in in_field and axis not in fitted else None for axis in range(layer.ndim))
 
     # ---- what the data is ---------------------------------------------------------------------------------
 
@@ -352,7 +349,7 @@ class SourcePanel(QWidget):
         self.offer_filling()
         self._list_levels(layer, keep=before is not None)
         if before is None or self._state is None or before.names != self._state.names:
-            self._list_extents(layer)
+            self._form.setRowVisible(self.extent_box, self.extent_box.list_extents(layer))
 
     def _show_sizes(self, layer: Any) -> None:
         name = "Voxel size" if len(axes_in_space(layer)) > 2 else "Pixel size"
@@ -372,18 +369,6 @@ class SourcePanel(QWidget):
                 self.level_box.clear()
                 self.level_box.addItems(texts)
         self._form.setRowVisible(self.level_box, bool(levels))
-
-    def _list_extents(self, layer: Any) -> None:
-        letters = [] if layer is None else axis_letters(layer)
-        in_field = [] if layer is None else coordinates(layer)
-        with QSignalBlocker(self.extent_box):
-            self.extent_box.clear()
-            self.extent_box.addItems([_SLICE, _STACK if len(in_field) > _MAX_COORDINATES else _EVERYTHING])
-            # Anything may happen between two frames. And a fit uses the neighbours of a slice only if these are known
-            # to be slices.
-            frames = "T" in letters and len(in_field) <= _MAX_COORDINATES
-            self.extent_box.setCurrentIndex(0 if frames or "" in letters else 1)
-        self._form.setRowVisible(self.extent_box, len(in_field) > 2)
 
     def _on_region(self) -> None:
         self._show_hint()
