@@ -25,6 +25,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
 IMPORT_OF_NAPARI = re.compile(r"^(from|import) napari\b", re.MULTILINE)
+# The same as the fixture `short_computations`, for the process of a notebook.
+SHORT_COMPUTATIONS = """
+from napari_siren.core.restoration.pretrained import prediction
+from napari_siren.core.uncertainty import error_model
+prediction._PASSES, error_model._STEPS = ((1 << 23, 2),), 60
+"""
 PROGRAM = typer.main.get_command(app)
 COMMANDS = PROGRAM.commands  # type: ignore[attr-defined]
 
@@ -119,7 +125,9 @@ def test_notebooks_run(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from nbclient import NotebookClient
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    NotebookClient(nbformat.read(notebook, as_version=4), timeout=250, kernel_name="python3").execute()
+    content = nbformat.read(notebook, as_version=4)
+    content.cells.insert(0, nbformat.v4.new_code_cell(SHORT_COMPUTATIONS))
+    NotebookClient(content, timeout=250, kernel_name="python3").execute()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)

@@ -244,7 +244,7 @@ main()
 def test_a_batch_that_is_killed_goes_on_and_does_nothing_twice(tmp_path: Path) -> None:
     photos(tmp_path / "in", 5)
     out = tmp_path / "out"
-    options = ["--preset", "fast", *AS_OPTIONS, "--set", "max_steps=300", "--workers", "1", "--no-warm-start"]
+    options = ["--preset", "fast", *AS_OPTIONS, "--set", "max_steps=100", "--workers", "1", "--no-warm-start"]
     words = ["batch", tmp_path / "in", "-o", out, *options, "-q"]
     captured = {"capture_output": True, "text": True, "timeout": LIMIT}
     first = subprocess.run([sys.executable, "-c", KILLED, *words], **captured)
@@ -261,7 +261,7 @@ def test_a_batch_that_is_killed_goes_on_and_does_nothing_twice(tmp_path: Path) -
     assert second.returncode == 0, second.stderr
     assert done_lines(out) == {f"{i:02d}.png": 1 for i in range(5)}
     assert {name: (out / name).stat().st_mtime_ns for name in before} == before
-    config = settings(max_steps=300).config
+    config = settings(max_steps=100).config
     for i in range(5):
         alone = ns.fit(read_image(tmp_path / "in" / f"{i:02d}.png").array, config=config, device="cpu")
         np.testing.assert_array_equal(read_image(out / f"{i:02d}.png").array, alone.render(scale=2))

@@ -11,7 +11,7 @@ from benchmarks import fuzz
 from benchmarks.fuzz_cases import KINDS, Case, cases, damage
 
 # Mutants of the suite; `python -m benchmarks.fuzz` tries more.
-MUTANTS = 200
+MUTANTS = 120
 
 
 @pytest.fixture(scope="module")

@@ -132,9 +132,9 @@ def test_a_fit_goes_on_with_its_own_settings(tmp_path: Path, stack: Path, model:
     assert "Give one of" in fails("fit", stack, "-o", tmp_path / "x", "--resume", model, "--preset", "fast")
 
 
-@pytest.mark.parametrize(("pretrained", "before"), [("auto", 8), ("none", 42)])
+@pytest.mark.parametrize(("pretrained", "before"), [("auto", 2), ("none", 42)])
 def test_an_upscaling_goes_on(tmp_path: Path, pretrained: str, before: int) -> None:
-    """Before the tiles are 8 passes of a pretrained network, or a draft of 40 steps and those of the task."""
+    """Before the tiles are 2 passes of a pretrained network, or a draft of 40 steps and those of the task."""
     image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (40, 42), np.uint8), "YX")
     first = ["--preset", "upscale", "--set", "task_steps=2", "--set", f"pretrained={pretrained}"]
     first += ["--max-steps", "4", *TINY, "--scale", "1", "--set", "representation=tiles"]

@@ -34,7 +34,7 @@ from napari_siren.ui.widget import SirenWidget
 from napari_siren.ui.widgets.number_box import NumberBox
 
 # Numbers of actions and of seeds. MONKEY_ACTIONS=1000 MONKEY_SEEDS=10 takes about half an hour.
-ACTIONS = int(os.environ.get("MONKEY_ACTIONS", "200"))
+ACTIONS = int(os.environ.get("MONKEY_ACTIONS", "100"))
 SEEDS = int(os.environ.get("MONKEY_SEEDS", "1"))
 MOST_LAYERS = 6
 KINDS = ["grey", "rgb", "rgba", "stack", "film", "4d", "float", "nan", "pyramid", "flat", "labels", "points", "shapes"]

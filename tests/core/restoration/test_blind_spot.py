@@ -58,7 +58,7 @@ def test_a_guess_does_not_look_at_the_pixel() -> None:
 
 
 def test_slices_beside_help() -> None:
-    clean = np.repeat(cells((48, 48))[None], 5, axis=0)
+    clean = np.repeat(cells((40, 40))[None], 3, axis=0)
     noisy = clean + 0.4 * np.random.default_rng(2).standard_normal(clean.shape, dtype=np.float32)
     stack = trained(noisy, 120)
     assert stack.inputs_per_channel == 8
@@ -99,12 +99,12 @@ def test_what_is_too_small_to_learn_from_is_refused_or_fitted_with_its_noise() -
 
 @pytest.mark.parametrize("pretrained", ["auto", None])
 def test_gaps_do_not_keep_the_noise(pretrained: str | None) -> None:
-    scene = cells((48, 64))
+    scene = cells((32, 48))
     noisy = (scene + np.random.default_rng(1).normal(0, 0.1, scene.shape)).astype(np.float32)
     missing = np.zeros(scene.shape, bool)
-    missing[10, 20] = missing[30:33, 40:42] = True
+    missing[10, 20] = missing[20:23, 30:32] = True
     spoilt = np.where(missing, np.nan, noisy)
-    options = {"preset": "denoise", "pretrained": pretrained, "task_steps": 200, "max_steps": 60}
+    options = {"preset": "denoise", "pretrained": pretrained, "task_steps": 120, "max_steps": 60}
     whole, gaps = ns.fit(noisy, **options), ns.fit(spoilt, missing=missing, **options)
     heldout = ns.fit(noisy, heldout=0.1, **options)
     errors = [float(np.abs(result.reconstruction - scene).mean()) for result in (whole, gaps, heldout)]

@@ -82,8 +82,9 @@ def test_planes_that_are_unlike_do_little_harm() -> None:
     assert mse(result.reconstruction, clean) < 1.05 * mse(of_single_planes(noisy), clean)
 
 
+@pytest.mark.all_passes
 def test_steps_are_passes_over_all_planes() -> None:
-    restorer, samples = restorer_of(with_noise(alike(2)))
+    restorer, samples = restorer_of(with_noise(alike(2)[:, :40, :40]))
     assert restorer.steps_left == {"restoring": 8}
     first = restorer.predict(samples.layout.spatial_shape, 1)
     assert restorer.steps_left == {"restoring": 7}
@@ -112,14 +113,12 @@ def test_a_network_without_a_share_is_left_out(share: float, monkeypatch: pytest
 
 
 def test_a_fit_continues_with_the_same_result() -> None:
-    noisy = with_noise(alike(2))
+    noisy = with_noise(alike(2)[:, :48, :48])
     whole = ns.fit(noisy, axes="ZYX", preset="denoise", device="cpu")
     part = ns.fit_iter(noisy, axes="ZYX", preset="denoise", device="cpu")
-    for _ in range(3):
-        next(part)
+    next(part)
     part.stop()
-    list(part)
-    assert part.result.history.step[-1] == 3
+    assert part.result.history.step[-1] == 1
     rest = ns.fit(noisy, axes="ZYX", resume=part.result, device="cpu")
     np.testing.assert_array_equal(rest.reconstruction, whole.reconstruction)
 
@@ -140,7 +139,7 @@ def test_it_can_be_cancelled() -> None:
 
 
 def test_films_channels_and_missing_pixels_are_ordinary() -> None:
-    clean = alike(3)
+    clean = alike(2)[:, :48, :48]
     noisy = with_noise(clean)
     film = ns.fit(noisy, axes="TYX", preset="denoise", device="cpu")
     assert film.field.layout.axes.coordinates == "TYX"
