@@ -35,6 +35,9 @@ fit: setup  ## Fit the sample image and write the result to out/
 quick: setup  ## Run the tests that need no window, no other process and no long fit
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK)
 
+# Each of the two processes of pytest has a core. Programs that the tests start read their modules as bytecode.
+test: export OMP_NUM_THREADS = 1
+test: export PYTHONDONTWRITEBYTECODE =
 test: lint  ## Run every check: lint, types, tests, documentation
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 	$(BIN)/mkdocs build --strict

@@ -64,13 +64,16 @@ def hold_fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., threadi
 
 @pytest.fixture(autouse=True)
 def short_computations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Average the results of 2 flipped images instead of 8, which costs 0.1 dB, and train models of errors shortly.
+    """Shorten what takes long and is not the subject of most tests.
 
-    Tests with the mark "all_passes" average as many as users do.
+    The results of 2 flipped images are averaged instead of 8, which costs 0.1 dB. The models of errors and the trials
+    of bursts take fewer steps. Tests with the mark "full_length" compute the same as users do.
     """
+    from napari_siren.core.restoration import burst
     from napari_siren.core.restoration.pretrained import prediction
     from napari_siren.core.uncertainty import error_model
 
-    if request.node.get_closest_marker("all_passes") is None:
+    if request.node.get_closest_marker("full_length") is None:
         monkeypatch.setattr(prediction, "_PASSES", ((1 << 23, 2),))
-    monkeypatch.setattr(error_model, "_STEPS", 60)
+        monkeypatch.setattr(error_model, "_STEPS", 60)
+        monkeypatch.setattr(burst, "_TRIAL_STEPS", 20)

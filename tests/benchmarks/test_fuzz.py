@@ -10,6 +10,8 @@ import pytest
 from benchmarks import fuzz
 from benchmarks.fuzz_cases import KINDS, Case, cases, damage
 
+# The whole files are read before the first test, and have to give the same results later.
+pytestmark = pytest.mark.full_length
 # Mutants of the suite; `python -m benchmarks.fuzz` tries more.
 MUTANTS = 120
 

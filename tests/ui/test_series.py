@@ -35,20 +35,6 @@ def run(qtbot: Any, panel: SirenWidget) -> list[Layer]:
     return [layer for layer in panel.viewer.layers if layer not in before]
 
 
-@pytest.mark.parametrize(
-    ("labels", "shape", "texts"),
-    [
-        ("zyx", (4, 8, 10), ["This slice", "The whole stack", "All slices, one by one"]),
-        ("tyx", (4, 8, 10), ["This slice", "The whole stack", "All frames, one by one"]),
-        ("tzyx", (2, 3, 8, 10), ["This slice", "This stack", "All stacks, one by one"]),
-    ],
-)
-def test_the_extents_of_a_stack(viewer: Any, labels: str, shape: tuple[int, ...], texts: list[str]) -> None:
-    viewer.add_image(noise(*shape), axis_labels=tuple(labels))
-    box = open_panel(viewer).source_panel.extent_box
-    assert [box.itemText(i) for i in range(box.count())] == texts
-
-
 def test_the_frames_of_a_film(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = viewer.add_image(noise(5, 10, 12), name="film", axis_labels=("t", "y", "x"), scale=(3, 0.5, 0.5))
     panel = open_panel(viewer)

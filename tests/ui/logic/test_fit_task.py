@@ -21,8 +21,10 @@ from napari_siren.core.steps import FitSteps
 from napari_siren.errors import DeviceError, InputError
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.layers.spec import LayerSpec
-from napari_siren.ui.logic import fit_task
-from napari_siren.ui.logic.fit_task import Control, FitRequest, Outcome, Update, explain, load_torch, run_fit
+from napari_siren.ui.logic import updates as updates_module
+from napari_siren.ui.logic.control import Control
+from napari_siren.ui.logic.fit_task import FitRequest, Outcome, explain, load_torch, run_fit
+from napari_siren.ui.logic.updates import Update
 
 STEPS = 12
 TINY = {"hidden_features": 8, "hidden_layers": 1, "engine": "torch"}
@@ -125,7 +127,7 @@ def test_every_step_is_told_of_once() -> None:
 def test_the_first_step_is_told_of_at_once_and_the_next_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     # Each step of the fit takes a second of the clock that determines the updates.
-    monkeypatch.setattr(fit_task, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(updates_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
     original = FitSteps.send
 
     def send(self: FitSteps, value: str | None) -> Any:
@@ -310,7 +312,7 @@ def test_errors_of_others_are_told_too(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> None:
         raise ZeroDivisionError("of a plugin")
 
-    monkeypatch.setattr(fit_task, "error_layer", fail)
+    monkeypatch.setattr("napari_siren.layers.outputs.error_layer", fail)
     updates, outcome = drive(request())
     assert updates
     assert isinstance(outcome.error, ZeroDivisionError)

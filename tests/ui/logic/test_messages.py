@@ -17,7 +17,6 @@ from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.progress import History, Progress
 from napari_siren.errors import InputError
-from napari_siren.ui.logic.fit_task import Update
 from napari_siren.ui.logic.messages import (
     decibels,
     describe_batch,
@@ -31,6 +30,7 @@ from napari_siren.ui.logic.messages import (
     size,
 )
 from napari_siren.ui.logic.missing import FILL_NAN
+from napari_siren.ui.logic.updates import Update
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_siren.core.progress import Phase, Progress
-from napari_siren.ui.logic.fit_task import Update
+from napari_siren.ui.logic.updates import Update
 from napari_siren.ui.panels.run_panel import RunPanel
 from napari_siren.ui.session import SessionState
 

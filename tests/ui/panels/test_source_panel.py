@@ -249,7 +249,8 @@ def test_what_is_in_view_is_read_when_it_is_asked_for(model: ViewerModel, panel:
     # A canvas that was never shown has 800 x 600 pixels.
     assert source.region == ((260, 341), (670, 731))
     assert source.spec().shape == (81, 61)
-    assert source.arguments() == {"region": source.region, "plane": None, "level": 0, "fill_nan": False}
+    told = {"region": source.region, "plane": None, "level": 0, "fill_nan": False, "one_by_one": None}
+    assert source.arguments() == told
     model.scene.camera.center = (-500, 700)
     with pytest.raises(InputError, match="No part of “cells” is in view"):
         panel.source()
@@ -338,21 +339,21 @@ def test_the_extent_knows_the_axes_of_the_picture(model: ViewerModel, panel: Sou
 @pytest.mark.parametrize(
     ("shape", "labels", "choices", "first"),
     [
-        ((6, 8, 9), ("z", "y", "x"), ["This slice", "The whole stack"], "The whole stack"),
-        ((6, 8, 9), ("t", "y", "x"), ["This slice", "The whole stack"], "This slice"),
-        ((4, 6, 8, 9), ("t", "z", "y", "x"), ["This slice", "This stack"], "This stack"),
-        ((4, 6, 8, 9), ("z", "c", "y", "x"), ["This slice", "The whole stack"], "The whole stack"),
+        ((6, 8, 9), "zyx", ["This slice", "The whole stack", "All slices, one by one"], "The whole stack"),
+        ((6, 8, 9), "tyx", ["This slice", "The whole stack", "All frames, one by one"], "This slice"),
+        ((4, 6, 8, 9), "tzyx", ["This slice", "This stack", "All stacks, one by one"], "This stack"),
+        ((4, 6, 8, 9), "zcyx", ["This slice", "The whole stack", "All slices, one by one"], "The whole stack"),
     ],
 )
 def test_stacks_and_time_series_have_their_extents(
     model: ViewerModel,
     panel: SourcePanel,
     shape: tuple[int, ...],
-    labels: tuple[str, ...],
+    labels: str,
     choices: list[str],
     first: str,
 ) -> None:
-    add(model, "stack", *shape, axis_labels=labels)
+    add(model, "stack", *shape, axis_labels=tuple(labels))
     assert entries(panel.extent_box) == choices
     assert panel.extent_box.currentText() == first
 

@@ -78,7 +78,7 @@ def test_without_a_gain_the_network_stays_as_it_was(truth: Image) -> None:
     np.testing.assert_array_equal(adapted.render(scale=2), plain.render(scale=2))
 
 
-@pytest.mark.all_passes
+@pytest.mark.full_length
 @pytest.mark.parametrize(
     ("adapt", "shape", "rounds"),
     [
@@ -103,7 +103,7 @@ def waves(shape: tuple[int, int]) -> Image:
     return (np.sin(rows / 7) * np.cos(columns / 5)).astype(np.float32)
 
 
-@pytest.mark.all_passes
+@pytest.mark.full_length
 def test_noisy_micrographs_are_not_adapted_to_without_a_request() -> None:
     noisy = waves((80, 80)) + 0.2 * np.random.default_rng(0).standard_normal((80, 80), dtype=np.float32)
     for adapt, image, adapts in (("auto", noisy, False), (60, noisy, True), ("auto", waves((80, 80)), True)):

@@ -124,7 +124,7 @@ def test_more_passes_are_better() -> None:
     assert gain(truth, (48, 48), 1) < gain(truth, (48, 48), 8)
 
 
-@pytest.mark.all_passes
+@pytest.mark.full_length
 def test_an_enlarged_image_agrees_with_the_pixels() -> None:
     image = smaller(part(160, 420, 96, 96), (48, 48))
     restorer, samples = restorer_of(image)
@@ -370,7 +370,7 @@ def test_a_state_belongs_to_its_weights() -> None:
         second.load(first.state())
 
 
-@pytest.mark.all_passes
+@pytest.mark.full_length
 @pytest.mark.parametrize("representation", ["samples", "tiles"])
 @pytest.mark.parametrize("preset", ["upscale", "denoise"])
 @pytest.mark.parametrize("stop", [1, 5, 8, 25])
@@ -398,7 +398,7 @@ def test_a_state_of_other_weights_is_refused(tmp_path: Path) -> None:
         ns.fit(image, resume=path, max_steps=50)
 
 
-@pytest.mark.all_passes
+@pytest.mark.full_length
 @pytest.mark.parametrize(("representation", "tile_steps"), [("samples", 0), ("tiles", QUICK["max_steps"])])
 def test_each_pass_is_a_step(representation: str, tile_steps: int) -> None:
     image = smaller(part(100, 160, 48, 48), (24, 24))
@@ -412,7 +412,7 @@ def test_each_pass_is_a_step(representation: str, tile_steps: int) -> None:
     assert (steps.result.metrics.consistency or 0) > 25
 
 
-@pytest.mark.all_passes
+@pytest.mark.full_length
 def test_a_preview_improves_with_each_pass() -> None:
     truth = part(160, 420, 96, 96)
     steps = ns.fit_iter(smaller(truth, (48, 48)), preset="upscale", adapt="off")
@@ -423,7 +423,7 @@ def test_a_preview_improves_with_each_pass() -> None:
     assert decibels(previews[0], truth) > decibels(np.kron(smaller(truth, (48, 48)), np.ones((2, 2, 1))), truth) + 1
 
 
-@pytest.mark.all_passes
+@pytest.mark.full_length
 @pytest.mark.usefixtures("clock")
 def test_a_time_limit_ends_the_passes() -> None:
     result = ns.fit(smaller(part(100, 160, 48, 48), (24, 24)), preset="upscale", max_seconds=3)

@@ -82,7 +82,7 @@ def test_planes_that_are_unlike_do_little_harm() -> None:
     assert mse(result.reconstruction, clean) < 1.05 * mse(of_single_planes(noisy), clean)
 
 
-@pytest.mark.all_passes
+@pytest.mark.full_length
 def test_steps_are_passes_over_all_planes() -> None:
     restorer, samples = restorer_of(with_noise(alike(2)[:, :40, :40]))
     assert restorer.steps_left == {"restoring": 8}
