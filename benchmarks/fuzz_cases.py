@@ -23,7 +23,7 @@ from napari_siren.batch.manifest import Entry
 from napari_siren.blockwise.fit import BlockProgress
 from napari_siren.core.tensors import content_hash
 from napari_siren.io.colours import srgb_profile
-from napari_siren.io.ome_zarr import write_ome_zarr
+from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 
 # A fit that takes little time.
 QUICK: dict[str, Any] = {"hidden_features": 8, "hidden_layers": 1, "max_steps": 2, "tile": 8}

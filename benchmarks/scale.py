@@ -32,7 +32,7 @@ from benchmarks import machine
 from benchmarks.proportion import mosaic, peak_bytes, shape_of
 from napari_siren.core.presets import PRESET_NAMES
 from napari_siren.io.images import sample_path
-from napari_siren.io.ome_zarr import open_ome_zarr, write_ome_zarr
+from napari_siren.io.zarr.ome_zarr import open_ome_zarr, write_ome_zarr
 
 MAP = Path("large") / "earth_8192x4096.jpg"
 SIZES = (0.1, 0.4, 1.0, 4.0, 8.0, 16.0)

@@ -12,7 +12,7 @@ import pytest
 import napari_siren as ns
 from benchmarks import scale
 from benchmarks.scale import Job, mean_of
-from napari_siren.io.ome_zarr import write_ome_zarr
+from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 
 
 def here(job: Job) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from napari_siren.core.training import plan
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import ConfigError, InputError, StorageError
 from napari_siren.io.images import sample_path
-from napari_siren.io.ome_zarr import open_ome_zarr, write_ome_zarr
+from napari_siren.io.zarr.ome_zarr import open_ome_zarr, write_ome_zarr
 
 QUICK: dict[str, Any] = {"hidden_features": 12, "hidden_layers": 2, "max_steps": 25}
 

@@ -15,7 +15,7 @@ import pytest
 import napari_siren as ns
 from napari_siren.core.records import with_hash
 from napari_siren.errors import StorageError
-from napari_siren.io.ome_zarr import write_ome_zarr
+from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8)
 QUICK: dict[str, Any] = {"tile": 8, "hidden_features": 6, "hidden_layers": 2, "max_steps": 3}

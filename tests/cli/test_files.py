@@ -17,7 +17,7 @@ import napari_siren as ns
 from napari_siren.cli.app import app
 from napari_siren.io.colours import srgb_profile
 from napari_siren.io.images import read_image, sample_path
-from napari_siren.io.ome_zarr import open_ome_zarr, write_ome_zarr
+from napari_siren.io.zarr.ome_zarr import open_ome_zarr, write_ome_zarr
 
 PHOTO = np.asarray(Image.open(sample_path()))[200:224, 150:182]
 GREY = np.ascontiguousarray(PHOTO[..., 1])

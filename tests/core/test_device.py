@@ -49,8 +49,10 @@ def test_a_third_gpu_of_two_is_refused() -> None:
         device.resolve_device("cuda:2")
 
 
-def test_the_cpu_says_how_many_threads() -> None:
-    assert device.describe_device(torch.device("cpu")) == f"cpu ({torch.get_num_threads()} threads)"
+@pytest.mark.parametrize(("threads", "text"), [(1, "cpu (1 thread)"), (8, "cpu (8 threads)")])
+def test_the_cpu_says_how_many_threads(threads: int, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    assert device.describe_device(torch.device("cpu")) == text
 
 
 def test_some_memory_is_free() -> None:

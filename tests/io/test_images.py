@@ -15,8 +15,8 @@ from PIL import Image
 from napari_siren import InputError, StorageError
 from napari_siren.core.image.axes import Axes
 from napari_siren.io.images import check_target, read_image, sample_path, write_image
-from napari_siren.io.ome_zarr import write_ome_zarr
 from napari_siren.io.picture import Picture, suffix_for
+from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="the folder of real images, ../shared/data, is not here")

@@ -17,10 +17,10 @@ from PIL import Image
 
 import napari_siren as ns
 from napari_siren import InputError
-from napari_siren.io import pyramid
 from napari_siren.io.images import inspect_image, read_image, write_picture
-from napari_siren.io.ome_zarr import open_ome_zarr, write_ome_zarr
 from napari_siren.io.remote import address_of, is_remote
+from napari_siren.io.zarr import pyramid
+from napari_siren.io.zarr.ome_zarr import open_ome_zarr, write_ome_zarr
 
 GREY = np.random.default_rng(0).integers(0, 200, (24, 32), dtype=np.uint8)
 

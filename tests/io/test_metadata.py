@@ -13,8 +13,8 @@ from PIL import Image
 
 from napari_siren.io.details import Details, colour_of_lut, lut_of_colour
 from napari_siren.io.images import inspect_image, read_image, write_picture
-from napari_siren.io.ome_zarr import write_ome_zarr
 from napari_siren.io.picture import Picture
+from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 
 GREY = np.random.default_rng(0).integers(0, 200, (24, 32), dtype=np.uint8)
 CHANNELS = np.stack([GREY, GREY // 2, GREY // 3])

@@ -20,7 +20,7 @@ from napari_siren import InputError, StorageError
 from napari_siren.core.atomic import prepare_folder
 from napari_siren.io import remote
 from napari_siren.io.images import check_target, read_image, write_image
-from napari_siren.io.ome_zarr import write_ome_zarr
+from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 
 GREY = np.random.default_rng(0).integers(0, 200, (24, 32), dtype=np.uint8)
 

@@ -14,7 +14,7 @@ from napari_siren.core.records import parse_json
 from napari_siren.errors import InputError
 from napari_siren.io.formats import readable_suffixes
 from napari_siren.io.remote import address_of, is_remote
-from napari_siren.io.zarr_group import is_zarr
+from napari_siren.io.zarr.group import is_zarr
 
 # Endings of the files and folders that are images, if a folder is searched.
 _SUFFIXES = readable_suffixes()

@@ -30,8 +30,8 @@ from napari_siren.core.progress_bar import ProgressBar, progress_bar
 from napari_siren.core.restoration.super_resolution import allows_zero_shot
 from napari_siren.errors import ConfigError
 from napari_siren.io.lazy import import_zarr
-from napari_siren.io.ngff import Version
-from napari_siren.io.zarr_group import is_zarr
+from napari_siren.io.zarr.group import is_zarr
+from napari_siren.io.zarr.ngff import Version
 
 Phase = Literal["scan", "learn", "fit", "render", "pyramid"]
 

@@ -49,9 +49,9 @@ from napari_siren.core.training.targets import variation_for
 from napari_siren.core.training.trainer import TileSubset, TileTrainer
 from napari_siren.errors import StorageError
 from napari_siren.io.details import Details
-from napari_siren.io.ngff import Version
-from napari_siren.io.pyramid import Pyramid
-from napari_siren.io.zarr_group import is_zarr
+from napari_siren.io.zarr.group import is_zarr
+from napari_siren.io.zarr.ngff import Version
+from napari_siren.io.zarr.pyramid import Pyramid
 
 _LOG = logging.getLogger("napari_siren")
 

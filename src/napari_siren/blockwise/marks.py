@@ -12,7 +12,7 @@ from pydantic import Field
 from napari_siren.core.atomic import write_json
 from napari_siren.core.records import Count, Finite, Record, parse_hashed_json, with_hash
 from napari_siren.errors import StorageError
-from napari_siren.io.zarr_group import is_zarr, zarr_attributes
+from napari_siren.io.zarr.group import is_zarr, zarr_attributes
 
 _Record = TypeVar("_Record", bound=Record)
 

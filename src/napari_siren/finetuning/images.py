@@ -20,7 +20,7 @@ from napari_siren.core.restoration.pretrained.components import Components
 from napari_siren.errors import InputError, SirenError
 from napari_siren.io.formats import readable_suffixes
 from napari_siren.io.images import read_image
-from napari_siren.io.zarr_group import is_zarr
+from napari_siren.io.zarr.group import is_zarr
 
 _LOG = logging.getLogger(__name__)
 # Smallest number of rows and columns of a plane for training, and of one for validation.

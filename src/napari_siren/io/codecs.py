@@ -12,11 +12,11 @@ import numpy.typing as npt
 from napari_siren.core.image.axes import Axes, check_axes, guess_axes, singleton_axes
 from napari_siren.io.colours import lost_colours
 from napari_siren.io.details import Details
-from napari_siren.io.ome_zarr import ZarrImage, open_ome_zarr, write_ome_zarr
 from napari_siren.io.picture import ImageInfo, Picture, Request
-from napari_siren.io.tiff import MAGIC, inspect_tiff, read_tiff
-from napari_siren.io.tiff_write import TiffWriting
-from napari_siren.io.zarr_group import is_zarr
+from napari_siren.io.tiff.read import MAGIC, inspect_tiff, read_tiff
+from napari_siren.io.tiff.write import TiffWriting
+from napari_siren.io.zarr.group import is_zarr
+from napari_siren.io.zarr.ome_zarr import ZarrImage, open_ome_zarr, write_ome_zarr
 
 # First bytes of an NPY file (the NPY format of NumPy).
 _NPY_MAGIC = b"\x93NUMPY"

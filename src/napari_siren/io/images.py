@@ -26,7 +26,7 @@ from napari_siren.io.microscopes import MicroscopeCodec
 from napari_siren.io.picture import Codec, ImageInfo, Picture, Request, check_kind
 from napari_siren.io.pillow import PillowCodec
 from napari_siren.io.remote import address_of, downloaded, has_remote, is_remote
-from napari_siren.io.zarr_group import MARKS, is_zarr
+from napari_siren.io.zarr.group import MARKS, is_zarr
 
 _LOG = logging.getLogger("napari_siren")
 

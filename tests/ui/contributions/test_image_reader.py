@@ -22,8 +22,8 @@ from napari_siren import InputError
 from napari_siren.core.image.axes import Axes
 from napari_siren.io.details import Details
 from napari_siren.io.images import write_picture
-from napari_siren.io.ome_zarr import write_ome_zarr
 from napari_siren.io.picture import Picture
+from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 from napari_siren.ui.contributions import image_reader
 from napari_siren.ui.contributions.image_reader import get_reader
 

@@ -23,7 +23,7 @@ from napari_siren.io.images import read_pyramid
 from napari_siren.io.lazy import import_zarr
 from napari_siren.io.picture import Picture
 from napari_siren.io.remote import is_remote
-from napari_siren.io.zarr_group import is_zarr, zarr_attributes
+from napari_siren.io.zarr.group import is_zarr, zarr_attributes
 from napari_siren.layers.spec import LayerData
 from napari_siren.ui.logic.image_file import image_suffix
 

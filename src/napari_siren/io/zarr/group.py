@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from napari_siren.errors import InputError
-from napari_siren.io.blosc import guard_blosc
 from napari_siren.io.lazy import import_zarr
 from napari_siren.io.remote import is_remote, remote_store
+from napari_siren.io.zarr.blosc import guard_blosc
 
 # Files of a group or an array of zarr, formats 2 and 3.
 MARKS = ("zarr.json", ".zgroup", ".zarray")

@@ -19,10 +19,10 @@ from napari_siren.core.records import describe_error
 from napari_siren.errors import InputError
 from napari_siren.io.details import Details
 from napari_siren.io.lazy import array_of_zarr
-from napari_siren.io.ngff import Multiscales, Version, read_details
-from napari_siren.io.pyramid import Pyramid
 from napari_siren.io.sizes import spacing_of
-from napari_siren.io.zarr_group import is_zarr, open_group
+from napari_siren.io.zarr.group import is_zarr, open_group
+from napari_siren.io.zarr.ngff import Multiscales, Version, read_details
+from napari_siren.io.zarr.pyramid import Pyramid
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def open_ome_zarr(path: str | Path, level: int = 0, scene: int | str | None = No
     Examples
     --------
     >>> import numpy as np, tempfile, pathlib
-    >>> from napari_siren.io.ome_zarr import open_ome_zarr, write_ome_zarr
+    >>> from napari_siren.io.zarr.ome_zarr import open_ome_zarr, write_ome_zarr
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "cells.ome.zarr"
     >>> _ = write_ome_zarr(path, np.zeros((600, 400), dtype=np.uint8), "YX", spacing=(0.5, 0.5), unit="µm")
     >>> image = open_ome_zarr(path)

@@ -17,8 +17,8 @@ from napari_siren.core.image.dtypes import cast_values
 from napari_siren.errors import StorageError
 from napari_siren.io.details import Details
 from napari_siren.io.lazy import import_zarr
-from napari_siren.io.ngff import Version, check_image, describe, describe_channels, file_axes, letter_of
-from napari_siren.io.zarr_group import open_group
+from napari_siren.io.zarr.group import open_group
+from napari_siren.io.zarr.ngff import Version, check_image, describe, describe_channels, file_axes, letter_of
 
 # Side of a chunk in pixels, by the number of spatial axes with more than one pixel: 2**16 to 2**18 pixels a chunk.
 _CHUNK_SIDES = {1: 1 << 16, 2: 512, 3: 64}

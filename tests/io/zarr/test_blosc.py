@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from napari_siren.errors import InputError
-from napari_siren.io.blosc import guard_blosc
 from napari_siren.io.images import read_image
-from napari_siren.io.ome_zarr import write_ome_zarr
+from napari_siren.io.zarr.blosc import guard_blosc
+from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 48), dtype=np.uint8)
 # A header with the length of the chunk too large, an inserted byte in it, and cut chunks.

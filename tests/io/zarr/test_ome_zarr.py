@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_siren.errors import InputError, StorageError
-from napari_siren.io import pyramid
-from napari_siren.io.ome_zarr import open_ome_zarr, write_ome_zarr
-from napari_siren.io.pyramid import Pyramid
-from napari_siren.io.zarr_group import is_zarr
+from napari_siren.io.zarr import pyramid
+from napari_siren.io.zarr.group import is_zarr
+from napari_siren.io.zarr.ome_zarr import open_ome_zarr, write_ome_zarr
+from napari_siren.io.zarr.pyramid import Pyramid
 
 VERSIONS = ("0.4", "0.5")
 DTYPES = ("bool", "uint8", "int16", "uint16", "float32", "float64")

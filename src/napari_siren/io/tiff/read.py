@@ -14,12 +14,12 @@ import tifffile
 
 from napari_siren.core.image.axes import SPATIAL_AXES, Axes, check_axes
 from napari_siren.errors import InputError
-from napari_siren.io import tiff_metadata as metadata
 from napari_siren.io.details import Details
 from napari_siren.io.picture import ImageInfo, Picture, Request
 from napari_siren.io.pillow import PillowCodec
 from napari_siren.io.sizes import Sizes, spacing_of
-from napari_siren.io.tiff_pixels import PixelConversion, has_georeference, mask_page, missing_pixels, nodata_of
+from napari_siren.io.tiff import metadata
+from napari_siren.io.tiff.pixels import PixelConversion, has_georeference, mask_page, missing_pixels, nodata_of
 
 # First bytes of TIFF and BigTIFF files in both byte orders.
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -1,0 +1,1 @@
+"""Reading and writing of TIFF, OME-TIFF and ImageJ TIFF."""
