@@ -56,7 +56,7 @@ def write_stripes(folder: Path, count: int = 6, noise: float = 0.0, side: int = 
     return folder
 
 
-@pytest.mark.parametrize(("task", "count", "gain"), [("enlarge", 40, 0.8), ("denoise", 20, 0.3)])
+@pytest.mark.parametrize(("task", "count", "gain"), [("enlarge", 40, 0.8), ("denoise", 12, 0.3)])
 def test_training_on_special_images_helps(task: Any, count: int, gain: float, tmp_path: Path, steps: Any) -> None:
     steps(count)
     folder, out = write_stripes(tmp_path / "stripes"), tmp_path / "mine.safetensors"
@@ -93,7 +93,7 @@ def threads(number: int, side: int = 64) -> np.ndarray:
 
 def test_noisy_images_alone_are_enough(tmp_path: Path, steps: Any) -> None:
     """The estimated gain is a real one: unseen images are closer to the truth, which is in no file."""
-    steps(25)
+    steps(15)
     photons = [np.random.default_rng(n).poisson(20 * threads(n)).astype(np.float32) for n in range(9)]
     for number, image in enumerate(photons[:6]):
         write_image(tmp_path / f"{number}.tif", image, "YX")

@@ -104,7 +104,7 @@ def test_gaps_do_not_keep_the_noise(pretrained: str | None) -> None:
     missing = np.zeros(scene.shape, bool)
     missing[10, 20] = missing[20:23, 30:32] = True
     spoilt = np.where(missing, np.nan, noisy)
-    options = {"preset": "denoise", "pretrained": pretrained, "task_steps": 120, "max_steps": 60}
+    options = {"preset": "denoise", "pretrained": pretrained, "task_steps": 80, "max_steps": 60}
     whole, gaps = ns.fit(noisy, **options), ns.fit(spoilt, missing=missing, **options)
     heldout = ns.fit(noisy, heldout=0.1, **options)
     errors = [float(np.abs(result.reconstruction - scene).mean()) for result in (whole, gaps, heldout)]

@@ -60,7 +60,7 @@ class FitRequest:
     steps
         Number of steps after which the fit ends and keeps its result; None is no such number.
     series
-        Entries to fit one by one, of which `spec` is the first. None is a single fit.
+        Entries to fit one by one. The first one is `spec`. None is a single fit.
     """
 
     spec: LayerSpec
