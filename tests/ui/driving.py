@@ -87,13 +87,19 @@ def wait_for(qtbot: Any, panel: SirenWidget, state: SessionState) -> None:
 
 def fit(qtbot: Any, panel: SirenWidget) -> list[Layer]:
     """Press Fit, wait for the end of the fit, and return the new layers."""
+    layers = run(qtbot, panel)
+    assert panel.session.result is not None, panel.run_panel.status.text()
+    return layers
+
+
+def run(qtbot: Any, panel: SirenWidget) -> list[Layer]:
+    """Press Fit, wait for the end of all fits, whether they succeed or not, and return the new layers."""
     before, states = list(panel.viewer.layers), []
     # Such a fit may end before the click has been handled: napari handles events while it draws its progress bar.
     panel.session.changed.connect(lambda: states.append(panel.session.state))
     click(qtbot, panel.run_panel.fit_button)
     assert SessionState.FITTING in states, panel.run_panel.status.text()
     wait_for(qtbot, panel, SessionState.IDLE)
-    assert panel.session.result is not None, panel.run_panel.status.text()
     return [layer for layer in panel.viewer.layers if layer not in before]
 
 

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from driving import click, notified, open_panel, wait_for
-from napari.layers import Layer
+from driving import ENDLESS, click, notified, open_panel, run, wait_for
 from placements import assert_same_corners
 from qtpy.QtWidgets import QApplication, QFileDialog
 
@@ -18,21 +17,10 @@ from napari_siren.io.images import read_image
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.ui.logic import fit_task
 from napari_siren.ui.session import SessionState
-from napari_siren.ui.widget import SirenWidget
 
 
 def noise(*shape: int) -> npt.NDArray[np.uint8]:
     return np.random.default_rng(0).integers(0, 255, shape, dtype=np.uint8)
-
-
-def run(qtbot: Any, panel: SirenWidget) -> list[Layer]:
-    """Press the main button, wait for the end of all fits, and return the new layers."""
-    before, states = list(panel.viewer.layers), []
-    panel.session.changed.connect(lambda: states.append(panel.session.state))
-    click(qtbot, panel.run_panel.fit_button)
-    assert SessionState.FITTING in states, panel.run_panel.status.text()
-    wait_for(qtbot, panel, SessionState.IDLE)
-    return [layer for layer in panel.viewer.layers if layer not in before]
 
 
 def test_the_frames_of_a_film(viewer: Any, qtbot: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,7 +129,10 @@ def test_a_stop_keeps_the_frames_before(viewer: Any, qtbot: Any) -> None:
     reconstruction, upscaled, error = run(qtbot, panel)
     done = len(reconstruction.data)
     assert 3 <= done < 50
-    assert panel.run_panel.status.text() == f"Stopped and kept: the first {done} of 50 are done"
+    kept = f"Stopped and kept: the first {done} of 50"
+    early = upscaled.metadata[METADATA_KEY]["entries"][-1]["history"]["stopped"] == "asked"
+    text = f"{kept} are there, the last one with fewer steps" if early else f"{kept} are done"
+    assert panel.run_panel.status.text() == text
     # The layers end at the last frame, so that the image is seen after it.
     assert upscaled.data.shape == (done, 20, 24)
     np.testing.assert_allclose(upscaled.extent.world[:, 0], [0, 3 * (done - 1)])
@@ -173,14 +164,18 @@ def test_an_error_keeps_the_frames_before(viewer: Any, qtbot: Any) -> None:
 
 def test_a_pause_holds_the_frames(viewer: Any, qtbot: Any) -> None:
     viewer.add_image(noise(3, 10, 12), axis_labels=("t", "y", "x"))
-    panel = open_panel(viewer)
+    # Short fits might end before the pause.
+    panel = open_panel(viewer, max_steps=ENDLESS)
     panel.source_panel.extent_box.choose("each")
+    status = panel.run_panel.status
     click(qtbot, panel.run_panel.fit_button)
     panel.session.pause()
-    qtbot.waitUntil(lambda: "Paused at step" in panel.run_panel.status.text())
+    qtbot.waitUntil(lambda: status.text().startswith("1 of 3. Paused at step"))
     panel.session.resume()
+    qtbot.waitUntil(lambda: status.text().startswith("1 of 3. Fitting"))
+    panel.session.stop()
     wait_for(qtbot, panel, SessionState.IDLE)
-    assert panel.run_panel.status.text().startswith("Done: 3 one by one")
+    assert status.text() == "Stopped and kept: the first 1 of 3 are there, the last one with fewer steps"
 
 
 def test_the_time_of_all_frames_is_estimated(viewer: Any, qtbot: Any) -> None:

@@ -221,6 +221,7 @@ def _fit_series(request: FitRequest, series: LayerSeries, control: Control) -> G
     """Fit the entries of a series one by one. The entries before a stop, or before an error, are kept."""
     load_torch()
     from napari_siren.core.config import detail_for
+    from napari_siren.core.cost.estimate import record_timing
     from napari_siren.core.entries import iter_entries
 
     check_scale(request.spec, request.scale)
@@ -235,6 +236,7 @@ def _fit_series(request: FitRequest, series: LayerSeries, control: Control) -> G
                 yield replace(update, progress=clock.timed(update.progress))
             if control.cancelled:
                 return Outcome()
+            record_timing(steps.result, request.device)
             fits.add(steps.result)
             count = clock.next_entry()
             if control.stopping:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -128,15 +128,22 @@ def describe_series(outcome: Outcome, count: int) -> str:
     if outcome.error is not None:
         return f"The first {done} of {count} are done. The next one failed: {explain(outcome.error)}"
     if done < count:
-        return f"Stopped and kept: the first {done} of {count} are done"
+        early = _entries_of(outcome)[-1]["history"]["stopped"] == "asked"
+        end = "there, the last one with fewer steps" if early else "done"
+        return f"Stopped and kept: the first {done} of {count} are {end}"
     return f"Done: {count} one by one in {duration(outcome.seconds)}{describe_notes(_notes_of(outcome))}"
 
 
 def _notes_of(outcome: Outcome) -> list[str]:
     """Return the notes of all fits one by one, each once."""
+    return list(dict.fromkeys(note for entry in _entries_of(outcome) for note in entry.get("notes", ())))
+
+
+def _entries_of(outcome: Outcome) -> list[dict[str, Any]]:
+    """Return the metadata of each fit of fits one by one."""
     _, meta, _ = (outcome.layers or {})["reconstruction"]
-    entries = meta["metadata"][METADATA_KEY]["entries"]
-    return list(dict.fromkeys(note for entry in entries for note in entry.get("notes", ())))
+    entries: list[dict[str, Any]] = meta["metadata"][METADATA_KEY]["entries"]
+    return entries
 
 
 def _verdict(result: FitResult) -> str:
