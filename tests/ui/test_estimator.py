@@ -20,7 +20,7 @@ from napari_siren.errors import DeviceError, InputError
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui import estimator as estimator_module
 from napari_siren.ui.estimator import Estimator
-from napari_siren.ui.logic.fit_task import FitRequest
+from napari_siren.ui.tasks.fit import FitRequest
 
 # Text of an estimate before the name of the device.
 SIZES = "16 × 12 × 5 → 32 × 24 × 10 pixels. "

@@ -15,8 +15,8 @@ from qtpy.QtWidgets import QApplication, QFileDialog
 from napari_siren import FitConfig
 from napari_siren.io.images import read_image
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
-from napari_siren.ui.logic import fit_task
 from napari_siren.ui.session import SessionState
+from napari_siren.ui.tasks import fit as fit_task
 
 
 def noise(*shape: int) -> npt.NDArray[np.uint8]:

@@ -20,10 +20,10 @@ from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui import renders as renders_module
 from napari_siren.ui import session as session_module
-from napari_siren.ui.logic.fit_task import FitRequest, Outcome
-from napari_siren.ui.logic.jobs import Job
 from napari_siren.ui.result_layers import ResultLayers
 from napari_siren.ui.session import Session, SessionState
+from napari_siren.ui.tasks.fit import FitRequest, Outcome
+from napari_siren.ui.tasks.jobs import Job
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_siren.errors import SirenError
 from napari_siren.ui.background import start_function
-from napari_siren.ui.logic.fit_task import FitRequest, explain, load_torch
-from napari_siren.ui.logic.messages import describe_estimate, describe_sizes
+from napari_siren.ui.tasks.fit import FitRequest, explain, load_torch
+from napari_siren.ui.tasks.messages import describe_estimate, describe_sizes
 
 # Milliseconds without a change before an estimate starts.
 _SETTLED_MS = 300

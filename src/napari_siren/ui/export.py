@@ -15,7 +15,6 @@ from napari_siren.core.config import FitConfig
 from napari_siren.errors import SirenError
 from napari_siren.io.formats import FORMATS
 from napari_siren.ui.background import notify, start_function
-from napari_siren.ui.logic.fit_task import explain
 from napari_siren.ui.logic.image_file import (
     TIFF_SUFFIXES,
     default_name,
@@ -24,6 +23,7 @@ from napari_siren.ui.logic.image_file import (
     spec_to_save,
     write_layer,
 )
+from napari_siren.ui.tasks.fit import explain
 
 if TYPE_CHECKING:
     from napari_siren.core.result import FitResult

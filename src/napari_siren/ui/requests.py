@@ -11,13 +11,13 @@ from napari_siren.layers.code import as_python
 from napari_siren.layers.edits import Edit
 from napari_siren.layers.series import LayerSeries
 from napari_siren.layers.spec import LayerSpec
-from napari_siren.ui.logic.fit_task import FitRequest
-from napari_siren.ui.logic.jobs import Job
 from napari_siren.ui.logic.preferences import Preferences
 from napari_siren.ui.panels.fit_panel import FitPanel
 from napari_siren.ui.panels.result_panel import ResultPanel
 from napari_siren.ui.panels.settings_panel import SettingsPanel
 from napari_siren.ui.panels.source_panel import Source, SourcePanel
+from napari_siren.ui.tasks.fit import FitRequest
+from napari_siren.ui.tasks.jobs import Job
 
 
 class Requests:

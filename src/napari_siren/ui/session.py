@@ -28,21 +28,21 @@ from napari_siren.layers.outputs import (
 )
 from napari_siren.layers.spec import LayerData, LayerSpec
 from napari_siren.ui.background import CancellableWorker, activity, notify, release_memory, start_generator
-from napari_siren.ui.logic.control import Control
-from napari_siren.ui.logic.fit_task import Outcome, explain, run_fit
-from napari_siren.ui.logic.jobs import Job, Origin
-from napari_siren.ui.logic.messages import (
+from napari_siren.ui.logic.purposes import result_label
+from napari_siren.ui.logic.viewport import box_in_view
+from napari_siren.ui.renders import Render, Renders, Report
+from napari_siren.ui.result_layers import ResultLayers
+from napari_siren.ui.tasks.control import Control
+from napari_siren.ui.tasks.fit import Outcome, explain, run_fit
+from napari_siren.ui.tasks.jobs import Job, Origin
+from napari_siren.ui.tasks.messages import (
     describe_map,
     describe_outcome,
     describe_progress,
     describe_remaining,
     describe_series,
 )
-from napari_siren.ui.logic.purposes import result_label
-from napari_siren.ui.logic.updates import Update
-from napari_siren.ui.logic.viewport import box_in_view
-from napari_siren.ui.renders import Render, Renders, Report
-from napari_siren.ui.result_layers import ResultLayers
+from napari_siren.ui.tasks.updates import Update
 
 if TYPE_CHECKING:
     from napari_siren.core.field.field import Derivative

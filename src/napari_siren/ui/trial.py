@@ -13,10 +13,10 @@ from napari_siren.errors import SirenError
 from napari_siren.layers.outputs import METADATA_KEY
 from napari_siren.layers.spec import LayerData
 from napari_siren.ui.background import CancellableWorker, start_generator
-from napari_siren.ui.logic.control import Control
-from napari_siren.ui.logic.fit_task import FitRequest, Outcome, explain, run_fit
-from napari_siren.ui.logic.messages import duration
-from napari_siren.ui.logic.updates import Update
+from napari_siren.ui.tasks.control import Control
+from napari_siren.ui.tasks.fit import FitRequest, Outcome, explain, run_fit
+from napari_siren.ui.tasks.messages import duration
+from napari_siren.ui.tasks.updates import Update
 
 # Gap between two squares, as a share of their width.
 _GAP = 0.05

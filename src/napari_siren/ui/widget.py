@@ -19,10 +19,7 @@ from napari_siren.ui.compare import Comparison
 from napari_siren.ui.estimator import Estimator
 from napari_siren.ui.export import ExportActions
 from napari_siren.ui.last_session import recall_panel, remember_panel
-from napari_siren.ui.logic.fit_task import FitRequest
-from napari_siren.ui.logic.messages import describe_result, describe_share
 from napari_siren.ui.logic.preferences import Preferences, apply_cache, remembered
-from napari_siren.ui.logic.updates import Update
 from napari_siren.ui.panels.batch_panel import BatchPanel
 from napari_siren.ui.panels.blur_panel import BlurPanel
 from napari_siren.ui.panels.fit_panel import FitPanel
@@ -32,6 +29,9 @@ from napari_siren.ui.panels.settings_panel import SettingsPanel
 from napari_siren.ui.panels.source_panel import SourcePanel
 from napari_siren.ui.requests import Requests
 from napari_siren.ui.session import Session, SessionState
+from napari_siren.ui.tasks.fit import FitRequest
+from napari_siren.ui.tasks.messages import describe_result, describe_share
+from napari_siren.ui.tasks.updates import Update
 from napari_siren.ui.trial import Trial, Variants
 from napari_siren.ui.widgets.compare_bar import CompareBar
 from napari_siren.ui.widgets.keyboard import name_controls, order_tabs

@@ -9,9 +9,9 @@ import pytest
 from qtpy.QtCore import Qt
 
 from napari_siren.core.progress import Phase, Progress
-from napari_siren.ui.logic.updates import Update
 from napari_siren.ui.panels.run_panel import RunPanel
 from napari_siren.ui.session import SessionState
+from napari_siren.ui.tasks.updates import Update
 
 
 @pytest.fixture

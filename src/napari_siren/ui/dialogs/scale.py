@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QDialog, QDialogButtonBox, QDoubleSpinBox, QFormLayou
 from napari_siren.core.result import FitResult
 from napari_siren.errors import InputError
 from napari_siren.layers.outputs import render_shape, spec_of
-from napari_siren.ui.logic.messages import decibels, size
+from napari_siren.ui.tasks.messages import decibels, size
 
 # Range of the scale in output pixels per pixel.
 _MIN_SCALE = 0.1

@@ -27,10 +27,10 @@ from napari_siren.errors import InputError
 from napari_siren.io import formats
 from napari_siren.layers.reading import layer_kinds
 from napari_siren.layers.spec import LayerSpec
-from napari_siren.ui.logic.batch_task import BatchRequest, name_layers, whole_layer
-from napari_siren.ui.logic.messages import images
 from napari_siren.ui.logic.missing import FILL_NAN, FILL_NAN_TIP
 from napari_siren.ui.panels.fit_panel import preset_box
+from napari_siren.ui.tasks.batch import BatchRequest, name_layers, whole_layer
+from napari_siren.ui.tasks.messages import images
 
 # Texts of the kinds of inputs.
 _FOLDER = "A folder"

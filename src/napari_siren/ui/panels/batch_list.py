@@ -9,7 +9,7 @@ from qtpy.QtGui import QBrush, QColor
 from qtpy.QtWidgets import QHeaderView, QStyle, QTreeWidget, QTreeWidgetItem, QWidget
 
 from napari_siren.batch.manifest import Entry
-from napari_siren.ui.logic.messages import describe_entry, describe_notes
+from napari_siren.ui.tasks.messages import describe_entry, describe_notes
 
 # Text colour of failed images: a red that is readable on dark and on light backgrounds.
 _FAILED = "#d9433b"

@@ -15,12 +15,12 @@ from qtpy.QtWidgets import QGridLayout, QLabel, QProgressBar, QPushButton, QVBox
 from napari_siren.errors import InputError, SirenError
 from napari_siren.layers.spec import LayerData
 from napari_siren.ui.background import notify, start_function, start_generator
-from napari_siren.ui.logic.batch_task import BatchOutcome, BatchRequest, result_layer, run_batch
-from napari_siren.ui.logic.fit_task import explain
-from napari_siren.ui.logic.messages import describe_batch, describe_failures, describe_report, images
 from napari_siren.ui.logic.preferences import remember, remembered
 from napari_siren.ui.panels.batch_form import BatchForm
 from napari_siren.ui.panels.batch_list import BatchList
+from napari_siren.ui.tasks.batch import BatchOutcome, BatchRequest, result_layer, run_batch
+from napari_siren.ui.tasks.fit import explain
+from napari_siren.ui.tasks.messages import describe_batch, describe_failures, describe_report, images
 
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry

@@ -11,8 +11,8 @@ from superqt import QLabeledDoubleSlider
 
 from napari_siren.core.presets import PRESETS
 from napari_siren.ui.background import start_function
-from napari_siren.ui.logic.fit_task import explain, load_torch
 from napari_siren.ui.logic.purposes import PURPOSES, Purpose, purpose_for
+from napari_siren.ui.tasks.fit import explain, load_torch
 from napari_siren.ui.widgets.purpose_icons import purpose_icon
 
 # Largest scale of the slider, in output pixels per pixel.

@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_siren.ui.logic.updates import Update
 from napari_siren.ui.session import SessionState
+from napari_siren.ui.tasks.updates import Update
 
 # Steps of *Continue* at first.
 _MORE_STEPS = 100

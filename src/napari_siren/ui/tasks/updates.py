@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from napari_siren.layers.outputs import draft_layer
 from napari_siren.layers.spec import LayerData
-from napari_siren.ui.logic.control import Control
 from napari_siren.ui.logic.previews import Preview, Previewer
+from napari_siren.ui.tasks.control import Control
 
 if TYPE_CHECKING:
     from napari_siren.core.progress import Progress
     from napari_siren.core.steps import FitSteps
-    from napari_siren.ui.logic.fit_task import FitRequest
+    from napari_siren.ui.tasks.fit import FitRequest
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,7 +17,8 @@ from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.progress import History, Progress
 from napari_siren.errors import InputError
-from napari_siren.ui.logic.messages import (
+from napari_siren.ui.logic.missing import FILL_NAN
+from napari_siren.ui.tasks.messages import (
     decibels,
     describe_batch,
     describe_entry,
@@ -29,8 +30,7 @@ from napari_siren.ui.logic.messages import (
     duration,
     size,
 )
-from napari_siren.ui.logic.missing import FILL_NAN
-from napari_siren.ui.logic.updates import Update
+from napari_siren.ui.tasks.updates import Update
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from napari_siren.layers.outputs import (
 from napari_siren.layers.series import LayerSeries
 from napari_siren.layers.series_fit import SeriesFit
 from napari_siren.layers.spec import LayerData, LayerSpec
-from napari_siren.ui.logic.control import Control
 from napari_siren.ui.logic.missing import check_finite
 from napari_siren.ui.logic.purposes import result_label
-from napari_siren.ui.logic.series_clock import SeriesClock
-from napari_siren.ui.logic.updates import Update, iter_updates
+from napari_siren.ui.tasks.control import Control
+from napari_siren.ui.tasks.series_clock import SeriesClock
+from napari_siren.ui.tasks.updates import Update, iter_updates
 
 if TYPE_CHECKING:
     from napari_siren.core.options import FitOptions

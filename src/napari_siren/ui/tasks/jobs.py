@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from napari_siren.ui.logic.fit_task import FitRequest
+from napari_siren.ui.tasks.fit import FitRequest
 
 
 @dataclass(frozen=True, eq=False)

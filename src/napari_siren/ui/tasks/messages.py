@@ -12,8 +12,8 @@ import numpy as np
 from napari_siren.core.image.samples import NAN_REMEDY
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.reporting.lengths import describe_length
-from napari_siren.ui.logic.fit_task import explain
 from napari_siren.ui.logic.missing import FILL_NAN
+from napari_siren.ui.tasks.fit import explain
 
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from napari_siren.core.cost.base import Estimate
     from napari_siren.core.result import FitResult
     from napari_siren.layers.spec import LayerData
-    from napari_siren.ui.logic.fit_task import Outcome
-    from napari_siren.ui.logic.updates import Update
+    from napari_siren.ui.tasks.fit import Outcome
+    from napari_siren.ui.tasks.updates import Update
 
 # Text for each reason in `History.stopped`.
 _STOPPED = {

@@ -22,7 +22,7 @@ from napari_siren.errors import InputError
 from napari_siren.layers.outputs import scale_label
 from napari_siren.layers.reading import Placement, attribute, axis_kind, layer_title, to_array
 from napari_siren.layers.spec import LayerData, LayerSpec
-from napari_siren.ui.logic.fit_task import load_torch
+from napari_siren.ui.tasks.fit import load_torch
 
 if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry

@@ -1,0 +1,1 @@
+"""Fits and batches as background tasks, without Qt."""
