@@ -12,6 +12,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 import napari_siren as ns
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.axial import AxialSuperResolution, _gaussian, _slices_of, _spline, known_slices
 
 ALL = slice(None)
@@ -71,6 +72,16 @@ def test_a_network_that_is_no_better_is_left_out() -> None:
     assert learner.gain() < 0
     told = learner.predict((18, 40, 40))
     assert told.abs().max() < 3
+
+
+def test_the_noise_of_a_pair_depends_on_the_brightness() -> None:
+    stack = torch.tensor([0.1, 0.9])[:, None, None, None].expand(2, 4, 64, 64)
+    learner = AxialSuperResolution(stack, slice(0, 4, 1), 4.0, False, [NoiseModel(0.05, -0.005, 0.0)] * 2)
+    _, details = learner.pair(np.random.default_rng(0))
+    dark, bright = details[0].std(dim=(1, 2))
+    # Of the dark channel only the least noise remains. The variance of the bright one is 0.04.
+    assert dark < 0.01
+    assert 0.05 < bright < 0.2
 
 
 def test_it_goes_on_where_it_was() -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from napari_siren.core.forward.back_projection import back_project
 from napari_siren.core.forward.operator import ForwardOperator
+from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.pretrained.stack import StackRestorer
 from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
 
@@ -57,7 +58,7 @@ class AxialSuperResolution(SelfSupervisedRestorer):
     thick
         Whether a slice is the mean over the distance to the next one. Otherwise it is the value at its centre.
     noise
-        Standard deviation of the noise, in units of `values`.
+        Noise model of each channel; none if there is hardly any noise.
     seed, low_precision
         Seed, and whether to compute in bfloat16, as in `SelfSupervisedRestorer`.
     denoiser
@@ -73,7 +74,7 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         known: slice,
         ratio: float,
         thick: bool,
-        noise: float = 0.0,
+        noise: Sequence[NoiseModel] = (),
         seed: int = 0,
         low_precision: bool = False,
         denoiser: StackRestorer | None = None,
@@ -103,8 +104,8 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         thinning = _slices_of(height, first + ratio * np.arange(count), ratio if self.thick else 0.0) @ blur
         source = self._matrix(thinning) @ plane
         # Thinning reduces the noise. The difference to the noise of the stack is added.
-        reduction = self.noise**2 * (1 - float(np.square(thinning).sum(axis=1).mean()))
-        sigma = max(_LEAST_NOISE, np.sqrt(max(0.0, reduction)))
+        reduction = self._variance(source) * max(0.0, 1 - float(np.square(thinning).sum(axis=1).mean()))
+        sigma = reduction.sqrt().clamp_min(_LEAST_NOISE)
         source = source + sigma * torch.from_numpy(rng.standard_normal(source.shape, dtype=np.float32)).to(source)
         positions = (np.arange(height) - first) / ratio
         inside = np.flatnonzero((positions >= -0.5) & (positions <= count - 0.5))
@@ -136,9 +137,9 @@ class AxialSuperResolution(SelfSupervisedRestorer):
             fine = fine + self._across(self.slices, positions, self.ratio, passes > 1)
         if self._known.step > 1:
             return fine
-        return back_project(
-            fine, self.slices, ForwardOperator.from_kind("box" if self.thick else "point", 3), self.noise
-        )
+        observation = ForwardOperator.from_kind("box" if self.thick else "point", 3)
+        noise = self._variance(self.slices).sqrt() if self.noise else 0.0
+        return back_project(fine, self.slices, observation, noise)
 
     def extra_metadata(self) -> dict[str, Any]:
         """Return the networks that have denoised the slices, if they were denoised."""
@@ -168,8 +169,14 @@ class AxialSuperResolution(SelfSupervisedRestorer):
     def _denoise(self) -> None:
         """Denoise the slices, once."""
         if self._denoiser is not None:
-            self.slices, self.noise = self._denoiser.predict(self.slices.shape[1:]), 0.0
+            self.slices, self.noise = self._denoiser.predict(self.slices.shape[1:]), ()
             self._metadata, self._denoiser = self._denoiser.extra_metadata(), None
+
+    def _variance(self, values: Tensor) -> Tensor:
+        """Return the variance of the noise of values, (channels, ...)."""
+        if not self.noise:
+            return torch.zeros_like(values)
+        return torch.stack([model.variance(channel) for model, channel in zip(self.noise, values, strict=True)])
 
     def _plain(self, slices: Tensor, positions: Array) -> Tensor:
         """Interpolate between slices by splines."""

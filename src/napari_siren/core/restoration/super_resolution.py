@@ -78,16 +78,13 @@ def _pixels(samples: Samples, config: FitConfig) -> Restoration:
 
 def _slices(samples: Samples, config: FitConfig, shape: tuple[int, ...], known: slice) -> Restoration:
     models = noise_models(samples, config)
-    noise = overall_noise(samples, models)
-    denoises = noise > 0 and config.pretrained is not None
+    noise = models if overall_noise(samples, models) > 0 else []
+    denoises = bool(noise) and config.pretrained is not None
 
     def create(device: torch.device, seed: int) -> AxialSuperResolution:
         thick = config.observation != "point" and known.step == 1
-        values, low_precision, denoiser = (
-            torch.from_numpy(samples.values).to(device),
-            uses_bfloat16(config, device),
-            None,
-        )
+        values, low_precision = torch.from_numpy(samples.values).to(device), uses_bfloat16(config, device)
+        denoiser = None
         if denoises:
             denoiser = stack_denoiser(values[:, known].contiguous(), samples.layout, models, config)
         return AxialSuperResolution(values, known, _ratio(samples, known), thick, noise, seed, low_precision, denoiser)
