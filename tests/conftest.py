@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from hypothesis import HealthCheck, settings
+from shortening import shorten_computations
 from waiting import LIMIT
 
 # Without a GPU, Triton's interpreter runs the kernels. Triton reads the variable when it is first imported.
@@ -66,14 +67,7 @@ def hold_fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., threadi
 def short_computations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what takes long and is not the subject of most tests.
 
-    The results of 2 flipped images are averaged instead of 8, which costs 0.1 dB. The models of errors and the trials
-    of bursts take fewer steps. Tests with the mark "full_length" compute the same as users do.
+    Tests with the mark "full_length" compute the same as users do.
     """
-    from napari_siren.core.restoration import burst
-    from napari_siren.core.restoration.pretrained import prediction
-    from napari_siren.core.uncertainty import error_model
-
     if request.node.get_closest_marker("full_length") is None:
-        monkeypatch.setattr(prediction, "_PASSES", ((1 << 23, 2),))
-        monkeypatch.setattr(error_model, "_STEPS", 60)
-        monkeypatch.setattr(burst, "_TRIAL_STEPS", 20)
+        shorten_computations(monkeypatch.setattr)

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 import typer.main
+from shortening import shorten_presets
 
 import napari_siren as ns
 from napari_siren.cli.app import app
@@ -25,11 +26,15 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 FENCE = re.compile(r"^```(.*)\n((?:(?!```).*\n)*)```$", re.MULTILINE)
 IMPORT_OF_NAPARI = re.compile(r"^(from|import) napari\b", re.MULTILINE)
-# The same as the fixture `short_computations`, for the process of a notebook.
-SHORT_COMPUTATIONS = """
-from napari_siren.core.restoration.pretrained import prediction
-from napari_siren.core.uncertainty import error_model
-prediction._PASSES, error_model._STEPS = ((1 << 23, 2),), 60
+# The page that checks its results. All others are run with short fits.
+FULL_LENGTH = "docs/guide/torch.md"
+# The same for the process of a notebook.
+SHORTENED = f"""
+import sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+from shortening import shorten_computations, shorten_presets
+shorten_computations()
+shorten_presets()
 """
 PROGRAM = typer.main.get_command(app)
 COMMANDS = PROGRAM.commands  # type: ignore[attr-defined]
@@ -58,10 +63,12 @@ def folder_of_a_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if blocks(p, "python")], ids=name_of)
-def test_code_runs(page: Path, folder_of_a_reader: Path) -> None:
+def test_code_runs(page: Path, folder_of_a_reader: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if find_spec("napari") is None and any(IMPORT_OF_NAPARI.search(code) for _, code in blocks(page, "python")):
         pytest.skip("the page's code needs napari, which is not installed")
     torch.set_num_threads(1)
+    if name_of(page) != FULL_LENGTH:
+        shorten_presets(monkeypatch.setattr)
     namespace: dict[str, object] = {"__name__": "__main__"}
     for line, code in blocks(page, "python"):
         # Empty lines before the code, so that a traceback has the line of the page.
@@ -126,7 +133,7 @@ def test_notebooks_run(notebook: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     content = nbformat.read(notebook, as_version=4)
-    content.cells.insert(0, nbformat.v4.new_code_cell(SHORT_COMPUTATIONS))
+    content.cells.insert(0, nbformat.v4.new_code_cell(SHORTENED))
     NotebookClient(content, timeout=250, kernel_name="python3").execute()
 
 
