@@ -45,13 +45,19 @@ class QuietHandler(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="module")
-def site(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Build the site, and yield its address on this machine."""
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site as `make docs` does, and return its folder."""
     pytest.importorskip("mkdocs_jupyter", reason="mkdocs and its plugins are not installed")
     folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", folder]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT)
     assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(browser: Browser, folder: Path) -> Iterator[str]:
+    """Yield the address of the site on this machine."""
     handler = functools.partial(QuietHandler, directory=folder)
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -85,6 +91,10 @@ def colours(page: Page) -> list[str]:
     style = "getComputedStyle(document.body)"
     found: list[str] = page.evaluate(f"[{style}.color, {style}.backgroundColor]")
     return found
+
+
+def test_it_builds_without_warnings(folder: Path) -> None:
+    assert (folder / "index.html").is_file()
 
 
 @pytest.mark.parametrize("address", PAGES, ids=lambda address: address or "home")
