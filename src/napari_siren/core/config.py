@@ -143,7 +143,7 @@ class FitConfig(BaseModel):
     representation: Literal["auto", "samples", "tiles"] = Field("auto", json_schema_extra=_LIMIT)
     """Representation of a restored image in the result. "samples": a cubic spline through its samples; this needs no
     further steps. "tiles": tiles of networks, fitted to its samples in `max_steps` steps. "auto": "samples" with
-    pretrained networks, otherwise "tiles". An image without a task always has tiles."""
+    pretrained networks and for slices of a stack, otherwise "tiles". An image without a task always has tiles."""
     camera_gain: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     """Increase of a pixel's value for each photon (or photoelectron), for the noise model of the tasks "denoise" and
     "deconvolution". "auto" estimates from the image how the noise grows with the signal; the noise model then ignores

@@ -18,7 +18,7 @@ from napari_siren.core.device import describe_device
 from napari_siren.core.engines import choose_device
 from napari_siren.core.image.axes import SPATIAL_AXES
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.restoration.base import Restoration
+from napari_siren.core.restoration.base import Restoration, has_tiles
 from napari_siren.core.restoration.pipeline import DRAFT_STEPS, tile_config
 from napari_siren.core.restoration.pretrained.plan import adaptation_rounds
 from napari_siren.core.restoration.pretrained.prediction import passes_for
@@ -100,9 +100,10 @@ def estimate_restoration(
     growth = [n / m for n, m in zip(restoration.shape, layout.spatial_shape, strict=True)]
     fine = [round(n * factor) for n, factor in zip(spatial_shape, growth, strict=True)]
     target, method = choose_device(device), restoration.restorer_class
-    if method.ready and config.representation != "tiles":
+    tiled = has_tiles(config, method)
+    if method.ready and not tiled:
         return _of_passes(probe, spatial_shape, fine, channels, target, trial)
-    steps = DRAFT_STEPS + restoration.tile_settings.get("max_steps", config.max_steps)
+    steps = DRAFT_STEPS + (restoration.tile_settings.get("max_steps", config.max_steps) if tiled else 0)
     settings = tile_config(config, steps).override(**{**restoration.tile_settings, "max_steps": steps})
     tiles = estimate_tiles(fine, channels, settings, device, trial)
     times = _restoration_times(probe, channels, target, trial)

@@ -67,6 +67,8 @@ class AxialSuperResolution(SelfSupervisedRestorer):
 
     rates = (0.01, 1e-3)
     default_passes = 2
+    # The spline is as accurate (0.1 dB better on golgi_bfa), and tiles of a stack take as long as the training.
+    tiled = False
 
     def __init__(
         self,

@@ -27,6 +27,8 @@ class Restorer(Protocol):
     whole_image: ClassVar[bool]
     # Whether a prediction is better than interpolation from the first step.
     ready: ClassVar[bool]
+    # Whether the result has tiles if the settings leave the choice ("auto").
+    tiled: ClassVar[bool]
     # Whether the last step has changed a ready network.
     adapting: bool
     # Request to end a computation.
@@ -128,6 +130,11 @@ class Restoration:
 
 Planner = Callable[[Samples, FitConfig, npt.NDArray[np.float32] | None], Restoration | None]
 """Plans a task for an image, settings and frames; None if the image does not allow it."""
+
+
+def has_tiles(config: FitConfig, restorer: type[Restorer] | Restorer) -> bool:
+    """Return whether the result of a restorer has tiles. Otherwise it is a spline through the restored samples."""
+    return config.representation == "tiles" or (config.representation == "auto" and restorer.tiled)
 
 
 def uses_bfloat16(config: FitConfig, device: torch.device) -> bool:

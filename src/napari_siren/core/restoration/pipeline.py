@@ -26,7 +26,7 @@ from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.noise.record import noise_record
 from napari_siren.core.progress import History, Phase, Progress
-from napari_siren.core.restoration.base import Restoration, Restorer
+from napari_siren.core.restoration.base import Restoration, Restorer, has_tiles
 from napari_siren.core.restoration.durations import Durations
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
@@ -197,8 +197,7 @@ class RestorationFit:
     @property
     def has_tiles(self) -> bool:
         """Whether the result has tiles."""
-        choice = self.config.representation
-        return choice == "tiles" or (choice == "auto" and not self.restorer.ready)
+        return has_tiles(self.config, self.restorer)
 
     @property
     def _draft_steps(self) -> int:

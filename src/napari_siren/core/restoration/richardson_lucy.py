@@ -84,6 +84,7 @@ class RichardsonLucy:
     default_passes: ClassVar[int] = 1
     whole_image: ClassVar[bool] = True
     ready: ClassVar[bool] = False
+    tiled: ClassVar[bool] = True
     adapting = False
     steps_left: ClassVar[Mapping[str, int]] = {}
 

@@ -89,6 +89,7 @@ class SelfSupervisedRestorer(ABC):
     # The training uses all its steps.
     finished = False
     ready: ClassVar[bool] = False
+    tiled: ClassVar[bool] = True
     adapting = False
     steps_left: ClassVar[Mapping[str, int]] = {}
 

@@ -68,6 +68,7 @@ class PretrainedRestorer:
     default_passes: ClassVar[int] = 1
     whole_image: ClassVar[bool] = True
     ready: ClassVar[bool] = True
+    tiled: ClassVar[bool] = False
 
     def __init__(
         self,

@@ -52,6 +52,7 @@ class StackRestorer:
     default_passes: ClassVar[int] = 1
     whole_image: ClassVar[bool] = True
     ready: ClassVar[bool] = True
+    tiled: ClassVar[bool] = False
     adapting = False
 
     def __init__(
