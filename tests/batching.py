@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from forking import start
 from waiting import LIMIT, wait_until
 
 from napari_siren.batch.plan import Settings
@@ -20,6 +19,14 @@ from napari_siren.io.images import write_image
 
 # Settings for a fit of a few milliseconds.
 TINY: dict[str, Any] = {"hidden_features": 8, "hidden_layers": 1, "max_steps": 4, "engine": "torch"}
+# The command of Dask, on one thread.
+_DASK = """
+import torch
+from dask.__main__ import main
+
+torch.set_num_threads(1)
+main()
+"""
 AS_OPTIONS = [word for name, value in TINY.items() for word in ("--set", f"{name}={value}")]
 
 
@@ -69,7 +76,7 @@ def done_lines(out: Path) -> Counter[str]:
 
 
 @contextlib.contextmanager
-def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, list[subprocess.Popen[bytes]]]]:
+def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, list[BaseProcess]]]:
     """Start a scheduler and its workers as separate processes, as on a cluster.
 
     Each worker runs one of the preloads when it starts. The address of the scheduler and the workers are yielded.
@@ -77,11 +84,8 @@ def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, lis
     from distributed import Client
 
     told = folder / "scheduler.json"
-    start = [sys.executable, "-m", "dask"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     options = ["--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--scheduler-file", told]
-    started = [subprocess.Popen([*start, "scheduler", *options], env=environment, **quiet)]
+    started = [start(_DASK, "scheduler", *options)]
     try:
         # The file may exist before it is complete.
         wait_until(lambda: told.exists() and told.read_text().endswith("\n}"))
@@ -90,12 +94,11 @@ def dask_processes(folder: Path, preloads: list[str]) -> Iterator[tuple[str, lis
         for i, code in enumerate(preloads):
             preload = folder / f"preload_{i}.py"
             preload.write_text(code)
-            command = [*start, "worker", address, *options, "--preload", preload]
-            started.append(subprocess.Popen(command, env=environment, **quiet))
+            started.append(start(_DASK, "worker", address, *options, "--preload", preload))
         with Client(address, set_as_default=False, timeout=LIMIT) as client:
             client.wait_for_workers(len(preloads), timeout=LIMIT)
         yield address, started[1:]
     finally:
         for process in started:
             process.kill()
-            process.wait()
+            process.join()

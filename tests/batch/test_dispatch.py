@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import forking
 import pytest
 from batching import TINY, dask_processes, done_lines, photos
 
@@ -61,8 +62,12 @@ def test_an_image_that_kills_its_workers_keeps_none_from_the_others(tmp_path: Pa
 
 @pytest.mark.slow
 @unless_windows
-def test_the_same_with_processes_of_this_machine(tmp_path: Path) -> None:
+def test_the_same_with_processes_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from dask import config
+
+    # Processes that need not import PyTorch again. `test_run.py` starts those of a batch.
+    for module in ("process", "nanny"):
+        monkeypatch.setattr(f"distributed.{module}.get_mp_context", forking.context)
 
     photos(tmp_path / "in", 6)
     preload = tmp_path / "preload.py"
@@ -82,7 +87,7 @@ def test_the_last_worker_dies_and_one_stands_still(tmp_path: Path, monkeypatch: 
     photos(tmp_path / "in", 6)
     out = tmp_path / "out"
     with dask_processes(tmp_path, ["", POISON.format(folder=str(tmp_path))]) as (address, (still, _)):
-        still.send_signal(signal.SIGSTOP)
+        os.kill(still.pid, signal.SIGSTOP)
         with pytest.raises(InputError, match=r"had no worker for 1 s, and \d jobs remain"):
             fit_batch(tmp_path / "in", out, scheduler=address, wait=1, **FAST)
         assert (out / "report.html").exists()
