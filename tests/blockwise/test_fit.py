@@ -6,20 +6,18 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dask.array as da
+import forking
 import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
 from skimage.io import imread
 from skimage.metrics import peak_signal_noise_ratio
-from waiting import LIMIT
 
 import napari_siren as ns
 from napari_siren.core.restoration import blockwise
@@ -245,9 +243,7 @@ ns.fit_blocks(source, out, 2, on_progress=stop, hidden_features=12, hidden_layer
 
 def killed_at(source: Path, out: Path, phase: str, done: float) -> None:
     """Start a process, and check its SIGKILL at a given progress."""
-    command = [sys.executable, "-c", KILLED, str(source), str(out), phase, str(done)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    assert subprocess.run(command, env=environment, timeout=LIMIT).returncode == -signal.SIGKILL
+    assert forking.run(KILLED, source, out, phase, done).returncode == -signal.SIGKILL
 
 
 @pytest.mark.slow

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
+import forking
 import numpy as np
 import pytest
-from waiting import LIMIT
 
 TINY = ["--scale", "1", "--set", "hidden_features=8", "--set", "hidden_layers=1", "--max-steps", "2"]
 # Runs the command line as if some packages were not installed.
@@ -23,9 +21,8 @@ if __name__ == "__main__":
 """
 
 
-def run(*words: object, without: str = "nothing") -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", WITHOUT, without, *map(str, words)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=LIMIT)
+def run(*words: object, without: str = "nothing") -> forking.Ended:
+    return forking.run(WITHOUT, without, *words)
 
 
 @pytest.fixture
