@@ -489,12 +489,8 @@ def test_the_module_is_the_program() -> None:
     assert done.stdout == f"napari-siren {ns.__version__}\n"
 
 
-def test_starting_is_quick_and_reporting_needs_no_window_system() -> None:
-    for module, absent in (
-        ("napari_siren.cli.app", {"torch", "matplotlib", "numpy", "pydantic", "napari"}),
-        ("napari_siren.cli.bars", {"matplotlib.pyplot", "napari", "qtpy"}),
-    ):
-        code = f"import sys, {module}; print(*sys.modules)"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
-        assert done.returncode == 0, done.stderr
-        assert not absent & set(done.stdout.split())
+def test_starting_is_quick() -> None:
+    code = "import sys, napari_siren.cli.app; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)
+    assert done.returncode == 0, done.stderr
+    assert not {"torch", "matplotlib", "numpy", "pydantic", "napari"} & set(done.stdout.split())
