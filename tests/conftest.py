@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 import threading
@@ -10,6 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+import typer.main
+import typer.testing
 from hypothesis import HealthCheck, settings
 from shortening import shorten_computations
 from waiting import LIMIT
@@ -21,6 +24,14 @@ if not torch.cuda.is_available():
 # On a busy machine an example, and the generation of an example, may take any time. This is not a failure of the code.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_command_line() -> Iterator[None]:
+    """Build the parsers of the command line once: each command that runs in this process would build them again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(typer.testing, "_get_command", functools.cache(typer.main.get_command))
+        yield
 
 
 @pytest.fixture(scope="module")

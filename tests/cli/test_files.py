@@ -160,14 +160,14 @@ def test_a_part_lies_where_it_was(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["upscale", "fit", "batch"])
-def test_nan_can_be_filled_in(tmp_path: Path, command: str) -> None:
+def test_nan_can_be_filled_in(tmp_path: Path, scheduler: str, command: str) -> None:
     image = GREY.astype(np.float32)
     image[4, 5] = np.nan
     image[9, 2] = np.inf
     tifffile.imwrite(tmp_path / "a.tif", image)
     out = tmp_path / ("out.tif" if command == "upscale" else "out")
     arguments = [command, tmp_path / "a.tif", "-o", out, "--scale", "2", *OPTIONS]
-    workers = ["--workers", "1"] if command == "batch" else []
+    workers = ["--scheduler", scheduler] if command == "batch" else []
     if command != "batch":
         assert "--fill-nan" in fails(*arguments)
     run(*arguments, *workers, "--fill-nan")
