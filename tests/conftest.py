@@ -74,6 +74,12 @@ def hold_fits(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., threadi
     go_on.set()
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Write reports without their figures, which take a second."""
+    monkeypatch.setattr("napari_siren.reporting.fit_report._draw", lambda *_: {})
+
+
 @pytest.fixture(autouse=True)
 def short_computations(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Shorten what takes long and is not the subject of most tests.

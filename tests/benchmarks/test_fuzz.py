@@ -11,7 +11,7 @@ from benchmarks import fuzz
 from benchmarks.fuzz_cases import KINDS, Case, cases, damage
 
 # The whole files are read before the first test, and have to give the same results later.
-pytestmark = pytest.mark.full_length
+pytestmark = [pytest.mark.full_length, pytest.mark.usefixtures("no_figures")]
 # Mutants of the suite; `python -m benchmarks.fuzz` tries more.
 MUTANTS = 120
 

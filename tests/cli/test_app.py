@@ -477,7 +477,7 @@ def test_the_program_fits_an_image(tmp_path: Path, photo: Path) -> None:
     assert "PSNR" in done.stdout
     assert "4 steps" in done.stderr
     assert read_image(tmp_path / "out" / "upscaled_x2.png").array.shape == (40, 60, 3)
-    failed = program("fit", tmp_path / "nothing.png", "-o", tmp_path / "out")
+    failed = program("info", tmp_path / "nothing.safetensors")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == f"Error: there is no file {tmp_path / 'nothing.png'}. Check its name.\n"
 

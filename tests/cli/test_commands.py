@@ -23,6 +23,7 @@ from napari_siren.cli.app import app
 from napari_siren.core.fit import fit_iter
 from napari_siren.io.images import read_image, write_image
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 QUICK = ["--max-steps", "2", "--set", "hidden_features=8", "--set", "hidden_layers=1"]
 RESTORE = ["upscale", "denoise", "deblur"]
 
