@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import forking
 import numpy as np
 import pytest
 from typer.testing import CliRunner
@@ -80,11 +81,12 @@ def test_fit_writes_everything_and_says_where(tmp_path: Path, photo: Path) -> No
     assert f"The results are in {tmp_path / 'out'}" in result.stdout
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_fit_prints_the_resolution_of_an_image_with_noise(tmp_path: Path) -> None:
     wave = 30 + 20 * np.sin(np.hypot(*np.mgrid[:128, :128]) / 3)
     image = np.random.default_rng(0).poisson(wave).astype(np.uint16)
     path = write_image(tmp_path / "noisy.tif", image, "YX", (0.1, 0.1), "µm")
-    result = run("fit", path, "-o", tmp_path / "out", "--preset", "denoise")
+    result = run("fit", path, "-o", tmp_path / "out", "--preset", "denoise", "--set", "adapt=off")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
     assert f"{report['image_resolution']:.3g} µm" in result.stdout
@@ -122,6 +124,7 @@ def test_what_is_given_counts_more_than_what_the_file_says(tmp_path: Path, stack
     assert read_image(out / "upscaled_x2.tif").spacing == pytest.approx((1, 1.5))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_fit_goes_on_with_its_own_settings(tmp_path: Path, stack: Path, model: Path) -> None:
     more = run("fit", stack, "-o", tmp_path / "more", "--resume", model, "--max-steps", "6", "--scale", "1")
     assert more.exit_code == 0, more.output
@@ -132,6 +135,7 @@ def test_a_fit_goes_on_with_its_own_settings(tmp_path: Path, stack: Path, model:
     assert "Give one of" in fails("fit", stack, "-o", tmp_path / "x", "--resume", model, "--preset", "fast")
 
 
+@pytest.mark.usefixtures("no_figures")
 @pytest.mark.parametrize(("pretrained", "before"), [("auto", 2), ("none", 42)])
 def test_an_upscaling_goes_on(tmp_path: Path, pretrained: str, before: int) -> None:
     """Before the tiles are 2 passes of a pretrained network, or a draft of 40 steps and those of the task."""
@@ -146,6 +150,7 @@ def test_an_upscaling_goes_on(tmp_path: Path, pretrained: str, before: int) -> N
     assert json.loads((tmp_path / "more" / "report.json").read_text())["steps"] == before + 6
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_an_upscaling_without_tiles(tmp_path: Path) -> None:
     image = write_image(tmp_path / "noise.png", np.random.default_rng(0).integers(0, 256, (20, 22), np.uint8), "YX")
     assert run("fit", image, "-o", tmp_path / "first", "--resumable", "--preset", "upscale").exit_code == 0
@@ -477,7 +482,8 @@ def test_the_program_fits_an_image(tmp_path: Path, photo: Path) -> None:
     assert "PSNR" in done.stdout
     assert "4 steps" in done.stderr
     assert read_image(tmp_path / "out" / "upscaled_x2.png").array.shape == (40, 60, 3)
-    failed = program("info", tmp_path / "nothing.safetensors")
+    main = "from napari_siren.cli.app import main; main()"
+    failed = forking.run(main, "fit", tmp_path / "nothing.png", "-o", tmp_path / "out")
     assert (failed.returncode, failed.stdout) == (1, "")
     assert failed.stderr == f"Error: there is no file {tmp_path / 'nothing.png'}. Check its name.\n"
 

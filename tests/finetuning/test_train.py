@@ -56,10 +56,12 @@ def write_stripes(folder: Path, count: int = 6, noise: float = 0.0, side: int = 
     return folder
 
 
-@pytest.mark.parametrize(("task", "count", "gain"), [("enlarge", 40, 0.8), ("denoise", 12, 0.3)])
-def test_training_on_special_images_helps(task: Any, count: int, gain: float, tmp_path: Path, steps: Any) -> None:
+@pytest.mark.parametrize(("task", "count", "side", "gain"), [("enlarge", 40, 64, 0.8), ("denoise", 14, 48, 0.3)])
+def test_training_on_special_images_helps(
+    task: Any, count: int, side: int, gain: float, tmp_path: Path, steps: Any
+) -> None:
     steps(count)
-    folder, out = write_stripes(tmp_path / "stripes"), tmp_path / "mine.safetensors"
+    folder, out = write_stripes(tmp_path / "stripes", side=side), tmp_path / "mine.safetensors"
     result = ns.train(folder, out, task=task, noisy=False)
     assert result.gain > gain
     assert result.helped
@@ -128,7 +130,7 @@ def test_the_general_weights_are_kept_if_the_training_does_not_help(
 
 
 def test_a_stopped_training_goes_on(tmp_path: Path, steps: Any) -> None:
-    steps(15)
+    steps(10)
     folder, out = write_stripes(tmp_path / "stripes", 3), tmp_path / "mine.safetensors"
     seen: list[ns.TrainProgress] = []
 
@@ -141,13 +143,13 @@ def test_a_stopped_training_goes_on(tmp_path: Path, steps: Any) -> None:
     assert out.is_file()
     assert [progress.phase for progress in seen] == ["read", "prepare", "train", "train"]
     second = ns.train(folder, out, on_progress=seen.append)
-    assert (second.stopped, second.steps) == (False, 15)
+    assert (second.stopped, second.steps) == (False, 10)
     assert seen[-1].general_score == pytest.approx(second.general_score)
     assert not (tmp_path / "mine.checkpoint").exists()
 
 
 def test_a_killed_training_goes_on(tmp_path: Path, steps: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    steps(15)
+    steps(10)
     folder, out = write_stripes(tmp_path / "stripes", 3), tmp_path / "mine.safetensors"
     whole = ns.train(folder, out)
     weights = load_tensors(out)[0]
@@ -155,7 +157,7 @@ def test_a_killed_training_goes_on(tmp_path: Path, steps: Any, monkeypatch: pyte
     monkeypatch.setattr("napari_siren.core.pretraining.trainer._SAVE_EVERY", 0.0)
 
     def die(progress: ns.TrainProgress) -> None:
-        if progress.step == 10:
+        if progress.step == 5:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
