@@ -86,7 +86,7 @@ def test_fit_prints_the_resolution_of_an_image_with_noise(tmp_path: Path) -> Non
     wave = 30 + 20 * np.sin(np.hypot(*np.mgrid[:128, :128]) / 3)
     image = np.random.default_rng(0).poisson(wave).astype(np.uint16)
     path = write_image(tmp_path / "noisy.tif", image, "YX", (0.1, 0.1), "µm")
-    result = run("fit", path, "-o", tmp_path / "out", "--preset", "denoise", "--set", "adapt=off")
+    result = run("fit", path, "-o", tmp_path / "out", "--preset", "denoise")
     assert result.exit_code == 0, result.output
     report = json.loads((tmp_path / "out" / "report.json").read_text())["metrics"]
     assert f"{report['image_resolution']:.3g} µm" in result.stdout
