@@ -7,9 +7,9 @@ import os
 import sys
 import tempfile
 from dataclasses import dataclass
-from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from waiting import LIMIT
 
@@ -23,7 +23,7 @@ class Ended:
     stderr: str
 
 
-def context() -> BaseContext:
+def context() -> Any:
     """Return how to start processes: as copies of one with PyTorch. Only Linux is sure to have such processes."""
     if sys.platform != "linux":
         return multiprocessing.get_context("spawn")
@@ -35,9 +35,9 @@ def context() -> BaseContext:
 
 def start(code: str, *words: object, out: str = os.devnull, err: str = os.devnull) -> BaseProcess:
     """Start a process that runs code, with words as its arguments and files for what it prints."""
-    process = context().Process(target=_run, args=(code, [str(word) for word in words], out, err))  # type: ignore[attr-defined]
+    process = context().Process(target=_run, args=(code, [str(word) for word in words], out, err))
     process.start()
-    return process  # type: ignore[no-any-return]
+    return process
 
 
 def run(code: str, *words: object) -> Ended:
