@@ -1,6 +1,6 @@
 """What the compiler says of the Triton engine's kernels, for GPUs that need not be there.
 
-    python -m benchmarks.gpu.compiled [--capability 80 90] [--json FILE]
+    python -m benchmarks.gpu.compiled [--capability 80 90] [--only NAME ...] [--json FILE]
 
 Registers of a thread, bytes of the stack that it spills to, shared memory of a program, and programs that a
 multiprocessor holds at once. Needs Triton, which brings NVIDIA's assembler, and no GPU.
@@ -104,14 +104,15 @@ def main(options: list[str] | None = None) -> None:
     parser.add_argument("--block", type=int, default=Tuning.block)
     parser.add_argument("--low-precision-block", type=int, default=Tuning.low_precision_block)
     parser.add_argument("--warps", type=int, default=Tuning.warps)
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="names of the kernels to compile (default: all)")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args(options)
+    tuning = Tuning(arguments.block, arguments.low_precision_block, arguments.warps)
     rows = {
         f"sm_{capability}": {
             name: report(kernel, constants, capability)
-            for name, kernel, constants in kernels(
-                Tuning(arguments.block, arguments.low_precision_block, arguments.warps)
-            )
+            for name, kernel, constants in kernels(tuning)
+            if arguments.only is None or name in arguments.only
         }
         for capability in arguments.capability
     }
