@@ -32,9 +32,9 @@ def rms(values: npt.NDArray[np.float32]) -> float:
 
 
 def test_noise_goes() -> None:
-    clean = cells((80, 80))
+    clean = cells((56, 56))
     noisy = clean + 0.3 * np.random.default_rng(1).standard_normal(clean.shape, dtype=np.float32)
-    found = trained(noisy, 120).predict(noisy.shape)[0].numpy()
+    found = trained(noisy, 80).predict(noisy.shape)[0].numpy()
     best = min(rms(gaussian_filter(noisy, s) - clean) for s in (0.8, 1.2, 1.6, 2.0, 2.5))
     assert rms(found - clean) < best
 
@@ -58,12 +58,12 @@ def test_a_guess_does_not_look_at_the_pixel() -> None:
 
 
 def test_slices_beside_help() -> None:
-    clean = np.repeat(cells((40, 40))[None], 3, axis=0)
+    clean = np.repeat(cells((32, 32))[None], 3, axis=0)
     noisy = clean + 0.4 * np.random.default_rng(2).standard_normal(clean.shape, dtype=np.float32)
-    stack = trained(noisy, 120)
+    stack = trained(noisy, 80)
     assert stack.inputs_per_channel == 8
     found = stack.predict(noisy.shape)[0].numpy()
-    alone = trained(noisy[2], 120).predict(noisy.shape[1:])[0].numpy()
+    alone = trained(noisy[2], 80).predict(noisy.shape[1:])[0].numpy()
     assert found.shape == noisy.shape
     assert rms(found[2] - clean[2]) < rms(alone - clean[2])
 
@@ -99,12 +99,12 @@ def test_what_is_too_small_to_learn_from_is_refused_or_fitted_with_its_noise() -
 
 @pytest.mark.parametrize("pretrained", ["auto", None])
 def test_gaps_do_not_keep_the_noise(pretrained: str | None) -> None:
-    scene = cells((32, 48))
+    scene = cells((32, 32))
     noisy = (scene + np.random.default_rng(1).normal(0, 0.1, scene.shape)).astype(np.float32)
     missing = np.zeros(scene.shape, bool)
-    missing[10, 20] = missing[20:23, 30:32] = True
+    missing[10, 20] = missing[20:23, 26:28] = True
     spoilt = np.where(missing, np.nan, noisy)
-    options = {"preset": "denoise", "pretrained": pretrained, "task_steps": 80, "max_steps": 60}
+    options = {"preset": "denoise", "pretrained": pretrained, "task_steps": 50, "max_steps": 40}
     whole, gaps = ns.fit(noisy, **options), ns.fit(spoilt, missing=missing, **options)
     heldout = ns.fit(noisy, heldout=0.1, **options)
     errors = [float(np.abs(result.reconstruction - scene).mean()) for result in (whole, gaps, heldout)]
