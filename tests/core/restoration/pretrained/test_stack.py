@@ -32,14 +32,14 @@ def photograph() -> Image:
     return read_image(sample_path()).array[..., 1].astype(np.float32)
 
 
-def alike(planes: int = 4) -> Image:
+def alike(planes: int = 3) -> Image:
     """Return planes of one scene with another blur each."""
-    return np.stack([gaussian_filter(photograph()[100:164, 200:272], 0.8 + 0.1 * n) for n in range(planes)])
+    return np.stack([gaussian_filter(photograph()[100:148, 200:256], 0.8 + 0.1 * n) for n in range(planes)])
 
 
-def unlike(planes: int = 4) -> Image:
+def unlike(planes: int = 3) -> Image:
     """Return planes of different scenes."""
-    return np.stack([gaussian_filter(photograph()[90 * n : 90 * n + 64, 300:372], 0.8) for n in range(planes)])
+    return np.stack([gaussian_filter(photograph()[90 * n : 90 * n + 48, 300:348], 0.8) for n in range(planes)])
 
 
 def with_noise(stack: Image) -> Image:
@@ -113,7 +113,7 @@ def test_a_network_without_a_share_is_left_out(share: float, monkeypatch: pytest
 
 
 def test_a_fit_continues_with_the_same_result() -> None:
-    noisy = with_noise(alike(2)[:, :48, :48])
+    noisy = with_noise(alike(2)[:, :32, :32])
     whole = ns.fit(noisy, axes="ZYX", preset="denoise", device="cpu")
     part = ns.fit_iter(noisy, axes="ZYX", preset="denoise", device="cpu")
     next(part)
@@ -139,7 +139,7 @@ def test_it_can_be_cancelled() -> None:
 
 
 def test_films_channels_and_missing_pixels_are_ordinary() -> None:
-    clean = alike(2)[:, :48, :48]
+    clean = alike(2)[:, :32, :32]
     noisy = with_noise(clean)
     film = ns.fit(noisy, axes="TYX", preset="denoise", device="cpu")
     assert film.field.layout.axes.coordinates == "TYX"
@@ -149,7 +149,7 @@ def test_films_channels_and_missing_pixels_are_ordinary() -> None:
     channels = ns.denoise(np.stack([noisy, 2 * noisy], axis=1), axes="ZCYX", device="cpu")
     assert mse(channels[:, 1] / 2, clean) < 0.15 * NOISE**2
     missing = np.zeros(noisy.shape, bool)
-    missing[1, 20:24, 30:34] = True
+    missing[1, 20:24, 18:22] = True
     filled = ns.fit(np.where(missing, 0, noisy), axes="ZYX", missing=missing, preset="denoise", device="cpu")
     assert mse(filled.reconstruction, clean) < 0.15 * NOISE**2
 
