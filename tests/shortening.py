@@ -17,7 +17,7 @@ SetAttribute = Callable[[Any, str, Any], None]
 def shorten_computations(set_attribute: SetAttribute = setattr) -> None:
     """Average the results of 2 flipped images instead of 8, and train error models and trials of bursts less."""
     set_attribute(prediction, "_PASSES", ((1 << 23, 2),))
-    set_attribute(error_model, "_STEPS", 60)
+    set_attribute(error_model, "_STEPS", 30)
     set_attribute(burst, "_TRIAL_STEPS", 20)
 
 
