@@ -44,10 +44,10 @@ def error(found: Tensor, truth: npt.NDArray[np.float32], at: slice) -> float:
 
 
 def test_missing_slices_are_told_better_than_by_splines() -> None:
-    truth = bubbles((17, 48, 48), stretch=4)
-    learner = trained(truth, slice(0, 17, 2), 8.0, 150)
-    positions = np.arange(17) / 2
-    plain, told = learner._plain(learner.slices, positions), learner.predict((17, 48, 48))
+    truth = bubbles((13, 40, 40), stretch=4)
+    learner = trained(truth, slice(0, 13, 2), 8.0, 150)
+    positions = np.arange(13) / 2
+    plain, told = learner._plain(learner.slices, positions), learner.predict((13, 40, 40))
     out = slice(1, None, 2)
     assert error(told, truth, out) < 0.92 * error(plain, truth, out)
     assert learner.gain() > 0
@@ -98,17 +98,18 @@ def test_it_goes_on_where_it_was() -> None:
 
 
 def test_the_fit_of_a_stack_with_missing_slices_uses_it() -> None:
-    truth = bubbles((13, 40, 40), stretch=4)
+    truth = bubbles((9, 40, 40), stretch=4)
     missing = np.ones(truth.shape, bool)
     missing[::2] = False
-    options = {"spacing": (4, 1, 1), "missing": missing, "preset": "upscale", "task_steps": 80, "max_steps": 60}
+    options = {"spacing": (4, 1, 1), "missing": missing, "preset": "upscale", "task_steps": 40, "max_steps": 60}
     result = ns.fit(np.where(missing, 0, truth), **options)
     out = slice(1, None, 2)
     found = result.reconstruction[out]
     plain = (truth[:-1:2] + truth[2::2]) / 2
-    assert np.square(found - truth[out]).mean() < np.square(plain - truth[out]).mean()
+    # By tiles alone it is 0.94.
+    assert np.square(found - truth[out]).mean() < 0.9 * np.square(plain - truth[out]).mean()
     # The result renders at any scale, and the pixels of the existing slices are unchanged.
-    assert result.render(scale=(3, 1, 1)).shape == (39, 40, 40)
+    assert result.render(scale=(3, 1, 1)).shape == (27, 40, 40)
     known = result.reconstruction[::2]
     assert np.square(known - truth[::2]).mean() < 2e-3
 
