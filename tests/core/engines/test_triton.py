@@ -139,7 +139,7 @@ def test_samples_may_see_each_other(own: bool, block_bytes: int | None) -> None:
     assert_close(engine.losses(siren, x, loss), expected[0])
 
 
-@pytest.mark.parametrize("programs", [4, 6, 1000])
+@pytest.mark.parametrize("programs", [4, 1000])
 def test_programs_that_share_a_tile_add_up(programs: int) -> None:
     siren = make_siren(NetworkSpec(2, 1, 2, 8))
     x, loss = make_coordinates(siren.spec, 200), make_squared(siren, 200)
@@ -338,14 +338,14 @@ def test_replayed_steps_are_direct_steps() -> None:
         halves[1].target.neg_()
         optimizer, average = Optimizer(config, shape, siren.theta), siren.theta.clone()
         out, losses = torch.empty_like(siren.theta), []
-        for step in range(8):
+        for step in range(6):
             losses.append(engine.gradient(siren, x, halves[step % 2], out))
             engine.update(optimizer, out, torch.full((2,), 1 / (1 + step), device=DEVICE), average)
         ends.append((siren.theta, average, torch.stack(losses)))
     for found, expected in zip(*ends, strict=True):
         assert torch.equal(found, expected)
     assert recorder.recorded == 3
-    assert recorder.replayed == 3 + 3 + 7
+    assert recorder.replayed == 2 + 2 + 5
 
 
 def test_a_smaller_block_is_another_graph() -> None:
