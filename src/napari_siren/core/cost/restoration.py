@@ -18,6 +18,7 @@ from napari_siren.core.device import describe_device
 from napari_siren.core.engines import choose_device
 from napari_siren.core.image.axes import SPATIAL_AXES
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.restoration.axial import AxialSuperResolution
 from napari_siren.core.restoration.base import Restoration, has_tiles
 from napari_siren.core.restoration.pipeline import DRAFT_STEPS, tile_config
 from napari_siren.core.restoration.pretrained.plan import adaptation_rounds
@@ -45,9 +46,10 @@ _BLUR = 3.0
 
 @dataclass(frozen=True)
 class _Times:
-    """Seconds before the first step of a restorer, of a step, and of the prediction of one sample."""
+    """Seconds before the first step, of the first step beyond those of a step, of a step, and of a predicted sample."""
 
     start: float
+    first: float
     step: float
     sample: float
 
@@ -99,39 +101,42 @@ def estimate_restoration(
     layout, restoration = probe.samples.layout, probe.restoration
     growth = [n / m for n, m in zip(restoration.shape, layout.spatial_shape, strict=True)]
     fine = [round(n * factor) for n, factor in zip(spatial_shape, growth, strict=True)]
-    target, method = choose_device(device), restoration.restorer_class
-    tiled = has_tiles(config, method)
-    if method.ready and not tiled:
-        return _of_passes(probe, spatial_shape, fine, channels, target, trial)
-    steps = DRAFT_STEPS + (restoration.tile_settings.get("max_steps", config.max_steps) if tiled else 0)
-    settings = tile_config(config, steps).override(**{**restoration.tile_settings, "max_steps": steps})
-    tiles = estimate_tiles(fine, channels, settings, device, trial)
+    target = choose_device(device)
     times = _restoration_times(probe, channels, target, trial)
-    if tiles.seconds is None or times is None:
-        return tiles
-    step = times.step
-    if method.whole_image:
-        step *= math.prod(spatial_shape) / math.prod(layout.spatial_shape)
-    restoring = times.start + step * (restoration.steps or config.task_steps) + times.sample * math.prod(fine)
-    return replace(tiles, seconds=min(restoring + tiles.seconds, config.max_seconds or math.inf), seconds_per_step=step)
+    if has_tiles(config, restoration.restorer_class):
+        steps = DRAFT_STEPS + restoration.tile_settings.get("max_steps", config.max_steps)
+        settings = tile_config(config, steps).override(**{**restoration.tile_settings, "max_steps": steps})
+        result = estimate_tiles(fine, channels, settings, device, trial)
+    else:
+        result = _of_samples(spatial_shape, fine, channels, config, target)
+    if result.seconds is None or times is None:
+        return replace(result, seconds=None)
+    step, restoring = _restoring(probe, times, spatial_shape, fine)
+    seconds = min(restoring + result.seconds, config.max_seconds or math.inf)
+    return replace(result, seconds=seconds, seconds_per_step=step)
 
 
-def _of_passes(
-    probe: Probe, spatial_shape: Sequence[int], fine: Sequence[int], channels: int, device: torch.device, trial: bool
+def _restoring(probe: Probe, times: _Times, spatial_shape: Sequence[int], fine: Sequence[int]) -> tuple[float, float]:
+    """Return the seconds of a step of a restorer, and of the whole restoration."""
+    config, restoration, method = probe.config, probe.restoration, probe.restoration.restorer_class
+    larger = math.prod(spatial_shape) / math.prod(probe.samples.layout.spatial_shape)
+    step = times.step * (larger if method.whole_image else 1)
+    count = passes_for(math.prod(fine)) if method.ready else restoration.steps or config.task_steps
+    seconds = times.start + times.first * larger + step * count + times.sample * math.prod(fine)
+    if method.ready and adaptation_rounds(config, spatial_shape, fine):
+        seconds += times.step * _ADAPTATION
+    return step, seconds
+
+
+def _of_samples(
+    spatial_shape: Sequence[int], fine: Sequence[int], channels: int, config: FitConfig, device: torch.device
 ) -> Estimate:
-    """Estimate a restoration by a ready network, without tiles."""
-    config, values = probe.config, math.prod(fine) * channels
-    times = _restoration_times(probe, channels, device, trial)
-    seconds = step = None
-    if times is not None:
-        step = times.step * math.prod(spatial_shape) / math.prod(probe.samples.layout.spatial_shape)
-        steps = min(step * passes_for(math.prod(fine)), config.max_seconds or math.inf)
-        if adaptation_rounds(config, spatial_shape, fine):
-            steps += times.step * _ADAPTATION
-        seconds = times.start + steps + times.sample * math.prod(fine)
+    """Estimate the memory of a result without tiles, whose samples take no time."""
+    values = math.prod(fine) * channels
     memory = _FLOAT * (_ARRAYS * values + channels * math.prod(spatial_shape))
-    fits = memory <= memory_bound(config, device)
-    return Estimate(seconds, memory, 0, values, "torch", describe_device(device), fits, step)
+    return Estimate(
+        0.0, memory, 0, values, "torch", describe_device(device), memory <= memory_bound(config, device), None
+    )
 
 
 def _restoration_times(probe: Probe, channels: int, device: torch.device, trial: bool) -> _Times | None:
@@ -157,4 +162,8 @@ def _time_restoration(probe: Probe, device: torch.device) -> _Times:
     restorer.predict(restoration.shape, passes=1)
     seconds = time.perf_counter() - ends[-1]
     per_sample = seconds * restoration.restorer_class.default_passes / math.prod(restoration.shape)
-    return _Times(ends[0] - start, float(np.median(np.diff(ends)[1:])), per_sample)
+    durations = np.diff(ends)
+    step = float(np.median(durations[1:]))
+    # In the first step the pretrained networks denoise the slices of a stack.
+    first = float(durations[0]) - step if restoration.restorer_class is AxialSuperResolution else 0.0
+    return _Times(ends[0] - start, max(0.0, first), step, per_sample)

@@ -1,8 +1,9 @@
 """`RestorationFit`: a fit with a restoration of the whole image.
 
-A fit has three parts. First, tiles are fitted to an interpolation of the image, for an early preview, unless the
-restorer has a useful prediction from its first step. Then a restorer computes the restored image. Finally, tiles are
-fitted to the restored image, or the result is a spline through its samples (see `FitConfig.representation`).
+A fit has three parts. First, tiles are fitted to an interpolation of the image, for an early preview. Then a restorer
+computes the restored image. Finally, tiles are fitted to the restored image, or the result is a spline through its
+samples (see `FitConfig.representation`). A spline needs neither the first nor the last part, and a restorer with a
+useful prediction from its first step does not need the first one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -102,7 +104,7 @@ class RestorationFit:
         self.clock = Stopwatch(0.0 if state is None else state.seconds)
         self.restorer = restoration.create(device, seed)
         self.cancellation: Cancellation = self.restorer.cancellation
-        self.tiles = None if self.restorer.ready else self._tiles(self._interpolated(), DRAFT_STEPS)
+        self.tiles = self._tiles(self._interpolated(), DRAFT_STEPS) if self._draft_steps else None
         self.step_count = 0
         self._start: Field | None = None
         # Durations of the steps of this session, and the time of the last step.
@@ -183,8 +185,15 @@ class RestorationFit:
         return self._with_operator(tiles.best_field())
 
     def field(self) -> Field:
-        """Return the current field. It shares its memory with the tiles."""
-        return self._spline_field() if self.tiles is None else self._with_operator(self.tiles.field())
+        """Return the current field. It shares its memory with the tiles.
+
+        Without tiles it is a spline through the interpolated image until the prediction is good.
+        """
+        if self.tiles is not None:
+            return self._with_operator(self.tiles.field())
+        if self.restorer.ready or self.step_count >= self._steps_before:
+            return self._spline_field()
+        return self._interpolated_field
 
     def state(self) -> Checkpoint:
         """Return a copy of the state."""
@@ -194,6 +203,10 @@ class RestorationFit:
         mse = float("nan") if self.tiles is None else self.tiles.expected_mse
         return Checkpoint(self.step_count, self.seconds, self.seed, mse, self.fingerprint, tensors)
 
+    @cached_property
+    def _interpolated_field(self) -> Field:
+        return self._with_operator(Field(SampleSpline(self._interpolated()), self.samples.layout))
+
     @property
     def has_tiles(self) -> bool:
         """Whether the result has tiles."""
@@ -202,7 +215,7 @@ class RestorationFit:
     @property
     def _draft_steps(self) -> int:
         """Number of steps of the first part."""
-        return 0 if self.restorer.ready else DRAFT_STEPS
+        return DRAFT_STEPS if self.has_tiles and not self.restorer.ready else 0
 
     @property
     def _steps_before(self) -> int:
