@@ -3,7 +3,8 @@
 A stack is finer within its slices than across them. A slice is blurred and thinned along its rows, like the stack along
 z. The result (the source) and the slice itself (the target) are a training pair with a known truth. The trained network
 is then applied to the planes across the slices (Weigert et al. 2017, arXiv 1704.01510; Zhao et al. 2020, SMORE, doi
-10.1109/TMI.2020.3037187). No other image is used.
+10.1109/TMI.2020.3037187). The training starts from a network that was trained in the same way on photographs, or from
+random parameters.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.interpolate import make_interp_spline
 from torch import Tensor
 
 from napari_siren.core.forward.back_projection import back_project
@@ -22,6 +22,8 @@ from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.pretrained.stack import StackRestorer
 from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
+from napari_siren.core.restoration.start import LearnedStart
+from napari_siren.core.restoration.thinning import Thinning, spline_weights
 
 Array = npt.NDArray[np.floating[Any]]
 
@@ -32,16 +34,15 @@ LEAST_ROWS, LEAST_SIDE = 6, 16
 # Smallest distance of slices in pixels: if they are hardly further apart than pixels, there is nothing to predict.
 # Smallest number of slices: fewer contain too little information.
 LEAST_RATIO, LEAST_SLICES = 1.25, 3
-# Largest standard deviation of the random blur of the pairs, in distances of slices. The blur along z is not known, but
-# slices are seldom closer than half the width of the point spread function at half maximum.
-_BLUR = 0.6
 # Share of the pairs with twice the thinning, as in the test in `AxialSuperResolution.gain`.
 _TWICE = 0.2
 # Smallest standard deviation of the noise that is added to a source, in normalised values. It prevents a dependence on
 # the last digit of a pixel.
 _LEAST_NOISE = 0.002
-# Degree of the splines.
-_ORDER = 3
+# Step sizes from random parameters, and from a trained network.
+_RATES, _LATER_RATES = (0.01, 1e-3), (0.01, 1e-3)
+# Number of steps from a trained network.
+STEPS = 600
 
 
 class AxialSuperResolution(SelfSupervisedRestorer):
@@ -63,9 +64,10 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         Seed, and whether to compute in bfloat16, as in `SelfSupervisedRestorer`.
     denoiser
         Restorer that denoises the existing slices, or None. It is used at the first step.
+    start
+        Trained network for one channel, which is used for each channel. None is a random network for all channels.
     """
 
-    rates = (0.01, 1e-3)
     default_passes = 2
     # The spline is as accurate (0.1 dB better on golgi_bfa), and tiles of a stack take as long as the training.
     tiled = False
@@ -80,12 +82,17 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         seed: int = 0,
         low_precision: bool = False,
         denoiser: StackRestorer | None = None,
+        start: LearnedStart | None = None,
     ) -> None:
         self.slices, self.ratio, self.thick, self.noise = values[:, known].contiguous(), ratio, thick, noise
         self._known, self._count = known, values.shape[1]
         self._denoiser = denoiser
-        self._metadata: dict[str, Any] = {}
-        super().__init__(len(values), values.device, seed, low_precision)
+        self._start = start
+        self._denoising: dict[str, Any] = {}
+        self.rates = _RATES if start is None else _LATER_RATES
+        super().__init__(len(values) if start is None else 1, values.device, seed, low_precision)
+        if start is not None:
+            self.warm_start(start.tensors)
         if denoiser is not None:
             self.cancellation = denoiser.cancellation
 
@@ -101,18 +108,14 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         height, width = min(rows, round(count * ratio)), min(columns, _COLUMNS)
         top, left = int(rng.integers(rows - height + 1)), int(rng.integers(columns - width + 1))
         plane = plane[:, top : top + height, left : left + width]
-        blur = _gaussian(height, _BLUR * ratio * float(rng.random()))
-        first = (ratio - 1) / 2 if self.thick else float(rng.uniform(0, max(0.0, height - 1 - (count - 1) * ratio)))
-        thinning = _slices_of(height, first + ratio * np.arange(count), ratio if self.thick else 0.0) @ blur
-        source = self._matrix(thinning) @ plane
+        thinning = Thinning.draw(rng, height, count, ratio, self.thick)
+        source = self._matrix(thinning.reduction) @ plane
         # Thinning reduces the noise. The difference to the noise of the stack is added.
-        reduction = self._variance(source) * max(0.0, 1 - float(np.square(thinning).sum(axis=1).mean()))
-        sigma = reduction.sqrt().clamp_min(_LEAST_NOISE)
+        sigma = (self._variance(source) * max(0.0, 1 - thinning.noise_share)).sqrt().clamp_min(_LEAST_NOISE)
         source = source + sigma * torch.from_numpy(rng.standard_normal(source.shape, dtype=np.float32)).to(source)
-        positions = (np.arange(height) - first) / ratio
-        inside = np.flatnonzero((positions >= -0.5) & (positions <= count - 0.5))
-        details = self._matrix(blur[inside]) @ plane - self._matrix(_spline(count, positions[inside])) @ source
-        return self._details(source, positions[inside], ratio)[None], details[None]
+        positions = thinning.positions
+        details = self._matrix(thinning.blur) @ plane - self._matrix(spline_weights(count, positions)) @ source
+        return self._details(source, positions, ratio)[None], details[None]
 
     @torch.no_grad()
     def predict(self, shape: Sequence[int], passes: int = 2) -> Tensor:
@@ -144,8 +147,10 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         return back_project(fine, self.slices, observation, noise)
 
     def extra_metadata(self) -> dict[str, Any]:
-        """Return the networks that have denoised the slices, if they were denoised."""
-        return self._metadata
+        """Return the networks that have denoised the slices, if they were denoised, and the one for the start."""
+        start = {} if self._start is None else {"slices": self._start.metadata()}
+        found = {**self._denoising, **start}
+        return {"pretrained": found} if found else {}
 
     @torch.no_grad()
     def gain(self) -> float:
@@ -172,7 +177,7 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         """Denoise the slices, once."""
         if self._denoiser is not None:
             self.slices, self.noise = self._denoiser.predict(self.slices.shape[1:]), ()
-            self._metadata, self._denoiser = self._denoiser.extra_metadata(), None
+            self._denoising, self._denoiser = self._denoiser.extra_metadata()["pretrained"], None
 
     def _variance(self, values: Tensor) -> Tensor:
         """Return the variance of the noise of values, (channels, ...)."""
@@ -182,7 +187,7 @@ class AxialSuperResolution(SelfSupervisedRestorer):
 
     def _plain(self, slices: Tensor, positions: Array) -> Tensor:
         """Interpolate between slices by splines."""
-        weights = self._matrix(_spline(slices.shape[1], positions))
+        weights = self._matrix(spline_weights(slices.shape[1], positions))
         return torch.einsum("pz,czyx->cpyx", weights, slices)
 
     def _across(self, slices: Tensor, positions: Array, ratio: float, both_ways: bool) -> Tensor:
@@ -206,8 +211,9 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         """Return the network's correction at positions between the rows of a plane, (channels, positions, columns)."""
         across = np.arange(source.shape[2], dtype=np.float64)
         with self.precision():
-            features = self.network.encode(source[None].contiguous())
-            return self.decode(features, (positions, across), (1 / ratio, 1.0))[0]
+            # All channels are one image, or an image each.
+            features = self.network.encode(source.reshape(-1, self.channels, *source.shape[1:]))
+            return self.decode(features, (positions, across), (1 / ratio, 1.0)).flatten(0, 1)
 
     def _matrix(self, weights: Array) -> Tensor:
         return torch.from_numpy(weights.astype(np.float32)).to(self.device)
@@ -230,34 +236,3 @@ def known_slices(observed: npt.NDArray[np.bool_]) -> slice | None:
     if len(indices) < LEAST_SLICES or len(steps) != 1 or not observed[indices].all():
         return None
     return slice(int(indices[0]), int(indices[-1]) + 1, int(steps[0]))
-
-
-def _slices_of(rows: int, centres: Array, thickness: float) -> Array:
-    """Return the weights of rows in slices, (slices, rows): linear interpolation, or the mean over a thickness."""
-    positions = np.arange(rows)
-    if thickness == 0:
-        hats: Array = np.clip(1 - np.abs(positions - centres[:, np.newaxis]), 0.0, None)
-        return _normalised(hats)
-    top, bottom = (centres[:, np.newaxis] + sign * thickness / 2 for sign in (-1, 1))
-    overlap: Array = np.clip(np.minimum(bottom, positions + 0.5) - np.maximum(top, positions - 0.5), 0.0, None)
-    return _normalised(overlap)
-
-
-def _gaussian(rows: int, sigma: float) -> Array:
-    """Return the weights of a Gaussian blur, (rows, rows). Rows beyond the ends have no weight."""
-    distance = np.subtract.outer(np.arange(rows), np.arange(rows)) / max(sigma, 1e-3)
-    weights: Array = np.exp(-0.5 * np.square(distance))
-    return _normalised(weights)
-
-
-def _normalised(weights: Array) -> Array:
-    """Return weights with a sum of 1 in each row."""
-    shares: Array = weights / weights.sum(axis=1, keepdims=True)
-    return shares
-
-
-def _spline(count: int, positions: Array) -> Array:
-    """Return the weights of the interpolating cubic spline, (positions, count); it is constant beyond the ends."""
-    spline = make_interp_spline(np.arange(count), np.eye(count), k=min(_ORDER, count - 1))
-    weights: Array = spline(np.clip(positions, 0, count - 1))
-    return weights

@@ -75,8 +75,12 @@ class LocalImplicitSiren(nn.Module):
         """Radius of the encoder's receptive field, in pixels."""
         return len(self.kernels)
 
+    def hidden(self) -> list[nn.Parameter]:
+        """Return the matrices from hidden units to hidden units."""
+        return [*list(self.kernels)[1:], *list(self.weights)[1:]]
+
     def encode(self, values: Tensor) -> Tensor:
-        """Return the features, (1, features, rows, columns), of an image, (1, channels, rows, columns)."""
+        """Return the features, (n, features, rows, columns), of images, (n, channels, rows, columns)."""
         for kernel, bias in zip(self.kernels, self.kernel_biases, strict=True):
             padded = functional.pad(values, (1, 1, 1, 1), mode="replicate")
             values = functional.conv2d(padded, kernel.unflatten(1, (-1, 3, 3)), bias)
@@ -89,7 +93,7 @@ class LocalImplicitSiren(nn.Module):
         Parameters
         ----------
         features
-            Features of the encoder, (1, features, rows, columns).
+            Features of the encoder, (n, features, rows, columns).
         positions
             Positions along each axis, (n,), float64, in pixels from the centre of the first pixel.
         sizes
@@ -98,22 +102,22 @@ class LocalImplicitSiren(nn.Module):
         Returns
         -------
         Tensor
-            Outputs, (1, outputs, *lengths), float32, where lengths are the numbers of positions.
+            Outputs, (n, outputs, *lengths), float32, where lengths are the numbers of positions.
         """
         rows, columns = (_linear_weights(p, n).to(features) for p, n in zip(positions, features.shape[2:], strict=True))
         offsets = [torch.from_numpy(math.pi * (p - np.rint(p))).to(features) for p in positions]
         grid = (len(positions[0]), len(positions[1]))
-        inputs = [
-            (rows @ features @ columns.T)[0].flatten(1),
-            offsets[0][:, None].expand(grid).reshape(1, -1),
-            offsets[1].expand(grid).reshape(1, -1),
-            *(features.new_full((1, math.prod(grid)), size) for size in sizes),
+        places = [
+            offsets[0][:, None].expand(grid).reshape(-1),
+            offsets[1].expand(grid).reshape(-1),
+            *(features.new_full((math.prod(grid),), size) for size in sizes),
         ]
-        z = torch.cat(inputs).T
+        local = (rows @ features @ columns.T).flatten(2)
+        z = torch.cat([local, torch.stack(places).expand(len(features), -1, -1)], dim=1).mT
         for weight, bias in zip(self.weights, self.biases, strict=True):
             z = self.activate(functional.linear(z, weight, bias))
         values = functional.linear(z, self.last_weight, self.last_bias).float()
-        return values.T.reshape(1, -1, *grid)
+        return values.mT.reshape(len(features), -1, *grid)
 
     def activate(self, values: Tensor) -> Tensor:
         """Apply the nonlinearity of the decoder, the sine."""

@@ -18,9 +18,9 @@ from napari_siren.core.network.optimizer import NetworkOptimizer
 from napari_siren.core.restoration.network import LocalImplicitSiren
 
 # Sizes of the network: number of convolutions and their features, number of sine layers and their features.
-_NETWORK = (7, 48, 3, 64)
+NETWORK = (7, 48, 3, 64)
 # Factor of the network's outputs, in units of half the image's range. The corrections of a plain estimate are small.
-_OUTPUT_SCALE = 0.2
+OUTPUT_SCALE = 0.2
 # Number of steps of the warm-up of the step sizes, and their share at the end.
 _WARM_UP, _FINAL_RATE = 50, 0.02
 # Norm to which larger gradients are clipped.
@@ -163,7 +163,7 @@ class SelfSupervisedRestorer(ABC):
 
     def decode(self, features: Tensor, positions: tuple[np.ndarray, np.ndarray], sizes: tuple[float, float]) -> Tensor:
         """Decode features with `LocalImplicitSiren.decode`, and return the values in units of the image."""
-        return _OUTPUT_SCALE * self.network.decode(features, positions, sizes)
+        return OUTPUT_SCALE * self.network.decode(features, positions, sizes)
 
     def precision(self) -> AbstractContextManager[object]:
         """Return the context for computations of the network: autocast to bfloat16, or no effect."""
@@ -173,8 +173,8 @@ class SelfSupervisedRestorer(ABC):
         """Start with a new network."""
         generator = torch.Generator().manual_seed(self._seed + course.attempt)
         inputs = self.channels * self.inputs_per_channel
-        self.network = self.network_class(inputs, *_NETWORK, generator, outputs=self.channels).to(self.device)
-        hidden = [*list(self.network.kernels)[1:], *list(self.network.weights)[1:]]
+        self.network = self.network_class(inputs, *NETWORK, generator, outputs=self.channels).to(self.device)
+        hidden = self.network.hidden()
         others = [p for p in self.network.parameters() if not any(p is matrix for matrix in hidden)]
         self._optimizer = NetworkOptimizer(hidden, others, *self.rates)
         self._course = course
