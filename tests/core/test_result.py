@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
+from dataclasses import replace
 from importlib.metadata import version
 
 import numpy as np
@@ -134,6 +135,15 @@ def test_a_result_is_an_array_without_its_state() -> None:
     plain = result.without_state()
     assert (plain.state, plain.field is result.field) == (None, True)
     assert len(pickle.dumps(plain)) < len(pickle.dumps(result)) / 2
+
+
+def test_results_and_their_parts_are_one_screen_and_are_compared_by_identity() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (16, 20), dtype=np.uint8)
+    tiles, samples = (ns.fit(image, preset="upscale", representation=r, max_steps=2) for r in ("tiles", "samples"))
+    assert repr(tiles.field) == f"Field(uint8 YX (16, 20), {tiles.field.representation.size})"
+    assert repr(samples.field) == f"Field(uint8 YX (16, 20), {samples.field.representation.parameters:,} samples)"
+    assert all(repr(result.field)[len("Field") : -1] in repr(result) for result in (tiles, samples))
+    assert (tiles.field == replace(tiles.field), {tiles.field} == {tiles.field}) == (False, True)
 
 
 def test_a_history_as_a_table_and_a_plot() -> None:

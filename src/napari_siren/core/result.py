@@ -80,10 +80,7 @@ class FitResult:
 
     def __repr__(self) -> str:
         """Return a summary in one line."""
-        layout, size = self.field.layout, f"{self.field.representation.parameters:,} samples"
-        if self.field.has_tiles:
-            siren = self.field.siren
-            size = f"{siren.tiles} x {siren.spec.parameters} parameters"
+        layout, size = self.field.layout, self.field.representation.size
         steps = self.history.step[-1] if self.history.step else 0
         return (
             f"FitResult({layout.dtype} {layout.axes} {layout.shape}, {size}, {steps} steps, "

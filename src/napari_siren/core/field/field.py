@@ -35,7 +35,7 @@ _ORDERS: dict[str | None, Order] = {None: "value", "laplacian": "second"}
 _STRIP_VALUES = 1 << 17
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Field:
     """A continuous function of position, fitted to an image.
 
@@ -77,6 +77,10 @@ class Field:
     observation: ForwardOperator | None = None
     floor: tuple[float, ...] | None = None
     outliers: Outliers | None = None
+
+    def __repr__(self) -> str:
+        """Return a summary in one line."""
+        return f"Field({self.layout.dtype} {self.layout.axes} {self.layout.shape}, {self.representation.size})"
 
     @property
     def has_tiles(self) -> bool:
@@ -201,9 +205,7 @@ class Field:
         return replace(self, representation=self.representation.to(device, dtype))
 
     def reconstruct(self, of_rounded: bool = False) -> npt.NDArray[Any]:
-        """Return the image's pixels as observed from the field.
-
-        They have the image's shape and dtype, rounded and clipped.
+        """Return the image's pixels as observed from the field, in its shape and dtype, rounded and clipped.
 
         Parameters
         ----------
@@ -369,10 +371,7 @@ class Field:
         return (whole, *picked) if derivative == "gradient" else picked
 
     def _channels(self, output: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-        """Return views of the channels of an output, one by one.
-
-        A copy of all channels at once would move memory in runs as short as the number of channels.
-        """
+        """Return views of the channels of an output, because a copy of all at once would move very short runs."""
         axis = self.layout.channel_axis
         return iter([output] if axis is None else np.moveaxis(output, axis - self.dimensions - 1, 0))
 

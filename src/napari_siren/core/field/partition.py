@@ -70,6 +70,11 @@ class PartitionOfUnity:
         return self.siren.theta.numel()
 
     @property
+    def size(self) -> str:
+        """Number of networks, and of the parameters of each, in a few words."""
+        return f"{self.siren.tiles} x {self.siren.spec.parameters} parameters"
+
+    @property
     def channels(self) -> int:
         """Number of outputs."""
         return self.siren.spec.outputs

@@ -31,6 +31,11 @@ class Representation(Protocol):
         """Number of all parameters."""
         ...
 
+    @property
+    def size(self) -> str:
+        """Number of parameters in a few words."""
+        ...
+
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Representation:
         """Return the same function on another device, or in another precision."""
         ...

@@ -57,6 +57,11 @@ class SampleSpline:
         """Number of samples of all channels."""
         return self.samples.numel()
 
+    @property
+    def size(self) -> str:
+        """Number of samples in a few words."""
+        return f"{self.parameters:,} samples"
+
     @cached_property
     def coefficients(self) -> Tensor:
         """Coefficients of the B-splines, float32, (channels, *shape)."""
