@@ -14,9 +14,11 @@ import pytest
 import tifffile
 import zarr
 from PIL import Image
+from typer.testing import CliRunner
 
 import napari_siren as ns
 from napari_siren import InputError
+from napari_siren.cli.app import app
 from napari_siren.io.images import inspect_image, read_image, write_picture
 from napari_siren.io.remote import address_of, is_remote
 from napari_siren.io.zarr import pyramid
@@ -235,6 +237,19 @@ def test_images_at_an_address(tmp_path: Path, address: str) -> None:
         read_image(f"{address}/text.png")
     with pytest.raises(InputError, match=rf"there is no file {address}/none.png. Check the address"):
         read_image(f"{address}/none.png")
+
+
+def test_an_image_at_an_address_is_upscaled_by_blocks(tmp_path: Path, address: str) -> None:
+    pytest.importorskip("aiohttp")
+    write_version(tmp_path / "a.zarr", "0.4")
+    Image.fromarray(GREY).save(tmp_path / "b.png")
+    for name in ("a.zarr", "b.png"):
+        assert inspect_image(f"{address}/{name}").shape == inspect_image(tmp_path / name).shape == GREY.shape
+        out = tmp_path / f"{name}_x2.ome.zarr"
+        words = ["upscale", f"{address}/{name}", "-o", str(out), "--preset", "fast", "--max-steps", "2"]
+        done = CliRunner().invoke(app, words)
+        assert done.exit_code == 0, done.stderr
+        assert read_image(out).array.shape == (48, 64)
 
 
 def test_a_store_in_memory(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def inspect_image(path: str | Path, axes: str | None = None, *, each: bool = Fal
     Parameters
     ----------
     path, axes
-        Path and axes of the image, as in `read_image`.
+        Path or address of the image, and its axes, as in `read_image`.
     each
         Whether to return the properties of each frame of a time series instead of the whole series.
 
@@ -112,9 +112,17 @@ def inspect_image(path: str | Path, axes: str | None = None, *, each: bool = Fal
     InputError
         The same errors as those of `read_image`. Damage further on in the file is noticed only when it is read.
     """
+    request = Request(axes)
+    if is_remote(path):
+        address = address_of(path)
+        with _as_input_errors(address):
+            if has_remote(address, *MARKS):
+                return CODECS["ome.zarr"].inspect(Path(address), request, each)
+        with downloaded(address) as copy, _as_input_errors(copy):
+            return _codec_of(copy).inspect(copy, request, each)
     path = Path(path)
     with _as_input_errors(path):
-        return _codec_of(path).inspect(path, Request(axes), each)
+        return _codec_of(path).inspect(path, request, each)
 
 
 def write_image(
