@@ -18,6 +18,7 @@ import pytest
 from typer.testing import CliRunner
 from waiting import LIMIT
 
+from napari_siren.batch.run import BatchProgress
 from napari_siren.cli import bars
 from napari_siren.cli.app import app
 from napari_siren.core.fit import fit_iter
@@ -164,6 +165,17 @@ def test_a_picture_goes_through_a_pipe(photo: Path, command: str) -> None:
     assert list(photo.parent.iterdir()) == [photo]
 
 
+def test_models_and_their_renders_go_through_pipes(photo: Path, tmp_path: Path) -> None:
+    done("fit", photo, *QUICK, "-o", tmp_path / "out")
+    model = (tmp_path / "out" / "model.safetensors").read_bytes()
+    piped = iio.imread(io.BytesIO(done("render", "-", "--scale", "2", "-o", "-", input=model).stdout_bytes))
+    np.testing.assert_array_equal(piped, read_image(tmp_path / "out" / "upscaled_x2.png").array)
+    edges = done("render", "-", "--derivative", "laplacian", "-o", "-", input=model)
+    assert iio.imread(io.BytesIO(edges.stdout_bytes), extension=".tif").dtype == np.float32
+    assert json.loads(done("info", "-", "--json", input=model).stdout)["image"]["axes"] == "YXC"
+    assert "complete napari-siren model" in run("info", "-", input=photo.read_bytes()).stderr
+
+
 def test_a_piped_picture_becomes_ome_zarr(photo: Path, tmp_path: Path) -> None:
     pytest.importorskip("zarr")
     done("upscale", "-", "-o", tmp_path / "x.ome.zarr", "--preset", "fast", *QUICK, input=photo.read_bytes())
@@ -264,6 +276,27 @@ def test_the_expected_time_is_announced(photo: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(tables, "_SHORT_SECONDS", 0.0)
     assert "expected to take about" in done("fit", photo, *QUICK, "--overwrite").stderr
     assert "expected" not in done("fit", photo, *QUICK, "--overwrite", "-q").stderr
+    assert "expected to take about" in done("flatten", photo, *QUICK).stderr
+    pytest.importorskip("zarr")
+    words = ["upscale", photo, "-o", photo.with_name("x.ome.zarr"), "--preset", "fast", *QUICK]
+    assert "expected to take about" in done(*words).stderr
+    assert "expected" not in done(*words).stderr
+
+
+def test_renders_and_batches_have_a_remaining_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(bars, "_LINE_SECONDS", 0.0)
+    with bars.one_bar("rendering", quiet=False) as show:
+        show(0.5)
+        show(1.0)
+    lines = capsys.readouterr().err.splitlines()
+    assert re.fullmatch(r"rendering: 50 %  \d+ s left", lines[0])
+    assert lines[1] == "rendering: 100 %"
+    with bars.BatchBars(quiet=False) as bar:
+        for finished in range(3):
+            bar.show(BatchProgress("a", "begun", 0.0, None, finished, 2))
+    assert [" left" in line for line in capsys.readouterr().err.splitlines()] == [False, True, False]
 
 
 def test_ctrl_c_keeps_the_best_so_far_and_has_its_own_status(photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -157,8 +157,9 @@ def _end_of_interrupt(kept: str) -> NoReturn:
 @contextmanager
 def one_bar(title: str, quiet: bool) -> Iterator[Callable[[float], None]]:
     """Show one bar during a block, and return the function to set its share, 0 to 1."""
+    began = time.monotonic()
     with Display(quiet) as display:
-        yield lambda share: display.update(title, share, "")
+        yield lambda share: display.update(title, share, _time_left(began, share).lstrip())
 
 
 class BlockBar(Display):
@@ -175,6 +176,10 @@ class BlockBar(Display):
 class BatchBars(Display):
     """The progress of a batch: one bar for each running fit, and one for all. Each ended job prints a line."""
 
+    def __init__(self, quiet: bool) -> None:
+        super().__init__(quiet)
+        self._began = time.monotonic()
+
     def show(self, progress: BatchProgress) -> None:
         """Show the progress of a batch."""
         job, entry = progress.job, progress.entry
@@ -182,7 +187,7 @@ class BatchBars(Display):
         if progress.state != "begun" and entry is None:
             self.update(job, progress.share, "")
         else:
-            self.update("all", share, f"{progress.finished}/{progress.total}")
+            self.update("all", share, f"{progress.finished}/{progress.total}{_time_left(self._began, share)}")
         if entry is not None:
             self.remove(job)
             self.print(f"{progress.state}  {job}  {outcome(entry)}")
@@ -243,6 +248,13 @@ class TrainBar(StoppableBar):
             state = f"step {progress.step}  {decibels(score)} ({score - general:+.2f})  {duration(remaining)} left"
         self.update("training", share_done(progress), state, _TRAINING_PHASES[progress.phase])
         return None
+
+
+def _time_left(began: float, share: float) -> str:
+    """Return the remaining time of evenly distributed work in words, or "" at its start and its end."""
+    if not 0 < share < 1:
+        return ""
+    return f"  {duration((time.monotonic() - began) * (1 - share) / share)} left"
 
 
 def _state_of(progress: Progress) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from napari_siren.cli.flags import ImageFlags
-    from napari_siren.io.picture import Picture
+    from napari_siren.io.picture import ImageInfo, Picture
 
 # Name of standard input and standard output.
 _STREAM = Path("-")
@@ -40,7 +40,7 @@ def open_picture(image: Path | None, flags: ImageFlags, level: int = 0, sample: 
     if (image is None) != sample:
         raise InputError("one image is needed. Give an image file, or --sample for the photograph in the package.")
     number = int(flags.scene) if flags.scene is not None and flags.scene.isdecimal() else flags.scene
-    with _input_file(sample_path() if image is None else image) as path:
+    with input_file(sample_path() if image is None else image) as path:
         picture = read_image(path, flags.axes, scene=number, level=level).prepared()
     override = numbers("--spacing", flags.spacing)
     if override is not None:
@@ -52,8 +52,8 @@ def open_picture(image: Path | None, flags: ImageFlags, level: int = 0, sample: 
 
 
 @contextmanager
-def _input_file(path: Path) -> Iterator[Path]:
-    """Return the file of an image. The bytes of standard input are written to a temporary file."""
+def input_file(path: Path) -> Iterator[Path]:
+    """Return the file of an image or a model. The bytes of standard input are written to a temporary file."""
     if path != _STREAM:
         yield path
         return
@@ -67,9 +67,7 @@ def _input_file(path: Path) -> Iterator[Path]:
 def output_file(
     out: Path | None, image: Path, picture: Picture, word: str, axes: str | None = None, shape: Sequence[int] = ()
 ) -> Iterator[Path]:
-    """Return the file of a result: the given one, or one beside the image.
-
-    After the block, a result for standard output is copied to it from a temporary file.
+    """Return the file of a result: the given one as in `result_file`, or one beside the image.
 
     Parameters
     ----------
@@ -90,6 +88,21 @@ def output_file(
     if out is None:
         yield default_file(image, word) or image.with_name(f"{_stem(image)}_{word}{suffix}")
         return
+    with result_file(out, suffix) as file:
+        yield file
+
+
+@contextmanager
+def result_file(out: Path, suffix: str) -> Iterator[Path]:
+    """Return the file of a result. After the block, one for standard output is copied to it from a temporary file.
+
+    Parameters
+    ----------
+    out
+        File from the command line; - is standard output.
+    suffix
+        Suffix of the temporary file, which chooses the format.
+    """
     if out != _STREAM:
         yield out
         return
@@ -100,11 +113,8 @@ def output_file(
         sys.stdout.buffer.flush()
 
 
-def is_series(image: Path, axes: str | None) -> bool:
-    """Return whether an image has several frames of a time series. The errors are those of `inspect_image`."""
-    from napari_siren.io.images import inspect_image
-
-    info = inspect_image(image, axes)
+def is_series(info: ImageInfo) -> bool:
+    """Return whether an image has several frames of a time series."""
     return info.axes.time is not None and info.shape[info.axes.time] > 1
 
 

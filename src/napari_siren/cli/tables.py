@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from napari_siren.core.field.field import Field
     from napari_siren.core.result import FitResult
     from napari_siren.finetuning.result import TrainResult
-    from napari_siren.io.picture import Picture
+    from napari_siren.io.picture import ImageInfo, Picture
 
 # Longest time of a fit without an announcement, in seconds.
 _SHORT_SECONDS = 10.0
@@ -60,9 +60,9 @@ def batch_as_json(report: BatchReport) -> dict[str, Any]:
     }
 
 
-def show_expectation(picture: Picture, config: FitConfig, device: str, quiet: bool) -> None:
+def show_expectation(image: Picture | ImageInfo, config: FitConfig, device: str, quiet: bool) -> None:
     """Print the expected time of a fit on standard error, if it is more than a few seconds."""
-    expected = None if quiet else _expected_seconds(picture, config, device)
+    expected = None if quiet else _expected_seconds(image, config, device)
     if expected is not None and expected > _SHORT_SECONDS:
         typer.echo(f"The fit is expected to take about {duration(expected)}.", err=True)
 
@@ -76,17 +76,17 @@ def show_series(picture: Picture, config: FitConfig, device: str, quiet: bool, c
     typer.echo(f"{count} frames are done one by one{about}.", err=True)
 
 
-def _expected_seconds(picture: Picture, config: FitConfig, device: str) -> float | None:
+def _expected_seconds(image: Picture | ImageInfo, config: FitConfig, device: str) -> float | None:
     from napari_siren.core.cost.estimate import estimate
     from napari_siren.core.image.axes import Axes, spacing_in_space
 
     if config.max_seconds is not None and config.max_seconds <= _SHORT_SECONDS:
         return config.max_seconds
-    axes, shape = picture.frame
+    axes, shape = image.frame
     letters = Axes(axes)
     channels = 1 if letters.channel is None else shape[letters.channel]
     sizes = [n for n, letter in zip(letters.pick(shape), letters.coordinates, strict=True) if letter != "T"]
-    spacing: Any = spacing_in_space(picture.spacing, axes)
+    spacing: Any = spacing_in_space(image.spacing, axes)
     expected = estimate(sizes, channels, config, device, spacing=spacing).seconds
     return expected if expected is None or config.max_seconds is None else min(expected, config.max_seconds)
 

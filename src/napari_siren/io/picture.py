@@ -231,6 +231,12 @@ class ImageInfo:
     interval: tuple[float, str] | None = None
     has_alpha: bool = False
 
+    @property
+    def frame(self) -> tuple[Axes, tuple[int, ...]]:
+        """Axes and shape of a single frame: all axes but time."""
+        letters = self.axes.without("T")
+        return letters, self.axes.pick(self.shape, letters)
+
 
 @dataclass(frozen=True)
 class Request:

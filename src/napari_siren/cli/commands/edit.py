@@ -81,7 +81,9 @@ def _write_fitted(
             "seed": fitting.seed,
             "supervision": supervision,
         }
-        result = bars.follow(fit_iter(**picture.fit_arguments(), **settings), output.quiet)
+        steps = fit_iter(**picture.fit_arguments(), **settings)
+        tables.show_expectation(picture, chosen, fitting.device, output.quiet)
+        result = bars.follow(steps, output.quiet)
         sources.write_picture(out, replace(picture, array=result.reconstruction, missing=None))
         if not output.quiet and not files.is_stream(output.out):
             tables.show_file(out, array.shape)

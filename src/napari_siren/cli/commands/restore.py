@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from napari_siren.core.config import FitConfig
     from napari_siren.core.result import FitResult
-    from napari_siren.io.picture import Picture
+    from napari_siren.io.picture import ImageInfo, Picture
 
 _Uncertainty = Annotated[
     Path | None,
@@ -55,15 +55,18 @@ def upscale(
     An interrupted run continues when the command is repeated.
     """
     from napari_siren.cli import files, options
+    from napari_siren.io.images import inspect_image
     from napari_siren.reporting.fit_report import scale_name
 
     word = scale_name(options.numbers("--scale", scale) or ())
     out = files.default_file(image, word) if output.out is None else output.out
     needs_all = uncertainty is not None or source.fill_nan or source.scene is not None or fitting.config is not None
     in_memory = needs_all or files.is_stream(image)
-    if out is not None and options.is_pyramid(out) and not in_memory and not files.is_series(image, source.axes):
-        _by_blocks(image, out, scale, preset, source, fitting, level, resume, output)
-        return
+    if out is not None and options.is_pyramid(out) and not in_memory:
+        info = inspect_image(image, source.axes)
+        if not files.is_series(info):
+            _by_blocks(image, info, out, scale, preset, source, fitting, level, resume, output)
+            return
     _restore(image, output, preset, scale, source, fitting, word, level, uncertainty)
 
 
@@ -232,6 +235,7 @@ def _step_in_space(result: FitResult, scale: Any) -> tuple[float, ...]:
 
 def _by_blocks(
     image: Path,
+    info: ImageInfo,
     out: Path,
     scale: str,
     preset: str,
@@ -242,12 +246,17 @@ def _by_blocks(
     output: OutputFlags,
 ) -> None:
     from napari_siren.cli import bars, options, tables
+    from napari_siren.core.config import FitConfig, detail_for
 
+    factor, chosen = options.scale_of("--scale", scale) or 1.0, fitting.settings()
     given: dict[str, Any] = {"axes": source.axes, "spacing": options.scale_of("--spacing", source.spacing)}
-    given |= {"preset": preset, "device": fitting.device, "seed": fitting.seed, **fitting.settings()}
+    given |= {"preset": preset, "device": fitting.device, "seed": fitting.seed, **chosen}
     given |= {"level": level, "resume": resume, "overwrite": output.overwrite}
+    # The size of the other levels is not known here.
+    if level == 0 and not out.exists():
+        config = FitConfig.preset(preset, **{"detail": detail_for(factor), **chosen})
+        tables.show_expectation(info, config, fitting.device, output.quiet)
     with bars.BlockBar(output.quiet) as bar:
-        factor = options.scale_of("--scale", scale) or 1.0
         written = napari_siren.fit_blocks(image, out, factor, on_progress=bar.show, **given)
     if not output.quiet:
         tables.show_blocks(written)
