@@ -60,7 +60,7 @@ def fit_batch(
     spacing: float | Sequence[float] | None = None,
     preset: PresetName = "upscale",
     device: str = "auto",
-    seed: int = 0,
+    seed: int | None = 0,
     progress: bool = False,
     on_progress: Callable[[BatchProgress], object] | None = None,
     frames: Frames = "whole",
@@ -93,7 +93,7 @@ def fit_batch(
         Name of a set of settings, as in `fit`.
     device, seed
         Device, and seed of the random initialisation, as in `fit`. With several GPUs, "auto" assigns one to each
-        process.
+        process. With the seed None, a later run does everything again.
     progress
         Whether to show a progress bar.
     on_progress

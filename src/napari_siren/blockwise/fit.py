@@ -112,7 +112,7 @@ def fit_blocks(
     preset: PresetName | None = None,
     config: FitConfig | None = None,
     device: str = "auto",
-    seed: int = 0,
+    seed: int | None = 0,
     progress: bool = False,
     on_progress: Callable[[BlockProgress], object] | None = None,
     level: int = 0,
@@ -142,7 +142,7 @@ def fit_blocks(
     preset, config
         Preset, or settings to use instead, as in `fit`.
     device, seed
-        Device, and seed of the random initialisation, as in `fit`.
+        Device, and seed of the random initialisation, as in `fit`. With the seed None, work cannot be continued.
     progress
         Whether to show a progress bar.
     on_progress

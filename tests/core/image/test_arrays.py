@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 
 import napari_siren as ns
 from napari_siren import InputError
@@ -43,6 +44,16 @@ def fitted(image: Any, **options: Any) -> ns.FitResult:
 )
 def test_axes_that_are_left_out(axes: str, shape: tuple[int, ...], omitted: tuple[int, ...]) -> None:
     assert singleton_axes(axes, shape) == omitted
+
+
+def test_arrays_of_other_libraries() -> None:
+    """A tensor is read by `__array__`; an array with DLPack alone, like those of some libraries, by `from_dlpack`."""
+    tensor = torch.from_numpy(GREY)
+    only_dlpack = SimpleNamespace(__dlpack__=tensor.__dlpack__, __dlpack_device__=tensor.__dlpack_device__)
+    for image in (tensor, only_dlpack):
+        np.testing.assert_array_equal(fitted(image).samples.image, GREY)  # type: ignore[union-attr]
+    with pytest.raises(InputError, match="not an array of numbers"):
+        fitted(torch.ones(8, 8, requires_grad=True))
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from napari_siren.core.image.alpha import is_rgba, with_visible_colours
 from napari_siren.core.image.axes import Axes, check_axes, guess_axes, singleton_axes
 from napari_siren.core.image.labels import Labels
-from napari_siren.core.image.samples import check_array
+from napari_siren.core.image.samples import check_array, has_only_dlpack
 
 # Key of the form in the provenance of a result.
 FORM_KEY = "array_form"
@@ -136,6 +136,7 @@ class ImageInput:
     ) -> ImageInput:
         """Read the labels of an xarray.DataArray: axes, spacing and missing pixels that were not given."""
         labels = Labels.from_array(image)
+        image = check_array(image) if has_only_dlpack(image) else image
         if labels is None:
             return cls(image, axes, spacing, missing, axes_as_coordinates)
         named = labels.axes() if axes is None else axes

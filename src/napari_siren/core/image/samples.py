@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -265,6 +265,11 @@ def check_missing(missing: npt.ArrayLike | None, layout: ImageLayout) -> npt.NDA
     return mask
 
 
+def has_only_dlpack(image: Any) -> bool:
+    """Return whether an object is an array of another library that NumPy reads only by `from_dlpack`."""
+    return hasattr(image, "__dlpack__") and not hasattr(image, "__array__")
+
+
 def check_array(image: npt.ArrayLike) -> npt.NDArray[Any]:
     """Return the image as a non-empty array of real numbers or booleans.
 
@@ -274,8 +279,8 @@ def check_array(image: npt.ArrayLike) -> npt.NDArray[Any]:
         The image is not such an array.
     """
     try:
-        array = np.asarray(image)
-    except ValueError as error:
+        array = np.from_dlpack(cast(Any, image)) if has_only_dlpack(image) else np.asarray(image)
+    except (ValueError, TypeError, BufferError, RuntimeError) as error:
         raise InputError(f"the image is not an array of numbers ({error}). Give a regular array.") from None
     if array.dtype.kind not in "buif":
         kind = {"c": "complex", "O": "object", "U": "string", "S": "string"}.get(array.dtype.kind, str(array.dtype))
