@@ -180,9 +180,10 @@ def test_a_checkpoint_of_other_images_is_refused(tmp_path: Path, steps: Any) -> 
     assert ns.train(folder, out, resume=False).steps == 10
 
 
-def test_a_single_image_is_enough(tmp_path: Path, steps: Any) -> None:
+def test_a_single_image_is_enough(tmp_path: Path, steps: Any, capsys: pytest.CaptureFixture[str]) -> None:
     steps(5)
-    result = ns.train(write_stripes(tmp_path / "stripes", 1, side=96), tmp_path / "mine.safetensors")
+    result = ns.train(write_stripes(tmp_path / "stripes", 1, side=96), tmp_path / "mine.safetensors", progress=True)
+    assert "train: 100%" in capsys.readouterr().err
     assert result.images == result.held_out == ("0.tif",)
     assert "a quarter of 0.tif" in result.files["card"].read_text()
     assert result.files["picture"].is_file()

@@ -14,6 +14,8 @@ from napari_siren.core.atomic import check_writable
 from napari_siren.core.device import resolve_device
 from napari_siren.core.engines import has_bfloat16
 from napari_siren.core.pretraining.trainer import Plan, Trainer
+from napari_siren.core.progress import share_done
+from napari_siren.core.progress_bar import progress_bar
 from napari_siren.core.steps import STOP
 from napari_siren.errors import ConfigError, InputError
 from napari_siren.finetuning.images import Images, read_images
@@ -38,6 +40,7 @@ def train(
     device: str = "auto",
     seed: int = 0,
     resume: bool = True,
+    progress: bool = False,
     on_progress: Callable[[TrainProgress], object] | None = None,
 ) -> TrainResult:
     """Train a pretrained network on one's own images, starting from the weights of the package.
@@ -68,6 +71,8 @@ def train(
         Seed of the choice of the held-out images and of the training.
     resume
         Whether to continue an interrupted training with the same images and settings.
+    progress
+        Whether to show a progress bar, in a terminal or a notebook.
     on_progress
         Function to call with a `TrainProgress` during the training. If it returns ``"stop"``, the training ends and
         keeps the best weights so far.
@@ -103,18 +108,23 @@ def train(
     ['mine.jsonl', 'mine.md', 'mine.png', 'mine.safetensors']
     """
     target = _check(Path(out), task, minutes, noisy)
-    report = on_progress or (lambda _: None)
     chosen = _device(device)
     dtype = torch.bfloat16 if has_bfloat16(chosen) else torch.float32
-    report(TrainProgress("read"))
-    images = read_images(Path(folder), seed, target.with_suffix(".png"), noisy if task == "denoise" else False)
-    report(TrainProgress("prepare"))
-    general = General.best(task, images.noisy, images.held_out, chosen, dtype)
-    plan = Plan(minutes, None, chosen, dtype, seed, target.parent, name=target.stem)
-    trainer = _trainer(plan, general, images, resume)
-    # The training sets the state of PyTorch's generators.
-    with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
-        stopped = _run(trainer, report)
+    with progress_bar("train", shown=progress) as bar:
+
+        def report(state: TrainProgress) -> object:
+            bar.show(share_done(state), state.phase)
+            return None if on_progress is None else on_progress(state)
+
+        report(TrainProgress("read"))
+        images = read_images(Path(folder), seed, target.with_suffix(".png"), noisy if task == "denoise" else False)
+        report(TrainProgress("prepare"))
+        general = General.best(task, images.noisy, images.held_out, chosen, dtype)
+        plan = Plan(minutes, None, chosen, dtype, seed, target.parent, name=target.stem)
+        trainer = _trainer(plan, general, images, resume)
+        # The training sets the state of PyTorch's generators.
+        with torch.random.fork_rng(devices=[chosen] if chosen.type == "cuda" else []):
+            stopped = _run(trainer, report)
     return _finish(trainer, general, images, target, stopped)
 
 
