@@ -1,10 +1,23 @@
-"""Hooks of mkdocs: the page of the changelog is the file of the repository, and options in tables stay in one piece."""
+"""Hooks of mkdocs.
+
+The page of the changelog is the file of the repository, options in tables stay in one piece, and the header has a link
+to the repository once pyproject.toml has its address.
+"""
 
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 CODE_IN_CELL = re.compile(r"(?<=<code>)[^<]*-[^<]*(?=</code>)")
+
+
+def on_config(config: Any) -> Any:
+    path = Path(config["config_file_path"]).with_name("pyproject.toml")
+    urls = tomllib.loads(path.read_text(encoding="utf-8"))["project"].get("urls", {})
+    config["repo_url"] = urls.get("Source")
+    config["repo_name"] = config["site_name"] if config["repo_url"] else None
+    return config
 
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import shlex
 import shutil
 import subprocess
@@ -165,7 +166,7 @@ def how_make_builds() -> list[str]:
 def test_links_to_nowhere_fail_the_build(tmp_path: Path) -> None:
     for folder in ("docs", "src"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
-    for file in ("CHANGELOG.md", "mkdocs.yml"):
+    for file in ("CHANGELOG.md", "mkdocs.yml", "pyproject.toml"):
         shutil.copy(ROOT / file, tmp_path)
     dead = ["nowhere.md", "guide/fitting.md#nowhere", "nowhere.png"]
     links = [*(f"[link]({target})" for target in dead), "[link][napari_siren.nowhere]"]
@@ -178,6 +179,14 @@ def test_links_to_nowhere_fail_the_build(tmp_path: Path) -> None:
     warnings = [line for line in build.stderr.splitlines() if line.startswith("WARNING")]
     for target in (*dead, "napari_siren.nowhere"):
         assert any(target in warning for warning in warnings), build.stderr
+
+
+def test_the_site_leads_to_the_repository(tmp_path: Path) -> None:
+    on_config = runpy.run_path(str(ROOT / "docs/hooks.py"))["on_config"]
+    for urls, address in (("", None), ('[project.urls]\nSource = "https://a.b/c"\n', "https://a.b/c")):
+        (tmp_path / "pyproject.toml").write_text(f"[project]\n{urls}", encoding="utf-8")
+        config = {"config_file_path": str(tmp_path / "mkdocs.yml"), "site_name": "napari-siren"}
+        assert on_config(config)["repo_url"] == address
 
 
 def test_every_public_name_is_in_the_reference() -> None:
