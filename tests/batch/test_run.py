@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from waiting import LIMIT, wait_until
 
 import napari_siren as ns
+from napari_siren import InputError
 from napari_siren.batch.run import BatchProgress, fit_batch
 from napari_siren.cli.app import app
 from napari_siren.io.images import read_image
@@ -64,6 +65,21 @@ def test_it_goes_on_where_it_was(tmp_path: Path, scheduler: str) -> None:
     assert (len(again.skipped), again.done, again.ok) == (2, (), True)
     other = fit_batch(images, out, scheduler=scheduler, seed=1, **FAST)
     assert len(other.done) == 2
+
+
+def test_other_files_are_kept(tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 1)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "00.png").write_bytes(b"precious")
+    for _ in range(2):
+        with pytest.raises(InputError, match="is no result of a batch"):
+            fit_batch(tmp_path / "in", out, scheduler="tcp://nobody:1", **FAST)
+    assert (out / "00.png").read_bytes() == b"precious"
+    assert fit_batch(tmp_path / "in", out, scheduler=scheduler, overwrite=True, **FAST).ok
+    # The results of a batch that was killed before its first entry are its own.
+    (out / "manifest.jsonl").write_bytes(b"")
+    assert len(fit_batch(tmp_path / "in", out, scheduler=scheduler, **FAST).done) == 1
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "changed", "removed"])

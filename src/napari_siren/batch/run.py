@@ -21,6 +21,7 @@ from napari_siren.core.fit import check_seed
 from napari_siren.core.options import FitSettings
 from napari_siren.core.presets import PresetName
 from napari_siren.core.progress_bar import ProgressBar, progress_bar
+from napari_siren.errors import InputError
 
 _REPORT = "report.html"
 
@@ -69,6 +70,7 @@ def fit_batch(
     workers: int | None = None,
     wait: float = 30.0,
     resume: bool = True,
+    overwrite: bool = False,
     dry_run: bool = False,
     warm_start: bool = True,
     fill_nan: bool = False,
@@ -115,6 +117,9 @@ def fit_batch(
         machines.
     resume
         Whether to skip the jobs that were done before with the same settings.
+    overwrite
+        Whether to replace files that are no results of a batch. Otherwise they are an error. Results of earlier batches
+        in the folder are replaced if the settings or the image have changed.
     dry_run
         Whether to only find the jobs, without doing them.
     warm_start
@@ -141,7 +146,7 @@ def fit_batch(
     ------
     InputError
         An input does not exist, two images would have the same result, there is no scheduler at the address or no
-        worker that can be used, or Dask cannot be started.
+        worker that can be used, Dask cannot be started, or a file would be replaced that is no result of a batch.
     ConfigError
         A setting is unknown or out of range.
     DeviceError
@@ -170,8 +175,12 @@ def fit_batch(
     prepare_folder(folder)
     with manifest.locked():
         plan = make_plan(inputs, folder, settings, manifest.read() if resume else {})
+        if not (overwrite or manifest.path.exists()):
+            _check_nothing_replaced(plan, folder)
         if not resume:
             _forget(manifest)
+        # Killed before the first entry, the batch knows that the results in the folder are its own.
+        manifest.path.touch()
         run = _Run(plan, settings, manifest, on_progress, stop)
         try:
             with progress_bar("batch", shown=progress) as run.bar:
@@ -314,6 +323,16 @@ def _report_of(
     failed = tuple(entry for entry in ordered if entry.status == "failed")
     remaining = tuple(job.name for job in plan.jobs if job.name not in names)
     return BatchReport(folder, done, failed, plan.done, remaining, settings, path, tuple(notes))
+
+
+def _check_nothing_replaced(plan: Plan, folder: Path) -> None:
+    images = (job for job in (*plan.jobs, *(stack.whole for stack in plan.stacks)) if job.frame is None)
+    for path in (job.result(folder) for job in images):
+        if path.exists():
+            raise InputError(
+                f"{path} exists already, and is no result of a batch. Choose another folder, or replace it with "
+                "overwrite=True (--overwrite)."
+            )
 
 
 def _forget(manifest: Manifest) -> None:
