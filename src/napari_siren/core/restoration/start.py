@@ -1,4 +1,4 @@
-"""`LearnedStart`: a trained network from which the training on the slices of a stack starts."""
+"""`LearnedStart`: a trained network as the start of the training on the slices of a stack."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class LearnedStart:
 
 @cache
 def start_for_slices() -> LearnedStart:
-    """Return the weights of the package for what lies between the slices of a stack.
+    """Return the weights of the package for slices of stacks.
 
     Raises
     ------
