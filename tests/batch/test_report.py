@@ -124,6 +124,17 @@ def test_nothing_done_and_nothing_failed(tmp_path: Path) -> None:
     assert "3</b> left to do" in write(tmp_path, [], planned=("a", "b", "c"))
 
 
+def test_its_text_is_short(tmp_path: Path) -> None:
+    done = tuple(entry(f"{i}.png") for i in range(40))
+    failed = tuple(entry(f"bad {i}.tif", status="failed", reason="not an image\n" * 40, metrics={}) for i in range(9))
+    report = BatchReport(Path("out"), done, failed, done[:3], ("left.png",), settings(), None)
+    first, *lines = repr(report).splitlines()
+    assert first == "BatchReport('out', 9 failed, 40 done, 3 done before, 1 left to do)"
+    assert (lines[0][:30], lines[-1]) == ("  bad 0.tif: not an image not ", "  4 more failed: see report.failed")
+    assert (len(lines), max(map(len, lines))) == (6, 120)
+    assert repr(replace(report, done=(), failed=(), skipped=(), planned=())) == "BatchReport('out', nothing to do)"
+
+
 def test_a_dry_run_writes_no_report(tmp_path: Path) -> None:
     write_html(BatchReport(tmp_path, (), (), (), (), settings(), None))
     assert list(tmp_path.iterdir()) == []

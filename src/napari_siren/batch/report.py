@@ -33,6 +33,8 @@ _PICTURES = {
 _PLOTTED = {"PSNR": "PSNR [dB]", "SSIM": "SSIM", "time": "time [s]"}
 # Packages whose versions are reported.
 _PACKAGES = ("napari-siren", "torch", "numpy", "distributed")
+# Most failures in the text of a report, and the longest line.
+_FAILURES, _LENGTH = 5, 120
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,18 @@ class BatchReport:
     settings: Settings
     path: Path | None
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """Return the numbers of images, and the first failures with their reasons, in a few lines."""
+        counts = ", ".join(f"{count} {name}" for count, name in _counts(self) if count)
+        failures = [" ".join(f"  {entry.job}: {entry.reason}".splitlines()) for entry in self.failed[:_FAILURES]]
+        more = len(self.failed) - len(failures)
+        lines = [
+            f"BatchReport({str(self.folder)!r}, {counts or 'nothing to do'})",
+            *(line if len(line) <= _LENGTH else f"{line[: _LENGTH - 2]} …" for line in failures),
+            *([f"  {more} more failed: see report.failed"] if more else []),
+        ]
+        return "\n".join(lines)
 
     @property
     def ok(self) -> bool:
@@ -127,14 +141,21 @@ def write_html(report: BatchReport) -> None:
 
 
 def _summary(report: BatchReport) -> str:
-    counts = [
-        (len(report.failed), "failed", "bad" if report.failed else ""),
-        (_images(report.done), "done", ""),
-        (_images(report.skipped), "done before", ""),
-        (len(report.planned), "left to do", ""),
-    ]
-    cards = (f'<div class="card {kind}"><b>{count}</b> {name}</div>' for count, name, kind in counts if count or kind)
+    cards = (
+        f'<div class="card {"bad" if name == "failed" else ""}"><b>{count}</b> {name}</div>'
+        for count, name in _counts(report)
+        if count
+    )
     return "".join(cards) or '<div class="card">nothing to do</div>'
+
+
+def _counts(report: BatchReport) -> list[tuple[int, str]]:
+    return [
+        (len(report.failed), "failed"),
+        (_images(report.done), "done"),
+        (_images(report.skipped), "done before"),
+        (len(report.planned), "left to do"),
+    ]
 
 
 def _failures(failed: Iterable[Entry]) -> str:
