@@ -34,6 +34,9 @@ def test_each_frame_is_a_field_that_starts_from_the_one_before() -> None:
     assert series.render(scale=2).shape == (3, 2, 32, 40)
     assert series.render(spacing=0.25, dtype="float32").dtype == np.float32
     assert len(series.metrics) == 3
+    np.testing.assert_array_equal(np.asarray(series), series.reconstruction)
+    assert np.array(series, dtype=np.float32).dtype == np.float32
+    assert repr(series).startswith("SeriesResult(TCYX, 3 x uint8 CYX (2, 16, 20), PSNR ")
 
 
 def test_without_a_warm_start_frames_are_alone() -> None:

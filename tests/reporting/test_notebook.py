@@ -50,3 +50,12 @@ def test_notes_are_text(tmp_path: Path) -> None:
     result = ns.fit(np.eye(16, dtype=np.float32), preset="fast", max_steps=2)
     result.provenance["notes"].append("<script>alert(1)</script>")  # type: ignore[index]
     assert "script" not in Tags(result_html(result)).tags
+
+
+def test_a_series_shows_a_few_of_its_parts() -> None:
+    frames = np.random.default_rng(0).random((5, 2, 16, 20), dtype=np.float32)
+    series = ns.fit_series(frames, axes="TCYX", channels="each", preset="fast", max_steps=4)
+    page = Tags(series._repr_html_())
+    assert (page.tags.count("img"), page.tags.count("svg")) == (3 * 4, 3 + 1)
+    assert [word for word in page.words if word.startswith("parts[")] == ["parts[0][0]", "parts[2][1]", "parts[4][1]"]
+    assert repr(series) in page.words

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any, Unpack
 
 import numpy as np
@@ -42,6 +43,27 @@ class SeriesResult:
 
     axes: Axes
     parts: tuple[tuple[FitResult, ...], ...]
+
+    def __repr__(self) -> str:
+        """Return a summary in one line."""
+        layout = self.parts[0][0].field.layout
+        psnrs = [metrics.psnr for metrics in self.metrics]
+        return (
+            f"SeriesResult({self.axes}, {len(psnrs)} x {layout.dtype} {layout.axes} {layout.shape}, "
+            f"PSNR {min(psnrs):.2f} to {max(psnrs):.2f} dB)"
+        )
+
+    def __array__(self, dtype: npt.DTypeLike | None = None, copy: bool | None = None) -> npt.NDArray[Any]:
+        """Return the reconstruction as an array: ``np.asarray(series)``."""
+        # NumPy 1 has no `copy=None`.
+        array: npt.NDArray[Any] = np.asarray(self.reconstruction, dtype=dtype)
+        return array.copy() if copy else array
+
+    def _repr_html_(self) -> str:
+        """Return pictures and figures of some parts for a notebook."""
+        # As in `FitResult._repr_html_`.
+        page: str = import_module("napari_siren.reporting.notebook").series_html(self)
+        return page
 
     @property
     def metrics(self) -> tuple[Any, ...]:

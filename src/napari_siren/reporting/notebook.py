@@ -1,4 +1,4 @@
-"""`result_html`: a result in a notebook, with its pictures, its figures and the course of its fit."""
+"""`result_html`, `series_html`: results in a notebook, with pictures, figures and the course of the fits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from napari_siren.core.result import FitResult
+from napari_siren.core.series import SeriesResult
 from napari_siren.reporting.thumbnails import thumbnails
 
 # Scale of the enlarged detail.
@@ -41,6 +42,26 @@ def result_html(result: FitResult) -> str:
     row = "".join(figures)
     summary = f"<p><code>{escape(repr(result))}</code></p>"
     return f"<div>{summary}<div style='display:flex;flex-wrap:wrap;gap:8px'>{row}</div><ul>{notes}</ul></div>"
+
+
+def series_html(series: SeriesResult) -> str:
+    """Return HTML with the first, the middle and the last part of a series, and the PSNR over all parts.
+
+    Examples
+    --------
+    >>> import numpy as np, napari_siren as ns
+    >>> from napari_siren.reporting.notebook import series_html
+    >>> series = ns.fit_series(np.stack([np.eye(24, dtype=np.float32)] * 2), axes="TYX", max_steps=5)
+    >>> series_html(series).count("<figure")
+    11
+    """
+    parts = [(f"parts[{i}][{j}]", part) for i, frame in enumerate(series.parts) for j, part in enumerate(frame)]
+    shown = [parts[i] for i in sorted({0, len(parts) // 2, len(parts) - 1})]
+    summary = f"<p><code>{escape(repr(series))}</code></p>"
+    curve = _curve([part.metrics.psnr for _, part in parts])
+    course = _figure(curve, "PSNR in dB over the parts") if curve else ""
+    rows = "".join(f"<p><code>{name}</code></p>{result_html(part)}" for name, part in shown)
+    return f"<div>{summary}{course}{rows}</div>"
 
 
 def _pictures(result: FitResult) -> list[str]:
