@@ -30,6 +30,10 @@ def pixels(out: Path) -> dict[str, bytes]:
     return {path.name: read_image(path).array.tobytes() for path in out.glob("*.*") if path.suffix in (".png", ".tif")}
 
 
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "napari_siren"]
+
+
 # ---- one process ------------------------------------------------------------------------------------------
 
 
@@ -63,8 +67,37 @@ def test_it_goes_on_where_it_was(tmp_path: Path, scheduler: str) -> None:
     assert {path: path.stat().st_mtime_ns for path in written} == written
     again = fit_batch(images, out, scheduler="tcp://nobody:1", **FAST)  # needs no cluster
     assert (len(again.skipped), again.done, again.ok) == (2, (), True)
-    other = fit_batch(images, out, scheduler=scheduler, seed=1, **FAST)
-    assert len(other.done) == 2
+
+
+def test_results_with_other_settings_are_kept(tmp_path: Path, scheduler: str, caplog: pytest.LogCaptureFixture) -> None:
+    images, out = tmp_path / "in", tmp_path / "out"
+    photos(images, 2)
+    fit_batch(images, out, scheduler=scheduler, **FAST)
+    before, report = pixels(out), (out / "report.html").read_bytes()
+    with pytest.raises(InputError, match=r"00.png was made with other settings.*another folder.*overwrite=True"):
+        fit_batch(images, out, scheduler="tcp://nobody:1", seed=1, **FAST)
+    assert (pixels(out), (out / "report.html").read_bytes()) == (before, report)
+    # The earlier settings are still those of the folder, and another format replaces nothing.
+    assert len(fit_batch(images, out, scheduler="tcp://nobody:1", **FAST).skipped) == 2
+    assert len(fit_batch(images, out, scheduler=scheduler, seed=1, format="npy", **FAST).done) == 2
+    assert pixels(out) == before
+    (out / "00.png").unlink()
+    assert len(fit_batch(images, out, scheduler=scheduler, overwrite=True, seed=1, **FAST).done) == 2
+    assert len(fit_batch(images, out, scheduler="tcp://nobody:1", seed=1, **FAST).skipped) == 2
+    assert all(pixels(out)[name] != before[name] for name in before)
+    assert said(caplog) == []
+    assert len(fit_batch(images, out, scheduler=scheduler, resume=False, **FAST).done) == 2
+    assert said(caplog) == [f"{out}: 2 earlier results are made again, and replaced"]
+    assert pixels(out) == before
+
+
+def test_frames_with_other_settings_are_kept(tmp_path: Path, scheduler: str) -> None:
+    path, out = movie(tmp_path / "movie.tif"), tmp_path / "out"
+    fit_batch(path, out, frames="each", scheduler=scheduler, **FAST)
+    before = pixels(out)
+    with pytest.raises(InputError, match="was made with other settings"):
+        fit_batch(path, out, scheduler="tcp://nobody:1", frames="each", seed=1, **FAST)
+    assert pixels(out) == before
 
 
 def test_other_files_are_kept(tmp_path: Path, scheduler: str) -> None:

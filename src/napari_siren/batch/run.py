@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Unpack
@@ -24,6 +25,8 @@ from napari_siren.core.progress_bar import ProgressBar, progress_bar
 from napari_siren.errors import InputError
 
 _REPORT = "report.html"
+
+_LOG = logging.getLogger("napari_siren")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def fit_batch(
         Name of a set of settings, as in `fit`.
     device, seed
         Device, and seed of the random initialisation, as in `fit`. With several GPUs, "auto" assigns one to each
-        process. With the seed None, a later run does everything again.
+        process. The seed None is another one in each run, so that no later run can continue the batch.
     progress
         Whether to show a progress bar.
     on_progress
@@ -116,10 +119,11 @@ def fit_batch(
         Time that a running scheduler may be without workers, in seconds. Give more if its workers wait in a queue for
         machines.
     resume
-        Whether to skip the jobs that were done before with the same settings.
+        Whether to skip the jobs that were done before with the same settings. False does all jobs again, and replaces
+        the earlier results.
     overwrite
-        Whether to replace files that are no results of a batch. Otherwise they are an error. Results of earlier batches
-        in the folder are replaced if the settings or the image have changed.
+        Whether to replace results that were made with other settings, and files that are no results of a batch.
+        Otherwise they are an error. The result of an image that has changed is always replaced.
     dry_run
         Whether to only find the jobs, without doing them.
     warm_start
@@ -146,7 +150,8 @@ def fit_batch(
     ------
     InputError
         An input does not exist, two images would have the same result, there is no scheduler at the address or no
-        worker that can be used, Dask cannot be started, or a file would be replaced that is no result of a batch.
+        worker that can be used, Dask cannot be started, or a file would be replaced that has other settings or is no
+        result of a batch.
     ConfigError
         A setting is unknown or out of range.
     DeviceError
@@ -174,10 +179,14 @@ def fit_batch(
         return _report_of(plan, settings, folder, [], None, ())
     prepare_folder(folder)
     with manifest.locked():
-        plan = make_plan(inputs, folder, settings, manifest.read() if resume else {})
-        if not (overwrite or manifest.path.exists()):
-            _check_nothing_replaced(plan, folder)
+        known = manifest.read()
+        plan = make_plan(inputs, folder, settings, known if resume else {})
+        if not overwrite:
+            _check_nothing_replaced(plan, settings, manifest, known if resume else {})
         if not resume:
+            earlier = sum(job.name in known and known[job.name].status == "done" for job in plan.jobs)
+            if earlier:
+                _LOG.warning("%s: %d earlier results are made again, and replaced", folder, earlier)
             _forget(manifest)
         # Killed before the first entry, the batch knows that the results in the folder are its own.
         manifest.path.touch()
@@ -325,13 +334,21 @@ def _report_of(
     return BatchReport(folder, done, failed, plan.done, remaining, settings, path, tuple(notes))
 
 
-def _check_nothing_replaced(plan: Plan, folder: Path) -> None:
-    images = (job for job in (*plan.jobs, *(stack.whole for stack in plan.stacks)) if job.frame is None)
-    for path in (job.result(folder) for job in images):
-        if path.exists():
+def _check_nothing_replaced(plan: Plan, settings: Settings, manifest: Manifest, known: Mapping[str, Entry]) -> None:
+    """Check that all files to be replaced are results of a batch with the same settings."""
+    remedy = "Choose another folder, or replace"
+    for job in (*plan.jobs, *(stack.whole for stack in plan.stacks)):
+        path, entry = job.result(manifest.folder), known.get(job.name)
+        if not path.exists():
+            continue
+        if job.frame is None and not manifest.path.exists():
             raise InputError(
-                f"{path} exists already, and is no result of a batch. Choose another folder, or replace it with "
-                "overwrite=True (--overwrite)."
+                f"{path} exists already, and is no result of a batch. {remedy} it with overwrite=True (--overwrite)."
+            )
+        if entry is not None and entry.status == "done" and entry.settings != settings.digest:
+            raise InputError(
+                f"{manifest.folder / job.name} was made with other settings, or by another version. {remedy} such "
+                "results with overwrite=True (--overwrite)."
             )
 
 
