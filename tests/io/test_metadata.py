@@ -11,6 +11,7 @@ import pytest
 import tifffile
 from PIL import Image
 
+from napari_siren.core.image.axes import Axes
 from napari_siren.io.details import Details, colour_of_lut, lut_of_colour
 from napari_siren.io.images import inspect_image, read_image, write_picture
 from napari_siren.io.picture import Picture
@@ -269,3 +270,22 @@ def test_the_place_of_a_render(tmp_path: Path) -> None:
     assert read_image(tmp_path / "out.ome.tif").details.origin == pytest.approx((99.8125, 199.8125))
     part = picture.resampled(np.zeros((8, 8), np.uint8), "YX", (1.0, 1.0), (4.0, 6.0))
     assert part.details.origin == pytest.approx((102, 203))
+
+
+@pytest.mark.parametrize(("origin", "lost"), [(None, False), ((0.0, 0.0), False), ((0.0, 9.0), True)])
+@pytest.mark.parametrize("name", ["out.tif", "out.png"])
+def test_only_a_position_is_lost(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, origin: Any, lost: bool
+) -> None:
+    """The centre of the first pixel of a finer grid is not that of the image. This is no position."""
+    picture = Picture(GREY, Axes("YX"), (1.0, 1.0), "µm", tmp_path, details=Details(origin=origin))
+    finer = picture.resampled(np.zeros((96, 128), np.uint8), "YX", (0.25, 0.25))
+    finest = finer.resampled(np.zeros((192, 256), np.uint8), "YX", (0.5, 0.5))
+    for render in (finer, finest):
+        caplog.clear()
+        write_picture(tmp_path / name, render)
+        assert any("the position" in message for message in caplog.messages) == lost
+    # A part of the image has a position.
+    caplog.clear()
+    write_picture(tmp_path / name, finer.resampled(np.zeros((8, 8), np.uint8), "YX", (1.0, 1.0), (4.0, 0.0)))
+    assert any("the position" in message for message in caplog.messages)

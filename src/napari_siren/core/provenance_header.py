@@ -41,6 +41,7 @@ class _Details(Record):
     gamma: Positive | None = None
     interval: tuple[Positive, str] | None = None
     has_alpha: bool = False
+    shift: tuple[Finite, ...] | None = None
 
 
 class _Placement(Record):

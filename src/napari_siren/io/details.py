@@ -45,6 +45,8 @@ class Details:
         Time between frames and its unit.
     has_alpha
         Whether the last channel is an alpha channel.
+    shift
+        Part of the origin that comes from a finer grid alone: the edge of the image has not moved.
     """
 
     file_axes: str = ""
@@ -60,6 +62,12 @@ class Details:
     srgb: int | None = None
     interval: tuple[float, str] | None = None
     has_alpha: bool = False
+    shift: tuple[float, ...] | None = None
+
+    @property
+    def has_position(self) -> bool:
+        """Whether the image is not at zero. The shift of a finer grid does not count."""
+        return self.origin is not None and self.origin != (self.shift or (0.0,) * len(self.origin))
 
     def resampled(
         self,
@@ -81,16 +89,18 @@ class Details:
         start
             Edge of the first pixel of the render, in pixels of the image. None is 0.
         """
-        origin = None
+        origin = shift = None
         if spacing is not None:
-            own = self.origin or (0.0,) * len(step)
-            edges = start or (0.0,) * len(step)
+            zeros = (0.0,) * len(step)
+            edges = start or zeros
             # The centre of the first pixel of the image is at half a pixel from its edge.
-            origin = tuple(o + s * (a + d / 2 - 0.5) for o, s, a, d in zip(own, spacing, edges, step, strict=True))
+            grids = list(zip(spacing, edges, step, strict=True))
+            origin = tuple(o + s * (a + d / 2 - 0.5) for o, (s, a, d) in zip(self.origin or zeros, grids, strict=True))
+            shift = tuple(o + s * (d / 2 - 0.5) for o, (s, _, d) in zip(self.shift or zeros, grids, strict=True))
         dpi = None
         if self.dpi is not None and {"X", "Y"} <= set(axes):
             dpi = (self.dpi[0] / step[axes.index("X")], self.dpi[1] / step[axes.index("Y")])
-        return replace(self, origin=origin, dpi=dpi)
+        return replace(self, origin=origin, shift=shift, dpi=dpi)
 
     def as_json(self) -> dict[str, Any]:
         """Return the fields that are not empty, as plain values."""

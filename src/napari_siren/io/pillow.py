@@ -103,7 +103,7 @@ class PillowCodec:
             "the names of the channels": picture.channel_names is not None,
             "the colours of the channels": details.colours is not None or details.luts is not None,
             "the displayed range": details.ranges is not None,
-            "the position": details.origin is not None and any(details.origin),
+            "the position": details.has_position,
         }
         if self.extension != ".png":
             lost |= lost_colours(details, self._profile(picture))

@@ -105,7 +105,7 @@ class TiffWriting:
             "the lookup tables of ImageJ": details.luts is not None and details.colours is None and form != "imagej",
             "the colours of the channels": details.colours is not None and form == "plain",
             "the displayed range": details.ranges is not None and form != "imagej",
-            "the position": self._origin is not None and form != "ome",
+            "the position": self._origin is not None and details.has_position and form != "ome",
             **lost_colours(details, self._profile),
         }
         return [name for name, is_lost in lost.items() if is_lost]
