@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import xml.etree.ElementTree as ElementTree
 import zipfile
 from collections.abc import Iterator
 from email import message_from_string
@@ -57,16 +58,21 @@ def set_source(tree: Path, address: str | None) -> None:
 
 def description(tree: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Build a wheel without the kernel, and return its description."""
+    with zipfile.ZipFile(build(tree, monkeypatch)) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        metadata = message_from_string(archive.read(name).decode())
+    assert metadata["Description-Content-Type"] == "text/markdown"
+    return str(metadata.get_payload())
+
+
+def build(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Build a wheel without the kernel, and return its file."""
     monkeypatch.setenv("CC", "no-such-compiler")
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", "dist"]
     built = subprocess.run(command, cwd=tree, capture_output=True, text=True, timeout=LIMIT, check=False)
     assert built.returncode == 0, built.stdout + built.stderr
     (wheel,) = (tree / "dist").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
-        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
-        metadata = message_from_string(archive.read(name).decode())
-    assert metadata["Description-Content-Type"] == "text/markdown"
-    return str(metadata.get_payload())
+    return wheel
 
 
 def targets(text: str, tag: str) -> Iterator[str]:
@@ -106,3 +112,16 @@ def test_with_it_the_description_has_absolute_addresses(tree: Path, monkeypatch:
         found = list(targets(text, tag))
         expected = [t if "://" in t else f"{SOURCE}/{way}/v{version}/{t}" for t in targets(readme, tag)]
         assert found == expected
+
+
+def test_the_icon_of_the_plugin_is_in_the_wheel(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = Path("src/napari_siren")
+    for path in (ROOT / package).iterdir():
+        if path.is_file():
+            shutil.copy(path, tree / package)
+    with zipfile.ZipFile(build(tree, monkeypatch)) as archive:
+        manifest = yaml.safe_load(archive.read("napari_siren/napari.yaml"))
+        module, name = manifest["icon"].split(":")
+        icon = archive.read(f"{module.replace('.', '/')}/{name}")
+    assert ElementTree.fromstring(icon).tag == "{http://www.w3.org/2000/svg}svg"
+    assert len(icon) < 2000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,11 @@ def test_the_entry_point_finds_it() -> None:
 
 def test_it_carries_the_name_of_the_distribution() -> None:
     assert MANIFEST.name == MANIFEST.display_name == "napari-siren"
+
+
+def test_the_icon_is_there() -> None:
+    package, name = MANIFEST.icon.split(":")
+    assert (files(package) / name).is_file()
 
 
 @pytest.mark.parametrize("command", COMMANDS)
