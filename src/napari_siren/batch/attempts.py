@@ -17,7 +17,7 @@ ALLOWED_DEATHS = 2
 
 
 class _Mark(Record):
-    """Number of attempts of a batch at a job that have not ended."""
+    """Number of unfinished attempts of a batch at a job."""
 
     run: str
     attempts: Count
@@ -72,7 +72,7 @@ def attempt(
 
 
 def deaths_at(work: Job | Stack, folder: Path, run: str) -> int:
-    """Return the number of attempts of a running batch at a job that have not ended."""
+    """Return the number of unfinished attempts of a running batch at a job."""
     try:
         mark = _Mark.model_validate(parse_json(_mark(folder, work).read_bytes()))
     except (OSError, ValueError):

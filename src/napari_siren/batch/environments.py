@@ -24,7 +24,7 @@ Versions = Mapping[str, str | None]
 
 @dataclass(frozen=True)
 class Environments:
-    """The workers that a batch may use.
+    """The usable workers of a batch.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def compare_environments(client: Any, timeout: float) -> Environments:
 def judge_environments(
     ours: Versions, scheduler: Versions | None, workers: Mapping[str, Versions | None]
 ) -> Environments:
-    """Return the workers that a batch may use, from the versions on all of them.
+    """Return the usable workers of a batch, from the versions on all of them.
 
     Parameters
     ----------

@@ -335,7 +335,7 @@ def _report_of(
 
 
 def _check_nothing_replaced(plan: Plan, settings: Settings, manifest: Manifest, known: Mapping[str, Entry]) -> None:
-    """Check that all files to be replaced are results of a batch with the same settings."""
+    """Raise an InputError for a result of a job with other settings, or of no batch."""
     remedy = "Choose another folder, or replace"
     for job in (*plan.jobs, *(stack.whole for stack in plan.stacks)):
         path, entry = job.result(manifest.folder), known.get(job.name)

@@ -212,7 +212,7 @@ class ObjectiveFlags:
 
 
 def with_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a command with options that Typer understands.
+    """Return a command with options for Typer.
 
     Typer reads the options of a command from its signature. A parameter with a dataclass as type is replaced by the
     fields of the dataclass. The type of a parameter with a `Choice` becomes an enumeration.

@@ -103,7 +103,7 @@ class Details:
         return replace(self, origin=origin, shift=shift, dpi=dpi)
 
     def as_json(self) -> dict[str, Any]:
-        """Return the fields that are not empty, as plain values."""
+        """Return the non-empty fields, as plain values."""
         values = {field.name: (getattr(self, field.name), field.default) for field in fields(self)}
         return {name: _as_plain(value) for name, (value, empty) in values.items() if value != empty}
 

@@ -35,7 +35,7 @@ MICROSCOPE_READERS = {
 
 @dataclass(frozen=True)
 class FileFormat:
-    """A file format that images are written to.
+    """A file format for writing images.
 
     Parameters
     ----------

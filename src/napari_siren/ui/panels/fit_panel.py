@@ -112,7 +112,7 @@ class FitPanel(QWidget):
 
     @property
     def purpose(self) -> Purpose:
-        """The purpose that is shown."""
+        """The shown purpose."""
         chosen: Purpose = self.purpose_box.currentData()
         return chosen
 
