@@ -1,13 +1,15 @@
 """How close images of microscopes come to the truth: ours, and its rivals on the same machine in the same run.
 
     python -m benchmarks.microscopy [--kinds missing thick plane denoise blur burst] [--only WORD] [--images WORD]
-        [--data FOLDER] [--device cpu] [--json FILE]
+        [--noise2void PYTHON] [--data FOLDER] [--device cpu] [--json FILE]
 
 PSNR, SSIM, MicroSSIM (see `microscopy_sets`; it needs `pip install ".[bench]"`) and seconds an image, in the mean; and
 what ours gain over each rival, in the mean and at the least.
 
 The kinds: "missing", slices taken out of stacks; "thick", slices averaged along z; "plane", x2 of single images;
 "denoise", one frame of 400; "blur", deconvolution; "burst", one image of eight frames.
+
+Noise2Void needs a Python with the package `careamics`, which `--noise2void` names. It is left out without it.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 import napari_siren as ns
-from benchmarks import machine, noise2vst
+from benchmarks import machine, noise2void, noise2vst
 from benchmarks import microscopy_rivals as rivals
 from benchmarks.microscopy_rivals import CUBIC, DENOISERS, LINEAR, usable_denoisers
 from benchmarks.microscopy_sets import KINDS, SCALE, Case, Given, Kind, cases, score
@@ -40,14 +42,16 @@ _FLOAT = "float32"
 # Half of an interval that holds 80 % of the values, over the mean absolute error: of Laplace's distribution; that of a
 # normal one is the same to 1 in 1,000.
 INTERVAL = float(np.log(5))
+# By name, the seconds of the processor for which Noise2Void is trained; None is for its own number of epochs.
+NOISE2VOID = {"Noise2Void, 10 s": 10.0, "Noise2Void": None}
 
 
-def methods(kind: Kind, device: str) -> dict[str, Method]:
-    """Give what does a kind of task, by name."""
-    return {**_rivals(kind), **_ours(kind, device)}
+def methods(kind: Kind, device: str, noise2void_python: Path | None = None) -> dict[str, Method]:
+    """Give what does a kind of task, by name; Noise2Void with a Python that has CAREamics only."""
+    return {**_rivals(kind, noise2void_python), **_ours(kind, device)}
 
 
-def _rivals(kind: Kind) -> dict[str, Method]:
+def _rivals(kind: Kind, noise2void_python: Path | None) -> dict[str, Method]:
     stacks: dict[str, Blind] = {
         "linear": partial(rivals.interpolated, order=LINEAR),
         "cubic spline": partial(rivals.interpolated, order=CUBIC),
@@ -82,6 +86,8 @@ def _rivals(kind: Kind) -> dict[str, Method]:
         found["Richardson-Lucy, edges wrapped"] = partial(_richardson_lucy, rivals.best_wrapped_richardson_lucy)
     if kind == "denoise":
         found |= {f"Noise2VST, {steps} steps": partial(_noise2vst, steps) for steps in noise2vst.STEPS}
+    if kind == "denoise" and noise2void_python is not None:
+        found |= {name: partial(_noise2void, noise2void_python, limit) for name, limit in NOISE2VOID.items()}
     return found
 
 
@@ -147,6 +153,11 @@ def _noise2vst(steps: int, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
     return found, {"masked_errors": errors}
 
 
+def _noise2void(python: Path, limit: float | None, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
+    """Denoise by Noise2Void; the start of the other Python does not count."""
+    return noise2void.denoise(case.given.image, python, limit)
+
+
 def _rendered(result: ns.FitResult, scale: int) -> np.ndarray:
     image: np.ndarray = result.render(scale=scale, dtype=_FLOAT)
     return image
@@ -160,7 +171,7 @@ def run(options: argparse.Namespace, console: Console) -> dict[str, Any]:
         "kinds": {},
     }
     for kind in options.kinds:
-        chosen = chosen_methods(methods(kind, options.device), options.only)
+        chosen = chosen_methods(methods(kind, options.device, options.noise2void), options.only)
         if not chosen:
             continue
         settings: dict[str, Any] = {}
@@ -251,6 +262,7 @@ def parse(options: list[str] | None) -> argparse.Namespace:
         "--only", nargs="+", default=[""], metavar="WORD", help="methods with one of these as a name, or else in it"
     )
     parser.add_argument("--images", nargs="+", default=[""], metavar="WORD", help="those with one of these in the name")
+    parser.add_argument("--noise2void", type=Path, metavar="PYTHON", help="a Python that has the package careamics")
     parser.add_argument("--data", type=Path, default=machine.DATA, help="folder with microscopy/, kodak/ and div2k16/")
     parser.add_argument("--device", default="cpu", help="of the SIRENs")
     parser.add_argument("--json", type=Path, default=Path("out/benchmark-microscopy.json"))
@@ -259,10 +271,14 @@ def parse(options: list[str] | None) -> argparse.Namespace:
 
 def main(options: list[str] | None = None) -> None:
     arguments = parse(options)
-    every = [name for kind in arguments.kinds for name in methods(kind, arguments.device)]
-    if not any(chosen_methods(methods(kind, arguments.device), arguments.only) for kind in arguments.kinds):
-        raise SystemExit(f"no method has any of {arguments.only} in its name; there are: {', '.join(every)}")
     console = Console(width=200)
+    if "denoise" in arguments.kinds and not noise2void.usable(arguments.noise2void):
+        console.print("Noise2Void is left out: --noise2void names no Python with CAREamics")
+        arguments.noise2void = None
+    every = [methods(kind, arguments.device, arguments.noise2void) for kind in arguments.kinds]
+    if not any(chosen_methods(ways, arguments.only) for ways in every):
+        names = ", ".join(name for ways in every for name in ways)
+        raise SystemExit(f"no method has any of {arguments.only} in its name; there are: {names}")
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     # The first use compiles the kernel, or starts the device; that is no method's time.
     ns.fit(np.eye(32, dtype=np.float32), device=arguments.device, max_steps=3)

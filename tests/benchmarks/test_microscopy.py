@@ -368,7 +368,7 @@ def test_a_run_is_written_and_printed(
         "good": lambda case: shifted(case, 0.01),
         "ours": lambda case: shifted(case, 0.001 if case.name == "spots" else 0.1),
     }
-    monkeypatch.setattr(microscopy, "methods", lambda kind, device: ways)
+    monkeypatch.setattr(microscopy, "methods", lambda kind, device, noise2void_python: ways)
     path = tmp_path / "out" / "microscopy.json"
     flags = ["--data", str(data), "--json", str(path), "--images", "spots", "golgi_bfa"]
     microscopy.main([*flags, "--kinds", "missing", "denoise"])
