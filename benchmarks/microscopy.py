@@ -47,7 +47,7 @@ NOISE2VOID = {"Noise2Void, 10 s": 10.0, "Noise2Void": None}
 
 
 def methods(kind: Kind, device: str, noise2void_python: Path | None = None) -> dict[str, Method]:
-    """Give what does a kind of task, by name; Noise2Void with a Python that has CAREamics only."""
+    """Give what does a kind of task, by name. Noise2Void needs a Python with CAREamics."""
     return {**_rivals(kind, noise2void_python), **_ours(kind, device)}
 
 
@@ -154,7 +154,7 @@ def _noise2vst(steps: int, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _noise2void(python: Path, limit: float | None, case: Case) -> tuple[np.ndarray, dict[str, Any]]:
-    """Denoise by Noise2Void; the start of the other Python does not count."""
+    """Denoise by Noise2Void. The start of the other Python does not count."""
     return noise2void.denoise(case.given.image, python, limit)
 
 

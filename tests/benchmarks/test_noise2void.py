@@ -60,11 +60,11 @@ def test_it_stops_after_its_epochs_or_the_seconds(
     careamics: Path, seconds: float | None, steps: int, epochs: int
 ) -> None:
     image = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    found, told = noise2void.denoise(image, careamics, seconds)
-    assert found == pytest.approx(image / 2)
-    assert (told["steps"], told["epochs"]) == (steps, epochs)
-    assert told["processor_seconds"] == pytest.approx(10 * steps, abs=5)
-    assert told["seconds"] < 5
+    denoised, figures = noise2void.denoise(image, careamics, seconds)
+    assert denoised == pytest.approx(image / 2)
+    assert (figures["steps"], figures["epochs"]) == (steps, epochs)
+    assert figures["processor_seconds"] == pytest.approx(10 * steps, abs=5)
+    assert figures["seconds"] < 5
 
 
 def test_it_is_a_rival_where_careamics_is(careamics: Path, tmp_path: Path) -> None:
