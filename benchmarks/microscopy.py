@@ -43,7 +43,7 @@ _FLOAT = "float32"
 # normal one is the same to 1 in 1,000.
 INTERVAL = float(np.log(5))
 # By name, the seconds of the processor for which Noise2Void is trained; None is for its own number of epochs.
-NOISE2VOID = {"Noise2Void, 10 s": 10.0, "Noise2Void": None}
+NOISE2VOID = {"Noise2Void, 10 s": 10.0, "Noise2Void, 30 s": 30.0, "Noise2Void, default": None}
 
 
 def methods(kind: Kind, device: str, noise2void_python: Path | None = None) -> dict[str, Method]:
