@@ -3,8 +3,8 @@
 A stack is finer within its slices than across them. A slice is blurred and thinned along its rows, like the stack along
 z. The result (the source) and the slice itself (the target) are a training pair with a known truth. The trained network
 is then applied to the planes across the slices (Weigert et al. 2017, arXiv 1704.01510; Zhao et al. 2020, SMORE, doi
-10.1109/TMI.2020.3037187). The training starts from a network that was trained in the same way on photographs, or from
-random parameters.
+10.1109/TMI.2020.3037187). A short training starts from a network that was trained in the same way on photographs, and a
+long one from random parameters.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ _TWICE = 0.2
 # Smallest standard deviation of the noise that is added to a source, in normalised values. It prevents a dependence on
 # the last digit of a pixel.
 _LEAST_NOISE = 0.002
-# Step sizes from random parameters, and from a trained network.
-_RATES, _LATER_RATES = (0.01, 1e-3), (0.01, 1e-3)
-# Number of steps from a trained network.
-STEPS = 600
+# Largest number of steps for which the training starts from a trained network. Many steps from random parameters are
+# more accurate for some stacks: 0.4 to 1.2 dB for nuclei of a light sheet.
+SHORT_TRAINING = 1000
 
 
 class AxialSuperResolution(SelfSupervisedRestorer):
@@ -68,6 +67,7 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         Trained network for one channel, which is used for each channel. None is a random network for all channels.
     """
 
+    rates = (0.01, 1e-3)
     default_passes = 2
     # The spline is as accurate (0.1 dB better on golgi_bfa), and tiles of a stack take as long as the training.
     tiled = False
@@ -89,7 +89,6 @@ class AxialSuperResolution(SelfSupervisedRestorer):
         self._denoiser = denoiser
         self._start = start
         self._denoising: dict[str, Any] = {}
-        self.rates = _RATES if start is None else _LATER_RATES
         super().__init__(len(values) if start is None else 1, values.device, seed, low_precision)
         if start is not None:
             self.warm_start(start.tensors)

@@ -14,7 +14,13 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import image_noise
 from napari_siren.core.noise.model import noise_models
-from napari_siren.core.restoration.axial import LEAST_RATIO, LEAST_ROWS, STEPS, AxialSuperResolution, known_slices
+from napari_siren.core.restoration.axial import (
+    LEAST_RATIO,
+    LEAST_ROWS,
+    SHORT_TRAINING,
+    AxialSuperResolution,
+    known_slices,
+)
 from napari_siren.core.restoration.axial import LEAST_SIDE as LEAST_SLICE_SIDE
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
 from napari_siren.core.restoration.pretrained.plan import overall_noise, plan_enlarging, stack_denoiser
@@ -80,21 +86,21 @@ def _pixels(samples: Samples, config: FitConfig) -> Restoration:
 def _slices(samples: Samples, config: FitConfig, shape: tuple[int, ...], known: slice) -> Restoration:
     models = noise_models(samples, config)
     noise = models if overall_noise(samples, models) > 0 else []
-    uses_pretrained = config.pretrained is not None
+    denoises = bool(noise) and config.pretrained is not None
+    starts = config.pretrained is not None and config.task_steps <= SHORT_TRAINING
 
     def create(device: torch.device, seed: int) -> AxialSuperResolution:
         thick = config.observation != "point" and known.step == 1
         values, low_precision = torch.from_numpy(samples.values).to(device), uses_bfloat16(config, device)
         denoiser = start = None
-        if uses_pretrained:
+        if denoises:
+            denoiser = stack_denoiser(values[:, known].contiguous(), samples.layout, models, config)
+        if starts:
             start = start_for_slices()
-            if noise:
-                denoiser = stack_denoiser(values[:, known].contiguous(), samples.layout, models, config)
         ratio = _ratio(samples, known)
         return AxialSuperResolution(values, known, ratio, thick, noise, seed, low_precision, denoiser, start)
 
-    steps = min(STEPS, config.task_steps) if uses_pretrained else None
-    return Restoration(shape, AxialSuperResolution, create, steps=steps, uses_pretrained=uses_pretrained)
+    return Restoration(shape, AxialSuperResolution, create, uses_pretrained=denoises or starts)
 
 
 def _ratio(samples: Samples, known: slice) -> float:
