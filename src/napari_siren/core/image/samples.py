@@ -239,6 +239,15 @@ class Samples:
         image = layout.from_channels_first(values * scale + offset)
         return cls(image, values, observed, ~observed, layout)
 
+    @classmethod
+    def on_grid(cls, values: npt.NDArray[np.float32], layout: ImageLayout) -> Samples:
+        """Return normalised values on another grid, (channels, *spatial), as an image of the same extent and units."""
+        lengths = zip(layout.spacing, layout.spatial_shape, values.shape[1:], strict=True)
+        spacing = tuple(length * n / size for length, n, size in lengths)
+        shape = layout.from_channels_first(values).shape
+        fine = ImageLayout(layout.axes, shape, "float32", spacing, layout.offset, layout.scale)
+        return cls.from_values(np.ascontiguousarray(values), fine)
+
 
 def check_missing(missing: npt.ArrayLike | None, layout: ImageLayout) -> npt.NDArray[np.bool_]:
     """Return the missing pixels as a boolean array of the spatial shape.

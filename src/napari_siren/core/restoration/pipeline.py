@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
@@ -262,7 +261,7 @@ class RestorationFit:
         return tiles
 
     def _tiles(self, values: Tensor, max_steps: int, max_seconds: float | None = None) -> TileTrainer:
-        fine = as_samples(self.samples.layout, values.cpu().numpy())
+        fine = Samples.on_grid(values.cpu().numpy(), self.samples.layout)
         settings = {**self.restoration.tile_settings, "max_steps": max_steps}
         config = tile_config(self.config, max_steps, max_seconds).override(**settings)
         return TileTrainer(fine, config, self.device, self.seed, cancellation=self.cancellation)
@@ -398,14 +397,3 @@ def _restorer_tensors(state: Checkpoint) -> dict[str, Tensor]:
 
 def _part(state: Checkpoint, prefix: str) -> dict[str, Tensor]:
     return {name[len(prefix) :]: tensor for name, tensor in state.tensors.items() if name.startswith(prefix)}
-
-
-def as_samples(layout: ImageLayout, values: np.ndarray) -> Samples:
-    """Return normalised values on a finer grid as an image of the same extent and units."""
-    sizes = values.shape[1:]
-    spacing = tuple(
-        length * n / size for length, n, size in zip(layout.spacing, layout.spatial_shape, sizes, strict=True)
-    )
-    shape = layout.from_channels_first(values).shape
-    fine = ImageLayout(layout.axes, shape, "float32", spacing, layout.offset, layout.scale)
-    return Samples.from_values(np.ascontiguousarray(values), fine)

@@ -25,7 +25,7 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import image_noise
 from napari_siren.core.noise.shared import models_of_shared_noise
 from napari_siren.core.restoration.blind_spot import BlindSpot
-from napari_siren.core.restoration.pipeline import as_samples, load_restorer
+from napari_siren.core.restoration.pipeline import load_restorer
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.pretrained.stack import StackRestorer
 from napari_siren.core.restoration.tasks import plan_restoration
@@ -231,7 +231,7 @@ def _upscaled_trial(
         else ForwardOperator.from_kind("bicubic", len(sizes))
     )
     small_image = operator(torch.from_numpy(image), smaller).numpy()
-    small_field = _fitted(as_samples(samples.layout, small_image), config, device, seed, report)
+    small_field = _fitted(Samples.on_grid(small_image, samples.layout), config, device, seed, report)
     fine = RenderGrid.from_layout(small_field.layout, shape=sizes)
     return Trial(small_image, normalised_render(small_field, fine), image, known, noise)
 
