@@ -32,7 +32,7 @@ from benchmarks.interpolators import bicubic, cubic_spline, lanczos, nearest
 from benchmarks.pixel_grid import pixel_grid
 from benchmarks.rectified import rectified
 from benchmarks.trust import judge_image
-from benchmarks.upscale_networks import networks
+from benchmarks.upscale_networks import colour_networks, networks
 from benchmarks.upscale_sets import (
     NAMES,
     NOISES,
@@ -263,7 +263,7 @@ def parse(options: list[str] | None) -> argparse.Namespace:
         type=Path,
         default=None,
         metavar="FOLDER",
-        help="folder with FSRCNN_x2.pb etc.; it needs opencv-contrib-python-headless",
+        help="folder with FSRCNN_x2.pb etc. (opencv-contrib-python-headless), realesr-animevideov3-x2.bin etc. (ncnn)",
     )
     parser.add_argument("--consistency", action="store_true", help="see results through the forward model, too: dB")
     parser.add_argument("--trust", action="store_true", help="judge the uncertainty that ours tells, too")
@@ -279,10 +279,11 @@ def main(options: list[str] | None = None) -> None:
     console = Console(width=200)
     every = methods(arguments.device)
     if arguments.networks is not None:
-        rivals, skipped = networks(arguments.networks, scales_of(arguments))
-        every |= rivals
-        for line in skipped:
-            console.print(line, highlight=False)
+        for read in (networks, colour_networks):
+            rivals, skipped = read(arguments.networks, scales_of(arguments))
+            every |= rivals
+            for line in skipped:
+                console.print(line, highlight=False)
     named = [word for word in arguments.only if word in every]
     words = [word for word in arguments.only if word not in every]
     chosen = {name: way for name, way in every.items() if name in named or any(word in name for word in words)}

@@ -32,7 +32,7 @@ from benchmarks.interpolators import (
 )
 from benchmarks.rectified import ConditionedRectifier
 from benchmarks.trust import SHARES, judge, judge_image
-from benchmarks.upscale_networks import NETWORKS, networks
+from benchmarks.upscale_networks import COLOUR_NETWORKS, NETWORKS, colour_networks, networks
 from benchmarks.upscale_sets import (
     NAMES,
     Pair,
@@ -272,6 +272,72 @@ def test_networks_are_measured_beside_ours(
     (weights / "models" / "FSRCNN-small_x2.pb").unlink()
     upscale.main([*flags, "--cases", "noise", "--scales", "3", "--networks", str(weights)])
     assert "FSRCNN-small is skipped: FSRCNN-small_x2.pb not found" in capsys.readouterr().out.replace("\n", " ")
+
+
+class RepeatingNet:
+    """A network that repeats pixels and adds 20.4 grey levels to green, as ncnn presents one."""
+
+    def __init__(self) -> None:
+        self.opt = SimpleNamespace()
+
+    def load_param(self, path: str) -> int:
+        self.scale = int(path.removesuffix(".param")[-1])
+        return 0
+
+    def load_model(self, path: str) -> int:
+        assert path.endswith(".bin")
+        return Path(path).stat().st_size  # an empty file is read, another is not
+
+    def create_extractor(self) -> RepeatingNet:
+        return self
+
+    def input(self, name: str, blob: np.ndarray) -> None:
+        assert name == "data"
+        assert blob.dtype == np.float32
+        assert blob.shape[0] == 3
+        assert blob.max() <= 1
+        self.blob = blob
+
+    def extract(self, name: str) -> tuple[int, np.ndarray]:
+        assert name == "output"
+        shift = np.array([0, 0.08, 0], dtype=np.float32)[:, None, None]
+        return 0, self.blob.repeat(self.scale, axis=1).repeat(self.scale, axis=2) + shift
+
+
+@pytest.fixture
+def files_for_ncnn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Install a module that reads `RepeatingNet` from any file, and give a folder with files of one network."""
+    monkeypatch.setitem(sys.modules, "ncnn", SimpleNamespace(Net=RepeatingNet, Mat=lambda array: array))
+    for ending in ("param", "bin"):
+        (tmp_path / f"realesr-animevideov3-x2.{ending}").touch()
+    return tmp_path
+
+
+def test_a_network_for_ncnn_enlarges_colours(picture: np.ndarray, files_for_ncnn: Path) -> None:
+    methods, (line,) = colour_networks(files_for_ncnn, [2])
+    assert list(methods) == ["realesr-animevideov3"]
+    assert line.startswith("upscayl-lite is skipped: upscayl-lite-2x.param not found in ")
+    enlarge = methods["realesr-animevideov3"]
+    assert (enlarge(picture, 2) == to_bytes(nearest(picture, 2) + np.array([0, 20.4, 0]))).all()
+    grey = picture[..., 1]
+    assert np.abs(enlarge(grey, 2) - (nearest(grey, 2) + 0.587 * 20.4)).max() <= 0.51
+
+
+def test_a_network_that_ncnn_cannot_read_is_an_error(files_for_ncnn: Path) -> None:
+    (files_for_ncnn / "realesr-animevideov3-x2.bin").write_bytes(b"other")
+    with pytest.raises(ValueError, match="ncnn cannot read"):
+        colour_networks(files_for_ncnn, [2])
+
+
+def test_networks_without_ncnn_or_weights_are_skipped(files_for_ncnn: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (files_for_ncnn / "realesr-animevideov3-x2.bin").unlink()
+    methods, skipped = colour_networks(files_for_ncnn, [2])
+    assert methods == {}
+    assert skipped[0].startswith("realesr-animevideov3 is skipped: realesr-animevideov3-x2.bin not found in ")
+    monkeypatch.setitem(sys.modules, "ncnn", None)
+    methods, (line,) = colour_networks(files_for_ncnn, [2])
+    assert methods == {}
+    assert line.startswith(", ".join(COLOUR_NETWORKS))
 
 
 # ---- the pixel grid --------------------------------------------------------------------------------------------------
