@@ -24,6 +24,7 @@ from napari_siren.core.restoration.pretrained.weights import (
     find_weights,
     package_weights,
 )
+from napari_siren.core.restoration.start import SLICES
 from napari_siren.errors import ConfigError, StorageError
 
 NAMES = (ENLARGE, ROBUST, DENOISE, MICROSCOPE, STACK)
@@ -31,12 +32,12 @@ TABLE = {"auto": (DENOISE, MICROSCOPE), "general": (DENOISE,)}
 
 
 def test_the_package_has_all_weights_and_no_others() -> None:
-    assert {path.stem for path in WEIGHTS.glob("*.safetensors")} == set(NAMES)
+    assert {path.stem for path in WEIGHTS.glob("*.safetensors")} == {*NAMES, SLICES}
 
 
 def test_the_weights_are_small() -> None:
     assert sum(path.stat().st_size for path in WEIGHTS.iterdir() if path.is_file()) <= 5e6
-    for name in NAMES:
+    for name in (*NAMES, SLICES):
         tensors, _ = load_tensors(WEIGHTS / f"{name}.safetensors")
         assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
 
