@@ -151,9 +151,7 @@ class Training:
     def __init__(self, photographs: Photographs, held_out: Photographs, seed: int = 0) -> None:
         self.photographs, self.seed, self.steps = photographs, seed, 0
         self.network = LocalImplicitSiren(1, *NETWORK, torch.Generator().manual_seed(seed))
-        hidden = self.network.hidden()
-        others = [p for p in self.network.parameters() if not any(p is matrix for matrix in hidden)]
-        self._optimizer = NetworkOptimizer(hidden, others, *_RATES)
+        self._optimizer = NetworkOptimizer(self.network.hidden(), self.network.others(), *_RATES)
         self._mean = [p.detach().clone() for p in self.network.parameters()]
         self._validation = [Pairs.draw(held_out, np.random.default_rng((1, i)), 2) for i in range(_VALIDATION_STEPS)]
 

@@ -79,6 +79,11 @@ class LocalImplicitSiren(nn.Module):
         """Return the matrices from hidden units to hidden units."""
         return [*list(self.kernels)[1:], *list(self.weights)[1:]]
 
+    def others(self) -> list[nn.Parameter]:
+        """Return all parameters but those of `hidden`."""
+        hidden = set(map(id, self.hidden()))
+        return [parameter for parameter in self.parameters() if id(parameter) not in hidden]
+
     def encode(self, values: Tensor) -> Tensor:
         """Return the features, (n, features, rows, columns), of images, (n, channels, rows, columns)."""
         for kernel, bias in zip(self.kernels, self.kernel_biases, strict=True):

@@ -174,9 +174,7 @@ class SelfSupervisedRestorer(ABC):
         generator = torch.Generator().manual_seed(self._seed + course.attempt)
         inputs = self.channels * self.inputs_per_channel
         self.network = self.network_class(inputs, *NETWORK, generator, outputs=self.channels).to(self.device)
-        hidden = self.network.hidden()
-        others = [p for p in self.network.parameters() if not any(p is matrix for matrix in hidden)]
-        self._optimizer = NetworkOptimizer(hidden, others, *self.rates)
+        self._optimizer = NetworkOptimizer(self.network.hidden(), self.network.others(), *self.rates)
         self._course = course
 
     def _tensors(self) -> dict[str, Tensor]:
