@@ -28,6 +28,9 @@ _REPORT = "report.html"
 
 _LOG = logging.getLogger("napari_siren")
 
+OVERWRITE_REMEDY = "Choose another folder, or replace existing results with overwrite=True (--overwrite)."
+"""Remedy of an error about a file that a batch would replace."""
+
 
 @dataclass(frozen=True)
 class BatchProgress:
@@ -336,19 +339,15 @@ def _report_of(
 
 def _check_nothing_replaced(plan: Plan, settings: Settings, manifest: Manifest, known: Mapping[str, Entry]) -> None:
     """Raise an InputError for a result of a job with other settings, or of no batch."""
-    remedy = "Choose another folder, or replace"
     for job in (*plan.jobs, *(stack.whole for stack in plan.stacks)):
         path, entry = job.result(manifest.folder), known.get(job.name)
         if not path.exists():
             continue
         if job.frame is None and not manifest.path.exists():
-            raise InputError(
-                f"{path} exists already, and is no result of a batch. {remedy} it with overwrite=True (--overwrite)."
-            )
+            raise InputError(f"{path} exists already, and is no result of a batch. {OVERWRITE_REMEDY}")
         if entry is not None and entry.status == "done" and entry.settings != settings.digest:
             raise InputError(
-                f"{manifest.folder / job.name} was made with other settings, or by another version. {remedy} such "
-                "results with overwrite=True (--overwrite)."
+                f"{manifest.folder / job.name} was made with other settings, or by another version. {OVERWRITE_REMEDY}"
             )
 
 

@@ -231,6 +231,24 @@ def test_nan_are_filled_in_by_a_tick(viewer: Any, qtbot: Any, tmp_path: Path, sc
         assert np.isfinite(read_image(out / name).array).all()
 
 
+def test_other_results_are_replaced_by_a_tick(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str) -> None:
+    photos(tmp_path / "in", 1)
+    batch, out = open_batch(viewer, scheduler), tmp_path / "out"
+    choose_folder(batch, tmp_path / "in", out)
+    assert run(qtbot, batch) == []
+    batch.form.scale_box.setValue(3)
+    [error] = run(qtbot, batch)
+    assert "00.png was made with other settings" in error
+    assert error.endswith(f"Choose another folder, or tick “{batch.form.replace_box.text()}”.")
+    assert batch.status.text() == error
+    assert inspect_image(out / "00.png").shape[:2] == (40, 48)
+    batch.form.replace_box.click()
+    assert run(qtbot, batch) == []
+    assert inspect_image(out / "00.png").shape[:2] == (60, 72)
+    # A dangerous choice is made anew in each session.
+    assert not any("replace" in name for name in batch.form.values())
+
+
 def test_notes_are_shown(viewer: Any, qtbot: Any, tmp_path: Path, scheduler: str) -> None:
     photos(tmp_path / "in", 1)
     # The axes of an array in a file without metadata are guessed.
@@ -515,6 +533,7 @@ def test_settings_of_the_other_tab_or_a_preset(viewer: Any, tmp_path: Path) -> N
         "scheduler": None,
         "frames": "whole",
         "fill_nan": False,
+        "overwrite": False,
         "format": "auto",
     }
     assert set(FORMATS) == set(FORMAT_CHOICES)

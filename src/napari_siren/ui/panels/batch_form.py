@@ -29,7 +29,7 @@ from napari_siren.layers.reading import layer_kinds
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.logic.missing import FILL_NAN, FILL_NAN_TIP
 from napari_siren.ui.panels.fit_panel import preset_box
-from napari_siren.ui.tasks.batch import BatchRequest, name_layers, whole_layer
+from napari_siren.ui.tasks.batch import REPLACE, BatchRequest, name_layers, whole_layer
 from napari_siren.ui.tasks.messages import images
 
 # Texts of the kinds of inputs.
@@ -110,6 +110,7 @@ class BatchForm(QWidget):
                 "scale": self.scale_box.value(),
                 "frames": "each" if each else "whole",
                 "fill_nan": self.nan_box.isChecked(),
+                "overwrite": self.replace_box.isChecked(),
                 "format": list(FORMATS)[self.format_box.currentIndex()],
                 "workers": (self.workers_box.value() or None) if here else None,
                 "scheduler": None if here else self.scheduler_edit.text().strip(),
@@ -202,6 +203,11 @@ class BatchForm(QWidget):
         )
         self.nan_box = QCheckBox(FILL_NAN)
         self.nan_box.setToolTip(FILL_NAN_TIP)
+        self.replace_box = QCheckBox(REPLACE)
+        self.replace_box.setToolTip(
+            "Replace results that were made with other settings, and files that are no results of a batch. Without "
+            "this choice, a batch that would replace them does not start. The choice is not remembered."
+        )
         self.place_box = _choices(
             [_HERE, _CLUSTER], "The place to compute: this computer, or a cluster with a running Dask scheduler."
         )
@@ -237,6 +243,7 @@ class BatchForm(QWidget):
             form.addRow(label, editor)
         form.addRow(self.frames_box)
         form.addRow(self.nan_box)
+        form.addRow(self.replace_box)
         for label, editor in (
             ("Compute on", self.place_box),
             ("Processes", self.workers_box),

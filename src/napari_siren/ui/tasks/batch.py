@@ -36,6 +36,8 @@ _REPORT_SECONDS = 0.1
 _COLOURS = ("red", "green", "blue")
 # Suffix of the file of a layer.
 _LAYER_SUFFIX = ".ome.tif"
+REPLACE = "Replace existing results"
+"""Text of the tick box for files that a batch would replace."""
 # Characters that some operating system forbids in file names.
 _FORBIDDEN = re.compile(r'[\\/:*?"<>|\x00-\x1f]')
 
@@ -210,6 +212,11 @@ def _run(request: BatchRequest, stop: threading.Event, on_progress: Callable[[Ba
                 folder = stack.enter_context(TemporaryDirectory(prefix="layers-", dir=parent))
                 inputs += [_write_layer(Path(folder), name, layer) for name, layer in request.layers.items()]
             return BatchOutcome(fit_batch(inputs, request.out, on_progress=on_progress, stop=stop, **request.options))
+    except InputError as error:
+        from napari_siren.batch.run import OVERWRITE_REMEDY
+
+        remedy = f"Choose another folder, or tick “{REPLACE}”."
+        return BatchOutcome(error=InputError(str(error).replace(OVERWRITE_REMEDY, remedy)))
     except Exception as error:
         return BatchOutcome(error=error)
 
