@@ -17,7 +17,8 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 SOURCES = tuple(
-    _FOLDER / name for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c", "decoder.c", "cpu.c")
+    _FOLDER / name
+    for name in ("siren.c", "amx.c", "amx_orthogonalise.c", "update.c", "decoder.c", "convolution.c", "cpu.c")
 )
 HEADERS = tuple(_FOLDER / name for name in ("siren.h", "vectors.h", "amx.h"))
 # Flags for speed: the kernels need neither errno nor floating-point traps.

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_siren.core.native.decoder import can_decode, decode
+from napari_siren.core.native.encoder import can_encode, encode_blocks
 from napari_siren.core.pretraining import resampling
 from napari_siren.core.pretraining.sines import head, sine
 from napari_siren.errors import InputError
@@ -116,17 +117,21 @@ class PretrainedNetwork(nn.Module):
             Dtype of the convolutions.
         """
         biases = self.kernel_biases.to(dtype).unbind()
+        values = _scaled(_channels(image)).to(dtype).contiguous(memory_format=torch.channels_last)
+        first = self.kernel_in.to(dtype).reshape(-1, 3, 3, self.shape.inputs).permute(0, 3, 1, 2)
+        x = _rectified(functional.conv2d(values, first, biases[0], padding=1))
+        # With one channel the format is ambiguous, and the result need not have its channels last.
+        x = x.contiguous(memory_format=torch.channels_last)
+        if _is_compiled(x):
+            for features in x.permute(0, 2, 3, 1):
+                encode_blocks(features, self.kernels, self.kernel_biases[1:], self.shape.dilations, LEAK)
+            return x
         kernels = (
             self.kernels.to(dtype)
             .reshape(2 * len(self.shape.dilations), -1, 3, 3, self.shape.features)
             .permute(0, 1, 4, 2, 3)
             .unbind()
         )
-        values = _scaled(_channels(image)).to(dtype).contiguous(memory_format=torch.channels_last)
-        first = self.kernel_in.to(dtype).reshape(-1, 3, 3, self.shape.inputs).permute(0, 3, 1, 2)
-        x = _rectified(functional.conv2d(values, first, biases[0], padding=1))
-        # With one channel the format is ambiguous, and the result need not have its channels last.
-        x = x.contiguous(memory_format=torch.channels_last)
         for block, dilation in enumerate(self.shape.dilations):
             inner = _rectified(functional.conv2d(x, kernels[2 * block], biases[1 + 2 * block], padding=1))
             change = functional.conv2d(
@@ -192,6 +197,12 @@ def _offsets(inputs: int, outputs: int, start: int, stop: int) -> npt.NDArray[np
     """Return pi times the offsets of output pixels from the nearest centre of a pixel, along one axis."""
     positions = (np.arange(start, stop) + 0.5) * inputs / outputs - 0.5
     return math.pi * (positions - np.rint(positions))
+
+
+def _is_compiled(features: Tensor) -> bool:
+    """Return whether the compiled library computes the blocks of the encoder. It has no derivatives."""
+    on_cpu = features.device.type == "cpu" and features.dtype == torch.float32
+    return on_cpu and not torch.is_grad_enabled() and can_encode(features.shape[1])
 
 
 def _rectified(values: Tensor) -> Tensor:
