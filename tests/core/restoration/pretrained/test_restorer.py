@@ -23,10 +23,11 @@ from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.blind_spot import BlindSpot
+from napari_siren.core.restoration.pretrained import plan
 from napari_siren.core.restoration.pretrained.plan import enlarger
 from napari_siren.core.restoration.pretrained.prediction import Prediction
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
-from napari_siren.core.restoration.pretrained.weights import package_weights
+from napari_siren.core.restoration.pretrained.weights import Weights, package_weights
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.errors import ConfigError, StorageError
@@ -160,6 +161,23 @@ def test_the_choice_depends_on_the_noise() -> None:
         compared = dict(restorer.weights.compared)
         assert set(compared) == {"enlarge", "robust"}
         assert max(compared, key=lambda key: compared[key]) == name
+
+
+@pytest.mark.parametrize(
+    ("errors", "name", "compared"),
+    [
+        ({"denoise": 0.101, "microscope": 0.1}, "denoise", {"denoise": 15.98, "microscope": 16.02}),
+        ({"denoise": -0.1, "microscope": -0.101}, "denoise", {"denoise": None, "microscope": None}),
+        ({"denoise": -0.1, "microscope": -0.2}, "microscope", {"denoise": None, "microscope": None}),
+    ],
+)
+def test_ties_go_to_the_first_network(errors: dict[str, float], name: str, compared: dict[str, float | None]) -> None:
+    def create(weights: Weights, values: Tensor) -> Any:
+        return weights
+
+    chosen: Any = plan._best(plan._FOR_DENOISING, "auto", torch.zeros(1, 8, 8), create, lambda w: errors[w.name])  # type: ignore[attr-defined]
+    assert chosen.name == name
+    assert dict(chosen.compared) == compared
 
 
 def test_a_smaller_copy_has_the_noise_of_the_image() -> None:

@@ -269,8 +269,9 @@ def _best(
         return create(candidates[0], values)
     middle = values[:, *_middle(values.shape[1:])]
     errors = {weights: error(create(weights, middle)) for weights in candidates}
-    best = min(errors, key=lambda weights: errors[weights] * (1 if weights is candidates[0] else tie))
-    compared = {weights.name: round(_decibels(value), 2) for weights, value in errors.items()}
+    # An estimate of the risk may be negative, and then a factor would make it smaller.
+    best = min(errors, key=lambda w: errors[w] + (0 if w is candidates[0] else (tie - 1) * abs(errors[w])))
+    compared = {weights.name: _decibels(value) for weights, value in errors.items()}
     return create(replace(best, compared=tuple(compared.items())), values)
 
 
@@ -279,6 +280,6 @@ def _middle(shape: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(start, start + _TRIAL_SIDE) for start in starts)
 
 
-def _decibels(error: float) -> float:
-    """Return the PSNR of a mean squared error in normalised values, whose range is 2."""
-    return 10 * math.log10(4 / max(error, 1e-12))
+def _decibels(error: float) -> float | None:
+    """Return the PSNR of a mean squared error in normalised values, whose range is 2. An estimate below 0 has none."""
+    return round(10 * math.log10(4 / error), 2) if error > 0 else None

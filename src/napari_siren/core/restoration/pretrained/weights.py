@@ -33,14 +33,15 @@ class Weights:
     kind
         What it was trained for: "enlarge", "robust", "denoise", "microscope" or "stack".
     compared
-        Estimated PSNR in dB of each set of weights that was compared for an image, by name.
+        Estimated PSNR in dB of each set of weights that was compared for an image, by name. None if the estimate of the
+        squared error was not positive.
     """
 
     name: str
     sha256: str
     network: PretrainedNetwork
     kind: str
-    compared: tuple[tuple[str, float], ...] = ()
+    compared: tuple[tuple[str, float | None], ...] = ()
 
     @property
     def absolute(self) -> bool:
