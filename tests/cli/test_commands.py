@@ -335,7 +335,12 @@ def film(tmp_path: Path) -> Path:
     ("words", "name", "shape", "spacing"),
     [
         (["upscale", "--preset", "fast"], "film_x2", (3, 8, 2, 20, 24), (0.2, 0.05, 0.05)),
-        (["deblur", "--psf-width", "2", "--set", "task_steps=2"], "film_deblurred", (3, 4, 2, 10, 12), (0.4, 0.1, 0.1)),
+        (
+            ["deblur", "--psf-width", "0.2", "--set", "task_steps=2"],
+            "film_deblurred",
+            (3, 4, 2, 10, 12),
+            (0.4, 0.1, 0.1),
+        ),
         (
             ["isotropic", "--pretrained", "none", "--set", "task_steps=2"],
             "film_isotropic",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import imageio.v3 as iio
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+import napari_siren as ns
 from napari_siren.core.blur import estimate
 from napari_siren.core.blur.estimate import estimate_blur
 from napari_siren.errors import InputError
@@ -118,3 +121,15 @@ def test_of_a_large_image_the_middle_is_looked_at(monkeypatch: pytest.MonkeyPatc
 def test_what_cannot_be_is_refused(values: np.ndarray, spacing: tuple[float, ...] | None) -> None:
     with pytest.raises(InputError):
         estimate_blur(values, spacing)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "width", "message"),
+    [
+        (0.1, 190.0, r"psf_width=190.0 would be 1.9e\+03 pixels, and the longest side of the image has 24"),
+        ((1.0, 0.1), (1.0, 5.0), r"would be 50 pixels.*Give the width in the unit of the spacing"),
+    ],
+)
+def test_a_width_in_another_unit_is_refused(spacing: Any, width: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        ns.fit(np.eye(20, 24), spacing=spacing, preset="deblur", psf_width=width)

@@ -38,9 +38,13 @@ def test_the_widths_are_near_those_of_textbooks(aperture: float, index: float) -
         ((0, 520, 1.5), "numerical aperture is 0"),
         ((1.4, math.nan, 1.5), "wavelength is nan"),
         ((1.4, 520, 1.33), "not below the refractive index"),
+        (("1.4", 520, 1.5), "numerical aperture is '1.4'"),
+        ((1.4, None, 1.5), "wavelength is None"),
+        ((0.5, 520, 0.8), "refractive index is 0.8. Give that of the immersion"),
+        ((1.4, 520, 15.15), "refractive index is 15.15. Give that of the immersion"),
     ],
 )
-def test_wrong_numbers_are_refused(arguments: tuple[float, float, float], message: str) -> None:
+def test_wrong_numbers_are_refused(arguments: tuple[Any, Any, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         objective_widths(*arguments)
 
@@ -126,6 +130,8 @@ def test_the_unit_does_not_matter() -> None:
     [
         ({"spacing": 0.065}, "Give the spacing and the wavelength in the same unit"),
         ({"spacing": 65000}, "in the same unit"),
+        ({"spacing": (2e5, 65, 65)}, "the height of the PSF would be 0.00258 slices"),
+        ({"spacing": (0.2, 65, 65)}, "Give the spacing along z in the same unit"),
         ({"spacing": (65, 70)}, "not square"),
         ({"spacing": (1, 200, 65, 65)}, "has 4 numbers"),
         ({"spacing": (-200, 65, 65)}, "out of range"),

@@ -15,6 +15,7 @@ from scipy.signal import fftconvolve
 from torch import Tensor
 
 from napari_siren.core.forward import operator
+from napari_siren.core.forward.kernels import profile_weights
 from napari_siren.core.forward.operator import FWHM, SEPARATION_ERROR, ForwardOperator
 from napari_siren.errors import ConfigError, InputError
 
@@ -318,3 +319,14 @@ def test_large_axes_are_the_same_without_a_matrix(
     (gradient,) = torch.autograd.grad(banded.square().sum(), values)
     (wanted,) = torch.autograd.grad(expected.square().sum(), values)
     torch.testing.assert_close(gradient, wanted, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("psf_width", [(0.0, 3.0), (2.5, 40.0)])
+def test_the_kernel_is_the_response_to_a_point(psf_width: tuple[float, float]) -> None:
+    observation = ForwardOperator.from_kind("gaussian", 2, psf_width=psf_width)
+    kernel = observation.kernel()
+    point = torch.zeros(1, *kernel.shape, dtype=torch.float64)
+    point[0, kernel.shape[0] // 2, kernel.shape[1] // 2] = 1
+    columns = [profile_weights(p, n, n)[:, n // 2] for p, n in zip(observation.terms[0], kernel.shape, strict=True)]
+    expected = columns[0][:, None] * columns[1]
+    torch.testing.assert_close(kernel.double(), expected / expected.sum(), rtol=1e-6, atol=1e-12)

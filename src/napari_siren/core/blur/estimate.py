@@ -14,7 +14,8 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import FWHM
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
-from napari_siren.errors import InputError
+from napari_siren.core.per_axis import per_axis
+from napari_siren.errors import ConfigError, InputError
 
 # Smallest number of pixels along an axis: a shorter axis has too few frequencies.
 _SHORTEST = 16
@@ -111,9 +112,10 @@ def with_known_blur(config: FitConfig, samples: Samples) -> FitConfig:
     ------
     InputError
         The image is too small for the estimate, and the settings are for the removal of the blur (unless
-        `FitConfig.strict` is False).
+        `FitConfig.strict` is False). Or the width is larger than the image.
     """
     if config.psf_width != "auto":
+        _check_width(config.psf_width, samples)
         return config
     spacing = samples.layout.spacing
     sigmas = np.array(estimate_blur(interpolated(samples), spacing))
@@ -129,6 +131,19 @@ def with_known_blur(config: FitConfig, samples: Samples) -> FitConfig:
             )
         return config.override(observation="box", psf_width=None, task_steps=steps)
     return config.override(psf_width=FWHM * float(np.mean(widths)))
+
+
+def _check_width(width: float | tuple[float, ...] | None, samples: Samples) -> None:
+    """Raise an InputError if a blur is wider than the longest side of the image: its unit is probably another one."""
+    if width is None:
+        return
+    spacing, longest = samples.layout.spacing, max(samples.layout.spatial_shape)
+    widest = float((per_axis("psf_width", width, len(spacing), zero=True, error=ConfigError) / spacing).max())
+    if widest > longest:
+        raise InputError(
+            f"psf_width={width} would be {widest:.3g} pixels, and the longest side of the image has {longest}. Give "
+            "the width in the unit of the spacing."
+        )
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,12 @@ _LIGHT = 0.99
 _SAMPLES_OF_RINGS, _LEAST_NODES = 40, 60
 # Smallest number of samples in a lateral full width at half maximum, and in a pixel along an axis.
 _SAMPLES, _SUBPIXELS = 4, 3
-# Limits of the lateral width in pixels. Beyond them, the wavelength and the spacing are in different units.
+# Limits of the lateral width in pixels, and of the axial width in slices. Beyond them, the wavelength and the spacing
+# are in different units.
 _NARROWEST, _WIDEST = 0.1, 32
+_THINNEST, _THICKEST = 0.01, 1000
+# Largest refractive index of an immersion: that of solid lenses of gallium phosphide is 3.5.
+_LARGEST_INDEX = 4
 # Radius of one Airy unit as a multiple of wavelength / aperture.
 _AIRY = 0.61
 
@@ -55,7 +60,8 @@ def objective_widths(numerical_aperture: float, wavelength: float, refractive_in
     Raises
     ------
     InputError
-        A number is not positive and finite, or the aperture is not below the refractive index.
+        A number is not positive and finite, the refractive index is not one of an immersion, or the aperture is not
+        below it.
 
     References
     ----------
@@ -68,10 +74,19 @@ def objective_widths(numerical_aperture: float, wavelength: float, refractive_in
     >>> round(axial), round(lateral)
     (516, 190)
     """
-    numbers = {"numerical aperture": numerical_aperture, "wavelength": wavelength, "refractive index": refractive_index}
+    numbers: dict[str, Any] = {
+        "numerical aperture": numerical_aperture,
+        "wavelength": wavelength,
+        "refractive index": refractive_index,
+    }
     for name, number in numbers.items():
-        if not 0 < number < math.inf:
-            raise InputError(f"the {name} is {number}. Give a positive number.")
+        if not isinstance(number, Real) or not 0 < float(number) < math.inf:
+            raise InputError(f"the {name} is {number!r}. Give a positive number.")
+    if not 1 <= refractive_index <= _LARGEST_INDEX:
+        raise InputError(
+            f"the refractive index is {refractive_index}. Give that of the immersion: 1 for air, 1.33 for water, 1.515 "
+            "for oil."
+        )
     if numerical_aperture >= refractive_index:
         raise InputError(
             f"the numerical aperture {numerical_aperture} is not below the refractive index {refractive_index}. Give "
@@ -143,8 +158,8 @@ def psf_from_objective(
     >>> ns.psf_from_objective(0.1, numerical_aperture=1.2, wavelength=0.52, refractive_index=1.33, shape=(9, 9)).shape
     (9, 9)
     """
-    _, lateral = objective_widths(numerical_aperture, wavelength, refractive_index)
-    sizes = _pixel_sizes(spacing, lateral)
+    axial, lateral = objective_widths(numerical_aperture, wavelength, refractive_index)
+    sizes = _pixel_sizes(spacing, axial, lateral)
     pixel, count = float(sizes[-1]), len(sizes)
     if shape is None:
         # The Airy pattern may be smaller than the largest box.
@@ -166,8 +181,8 @@ def psf_from_objective(
     return normalised
 
 
-def _pixel_sizes(spacing: float | Sequence[float], lateral: float) -> npt.NDArray[np.float64]:
-    """Return the size of a pixel along two or three axes. `lateral` is the width of the PSF."""
+def _pixel_sizes(spacing: float | Sequence[float], axial: float, lateral: float) -> npt.NDArray[np.float64]:
+    """Return the size of a pixel along two or three axes. `axial` and `lateral` are the widths of the PSF."""
     count = max(np.size(spacing), 2)
     if count > 3:
         raise InputError(f"spacing={spacing!r} has {count} numbers. Give (y, x) for a picture, or (z, y, x).")
@@ -178,6 +193,11 @@ def _pixel_sizes(spacing: float | Sequence[float], lateral: float) -> npt.NDArra
         raise InputError(
             f"the width of the PSF would be {lateral / sizes[-1]:.3g} pixels. Give the spacing and the wavelength in "
             "the same unit."
+        )
+    if count == 3 and not _THINNEST < axial / sizes[0] < _THICKEST:
+        raise InputError(
+            f"the height of the PSF would be {axial / sizes[0]:.3g} slices. Give the spacing along z in the same unit "
+            "as the other numbers."
         )
     return sizes
 

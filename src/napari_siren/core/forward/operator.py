@@ -148,8 +148,11 @@ class ForwardOperator:
         sizes = [2 * math.ceil(max(p.reach(1.0) for p in profiles)) + 1 for profiles in zip(*self.terms, strict=True)]
         whole = torch.zeros(sizes, dtype=torch.float64)
         for profiles in self.terms:
-            # A column of the weights: the response of all pixels to the sample in the middle.
-            columns = [profile_weights(p, n, n)[:, n // 2] for p, n in zip(profiles, sizes, strict=True)]
+            # The response of all pixels to the sample in the middle.
+            columns = [
+                p.weights(n // 2 - torch.arange(n, dtype=torch.float64) - 0.5, 1.0)
+                for p, n in zip(profiles, sizes, strict=True)
+            ]
             whole += reduce(lambda product, column: product[..., None] * column, columns)
         positive = whole.clamp_min(0)
         return (positive / positive.sum()).float()
