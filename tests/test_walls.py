@@ -29,6 +29,7 @@ ROOMS = (
         "tasks",
         "conflicts",
         "config",
+        "settings_notes",
         "device",
         "network",
         "native",

@@ -30,6 +30,7 @@ from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import RestorationFit
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.result import FitResult, load
+from napari_siren.core.settings_notes import notes_on_settings
 from napari_siren.core.steps import STOP, FitSteps, run_steps
 from napari_siren.core.training.base import FitInProgress
 from napari_siren.core.training.checkpoint import Checkpoint
@@ -300,7 +301,7 @@ def _run(
         run.history.note(0, _NOT_PRETRAINED)
     if isinstance(config.adapt, int) and state is None and not _adapts(run):
         run.history.note(0, _NOT_ADAPTED)
-    for sentence in fallbacks(device, config):
+    for sentence in (*fallbacks(device, config), *notes_on_settings(config)):
         run.history.note(0, sentence)
     for sentence in outlier_notes(far, apart):
         run.history.note(0, sentence)
