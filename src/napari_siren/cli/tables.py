@@ -17,6 +17,7 @@ from rich.text import Text
 from napari_siren.core.atomic import json_safe
 from napari_siren.reporting.fit_report import describe
 from napari_siren.reporting.lengths import describe_length
+from napari_siren.reporting.noise import describe_noise
 from napari_siren.reporting.views import shows_scaled_error, value_unit
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def show_fit(result: FitResult, files: Mapping[str, Path], unit: str | None = No
     metadata = describe(result)
     rows = [
         *_metrics(result, unit),
+        *_noise(result),
         ("largest error", f"{result.metrics.max_abs:.4g} {value_unit(metadata['image']['dtype'])}"),
         ("time", f"{metadata['seconds']:.1f} s, {metadata['steps']} steps ({_STOPPED[metadata['stopped']]})"),
         ("parameters per value", f"{metadata['parameters_per_value']:.2f}"),
@@ -123,6 +125,12 @@ def show_fit(result: FitResult, files: Mapping[str, Path], unit: str | None = No
     ]
     show_rows(rows)
     _print_line(f"The results are in {next(iter(files.values())).parent}{os.sep}")
+
+
+def show_noise(result: FitResult, quiet: bool) -> None:
+    """Print the noise that was removed on standard error. Other fits have no record of it."""
+    for _, text in () if quiet else _noise(result):
+        typer.echo(f"Noise: {text}.", err=True)
 
 
 def show_file(path: Path, shape: Iterable[int]) -> None:
@@ -156,6 +164,7 @@ def show_model(result: FitResult, path: Path) -> None:
         *_representation(field, config),
         ("parameters", f"{metadata['parameters']:,} ({metadata['parameters_per_value']:.2f} per value)"),
         *_metrics(result),
+        *_noise(result),
         ("largest error", f"{result.metrics.max_abs:.4g} {value_unit(image['dtype'])}"),
         (
             "fit",
@@ -238,6 +247,11 @@ def _metrics(result: FitResult, unit: str | None = None) -> list[tuple[str, str]
         rows.append(("image resolution", describe_length(metrics.image_resolution, result, unit)))
     rows.append(("SSIM", "not measured" if metrics.ssim is None else f"{metrics.ssim:.4f}"))
     return [*rows, ("RMSE", f"{metrics.rmse:.4g} {value_unit(result.field.layout.dtype)}")]
+
+
+def _noise(result: FitResult) -> list[tuple[str, str]]:
+    record = result.provenance.get("noise")
+    return [] if record is None else [("noise", describe_noise(record))]
 
 
 def decibels(psnr: float) -> str:

@@ -156,6 +156,13 @@ def test_how_a_real_fit_ended(fitted: FitResult) -> None:
     assert describe_outcome(fitted).startswith(f"Done, 2 steps in {took}. PSNR ")
 
 
+def test_the_noise_that_was_found_is_told() -> None:
+    result = restored("noise", Metrics(30.0, None, 2.5, 9.0))
+    result.provenance["noise"] = {"gain": [0.0], "variance_at_zero": [6.3], "least_deviation": [2.51], "ratio": 1.0}
+    expected = "Noise of the image: standard deviation 2.51; independent from pixel to pixel"
+    assert describe_outcome(result).endswith(f"grey levels. {expected}")
+
+
 @pytest.mark.parametrize(
     ("seconds", "fits", "text"),
     [

@@ -187,6 +187,7 @@ def _fit_whole(
     steps = fit_iter(**picture.fit_arguments(), config=config, device=fitting.device, seed=fitting.seed)
     tables.show_expectation(picture, config, fitting.device, quiet)
     result = bars.follow(steps, quiet)
+    tables.show_noise(result, quiet)
     errors = result.uncertainty(scale) if uncertainty else None
     return _Render(result.render(scale=scale), errors, _step_in_space(result, scale), lambda: bars.end(result))
 

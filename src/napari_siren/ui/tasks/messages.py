@@ -12,6 +12,7 @@ import numpy as np
 from napari_siren.core.image.samples import NAN_REMEDY
 from napari_siren.layers.outputs import METADATA_KEY, RESULT_KEY
 from napari_siren.reporting.lengths import describe_length
+from napari_siren.reporting.noise import describe_noise
 from napari_siren.ui.logic.missing import FILL_NAN
 from napari_siren.ui.tasks.fit import explain
 
@@ -152,6 +153,8 @@ def _verdict(result: FitResult) -> str:
     removes = "" if task is None else task.removes
     if removes == "noise":
         noise = f"Removed noise with a standard deviation of {metrics.rmse:.3g} {_values(result)}"
+        if "noise" in result.provenance:
+            noise += f". Noise of the image: {describe_noise(result.provenance['noise'])}"
         if metrics.image_resolution is None:
             return noise
         return f"{noise}. The resolution of the image was {describe_length(metrics.image_resolution, result)}"
