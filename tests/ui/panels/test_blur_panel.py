@@ -10,6 +10,7 @@ import pytest
 from driving import notified
 from napari.components import ViewerModel
 
+import napari_siren as ns
 from napari_siren import FitConfig
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.panels.blur_panel import BlurPanel
@@ -39,14 +40,26 @@ def bead(*shape: int) -> Any:
     return image
 
 
-def test_the_objective(panel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = {"aperture": 1.4, "index": 1.515, "wavelength": 520.0}
+@pytest.mark.parametrize(("confocal", "name"), [(True, "a confocal"), (False, "a widefield")])
+def test_the_objective(panel: Any, monkeypatch: pytest.MonkeyPatch, confocal: bool, name: str) -> None:
+    answers = {"aperture": 1.4, "index": 1.515, "wavelength": 520.0, "confocal": confocal}
     monkeypatch.setattr("napari_siren.ui.panels.blur_panel.request_values", lambda *_, **__: answers)
     panel.objective_button.click()
     [settings] = panel.settings
-    assert settings["psf_width"] == pytest.approx((0.516, 0.19, 0.19), rel=1e-2)
-    assert panel.texts == ["Width of the blur: 0.19 µm, and 0.516 µm along z."]
+    expected = ns.psf_from_objective(
+        (0.5, 0.1, 0.1), numerical_aperture=1.4, wavelength=0.52, refractive_index=1.515, confocal=confocal
+    )
+    np.testing.assert_allclose(settings["psf"], expected, atol=1e-12)
+    shape = " × ".join(map(str, expected.shape))
+    assert panel.texts == [f"The blur is that of {name} microscope, NA 1.4, {shape} pixels."]
     FitConfig.preset("deblur").override(**settings)
+
+
+def test_numbers_that_no_objective_has_are_refused(panel: Any) -> None:
+    with notified() as errors:
+        panel.use_objective(1.4, 1.33, 520)
+    assert "is not below the refractive index" in errors[0]
+    assert panel.settings == []
 
 
 def test_the_objective_needs_a_unit(panel: Any, model: ViewerModel) -> None:

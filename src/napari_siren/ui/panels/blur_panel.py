@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from magicgui.widgets import request_values
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
@@ -42,6 +43,12 @@ _QUESTIONS = {
             "tooltip": "Of the emitted light in a widefield microscope, of the laser in a confocal microscope.",
         },
     },
+    "confocal": {
+        "annotation": bool,
+        "value": False,
+        "label": "Confocal",
+        "options": {"tooltip": "For a confocal microscope with a pinhole of one Airy unit. Otherwise it is widefield."},
+    },
 }
 
 
@@ -67,7 +74,7 @@ class BlurPanel(QWidget):
         self.viewer, self._spec = viewer, spec
         self.objective_button = QPushButton("From the objective…")
         self.objective_button.setToolTip(
-            "Compute the width of the blur from the numerical aperture and the wavelength."
+            "Compute the blur from the numerical aperture, the refractive index and the wavelength."
         )
         self.bead_button = QPushButton("From a bead")
         self.bead_button.setToolTip("Use the image of a bead as the blur: a layer, or a file.")
@@ -82,8 +89,8 @@ class BlurPanel(QWidget):
             row.addWidget(button)
         self.objective_button.clicked.connect(self._ask_objective)
 
-    def use_objective(self, aperture: float, index: float, wavelength: float) -> None:
-        """Choose the widths for an objective.
+    def use_objective(self, aperture: float, index: float, wavelength: float, confocal: bool = False) -> None:
+        """Choose the PSF of an objective.
 
         Parameters
         ----------
@@ -91,8 +98,10 @@ class BlurPanel(QWidget):
             Numerical aperture, and refractive index of the immersion.
         wavelength
             Wavelength in nanometres.
+        confocal
+            Whether the microscope is confocal.
         """
-        self._choose(lambda: self._objective(aperture, index, wavelength))
+        self._choose(lambda: self._objective(aperture, index, wavelength, confocal))
 
     def use_layer(self, layer: Any) -> None:
         """Choose the bead of a layer."""
@@ -118,8 +127,10 @@ class BlurPanel(QWidget):
         self.chosen.emit(settings)
         self.message.emit(text)
 
-    def _objective(self, aperture: float, index: float, wavelength: float) -> tuple[dict[str, Any], str]:
-        from napari_siren.core.blur.objective import objective_widths
+    def _objective(
+        self, aperture: float, index: float, wavelength: float, confocal: bool
+    ) -> tuple[dict[str, Any], str]:
+        from napari_siren.core.blur.objective import psf_from_objective
 
         spec = self._spec()
         if spec.unit not in LENGTHS:
@@ -127,14 +138,18 @@ class BlurPanel(QWidget):
                 f"the pixel size of “{spec.name}” has no unit of length. Set it with the button “Pixel size” or “Voxel "
                 "size” first."
             )
-        lateral_unit = 1e-3 / LENGTHS[spec.unit]
-        axial, lateral = (width * lateral_unit for width in objective_widths(aperture, wavelength, index))
-        widths = tuple(axial if letter == "Z" else lateral for letter in spec.axes.spatial)
-        chosen = widths[0] if len(set(widths)) == 1 else widths
-        text = f"Width of the blur: {lateral:.3g} {spec.unit}" + (
-            f", and {axial:.3g} {spec.unit} along z." if "Z" in spec.axes.spatial else "."
+        count, nanometres = len(spec.axes.spatial), 1e3 * LENGTHS[spec.unit]
+        if count < 2:
+            raise InputError(f"“{spec.name}” has one axis in space, and the blur of an objective needs two or three.")
+        psf = psf_from_objective(
+            [float(size) * nanometres for size in spec.spacing[-count:]],
+            numerical_aperture=aperture,
+            wavelength=wavelength,
+            refractive_index=index,
+            confocal=confocal,
         )
-        return {"observation": "gaussian", "psf_width": chosen, "psf": None}, text
+        kind = "a confocal" if confocal else "a widefield"
+        return _measured(psf, f"that of {kind} microscope, NA {aperture:g}")
 
     def _bead(self, name: str, data: Any, spacing: Any) -> tuple[dict[str, Any], str]:
         from napari_siren.core.blur.bead import psf_from_bead
@@ -150,14 +165,12 @@ class BlurPanel(QWidget):
                 f"the pixels of “{name}” are not as large as those of the image ({wanted}). Rescale the bead image, or "
                 "correct its pixel size."
             )
-        psf = psf_from_bead(data)
-        shape = " × ".join(map(str, psf.shape))
-        return {"psf": psf, "psf_width": None, "observation": "measured"}, f"The blur is “{name}”, {shape} pixels."
+        return _measured(psf_from_bead(data), f"“{name}”")
 
     def _ask_objective(self) -> None:
         answers = request_values(_QUESTIONS, title="The objective", parent=self)
         if answers is not None:
-            self.use_objective(answers["aperture"], answers["index"], answers["wavelength"])
+            self.use_objective(**answers)
 
     def _list_beads(self) -> None:
         self._menu.clear()
@@ -171,3 +184,9 @@ class BlurPanel(QWidget):
         name, _ = QFileDialog.getOpenFileName(self, "Image of a bead", "", "Images (*.tif *.tiff *.npy *.png)")
         if name:
             self.use_file(name)
+
+
+def _measured(psf: npt.NDArray[np.float64], name: str) -> tuple[dict[str, Any], str]:
+    """Return the settings for a PSF, and a sentence on it."""
+    shape = " × ".join(map(str, psf.shape))
+    return {"psf": psf, "psf_width": None, "observation": "measured"}, f"The blur is {name}, {shape} pixels."
