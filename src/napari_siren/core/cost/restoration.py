@@ -121,7 +121,9 @@ def _restoring(probe: Probe, times: _Times, spatial_shape: Sequence[int], fine: 
     config, restoration, method = probe.config, probe.restoration, probe.restoration.restorer_class
     larger = math.prod(spatial_shape) / math.prod(probe.samples.layout.spatial_shape)
     step = times.step * (larger if method.whole_image else 1)
-    count = passes_for(math.prod(fine)) if method.ready else restoration.steps or config.task_steps
+    denoised_picture = len(fine) == 2 and config.restoration is not None and config.restoration.removes == "noise"
+    passes = passes_for(math.prod(fine), denoised_picture)
+    count = passes if method.ready else restoration.steps or config.task_steps
     seconds = times.start + times.first * larger + step * count + times.sample * math.prod(fine)
     if method.ready and adaptation_rounds(config, spatial_shape, fine):
         seconds += times.step * _ADAPTATION

@@ -63,7 +63,7 @@ def encode_blocks(values: Tensor, kernels: Tensor, biases: Tensor, dilations: Se
     features = values.shape[2]
     points = torch.kron(_TRANSFORM, _TRANSFORM)
     # One contiguous kernel [inputs][outputs] for each point.
-    transformed = torch.einsum("pk,noki->npio", points, kernels.unflatten(2, (9, features))).contiguous()
+    transformed = torch.einsum("pk,noki->npio", points, kernels.reshape(-1, features, 9, features)).contiguous()
     biases, inner = biases.contiguous(), torch.empty_like(values)
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
         for block, dilation in enumerate(dilations):

@@ -29,8 +29,10 @@ Array = npt.NDArray[np.floating[Any]]
 
 # Largest number of thinned rows, and of columns, in a step.
 _ROWS, _COLUMNS = 24, 64
-# Smallest number of thinned rows of a slice, and smallest side of a slice in pixels.
-LEAST_ROWS, LEAST_SIDE = 6, 16
+# Smallest number of thinned rows of a slice. Slices that are denoised before may have fewer: tiles would fit the noise.
+LEAST_ROWS, LEAST_DENOISED_ROWS = 6, 4
+# Smallest side of a slice in pixels.
+LEAST_SIDE = 16
 # Smallest distance of slices in pixels: if they are hardly further apart than pixels, there is nothing to predict.
 # Smallest number of slices: fewer contain too little information.
 LEAST_RATIO, LEAST_SLICES = 1.25, 3

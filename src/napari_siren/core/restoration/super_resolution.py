@@ -15,6 +15,7 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import image_noise
 from napari_siren.core.noise.model import noise_models
 from napari_siren.core.restoration.axial import (
+    LEAST_DENOISED_ROWS,
     LEAST_RATIO,
     LEAST_ROWS,
     SHORT_TRAINING,
@@ -49,13 +50,12 @@ def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | 
     if allows_zero_shot(sizes, config):
         return _pixels(samples, config) if complete else None
     known = known_slices(samples.used) if len(sizes) == 3 else None
-    if known is None or not _allows_axial(samples, known):
+    if known is None or not _allows_axial(samples, known, LEAST_DENOISED_ROWS):
         return None
-    if known.step > 1:
-        return _slices(samples, config, sizes, known)
     # Slices that are missing at the ends only do not lie between others.
-    finer = (fine_shape(sizes[:1], config)[0], *sizes[1:])
-    return _slices(samples, config, finer, known) if complete else None
+    if known.step == 1 and not complete:
+        return None
+    return _slices(samples, config, known)
 
 
 def allows_zero_shot(shape: Sequence[int], config: FitConfig) -> bool:
@@ -83,10 +83,14 @@ def _pixels(samples: Samples, config: FitConfig) -> Restoration:
     return Restoration(shape, ZeroShotSuperResolution, create)
 
 
-def _slices(samples: Samples, config: FitConfig, shape: tuple[int, ...], known: slice) -> Restoration:
+def _slices(samples: Samples, config: FitConfig, known: slice) -> Restoration | None:
     models = noise_models(samples, config)
     noise = models if overall_noise(samples, models) > 0 else []
     denoises = bool(noise) and config.pretrained is not None
+    if not (denoises or _allows_axial(samples, known, LEAST_ROWS)):
+        return None
+    sizes = samples.layout.spatial_shape
+    shape = sizes if known.step > 1 else (fine_shape(sizes[:1], config)[0], *sizes[1:])
     starts = config.pretrained is not None and config.task_steps <= SHORT_TRAINING
 
     def create(device: torch.device, seed: int) -> AxialSuperResolution:
@@ -109,7 +113,8 @@ def _ratio(samples: Samples, known: slice) -> float:
     return float(along * known.step / np.mean(across))
 
 
-def _allows_axial(samples: Samples, known: slice) -> bool:
+def _allows_axial(samples: Samples, known: slice, rows: int) -> bool:
+    """Return whether the slices are isotropic, far apart, and large enough for a number of thinned rows."""
     sizes, ratio, across = samples.layout.spatial_shape, _ratio(samples, known), samples.layout.spacing[1:]
     isotropic = max(across) <= _LARGEST_ANISOTROPY * min(across)
-    return isotropic and ratio >= LEAST_RATIO and min(sizes[1:]) >= max(LEAST_SLICE_SIDE, LEAST_ROWS * ratio)
+    return isotropic and ratio >= LEAST_RATIO and min(sizes[1:]) >= max(LEAST_SLICE_SIDE, rows * ratio)

@@ -160,7 +160,7 @@ def plan_denoising(samples: Samples, config: FitConfig) -> Restoration | None:
         values, models = torch.from_numpy(interpolated(samples)).to(device), models_of_shared_noise(samples, config)
         return (stack_denoiser if stack else _denoiser)(values, samples.layout, models, config)
 
-    settings, passes = tile_settings(config, 1.0), passes_for(math.prod(sizes))
+    settings, passes = tile_settings(config, 1.0), passes_for(math.prod(sizes), not stack)
     restorer_class = StackRestorer if stack else PretrainedRestorer
     return Restoration(sizes, restorer_class, create, tile_settings=settings, steps=passes, uses_pretrained=True)
 

@@ -23,14 +23,25 @@ from napari_siren.core.restoration.zero_shot import FLIPS, Flip
 
 # Largest scale of the training. Larger scales take several stages.
 _LARGEST_STAGE = 4.0
-# Number of passes for results of up to so many pixels.
+# Number of passes for results of up to so many pixels; then one. To denoise a picture with 4 passes instead of 8 costs
+# 0.01 dB, with 2 passes 0.03 dB.
 _PASSES = ((1 << 22, len(FLIPS)), (1 << 23, 4))
+_DENOISING_PASSES = ((1 << 17, len(FLIPS)), (1 << 20, 4), (1 << 22, 2))
 _INTERPOLATION = ForwardOperator.from_kind("point", 2)
 
 
-def passes_for(pixels: int) -> int:
-    """Return the number of flipped and rotated images to average, for a result with a number of pixels."""
-    return next((passes for most, passes in _PASSES if pixels <= most), 1)
+def passes_for(pixels: int, denoised_picture: bool = False) -> int:
+    """Return the number of flipped and rotated images to average.
+
+    Parameters
+    ----------
+    pixels
+        Number of pixels of the result.
+    denoised_picture
+        Whether the result is a denoised picture. Otherwise it is an enlarged picture, or a denoised stack.
+    """
+    table = _DENOISING_PASSES if denoised_picture else _PASSES
+    return next((passes for most, passes in table if pixels <= most), 1)
 
 
 @dataclass(frozen=True, eq=False)
