@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_siren.core.pretraining.network import PretrainedNetwork, restore
+from napari_siren.core.pretrained_network.network import PretrainedNetwork, restore
 from napari_siren.core.restoration.pretrained.weights import DENOISE, MICROSCOPE, package_weights
 from napari_siren.core.restoration.zero_shot import FLIPS
 

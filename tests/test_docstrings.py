@@ -24,7 +24,7 @@ NEEDED = {
     "napari_siren.ui.": "napari",
     "napari_siren.core.engines.triton.kernels": "triton",
     "napari_siren.core.engines.triton.update": "triton",
-    "napari_siren.core.pretraining.sine_kernels": "triton",
+    "napari_siren.core.pretrained_network.sine_kernels": "triton",
 }
 
 

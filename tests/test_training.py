@@ -11,8 +11,8 @@ import pytest
 import torch
 from training_cases import pictures, tiny
 
+from napari_siren.core.pretrained_network.weights import load_network, load_tensors, save_network
 from napari_siren.core.pretraining import evaluation
-from napari_siren.core.pretraining.weights import load_network, load_tensors, save_network
 from napari_siren.errors import InputError
 from training import run
 

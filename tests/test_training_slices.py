@@ -10,8 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
+from napari_siren.core.pretrained_network.weights import load_tensors
 from napari_siren.core.pretraining.photographs import Photographs
-from napari_siren.core.pretraining.weights import load_tensors
 from napari_siren.core.restoration.axial import AxialSuperResolution
 from napari_siren.core.restoration.start import LearnedStart
 from training import slices

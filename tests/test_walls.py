@@ -42,6 +42,8 @@ ROOMS = (
         "blur",
         "resolution",
         "field",
+        "pretrained_network",
+        "degradation",
         "pretraining",
         "progress",
         "progress_bar",

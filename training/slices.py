@@ -23,13 +23,14 @@ import torch
 from skimage.transform import downscale_local_mean
 from torch import Tensor, nn
 
+from napari_siren.core.degradation import camera
+from napari_siren.core.degradation.camera import draw_logarithmic
+from napari_siren.core.degradation.micrographs import micrograph
+from napari_siren.core.image import resampling
 from napari_siren.core.network.optimizer import NetworkOptimizer
-from napari_siren.core.pretraining import camera, resampling
-from napari_siren.core.pretraining.camera import draw_logarithmic
-from napari_siren.core.pretraining.micrographs import micrograph
+from napari_siren.core.pretrained_network.weights import describe, save_tensors, today, write_bytes
 from napari_siren.core.pretraining.photographs import Photographs, find_images, fingerprint, load_images
 from napari_siren.core.pretraining.settings import Settings
-from napari_siren.core.pretraining.weights import describe, save_tensors, today, write_bytes
 from napari_siren.core.restoration.network import LocalImplicitSiren
 from napari_siren.core.restoration.self_supervised import NETWORK, OUTPUT_SCALE
 from napari_siren.core.restoration.start import SLICES

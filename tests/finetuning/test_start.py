@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_siren.core.pretraining.kinds import degradation_for
+from napari_siren.core.degradation.kinds import degradation_for
 from napari_siren.core.pretraining.planes import Plane
 from napari_siren.errors import ConfigError
 from napari_siren.finetuning import start

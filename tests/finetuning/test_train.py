@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import napari_siren as ns
-from napari_siren.core.pretraining.camera import deviation
+from napari_siren.core.degradation.camera import deviation
+from napari_siren.core.pretrained_network.weights import load_network, load_tensors
 from napari_siren.core.pretraining.planes import noise_parameters
 from napari_siren.core.pretraining.trainer import Plan, Trainer
-from napari_siren.core.pretraining.weights import load_network, load_tensors
 from napari_siren.core.restoration.pretrained.weights import package_weights
 from napari_siren.finetuning import train as module
 from napari_siren.io.images import write_image

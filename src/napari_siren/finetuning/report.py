@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from napari_siren.core.pretraining import weights
-from napari_siren.core.pretraining.network import PretrainedNetwork
+from napari_siren.core.pretrained_network import weights
+from napari_siren.core.pretrained_network.network import PretrainedNetwork
 from napari_siren.core.pretraining.trainer import Trainer
 from napari_siren.finetuning.images import Images, megapixels
 from napari_siren.finetuning.result import TrainResult

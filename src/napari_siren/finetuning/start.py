@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from napari_siren.core.pretraining import camera, resampling
-from napari_siren.core.pretraining.network import restore
+from napari_siren.core.degradation import camera
+from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network.network import restore
 from napari_siren.core.pretraining.planes import Array, Plane, PlaneValidation, is_absolute, noise_parameters
 from napari_siren.core.pretraining.settings import Settings
 from napari_siren.core.pretraining.trainer import Start

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.native.decoder import can_decode, decode
-from napari_siren.core.pretraining import network as module
-from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork, restore
+from napari_siren.core.pretrained_network import network as module
+from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork, restore
 
 pytestmark = pytest.mark.skipif(not can_decode(64), reason="the compiled library is not available")
 SMALL = NetworkShape(features=8, dilations=(1, 2), width=32, layers=3)

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from napari_siren.core.native import encoder
 from napari_siren.core.native.encoder import can_encode, encode_blocks
-from napari_siren.core.pretraining import network as module
-from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork
+from napari_siren.core.pretrained_network import network as module
+from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork
 
 pytestmark = pytest.mark.skipif(not can_encode(64), reason="the compiled library is not available")
 

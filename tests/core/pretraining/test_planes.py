@@ -9,10 +9,10 @@ import pytest
 import torch
 from training_cases import CPU, TINY
 
+from napari_siren.core.degradation import camera
+from napari_siren.core.degradation.kinds import degradation_for
 from napari_siren.core.noise.model import NoiseModel
-from napari_siren.core.pretraining import camera
-from napari_siren.core.pretraining.kinds import degradation_for
-from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork
+from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork
 from napari_siren.core.pretraining.photographs import Photographs
 from napari_siren.core.pretraining.planes import Plane, PlaneValidation, are_noisy, noise_parameters
 from napari_siren.core.pretraining.settings import Settings

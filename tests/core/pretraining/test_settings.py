@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from training_cases import TRAINING
 
-from napari_siren.core.pretraining import kinds
+from napari_siren.core.degradation import kinds
 from napari_siren.core.pretraining.settings import KINDS, Settings, read_settings
 from napari_siren.errors import ConfigError, StorageError
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from training_cases import TINY, make_trainer, tiny
 
-from napari_siren.core.pretraining.kinds import KINDS
-from napari_siren.core.pretraining.settings import is_gain
+from napari_siren.core.degradation.kinds import KINDS
+from napari_siren.core.pretrained_network.weights import is_gain
 from napari_siren.errors import ConfigError
 
 

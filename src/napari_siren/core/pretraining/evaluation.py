@@ -13,11 +13,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.pretraining import resampling
-from napari_siren.core.pretraining.kinds import KINDS
-from napari_siren.core.pretraining.network import PretrainedNetwork
+from napari_siren.core.degradation.kinds import KINDS
+from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network.network import PretrainedNetwork
+from napari_siren.core.pretrained_network.weights import is_gain
 from napari_siren.core.pretraining.photographs import find_images, is_grey, load_image
-from napari_siren.core.pretraining.settings import is_gain
 from napari_siren.errors import InputError
 
 Pixels = npt.NDArray[np.uint8]
@@ -152,7 +152,7 @@ class Validation:
     Parameters
     ----------
     kind
-        Degradation of the photographs, a name in `kinds.KINDS`.
+        Degradation of the photographs, a name in `degradation.kinds.KINDS`.
     images
         Photographs (rows, columns, 3) of 8 bits.
     side

@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from napari_siren.core.pretraining.network import NetworkShape
+from napari_siren.core.pretrained_network.network import NetworkShape
 from napari_siren.errors import ConfigError, StorageError
 
-# Kinds of training; `kinds.KINDS` has their degradations.
+# Kinds of training; `degradation.kinds.KINDS` has their degradations.
 KINDS = ("enlarge", "denoise", "microscope", "stack", "robust")
-# Kinds whose figures are gains over bicubic interpolation.
-_GAIN_KINDS = ("enlarge", "robust")
 # Images to train on: photographs in RGB of 8 bits; planes without noise; noisy planes with a map of their noise.
 SOURCES = ("photographs", "planes", "noisy planes")
 _CHOICES = {"kind": KINDS, "source": SOURCES, "loss": ("absolute", "square")}
@@ -27,7 +25,7 @@ class Settings:
     Parameters
     ----------
     kind
-        Degradation of the photographs, a name in `kinds.KINDS`.
+        Degradation of the photographs, a name in `degradation.kinds.KINDS`.
     source
         Images to train on, one of `SOURCES`. For planes see `planes`.
     loss
@@ -125,11 +123,6 @@ def read_settings(path: Path) -> Settings:
     except (OSError, ValueError) as error:
         raise StorageError(f"cannot read {path}: {error}. Choose a file of settings in TOML.") from error
     return Settings().with_changes(changes)
-
-
-def is_gain(kind: str) -> bool:
-    """Return whether the figures of a kind of training are gains over bicubic interpolation."""
-    return kind in _GAIN_KINDS
 
 
 def _check_names(changes: Mapping[str, Any], settings: Settings | NetworkShape, subject: str) -> None:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_siren.core.pretraining import resampling
-from napari_siren.core.pretraining.kinds import degradation_for
-from napari_siren.core.pretraining.network import PretrainedNetwork
+from napari_siren.core.degradation.kinds import degradation_for
+from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network.network import PretrainedNetwork
+from napari_siren.core.pretrained_network.sines import kernels_agree
 from napari_siren.core.pretraining.optimizer import Optimizer
 from napari_siren.core.pretraining.photographs import Photographs
 from napari_siren.core.pretraining.settings import Settings
-from napari_siren.core.pretraining.sines import kernels_agree
 
 _LOG = logging.getLogger(__name__)
 # Largest relative difference between the losses of two ways to compute the same steps.

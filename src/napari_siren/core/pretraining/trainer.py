@@ -15,14 +15,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from napari_siren.core.degradation.kinds import degradation_for
+from napari_siren.core.pretrained_network.network import PretrainedNetwork
+from napari_siren.core.pretrained_network.weights import append_record, load_tensors, save_tensors
 from napari_siren.core.pretraining.evaluation import Scoring, Validation
-from napari_siren.core.pretraining.kinds import degradation_for
-from napari_siren.core.pretraining.network import PretrainedNetwork
 from napari_siren.core.pretraining.optimizer import Optimizer
 from napari_siren.core.pretraining.photographs import Photographs
 from napari_siren.core.pretraining.settings import Settings
 from napari_siren.core.pretraining.step import Stepper
-from napari_siren.core.pretraining.weights import append_record, load_tensors, save_tensors
 from napari_siren.errors import ConfigError, StorageError
 
 _LOG = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from napari_siren.core.pretraining.weights import load_tensors
+from napari_siren.core.pretrained_network.weights import load_tensors
 
 # File of the weights of the package, without its suffix.
 SLICES = "slices"

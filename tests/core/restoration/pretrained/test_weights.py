@@ -12,8 +12,8 @@ import pytest
 import torch
 from training_cases import WEIGHTS
 
-from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork
-from napari_siren.core.pretraining.weights import load_tensors, save_tensors
+from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork
+from napari_siren.core.pretrained_network.weights import load_tensors, save_tensors
 from napari_siren.core.restoration.pretrained import weights
 from napari_siren.core.restoration.pretrained.weights import (
     DENOISE,

@@ -13,11 +13,11 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from napari_siren.core.clock import Cancellation
+from napari_siren.core.degradation.camera import RADIUS, SIGMA
 from napari_siren.core.forward.back_projection import back_project
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.noise.model import NoiseModel
-from napari_siren.core.pretraining.camera import RADIUS, SIGMA
-from napari_siren.core.pretraining.network import PretrainedNetwork, restore
+from napari_siren.core.pretrained_network.network import PretrainedNetwork, restore
 from napari_siren.core.restoration.pretrained.components import Components
 from napari_siren.core.restoration.zero_shot import FLIPS, Flip
 

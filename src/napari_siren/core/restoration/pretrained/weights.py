@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from napari_siren.core.pretraining.network import PretrainedNetwork
-from napari_siren.core.pretraining.weights import load_network, load_tensors
+from napari_siren.core.pretrained_network.network import PretrainedNetwork
+from napari_siren.core.pretrained_network.weights import load_network, load_tensors
 from napari_siren.errors import ConfigError
 
 # Files of the weights of the package, without their suffix.

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from napari_siren.core.image import resampling
 from napari_siren.core.native.decoder import can_decode, decode
 from napari_siren.core.native.encoder import can_encode, encode_blocks
-from napari_siren.core.pretraining import resampling
-from napari_siren.core.pretraining.sines import head, sine
+from napari_siren.core.pretrained_network.sines import head, sine
 from napari_siren.errors import InputError
 
 # Slope of the encoder's activations below zero.

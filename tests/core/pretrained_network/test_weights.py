@@ -8,7 +8,7 @@ import pytest
 import torch
 from training_cases import WEIGHTS
 
-from napari_siren.core.pretraining.weights import load_network, save_tensors
+from napari_siren.core.pretrained_network.weights import load_network, save_tensors
 from napari_siren.errors import StorageError
 
 

@@ -74,7 +74,7 @@ def kernels_agree(device: torch.device) -> bool:
 class _Sine(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, phases: Tensor) -> Tensor:
-        from napari_siren.core.pretraining.sine_kernels import sine_forward
+        from napari_siren.core.pretrained_network.sine_kernels import sine_forward
 
         values, phases = values.contiguous(), phases.contiguous()
         ctx.save_for_backward(values, phases)
@@ -82,7 +82,7 @@ class _Sine(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        from napari_siren.core.pretraining.sine_kernels import sine_backward
+        from napari_siren.core.pretrained_network.sine_kernels import sine_backward
 
         return sine_backward(gradients[0].contiguous(), *ctx.saved_tensors)
 
@@ -90,7 +90,7 @@ class _Sine(torch.autograd.Function):
 class _Head(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor, phases: Tensor, weight: Tensor) -> Tensor:
-        from napari_siren.core.pretraining.sine_kernels import head_forward
+        from napari_siren.core.pretrained_network.sine_kernels import head_forward
 
         values, phases, weight = values.contiguous(), phases.contiguous(), weight.contiguous()
         ctx.save_for_backward(values, phases, weight)
@@ -98,6 +98,6 @@ class _Head(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        from napari_siren.core.pretraining.sine_kernels import head_backward
+        from napari_siren.core.pretrained_network.sine_kernels import head_backward
 
         return head_backward(gradients[0].contiguous(), *ctx.saved_tensors)

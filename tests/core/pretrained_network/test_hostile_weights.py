@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork
-from napari_siren.core.pretraining.weights import load_network, save_tensors
+from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork
+from napari_siren.core.pretrained_network.weights import load_network, save_tensors
 from napari_siren.errors import StorageError
 
 SHAPE = NetworkShape(features=8, dilations=(1, 2), width=16, layers=2)

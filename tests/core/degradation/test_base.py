@@ -7,14 +7,15 @@ import pytest
 import torch
 from training_cases import CPU, pictures
 
-from napari_siren.core.pretraining import degradations, resampling
+from napari_siren.core.degradation.base import Robust
+from napari_siren.core.image import resampling
 
 
 def test_a_robust_crop_without_noise_and_compression_is_that_of_enlarging() -> None:
-    table = torch.zeros(2, len(degradations.Robust.names))
+    table = torch.zeros(2, len(Robust.names))
     crops = torch.from_numpy(np.stack(pictures(2, 64))).permute(0, 3, 1, 2).float() / 255
     for size in (32, 24, 16):
-        robust = degradations.Robust(16, (size,), CPU)
+        robust = Robust(16, (size,), CPU)
         side, margin = robust.side(size), robust.margin(size)
         some = crops[..., :side, :side]
         seen, fine = robust.pair(some, table, size)
@@ -28,7 +29,7 @@ def test_a_robust_crop_without_noise_and_compression_is_that_of_enlarging() -> N
 
 
 def test_robust_crops_are_degraded_as_drawn() -> None:
-    robust = degradations.Robust(16, (32,), CPU)
+    robust = Robust(16, (32,), CPU)
     crops = torch.full((4, 3, robust.side(32), robust.side(32)), 0.5)
     crops[3, :, ::2] = 0.3
     table = torch.zeros(4, len(robust.names))

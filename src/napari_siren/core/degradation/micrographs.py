@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_siren.core.pretraining import camera, resampling
-from napari_siren.core.pretraining.camera import draw_logarithmic
-from napari_siren.core.pretraining.degradations import Degradation, Table, columns, with_map
+from napari_siren.core.degradation import camera
+from napari_siren.core.degradation.base import Degradation, Table, columns, with_map
+from napari_siren.core.degradation.camera import draw_logarithmic
+from napari_siren.core.image import resampling
 
 # Radius of the blur in fine pixels, and its largest standard deviation.
 _BLUR, _WIDEST = 12, 4.0

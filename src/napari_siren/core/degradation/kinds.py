@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from napari_siren.core.pretraining.degradations import Degradation, Noisy, Robust
-from napari_siren.core.pretraining.micrographs import Micrographs, OwnNoise, PlaneMicrographs, PlaneReduction, Stacks
+from napari_siren.core.degradation.base import Degradation, Noisy, Robust
+from napari_siren.core.degradation.micrographs import Micrographs, OwnNoise, PlaneMicrographs, PlaneReduction, Stacks
 
 KINDS: dict[str, type[Degradation]] = {
     "enlarge": Degradation,
@@ -21,7 +21,7 @@ _OF_PLANES: dict[str, type[Degradation]] = {
 
 
 def degradation_for(kind: str, source: str) -> type[Degradation]:
-    """Return the degradation of a kind of training, for a source of images in `settings.SOURCES`."""
+    """Return the degradation of a kind of training, for a source of images in `pretraining.settings.SOURCES`."""
     if source == "noisy planes":
         return OwnNoise
     return KINDS[kind] if source == "photographs" else _OF_PLANES[kind]

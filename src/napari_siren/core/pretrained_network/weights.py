@@ -16,13 +16,15 @@ from safetensors.torch import save
 from torch import Tensor
 
 from napari_siren.core.atomic import atomic_write
-from napari_siren.core.pretraining.network import NetworkShape, PretrainedNetwork
-from napari_siren.core.pretraining.settings import is_gain
+from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork
 from napari_siren.core.records import Record, parse_json
 from napari_siren.errors import StorageError
 
 # Figures on test sets: for each set and each case, the figure of each way to use the network.
 Figures = Mapping[str, Mapping[str, Mapping[str, float]]]
+
+# Kinds of training whose figures are gains over bicubic interpolation.
+_GAIN_KINDS = ("enlarge", "robust")
 
 _CARD = """# {title}
 
@@ -228,6 +230,11 @@ def load_network(path: Path) -> PretrainedNetwork:
             f"{path} does not hold the weights of a pretrained network. Choose a file of trained weights."
         ) from error
     return network
+
+
+def is_gain(kind: str) -> bool:
+    """Return whether the figures of a kind of training are gains over bicubic interpolation."""
+    return kind in _GAIN_KINDS
 
 
 def table(kind: str, scores: Mapping[str, float], sets: Figures) -> list[str]:

@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.pretraining import camera, resampling
-from napari_siren.core.pretraining.camera import draw_logarithmic
+from napari_siren.core.degradation import camera
+from napari_siren.core.degradation.camera import draw_logarithmic
+from napari_siren.core.image import resampling
 
 # Parameters of crops, one row for each crop.
 Table = npt.NDArray[np.float32]

@@ -9,7 +9,8 @@ import pytest
 import torch
 from training_cases import CPU, pictures
 
-from napari_siren.core.pretraining import camera, resampling
+from napari_siren.core.degradation import camera
+from napari_siren.core.image import resampling
 
 
 @pytest.mark.parametrize("quality", [10, 40, 50, 75, 90, 100])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from waiting import LIMIT
 
-from napari_siren.core.pretraining import sines
+from napari_siren.core.pretrained_network import sines
 
 # One command runs all tests that need a GPU: pytest -m gpu. Without a GPU, Triton's interpreter runs the kernels.
 pytestmark = [pytest.mark.gpu] if torch.cuda.is_available() else []
@@ -31,7 +31,7 @@ def test_the_kernels_agree_with_pytorch() -> None:
 def test_training_needs_neither_triton_nor_the_settings_of_fits() -> None:
     code = (
         "import sys; sys.modules['triton'] = None; "
-        "import napari_siren.core.pretraining.pretrain as p; from napari_siren.core.pretraining import sines; "
+        "import napari_siren.core.pretraining.pretrain as p; from napari_siren.core.pretrained_network import sines; "
         "assert not sines.has_kernels(); assert not {'psutil', 'tifffile'} & set(sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT)

@@ -1,0 +1,1 @@
+"""Degradations of photographs and micrographs to the inputs of a training."""

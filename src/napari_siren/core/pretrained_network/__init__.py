@@ -1,0 +1,1 @@
+"""The pretrained network: its layers, and the files of its weights."""
