@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 import napari_siren as ns
-from napari_siren.core.restoration.network import LocalImplicitSiren
-from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
+from napari_siren.core.restoration.self_supervised.network import LocalImplicitSiren
+from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 
 
 class ConditionedRectifier(LocalImplicitSiren):

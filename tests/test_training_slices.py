@@ -12,8 +12,8 @@ from PIL import Image
 
 from napari_siren.core.pretrained_network.weights import load_tensors
 from napari_siren.core.pretraining.photographs import Photographs
-from napari_siren.core.restoration.axial import AxialSuperResolution
-from napari_siren.core.restoration.start import LearnedStart
+from napari_siren.core.restoration.self_supervised.axial import AxialSuperResolution
+from napari_siren.core.restoration.self_supervised.start import LearnedStart
 from training import slices
 
 

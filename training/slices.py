@@ -3,7 +3,7 @@
     python -m training.slices --data FOLDER --minutes 45 --out out/training
 
 Photographs are changed to resemble micrographs, and thinned along their rows as slices are by the training on a stack
-(`core/restoration/thinning.py`). The network learns the difference between them and splines.
+(`core/restoration/self_supervised/thinning.py`). The network learns the difference between them and splines.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ from napari_siren.core.network.optimizer import NetworkOptimizer
 from napari_siren.core.pretrained_network.weights import describe, save_tensors, today, write_bytes
 from napari_siren.core.pretraining.photographs import Photographs, find_images, fingerprint, load_images
 from napari_siren.core.pretraining.settings import Settings
-from napari_siren.core.restoration.network import LocalImplicitSiren
-from napari_siren.core.restoration.self_supervised import NETWORK, OUTPUT_SCALE
-from napari_siren.core.restoration.start import SLICES
-from napari_siren.core.restoration.thinning import Thinning, spline_weights
+from napari_siren.core.restoration.self_supervised.network import LocalImplicitSiren
+from napari_siren.core.restoration.self_supervised.restorer import NETWORK, OUTPUT_SCALE
+from napari_siren.core.restoration.self_supervised.start import SLICES
+from napari_siren.core.restoration.self_supervised.thinning import Thinning, spline_weights
 from napari_siren.errors import SirenError
 
 _LOG = logging.getLogger(__name__)

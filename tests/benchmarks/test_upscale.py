@@ -44,8 +44,8 @@ from benchmarks.upscale_sets import (
     score,
     with_noise,
 )
-from napari_siren.core.restoration.network import LocalImplicitSiren
-from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
+from napari_siren.core.restoration.self_supervised.network import LocalImplicitSiren
+from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.uncertainty import error_model
 
 INTERPOLATORS = [nearest, bicubic, lanczos, cubic_spline, pixel_grid.pixel_grid]

@@ -15,15 +15,15 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.presets import PRESETS
-from napari_siren.core.restoration.axial import AxialSuperResolution
 from napari_siren.core.restoration.base import Restoration
-from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.burst import BurstSuperResolution
 from napari_siren.core.restoration.pipeline import RestorationFit
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.richardson_lucy import RichardsonLucy
+from napari_siren.core.restoration.self_supervised.axial import AxialSuperResolution
+from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot
+from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.restoration.tasks import PLANNERS, plan_restoration
-from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.tasks import TASK_NAMES, TASKS
 from napari_siren.errors import ConfigError, InputError
 

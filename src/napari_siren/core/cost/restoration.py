@@ -18,11 +18,11 @@ from napari_siren.core.device import describe_device
 from napari_siren.core.engines import choose_device
 from napari_siren.core.image.axes import SPATIAL_AXES
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.restoration.axial import AxialSuperResolution
 from napari_siren.core.restoration.base import Restoration, has_tiles
 from napari_siren.core.restoration.pipeline import DRAFT_STEPS, tile_config
 from napari_siren.core.restoration.pretrained.plan import adaptation_rounds
 from napari_siren.core.restoration.pretrained.prediction import passes_for
+from napari_siren.core.restoration.self_supervised.axial import AxialSuperResolution
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.training.plan import memory_bound
 from napari_siren.errors import InputError

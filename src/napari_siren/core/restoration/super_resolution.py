@@ -14,7 +14,9 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import image_noise
 from napari_siren.core.noise.model import noise_models
-from napari_siren.core.restoration.axial import (
+from napari_siren.core.restoration.base import Restoration, uses_bfloat16
+from napari_siren.core.restoration.pretrained.plan import overall_noise, plan_enlarging, stack_denoiser
+from napari_siren.core.restoration.self_supervised.axial import (
     LEAST_DENOISED_ROWS,
     LEAST_RATIO,
     LEAST_ROWS,
@@ -22,11 +24,9 @@ from napari_siren.core.restoration.axial import (
     AxialSuperResolution,
     known_slices,
 )
-from napari_siren.core.restoration.axial import LEAST_SIDE as LEAST_SLICE_SIDE
-from napari_siren.core.restoration.base import Restoration, uses_bfloat16
-from napari_siren.core.restoration.pretrained.plan import overall_noise, plan_enlarging, stack_denoiser
-from napari_siren.core.restoration.start import start_for_slices
-from napari_siren.core.restoration.zero_shot import LEAST_PIXELS, LEAST_SIDE, ZeroShotSuperResolution
+from napari_siren.core.restoration.self_supervised.axial import LEAST_SIDE as LEAST_SLICE_SIDE
+from napari_siren.core.restoration.self_supervised.start import start_for_slices
+from napari_siren.core.restoration.self_supervised.zero_shot import LEAST_PIXELS, LEAST_SIDE, ZeroShotSuperResolution
 
 # Largest ratio of the pixel's sides within a slice: rows and columns both stand in for the axis between slices.
 _LARGEST_ANISOTROPY = 1.1

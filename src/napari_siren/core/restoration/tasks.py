@@ -7,8 +7,9 @@ import numpy.typing as npt
 
 from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.restoration import blind_spot, burst, richardson_lucy, super_resolution
+from napari_siren.core.restoration import burst, richardson_lucy, super_resolution
 from napari_siren.core.restoration.base import Planner, Restoration
+from napari_siren.core.restoration.self_supervised import blind_spot
 from napari_siren.core.tasks import TaskName
 from napari_siren.errors import InputError
 

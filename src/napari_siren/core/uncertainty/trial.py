@@ -24,12 +24,12 @@ from napari_siren.core.forward.operator import ForwardOperator, pixel_model
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import image_noise
 from napari_siren.core.noise.shared import models_of_shared_noise
-from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.pipeline import load_restorer
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.pretrained.stack import StackRestorer
+from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot
+from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.restoration.tasks import plan_restoration
-from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.core.uncertainty.error_model import Array

@@ -22,14 +22,14 @@ from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.noise.model import NoiseModel
-from napari_siren.core.restoration.blind_spot import BlindSpot
 from napari_siren.core.restoration.pretrained import plan
 from napari_siren.core.restoration.pretrained.plan import enlarger
 from napari_siren.core.restoration.pretrained.prediction import Prediction
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.pretrained.weights import Weights, package_weights
+from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot
+from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.restoration.tasks import plan_restoration
-from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
 from napari_siren.errors import ConfigError, StorageError
 from napari_siren.io.images import read_image, sample_path
 

@@ -24,7 +24,7 @@ from napari_siren.core.restoration.pretrained.weights import (
     find_weights,
     package_weights,
 )
-from napari_siren.core.restoration.start import SLICES
+from napari_siren.core.restoration.self_supervised.start import SLICES
 from napari_siren.errors import ConfigError, StorageError
 
 NAMES = (ENLARGE, ROBUST, DENOISE, MICROSCOPE, STACK)

@@ -21,7 +21,7 @@ from napari_siren.core.restoration.base import uses_bfloat16
 from napari_siren.core.restoration.pretrained.plan import can_enlarge, enlarger
 from napari_siren.core.restoration.pretrained.prediction import passes_for
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
-from napari_siren.core.restoration.zero_shot import ZeroShotSuperResolution
+from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 
 # Side of a window in pixels, largest number of candidates, and number of windows that are chosen for the training.
 _WINDOW, _CANDIDATES, _CHOSEN = 256, 64, 16

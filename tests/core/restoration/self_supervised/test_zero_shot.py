@@ -12,8 +12,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from napari_siren.core.forward.operator import ForwardOperator
-from napari_siren.core.restoration import self_supervised as learner_module
-from napari_siren.core.restoration.zero_shot import FLIPS, Flip, ZeroShotSuperResolution, _inner, _stage_count
+from napari_siren.core.restoration.self_supervised import restorer as learner_module
+from napari_siren.core.restoration.self_supervised.zero_shot import (
+    FLIPS,
+    Flip,
+    ZeroShotSuperResolution,
+    _inner,
+    _stage_count,
+)
 
 BICUBIC = ForwardOperator.from_kind("bicubic", 2)
 
@@ -79,7 +85,7 @@ def test_any_scale_and_size(scale: tuple[float, float], shape: tuple[int, int]) 
 def test_strips_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     learner = trained(torch.rand(1, 30, 20, generator=torch.Generator().manual_seed(0)), steps=5)
     whole = learner.predict((60, 40))
-    monkeypatch.setattr("napari_siren.core.restoration.zero_shot._BLOCK_SAMPLES", 7 * 40)
+    monkeypatch.setattr("napari_siren.core.restoration.self_supervised.zero_shot._BLOCK_SAMPLES", 7 * 40)
     torch.testing.assert_close(learner.predict((60, 40)), whole, atol=1e-5, rtol=1e-4)
 
 

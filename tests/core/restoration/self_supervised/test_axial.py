@@ -11,8 +11,8 @@ from torch import Tensor
 
 import napari_siren as ns
 from napari_siren.core.noise.model import NoiseModel
-from napari_siren.core.restoration.axial import AxialSuperResolution, known_slices
-from napari_siren.core.restoration.start import start_for_slices
+from napari_siren.core.restoration.self_supervised.axial import AxialSuperResolution, known_slices
+from napari_siren.core.restoration.self_supervised.start import start_for_slices
 
 ALL = slice(None)
 

@@ -21,9 +21,9 @@ from napari_siren.core.forward.back_projection import back_project
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.restoration.pretrained.stack import StackRestorer
-from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
-from napari_siren.core.restoration.start import LearnedStart
-from napari_siren.core.restoration.thinning import Thinning, spline_weights
+from napari_siren.core.restoration.self_supervised.restorer import SelfSupervisedRestorer
+from napari_siren.core.restoration.self_supervised.start import LearnedStart
+from napari_siren.core.restoration.self_supervised.thinning import Thinning, spline_weights
 
 Array = npt.NDArray[np.floating[Any]]
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from napari_siren.core.forward.back_projection import back_project
 from napari_siren.core.forward.operator import ForwardOperator
-from napari_siren.core.restoration.self_supervised import SelfSupervisedRestorer
+from napari_siren.core.restoration.self_supervised.restorer import SelfSupervisedRestorer
 
 # Side of the source of a step, and width of the margin around it, in pixels. The margin is computed and cut off: all
 # remaining pixels were observed with all their neighbours.

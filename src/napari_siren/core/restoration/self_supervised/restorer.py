@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from napari_siren.core.clock import Cancellation
 from napari_siren.core.network.optimizer import NetworkOptimizer
-from napari_siren.core.restoration.network import LocalImplicitSiren
+from napari_siren.core.restoration.self_supervised.network import LocalImplicitSiren
 
 # Sizes of the network: number of convolutions and their features, number of sine layers and their features.
 NETWORK = (7, 48, 3, 64)

@@ -7,7 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_siren.core.restoration.thinning import Thinning, gaussian_weights, row_weights, spline_weights
+from napari_siren.core.restoration.self_supervised.thinning import (
+    Thinning,
+    gaussian_weights,
+    row_weights,
+    spline_weights,
+)
 
 
 @pytest.mark.parametrize("thick", [False, True])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_siren.core.restoration.network import LocalImplicitSiren
+from napari_siren.core.restoration.self_supervised.network import LocalImplicitSiren
 
 
 @pytest.fixture

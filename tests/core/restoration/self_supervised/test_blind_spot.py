@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
 from napari_siren.core.noise.model import NoiseModel
-from napari_siren.core.restoration.blind_spot import BlindSpot, _with_own_pixels
+from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot, _with_own_pixels
 from napari_siren.errors import InputError
 
 

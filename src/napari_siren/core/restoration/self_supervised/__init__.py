@@ -1,0 +1,1 @@
+"""Restoration by networks that are trained on the image itself."""
