@@ -10,7 +10,8 @@ LOWEST_STAMP := $(LOWEST)/.setup-done
 MANIFEST := src/napari_siren/napari.yaml
 OUT ?= out
 QUICK := tests/core/image tests/core/network tests/core/forward tests/core/field tests/core/preprocessing \
-	tests/core/test_config.py tests/core/test_device.py tests/core/test_presets.py tests/io tests/layers tests/test_walls.py
+	tests/core/settings/test_config.py tests/core/settings/test_presets.py tests/core/test_device.py \
+	tests/io tests/layers tests/test_walls.py
 
 # mkdocs-material prints a notice about its successor on every build; this is its own switch for that.
 export NO_MKDOCS_2_WARNING := 1

@@ -42,8 +42,8 @@ from benchmarks.interpolators import shrink
 from napari_siren.batch.manifest import Manifest
 from napari_siren.batch.plan import Settings
 from napari_siren.batch.run import fit_batch
-from napari_siren.core.atomic import write_json
 from napari_siren.core.image.metrics import psnr_of
+from napari_siren.core.storage.atomic import write_json
 from napari_siren.core.warm_start import WARM_SHARE
 from napari_siren.io.images import write_image
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.network.orthogonalise import ORTHOGONALISATION
 from napari_siren.core.network.siren import NetworkSpec
+from napari_siren.core.settings.config import FitConfig
 
 _FLOAT_BYTES = 4
 # Operations for each parameter, as core/native/update.c has them: two running means (3, 4), the root of the

@@ -33,7 +33,7 @@ from benchmarks import bm3d_process, machine
 from benchmarks.denoise_sets import KINDS, Case, Kind, Noise, cases
 from benchmarks.microscopy import chosen_methods
 from benchmarks.microscopy_rivals import DENOISERS, usable_denoisers
-from napari_siren.core.atomic import write_json
+from napari_siren.core.storage.atomic import write_json
 
 # The second result has further figures for the report. Its seconds replace the measured ones.
 Method = Callable[[Case], tuple[np.ndarray, dict[str, Any]]]

@@ -33,7 +33,7 @@ from typer.testing import CliRunner
 
 from benchmarks.fuzz_cases import KINDS, WORK, Case, cases, damage
 from napari_siren.cli.app import app
-from napari_siren.core.atomic import write_json
+from napari_siren.core.storage.atomic import write_json
 from napari_siren.io.images import read_image
 
 # Most seconds of a mutant. A fit of a whole file takes less than one.

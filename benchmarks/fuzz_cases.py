@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 import napari_siren as ns
 from napari_siren.batch.manifest import Entry
 from napari_siren.blockwise.fit import BlockProgress
-from napari_siren.core.tensors import content_hash
+from napari_siren.core.storage.tensors import content_hash
 from napari_siren.io.colours import srgb_profile
 from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 

@@ -26,7 +26,7 @@ from benchmarks import interpolators, machine
 from benchmarks.limits_sets import PARTS, SCALE, Enlargement, Part, enlargements
 from benchmarks.microscopy import chosen_methods
 from benchmarks.study_pictures import panels
-from napari_siren.core.atomic import write_json
+from napari_siren.core.storage.atomic import write_json
 
 Method = Callable[[np.ndarray], np.ndarray]
 

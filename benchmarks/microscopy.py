@@ -31,7 +31,7 @@ from benchmarks import machine, noise2void, noise2vst
 from benchmarks import microscopy_rivals as rivals
 from benchmarks.microscopy_rivals import CUBIC, DENOISERS, LINEAR, usable_denoisers
 from benchmarks.microscopy_sets import KINDS, SCALE, Case, Given, Kind, cases, score
-from napari_siren.core.atomic import write_json
+from napari_siren.core.storage.atomic import write_json
 
 Blind = Callable[[Given], np.ndarray]
 # What a method tells of itself goes into the report beside its figures.

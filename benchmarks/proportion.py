@@ -30,8 +30,8 @@ from skimage.io import imread
 import napari_siren as ns
 from benchmarks import machine
 from benchmarks.ceilings import lower_quartile
-from napari_siren.core.config import FitConfig
-from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.presets import PRESET_NAMES
 from napari_siren.core.training.plan import plan_fit
 from napari_siren.errors import SirenError
 from napari_siren.io.images import sample_path

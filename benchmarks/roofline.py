@@ -36,12 +36,12 @@ from benchmarks.ceilings import (
     time_of,
 )
 from benchmarks.costs import StepCosts, count_step
-from napari_siren.core.config import FitConfig
 from napari_siren.core.device import resolve_device
 from napari_siren.core.engines import Engine, low_precision_engine
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.losses import ObservedLoss, SquaredLoss
 from napari_siren.core.network.siren import Siren
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.plan import plan_fit
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.io.images import sample_path

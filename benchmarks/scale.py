@@ -30,7 +30,7 @@ from skimage.io import imread
 import napari_siren as ns
 from benchmarks import machine
 from benchmarks.proportion import mosaic, peak_bytes, shape_of
-from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.settings.presets import PRESET_NAMES
 from napari_siren.io.images import sample_path
 from napari_siren.io.zarr.ome_zarr import open_ome_zarr, write_ome_zarr
 

@@ -26,7 +26,7 @@ from benchmarks import machine
 from benchmarks.study_between import bands, between, cifar, regularised, upscaled, views, width_one
 from benchmarks.study_pixels import memorise, noise, what_it_is, wrapping
 from benchmarks.study_tools import EYE, Section, Study, Table
-from napari_siren.core.atomic import write_json
+from napari_siren.core.storage.atomic import write_json
 
 SECTIONS: dict[str, Callable[[Study], Section]] = {
     "siren": what_it_is,

@@ -28,7 +28,7 @@ from benchmarks.study_tools import (
     with_noise,
 )
 from benchmarks.upscale_sets import consistency
-from napari_siren.core.config import detail_for
+from napari_siren.core.settings.config import detail_for
 
 PAPER = "omega_0 30, 5 x 256"
 NAIVE = "omega_0 30, first layer U(-1, 1), 3 x 128"

@@ -45,8 +45,8 @@ from benchmarks.upscale_sets import (
     score,
     with_noise,
 )
-from napari_siren.core.atomic import write_json
-from napari_siren.core.config import detail_for
+from napari_siren.core.settings.config import detail_for
+from napari_siren.core.storage.atomic import write_json
 
 Method = Callable[[np.ndarray, int], np.ndarray | ns.FitResult]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from napari_siren.core import presets
 from napari_siren.core.restoration import burst
 from napari_siren.core.restoration.pretrained import prediction
+from napari_siren.core.settings import presets
 from napari_siren.core.uncertainty import error_model
 
 SetAttribute = Callable[[Any, str, Any], None]

@@ -20,7 +20,7 @@ from shortening import shorten_presets
 
 import napari_siren as ns
 from napari_siren.cli.app import app
-from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.settings.presets import PRESET_NAMES
 from napari_siren.io.images import read_image, sample_path, write_image
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -19,16 +19,9 @@ PACKAGE = Path(napari_siren.__file__).parent
 PARTS = (("errors",), ("core",), ("io",), ("layers", "blockwise", "reporting"), ("batch", "finetuning"), ("cli", "ui"))
 ROOMS = (
     *(
-        "versions",
-        "per_axis",
-        "atomic",
-        "records",
-        "tensors",
+        "storage",
+        "settings",
         "clock",
-        "presets",
-        "tasks",
-        "conflicts",
-        "config",
         "settings_notes",
         "device",
         "network",
@@ -51,8 +44,6 @@ ROOMS = (
         "restoration",
         "uncertainty",
         "model_file",
-        "provenance_header",
-        "model_header",
         "result",
         "scaled_error",
         "steps",

@@ -20,7 +20,7 @@ from benchmarks.ceilings import synchronise
 from benchmarks.gpu.parts import Found, Options, Save
 from benchmarks.interpolators import bicubic
 from benchmarks.upscale_sets import read_set, score
-from napari_siren.core.config import detail_for
+from napari_siren.core.settings.config import detail_for
 
 ROOT = Path(__file__).parents[2]
 LARGE = Path("large") / "earth_8192x4096.jpg"

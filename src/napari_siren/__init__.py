@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from napari_siren.core.blur.bead import psf_from_bead
     from napari_siren.core.blur.objective import psf_from_objective
     from napari_siren.core.compositing import blend, flatten_illumination
-    from napari_siren.core.config import FitConfig
     from napari_siren.core.field.field import Field
     from napari_siren.core.field.stored import StoredField
     from napari_siren.core.fit import fit, fit_iter
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from napari_siren.core.result import FitResult, load
     from napari_siren.core.scaled_error import resolution_scaled_error
     from napari_siren.core.series import SeriesResult, fit_burst, fit_series
+    from napari_siren.core.settings.config import FitConfig
     from napari_siren.core.shortcuts import deblur, denoise, isotropic, upscale
     from napari_siren.core.steps import FitSteps
     from napari_siren.finetuning.result import TrainProgress, TrainResult
@@ -90,7 +90,7 @@ _HOMES = {
     "BlockProgress": "napari_siren.blockwise.fit",
     "BlocksResult": "napari_siren.blockwise.fit",
     "Field": "napari_siren.core.field.field",
-    "FitConfig": "napari_siren.core.config",
+    "FitConfig": "napari_siren.core.settings.config",
     "FitOptions": "napari_siren.core.options",
     "FitResult": "napari_siren.core.result",
     "FitSettings": "napari_siren.core.options",

@@ -18,7 +18,7 @@ import napari_siren as ns
 from napari_siren.batch.manifest import Entry, Manifest
 from napari_siren.batch.report import BatchReport, write_html
 from napari_siren.batch.worker import record_path
-from napari_siren.core.atomic import write_json
+from napari_siren.core.storage.atomic import write_json
 from napari_siren.reporting.thumbnails import thumbnails
 
 METRICS = {"psnr": 41.0, "ssim": 0.98, "rmse": 1.5, "max_abs": 9.0, "psnr_heldout": None, "consistency": None}

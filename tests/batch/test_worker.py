@@ -15,7 +15,7 @@ import napari_siren as ns
 from napari_siren.batch.manifest import Entry, Manifest
 from napari_siren.batch.plan import Job, Settings, make_plan
 from napari_siren.batch.worker import fit_image, join_frames, read_record, record_path
-from napari_siren.core.atomic import prepare_folder
+from napari_siren.core.storage.atomic import prepare_folder
 from napari_siren.io.images import read_image, write_image
 
 

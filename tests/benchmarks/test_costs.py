@@ -23,10 +23,10 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import proportion, roofline
 from benchmarks.ceilings import QUICK, lower_quartile
 from benchmarks.costs import count_step, orthogonalisation_operations, product_operations
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import TorchEngine
 from napari_siren.core.network.optimizer import Optimizer
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.io.images import sample_path
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import napari_siren as ns
-from napari_siren.core.records import with_hash
+from napari_siren.core.storage.records import with_hash
 from napari_siren.errors import StorageError
 from napari_siren.io.zarr.ome_zarr import write_ome_zarr
 

@@ -16,7 +16,7 @@ from PIL import Image
 from napari_siren.batch.manifest import Entry, Manifest
 from napari_siren.batch.report import BatchReport, write_html
 from napari_siren.batch.worker import record_path
-from napari_siren.core.atomic import write_json
+from napari_siren.core.storage.atomic import write_json
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

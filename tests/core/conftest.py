@@ -11,7 +11,6 @@ import torch
 from hypothesis import settings
 from torch import Tensor, nn
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field import partition as blend
 from napari_siren.core.field import render_blocks
 from napari_siren.core.field.field import Field
@@ -21,6 +20,7 @@ from napari_siren.core.image.axes import Axes
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.core.progress import Progress
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.steps import FitSteps
 
 settings.register_profile("core", settings.get_profile("patient"), max_examples=40, derandomize=True)

@@ -18,12 +18,12 @@ from hypothesis.extra import numpy as hnp
 from torch import nn
 
 import napari_siren as ns
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.axes import guess_axes
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.native.library import Kernel
 from napari_siren.core.network.siren import Siren
 from napari_siren.core.result import FitResult
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import ConfigError, DeviceError, InputError, SirenError, StorageError
 

@@ -10,7 +10,7 @@ import pytest
 
 import napari_siren as ns
 from napari_siren.core import options
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 
 
 def hints(cls: type, names: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import napari_siren as ns
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.settings_notes import notes_on_settings
 
 OBJECTIVE: dict[str, Any] = {"numerical_aperture": 1.4, "wavelength": 0.52, "refractive_index": 1.515}

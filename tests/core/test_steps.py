@@ -11,9 +11,9 @@ import torch
 
 import napari_siren as ns
 from napari_siren.core.clock import Cancelled
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import kernel
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.trainer import TileTrainer
 
 IMAGE = np.hypot(*np.mgrid[-8:8, -8:8]).astype(np.float32)

@@ -17,7 +17,7 @@ from waiting import LIMIT
 
 import napari_siren as ns
 from napari_siren import InputError, StorageError
-from napari_siren.core.atomic import prepare_folder
+from napari_siren.core.storage.atomic import prepare_folder
 from napari_siren.io import remote
 from napari_siren.io.images import check_target, read_image, write_image
 from napari_siren.io.zarr.ome_zarr import write_ome_zarr

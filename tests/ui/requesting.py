@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.tasks.control import Control
 from napari_siren.ui.tasks.fit import FitRequest, Outcome, run_fit

@@ -13,9 +13,9 @@ import pytest
 from qtpy.QtCore import QCoreApplication, QThreadPool
 from waiting import LIMIT
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.cost import estimate as estimate_module
 from napari_siren.core.cost.base import Estimate
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import DeviceError, InputError
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui import estimator as estimator_module

@@ -9,8 +9,8 @@ from typing import Any
 
 from napari_siren.batch.manifest import MARKS, Entry, kept
 from napari_siren.batch.plan import Job, Settings, Stack, short_hash
-from napari_siren.core.atomic import write_json
-from napari_siren.core.records import Count, Record, parse_json
+from napari_siren.core.storage.atomic import write_json
+from napari_siren.core.storage.records import Count, Record, parse_json
 
 # Number of workers that may die at a job beside other jobs.
 ALLOWED_DEATHS = 2

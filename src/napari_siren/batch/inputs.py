@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from napari_siren.core.records import parse_json
+from napari_siren.core.storage.records import parse_json
 from napari_siren.errors import InputError
 from napari_siren.io.formats import readable_suffixes
 from napari_siren.io.remote import address_of, is_remote

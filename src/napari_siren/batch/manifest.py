@@ -14,8 +14,8 @@ from filelock import FileLock, Timeout
 from pydantic import TypeAdapter
 
 from napari_siren.batch.result_file import ResultFile
-from napari_siren.core.atomic import json_safe, prepare_folder
-from napari_siren.core.records import Finite, parse_json
+from napari_siren.core.storage.atomic import json_safe, prepare_folder
+from napari_siren.core.storage.records import Finite, parse_json
 from napari_siren.errors import StorageError
 
 _NAME = "manifest.jsonl"

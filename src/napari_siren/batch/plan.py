@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 
 from napari_siren.batch.inputs import described_by, find_images, name_results
 from napari_siren.batch.manifest import Entry, kept
-from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.image.axes import Axes, check_coordinates
+from napari_siren.core.settings.config import FitConfig, detail_for
 from napari_siren.errors import ConfigError, InputError, SirenError
 from napari_siren.io.formats import FORMATS, FormatName
 from napari_siren.io.images import inspect_image

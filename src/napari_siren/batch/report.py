@@ -17,9 +17,9 @@ from typing import Any
 from napari_siren.batch.manifest import Entry
 from napari_siren.batch.plan import Settings
 from napari_siren.batch.worker import read_record
-from napari_siren.core.atomic import atomic_write
-from napari_siren.core.config import FitConfig
-from napari_siren.core.versions import version_of
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.storage.atomic import atomic_write
+from napari_siren.core.storage.versions import version_of
 from napari_siren.reporting.plots import can_plot
 
 # The thumbnails of a job, and their captions.

@@ -17,11 +17,11 @@ from napari_siren.batch.manifest import MARKS, Entry, Manifest, kept
 from napari_siren.batch.plan import Format, Frames, Group, Job, Plan, Settings, Stack, make_plan
 from napari_siren.batch.report import BatchReport, write_html
 from napari_siren.batch.worker import Reference, fit_image, join_frames
-from napari_siren.core.atomic import prepare_folder
 from napari_siren.core.fit import check_seed
 from napari_siren.core.options import FitSettings
-from napari_siren.core.presets import PresetName
 from napari_siren.core.progress_bar import ProgressBar, progress_bar
+from napari_siren.core.settings.presets import PresetName
+from napari_siren.core.storage.atomic import prepare_folder
 from napari_siren.errors import InputError
 
 _REPORT = "report.html"

@@ -17,14 +17,14 @@ import numpy.typing as npt
 from napari_siren.batch.manifest import Entry, kept
 from napari_siren.batch.plan import Job, Settings, Stack, short_hash
 from napari_siren.batch.result_file import ResultFile
-from napari_siren.core.atomic import atomic_write, write_json
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.image.axes import Axes
 from napari_siren.core.progress import Progress, share_done
-from napari_siren.core.records import Record, parse_json
 from napari_siren.core.restoration.pipeline import restorer_state
 from napari_siren.core.result import FitResult, load
+from napari_siren.core.storage.atomic import atomic_write, write_json
+from napari_siren.core.storage.records import Record, parse_json
 from napari_siren.core.training.plan import check_size
 from napari_siren.core.warm_start import plan_warm_start
 from napari_siren.errors import SirenError

@@ -17,17 +17,17 @@ from typing import Any, Literal, Unpack, get_args
 from napari_siren.blockwise.job import BlockJob
 from napari_siren.blockwise.marks import check_absent, read_about
 from napari_siren.blockwise.source import Source
-from napari_siren.core.atomic import check_folder_free
-from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.engines import choose_device, fallbacks
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import check_seed, choose_settings
 from napari_siren.core.image.statistics import ImageStatistics, outline
 from napari_siren.core.options import FitSettings
-from napari_siren.core.presets import PresetName
 from napari_siren.core.progress import History
 from napari_siren.core.progress_bar import ProgressBar, progress_bar
 from napari_siren.core.restoration.super_resolution import allows_zero_shot
+from napari_siren.core.settings.config import FitConfig, detail_for
+from napari_siren.core.settings.presets import PresetName
+from napari_siren.core.storage.atomic import check_folder_free
 from napari_siren.errors import ConfigError
 from napari_siren.io.lazy import import_zarr
 from napari_siren.io.zarr.group import is_zarr

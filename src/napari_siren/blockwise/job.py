@@ -31,8 +31,6 @@ from napari_siren.blockwise.marks import (
     read_mark,
     write_mark,
 )
-from napari_siren.core.atomic import check_folder_free, move_folder
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.stored import INDEX, StoredField
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.forward.operator import pixel_model
@@ -43,7 +41,9 @@ from napari_siren.core.restoration.pipeline import tile_config
 from napari_siren.core.restoration.pretrained.plan import can_enlarge, tile_settings
 from napari_siren.core.restoration.self_supervised.blockwise import BlockRestorer, Windows, block_detail
 from napari_siren.core.restoration.super_resolution import allows_zero_shot
-from napari_siren.core.tensors import read_tensors, write_tensors
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.storage.atomic import check_folder_free, move_folder
+from napari_siren.core.storage.tensors import read_tensors, write_tensors
 from napari_siren.core.training.plan import cut_blocks, memory_bound, plan_fit
 from napari_siren.core.training.targets import variation_for
 from napari_siren.core.training.trainer import TileSubset, TileTrainer

@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from napari_siren.core.atomic import write_json
-from napari_siren.core.records import Count, Finite, Record, parse_hashed_json, with_hash
+from napari_siren.core.storage.atomic import write_json
+from napari_siren.core.storage.records import Count, Finite, Record, parse_hashed_json, with_hash
 from napari_siren.errors import StorageError
 from napari_siren.io.zarr.group import is_zarr, zarr_attributes
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, get_args, get_type_h
 
 import typer
 
-from napari_siren.core.presets import PRESET_NAMES
-from napari_siren.core.tasks import ObservationName
+from napari_siren.core.settings.presets import PRESET_NAMES
+from napari_siren.core.settings.tasks import ObservationName
 from napari_siren.errors import ConfigError, InputError
 
 if TYPE_CHECKING:

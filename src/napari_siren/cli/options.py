@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_siren.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
-    from napari_siren.core.config import FitConfig
     from napari_siren.core.field.tiling import RenderGrid
     from napari_siren.core.result import FitResult
+    from napari_siren.core.settings.config import FitConfig
     from napari_siren.io.picture import Picture
 
 
@@ -131,8 +131,8 @@ def choose_config(preset: str | None, file: Path | None, resume: FitResult | Non
     ConfigError
         More than one of the three was given, a setting is invalid, or the earlier fit has already made all its steps.
     """
-    from napari_siren.core.config import FitConfig
     from napari_siren.core.restoration.pipeline import steps_before
+    from napari_siren.core.settings.config import FitConfig
 
     if sum(v is not None for v in (preset, file, resume)) > 1:
         raise ConfigError(

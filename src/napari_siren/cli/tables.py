@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from napari_siren.core.atomic import json_safe
+from napari_siren.core.storage.atomic import json_safe
 from napari_siren.reporting.fit_report import describe
 from napari_siren.reporting.lengths import describe_length
 from napari_siren.reporting.noise import describe_noise
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from napari_siren.batch.manifest import Entry
     from napari_siren.batch.report import BatchReport
     from napari_siren.blockwise.fit import BlocksResult
-    from napari_siren.core.config import FitConfig
     from napari_siren.core.field.field import Field
     from napari_siren.core.result import FitResult
+    from napari_siren.core.settings.config import FitConfig
     from napari_siren.finetuning.result import TrainResult
     from napari_siren.io.picture import ImageInfo, Picture
 

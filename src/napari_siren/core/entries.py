@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.fit import check_seed, choose_settings, fit_iter
 from napari_siren.core.image.axes import Axes, check_axes, guess_series_axes, spacing_in_space
 from napari_siren.core.image.frames import take_frames
@@ -18,6 +17,7 @@ from napari_siren.core.image.samples import check_array
 from napari_siren.core.options import FitOptions, FitSettings
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.steps import FitSteps, run_steps
 from napari_siren.core.training.plan import check_size
 from napari_siren.core.warm_start import plan_warm_start

@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 
 from napari_siren.core.blur.estimate import with_known_blur
-from napari_siren.core.config import FitConfig
 from napari_siren.core.device import describe_device
 from napari_siren.core.engines import choose_device, fallbacks
 from napari_siren.core.image.arrays import ImageInput
@@ -24,19 +23,20 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.record import shared_noise_note
 from napari_siren.core.options import FitSettings
 from napari_siren.core.preprocessing.gradients import Preprocessor, preparation
-from napari_siren.core.presets import PresetName
 from napari_siren.core.progress import Progress
 from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.pipeline import RestorationFit
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.result import FitResult, load
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.presets import PresetName
 from napari_siren.core.settings_notes import notes_on_settings
 from napari_siren.core.steps import STOP, FitSteps, run_steps
+from napari_siren.core.storage.versions import make_provenance
 from napari_siren.core.training.base import FitInProgress
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.training.measures import measure_fit
 from napari_siren.core.training.trainer import TileTrainer
-from napari_siren.core.versions import make_provenance
 from napari_siren.errors import ConfigError, InputError
 
 # Largest range of values: its square is a float64 with room for sums.

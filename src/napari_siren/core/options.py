@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy.typing as npt
 
-from napari_siren.core.presets import PresetName
-from napari_siren.core.tasks import ObservationName, TaskName
+from napari_siren.core.settings.presets import PresetName
+from napari_siren.core.settings.tasks import ObservationName, TaskName
 
 if TYPE_CHECKING:
-    from napari_siren.core.config import FitConfig
     from napari_siren.core.preprocessing.gradients import Preprocessor
     from napari_siren.core.progress import Progress
     from napari_siren.core.result import FitResult
+    from napari_siren.core.settings.config import FitConfig
 
 
 class FitSettings(TypedDict, total=False):

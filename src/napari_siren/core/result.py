@@ -14,8 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core import model_file as model_file
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import choose_device
 from napari_siren.core.field.field import Derivative, Field
 from napari_siren.core.field.partition import PartitionOfUnity
@@ -25,11 +23,13 @@ from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.arrays import FORM_KEY, ArrayForm
 from napari_siren.core.image.metrics import Metrics
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.model_header import OUTLIER_TENSORS, ModelHeader
+from napari_siren.core.model_file import file as model_file
+from napari_siren.core.model_file.header import OUTLIER_TENSORS, ModelHeader
 from napari_siren.core.network.siren import Siren
 from napari_siren.core.progress import History
 from napari_siren.core.progress_bar import progress_bar
 from napari_siren.core.restoration.pipeline import operator_for
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.uncertainty.expected_error import expected_error
 from napari_siren.errors import InputError, StorageError

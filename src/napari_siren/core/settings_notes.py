@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 
 # Share of the largest value of a PSF above which its edge is bright. Computed PSFs have at most 0.01 there. The darkest
 # twentieth of the edge counts, so that it is not bright by noise, and a smaller PSF has no dark edge.

@@ -10,7 +10,6 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.entries import (
     check_series_size,
     fit_entries,
@@ -27,9 +26,10 @@ from napari_siren.core.image.axes import Axes, cubic_scale, spacing_in_space
 from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.options import FitOptions, copy_options
-from napari_siren.core.per_axis import per_axis
 from napari_siren.core.preprocessing.gradients import preparation
-from napari_siren.core.presets import PresetName
+from napari_siren.core.settings.config import FitConfig, detail_for
+from napari_siren.core.settings.per_axis import per_axis
+from napari_siren.core.settings.presets import PresetName
 
 
 def upscale(

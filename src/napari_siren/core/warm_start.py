@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.result import FitResult
+from napari_siren.core.settings.config import FitConfig
 
 # Share of the steps of a cold fit that a warm start needs, if a task restores the image first.
 WARM_SHARE = 1 / 3

@@ -10,13 +10,13 @@ from typing import Literal
 
 import torch
 
-from napari_siren.core.atomic import check_writable
 from napari_siren.core.device import resolve_device
 from napari_siren.core.engines import has_bfloat16
 from napari_siren.core.pretraining.trainer import Plan, Trainer
 from napari_siren.core.progress import share_done
 from napari_siren.core.progress_bar import progress_bar
 from napari_siren.core.steps import STOP
+from napari_siren.core.storage.atomic import check_writable
 from napari_siren.errors import ConfigError, InputError
 from napari_siren.finetuning.images import Images, read_images
 from napari_siren.finetuning.report import save_weights, write_card, write_picture

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy.typing as npt
 
-from napari_siren.core.atomic import atomic_write, check_folder_free, check_writable
 from napari_siren.core.image.axes import Axes
+from napari_siren.core.storage.atomic import atomic_write, check_folder_free, check_writable
 from napari_siren.errors import InputError, SirenError
 from napari_siren.io.codecs import NpyCodec, TiffCodec, ZarrCodec, open_zarr
 from napari_siren.io.formats import FormatName, format_of

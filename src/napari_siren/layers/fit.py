@@ -130,8 +130,8 @@ def fit_layer(
     line [x4] (96, 96) [0.025, 0.025]
     line [error] (24, 24) [0.1, 0.1]
     """
-    from napari_siren.core.config import detail_for
     from napari_siren.core.entries import settings_of
+    from napari_siren.core.settings.config import detail_for
 
     series = LayerSeries.from_layer(layer, axes, region, plane, level, fill_nan, one_by_one)
     if options.get("missing") is not None and (series.axes or series.first.missing is not None):

@@ -17,8 +17,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from napari_siren.core.atomic import atomic_write
 from napari_siren.core.result import FitResult
+from napari_siren.core.storage.atomic import atomic_write
 from napari_siren.reporting.views import (
     Aspect,
     Limits,

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 import napari_siren
-from napari_siren.core.atomic import prepare_folder, write_json
 from napari_siren.core.result import FitResult
+from napari_siren.core.storage.atomic import prepare_folder, write_json
 from napari_siren.io.images import loss_notes, write_picture
 from napari_siren.io.picture import Picture, suffix_for
 from napari_siren.reporting.plots import can_plot, left_out

@@ -77,8 +77,8 @@ class Estimator(QObject):
 
 def _estimate(request: FitRequest) -> str:
     load_torch()
-    from napari_siren.core.config import detail_for
     from napari_siren.core.cost.estimate import estimate
+    from napari_siren.core.settings.config import detail_for
 
     spec, config = request.spec, request.config.override(detail=detail_for(request.scale))
     sizes = describe_sizes(spec.coordinate_shape, spec.scaled_shape(request.scale))

@@ -10,8 +10,8 @@ from napari.utils.history import get_save_history, update_save_history
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QWidget
 
-from napari_siren.core.atomic import atomic_write
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.storage.atomic import atomic_write
 from napari_siren.errors import SirenError
 from napari_siren.io.formats import FORMATS
 from napari_siren.ui.background import notify, start_function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import SirenError
 from napari_siren.ui.logic.preferences import remember, remembered
 

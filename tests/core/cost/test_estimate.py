@@ -14,12 +14,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from waiting import LIMIT
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.cost import restoration, tiles
 from napari_siren.core.cost.base import Estimate
 from napari_siren.core.cost.estimate import estimate, record_timing
 from napari_siren.core.engines import Kernel
 from napari_siren.core.fit import fit
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.plan import plan_fit
 from napari_siren.errors import ConfigError, DeviceError, InputError
 

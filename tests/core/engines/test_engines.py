@@ -22,7 +22,6 @@ from torch import Tensor, nn
 
 import napari_siren as ns
 from napari_siren.core import engines
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import LowPrecisionEngine, NativeEngine, TorchEngine, choose_engine, forward, kernel
 from napari_siren.core.engines.native import amx_ready
 from napari_siren.core.field import partition as blend_module
@@ -31,6 +30,7 @@ from napari_siren.core.native import compiler, library
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.network.optimizer import Optimizer
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import ConfigError
 
 CPU = torch.device("cpu")

@@ -7,11 +7,11 @@ from typing import get_args
 import pytest
 import torch
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import choose_engine, low_precision_engine
 from napari_siren.core.engines.base import no_check
 from napari_siren.core.engines.registry import ENGINES
 from napari_siren.core.network.siren import NetworkSpec
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import ConfigError
 
 SPEC = NetworkSpec(2, 3, 3, 32)

@@ -18,7 +18,6 @@ from torch import Tensor
 pytest.importorskip("triton")
 
 from benchmarks.gpu.compiled import SHARED_BYTES
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import TorchEngine, TritonEngine, Verdict, choose_engine, low_precision_engine, registry
 from napari_siren.core.engines.triton import engine as triton_engine
 from napari_siren.core.engines.triton import support as triton_there
@@ -27,6 +26,7 @@ from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.network.optimizer import Optimizer
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import ConfigError
 

@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.blocks import Blocks
 from napari_siren.core.field.tiling import Tiling
 from napari_siren.core.network.siren import NetworkSpec
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.plan import cut_blocks, plan_tiles
 from napari_siren.errors import DeviceError
 

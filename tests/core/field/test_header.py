@@ -16,8 +16,8 @@ from napari_siren.core.field.tiling import AxisTiling, Tiling
 from napari_siren.core.image.axes import Axes
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import NetworkSpec
-from napari_siren.core.records import with_hash
-from napari_siren.core.tensors import write_tensors
+from napari_siren.core.storage.records import with_hash
+from napari_siren.core.storage.tensors import write_tensors
 from napari_siren.errors import StorageError
 
 

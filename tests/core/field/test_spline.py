@@ -148,7 +148,7 @@ def test_a_result_of_samples_is_no_start_for_tiles(options: dict[str, str]) -> N
 
 @pytest.mark.parametrize("fields", [{}, {"samples": torch.zeros(2, 3, 4)}, {"samples": torch.zeros(3, 48)}], ids=str)
 def test_damaged_samples_are_refused(tmp_path: Path, fields: dict[str, torch.Tensor]) -> None:
-    from napari_siren.core import model_file
+    from napari_siren.core.model_file import file as model_file
 
     path = ns.fit(picture(), preset="upscale").save(tmp_path / "model.safetensors")
     header, _ = model_file.read(path, lambda values: values)

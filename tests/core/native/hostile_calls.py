@@ -109,8 +109,8 @@ def updates(engine: NativeEngine) -> None:
     refused(lambda: engine.orthogonalise(torch.rand(4, 13, 13).double()), "float64")
 
     def optimizer() -> Any:
-        from napari_siren.core.config import FitConfig
         from napari_siren.core.network.optimizer import Optimizer
+        from napari_siren.core.settings.config import FitConfig
 
         return Optimizer(FitConfig(), SPEC, torch.rand(TILES, SPEC.parameters))
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.network.module import SirenModule
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import InputError
 
 

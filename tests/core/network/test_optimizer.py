@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import TorchEngine
 from napari_siren.core.network.optimizer import Optimizer, schedule
 from napari_siren.core.network.siren import NetworkSpec
+from napari_siren.core.settings.config import FitConfig
 
 SHAPE = NetworkSpec(2, 1, 3, 6)
 ORTHOGONALISE = TorchEngine(torch.device("cpu")).orthogonalise

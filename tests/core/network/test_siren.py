@@ -9,8 +9,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.settings.config import FitConfig
 
 PAPER = FitConfig.preset("paper")
 SHAPES = st.builds(

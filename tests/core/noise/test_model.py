@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import noise_level
 from napari_siren.core.noise.model import NoiseModel, noise_models
+from napari_siren.core.settings.config import FitConfig
 
 
 def everywhere(values: np.ndarray) -> np.ndarray:

@@ -10,9 +10,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.record import noise_record, shared_noise_note
+from napari_siren.core.settings.config import FitConfig
 
 CONFIG = FitConfig.preset("denoise")
 

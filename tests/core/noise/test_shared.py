@@ -8,10 +8,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.model import noise_models
 from napari_siren.core.noise.shared import models_of_shared_noise, noise_ratio
+from napari_siren.core.settings.config import FitConfig
 
 CONFIG = FitConfig.preset("denoise")
 ROWS, COLUMNS = np.mgrid[:160, :170]

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import napari_siren as ns
-from napari_siren.core.config import FitConfig, detail_for
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.pipeline import DRAFT_STEPS, RestorationFit
 from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.core.settings.config import FitConfig, detail_for
 from napari_siren.errors import ConfigError, InputError, SirenError, StorageError
 
 QUICK: dict[str, Any] = {

@@ -11,10 +11,8 @@ import pytest
 import torch
 
 import napari_siren
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.metrics import measure
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.presets import PRESETS
 from napari_siren.core.restoration.base import Restoration
 from napari_siren.core.restoration.burst import BurstSuperResolution
 from napari_siren.core.restoration.pipeline import RestorationFit
@@ -24,7 +22,9 @@ from napari_siren.core.restoration.self_supervised.axial import AxialSuperResolu
 from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot
 from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.restoration.tasks import PLANNERS, plan_restoration
-from napari_siren.core.tasks import TASK_NAMES, TASKS
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.presets import PRESETS
+from napari_siren.core.settings.tasks import TASK_NAMES, TASKS
 from napari_siren.errors import ConfigError, InputError
 
 PICTURE = np.random.default_rng(0).random((40, 48), dtype=np.float32)
@@ -114,7 +114,8 @@ def test_observations_that_a_task_cannot_use(name: Any) -> None:
 def test_only_the_registry_knows_the_tasks_by_name() -> None:
     """A new task needs its facts, its file and a line of the registry. No other module compares names of tasks."""
     root = Path(napari_siren.__file__).parent
-    own = {root / "core" / name for name in ("tasks.py", "presets.py", "config.py", "restoration/tasks.py")}
+    own = {root / "core" / "settings" / name for name in ("tasks.py", "presets.py", "config.py")}
+    own.add(root / "core" / "restoration" / "tasks.py")
     # The tasks of `train` have names of their own.
     own.add(root / "finetuning" / "train.py")
     found = {}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from pydantic_core import to_json
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
 from napari_siren.errors import InputError
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.fit import fit
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.plan import check_memory, memory_bound, plan_fit
 from napari_siren.errors import DeviceError
 

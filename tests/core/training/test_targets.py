@@ -9,10 +9,10 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.tiling import Tiling
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.losses import ObservedLoss, SquaredLoss
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.targets import Targets
 
 CPU = torch.device("cpu")

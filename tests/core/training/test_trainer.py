@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import TorchEngine
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.targets import Targets
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import DeviceError, InputError

@@ -16,7 +16,7 @@ from napari import settings
 from npe2 import PluginManifest
 from waiting import LIMIT
 
-from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.settings.presets import PRESET_NAMES
 from napari_siren.ui.logic.preferences import Preferences, apply_cache, remember, remembered
 
 CHOSEN = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_siren import FitConfig
-from napari_siren.core.presets import PRESETS
+from napari_siren.core.settings.presets import PRESETS
 from napari_siren.ui.logic.purposes import PURPOSES, purpose_for, purpose_of, result_label
 from napari_siren.ui.logic.setting_names import GROUPS
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from napari_siren.core import device as device_module
-from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.settings.presets import PRESET_NAMES
 from napari_siren.errors import DeviceError
 from napari_siren.ui.panels import fit_panel as fit_panel_module
 from napari_siren.ui.panels.fit_panel import FitPanel

@@ -13,9 +13,9 @@ from pydantic import Field
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel, QLineEdit, QPushButton, QScrollArea
 
-from napari_siren.core.config import FitConfig
-from napari_siren.core.presets import PRESET_NAMES
-from napari_siren.core.tasks import TASKS
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.presets import PRESET_NAMES
+from napari_siren.core.settings.tasks import TASKS
 from napari_siren.errors import ConfigError
 from napari_siren.ui.panels import settings_form
 from napari_siren.ui.panels.settings_form import SettingsForm

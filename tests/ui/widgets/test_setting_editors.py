@@ -11,7 +11,7 @@ from qtpy.QtCore import QPoint, QPointF, Qt
 from qtpy.QtGui import QWheelEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import ConfigError
 from napari_siren.ui.widgets.number_box import Limits
 from napari_siren.ui.widgets.setting_editors import (

@@ -9,7 +9,7 @@ import typer
 
 from napari_siren.cli import flags
 from napari_siren.cli.flags import SettingFlags, with_flags
-from napari_siren.core.presets import preset_help
+from napari_siren.core.settings.presets import preset_help
 from napari_siren.io.formats import FORMATS
 
 _FORMATS = ("auto", *(name for name, entry in FORMATS.items() if entry.for_batches))

@@ -11,10 +11,10 @@ import psutil
 import torch
 
 import napari_siren
-from napari_siren.core.config import FitConfig
 from napari_siren.core.cost.estimate import estimate
 from napari_siren.core.device import available_devices, describe_device, free_memory, resolve_device
 from napari_siren.core.engines import kernel, verdict_on
+from napari_siren.core.settings.config import FitConfig
 
 # Rows and columns of the images for the trial fit and for the expected time, in pixels; and their number of channels.
 _SMALL, _PHOTO = (256, 256), (512, 768)

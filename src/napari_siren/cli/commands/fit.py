@@ -9,7 +9,7 @@ import typer
 
 from napari_siren.cli import flags
 from napari_siren.cli.flags import FitFlags, ImageFlags, with_flags
-from napari_siren.core.presets import preset_help
+from napari_siren.core.settings.presets import preset_help
 
 
 @with_flags

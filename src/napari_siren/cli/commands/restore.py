@@ -13,13 +13,13 @@ import typer
 import napari_siren
 from napari_siren.cli import flags
 from napari_siren.cli.flags import FitFlags, ImageFlags, ObjectiveFlags, with_flags
-from napari_siren.core.presets import preset_help
+from napari_siren.core.settings.presets import preset_help
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from napari_siren.core.config import FitConfig
     from napari_siren.core.result import FitResult
+    from napari_siren.core.settings.config import FitConfig
     from napari_siren.io.picture import ImageInfo, Picture
 
 _Uncertainty = Annotated[
@@ -122,9 +122,9 @@ def _restore(
 ) -> None:
     """Fit an image, and write its render. Without a scale, the voxels of the render are cubes."""
     from napari_siren.cli import files, options, tables
-    from napari_siren.core.config import detail_for
     from napari_siren.core.entries import is_one_by_one
     from napari_siren.core.image.axes import cubic_scale
+    from napari_siren.core.settings.config import detail_for
     from napari_siren.io import images as sources
 
     picture = files.open_picture(image, source, level=level)
@@ -247,7 +247,7 @@ def _by_blocks(
     output: OutputFlags,
 ) -> None:
     from napari_siren.cli import bars, options, tables
-    from napari_siren.core.config import FitConfig, detail_for
+    from napari_siren.core.settings.config import FitConfig, detail_for
 
     factor, chosen = options.scale_of("--scale", scale) or 1.0, fitting.settings()
     given: dict[str, Any] = {"axes": source.axes, "spacing": options.scale_of("--spacing", source.spacing)}

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import FWHM
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.per_axis import per_axis
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.per_axis import per_axis
 from napari_siren.errors import ConfigError, InputError
 
 # Smallest number of pixels along an axis: a shorter axis has too few frequencies.

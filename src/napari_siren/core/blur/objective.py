@@ -13,7 +13,7 @@ from scipy.signal import fftconvolve
 from scipy.special import j0, j1, jv
 
 from napari_siren.core.forward.operator import FWHM
-from napari_siren.core.per_axis import per_axis
+from napari_siren.core.settings.per_axis import per_axis
 from napari_siren.errors import InputError
 
 # Largest default distance from the centre of a PSF in pixels, as for beads: a larger PSF takes more time.

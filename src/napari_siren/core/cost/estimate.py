@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.cost.base import Estimate
 from napari_siren.core.cost.restoration import estimate_restoration, probe_for
 from napari_siren.core.cost.tiles import EVALUATION_EVERY, TileJob, estimate_tiles
 from napari_siren.core.result import FitResult
+from napari_siren.core.settings.config import FitConfig
 
 
 def estimate(

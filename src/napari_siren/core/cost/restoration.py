@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.cost.base import Estimate
 from napari_siren.core.cost.tiles import TRIAL_LOCK, estimate_tiles
 from napari_siren.core.device import describe_device
@@ -24,6 +23,7 @@ from napari_siren.core.restoration.pretrained.plan import adaptation_rounds
 from napari_siren.core.restoration.pretrained.prediction import passes_for
 from napari_siren.core.restoration.self_supervised.axial import AxialSuperResolution
 from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.plan import memory_bound
 from napari_siren.errors import InputError
 

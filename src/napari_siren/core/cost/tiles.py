@@ -13,13 +13,13 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.cost.base import Estimate
 from napari_siren.core.device import describe_device
 from napari_siren.core.engines import choose_device, choose_engine
 from napari_siren.core.field.tiling import Tiling
 from napari_siren.core.fit import fit_iter
 from napari_siren.core.image.axes import SPATIAL_AXES
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.plan import LEAST_TILE, Plan, memory_bound, plan_fit
 from napari_siren.errors import InputError
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.device import resolve_device
 from napari_siren.core.engines.base import Engine, no_check
 from napari_siren.core.engines.native import LowPrecisionEngine, NativeEngine
@@ -17,6 +16,7 @@ from napari_siren.core.engines.self_check import Verdict, verdict_on
 from napari_siren.core.engines.triton.engine import TritonEngine
 from napari_siren.core.native.library import Kernel, kernel
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import ConfigError
 
 __all__ = [

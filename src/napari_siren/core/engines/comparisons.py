@@ -14,12 +14,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines.base import Engine
 from napari_siren.core.engines.pytorch import TorchEngine
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.network.optimizer import Optimizer
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.settings.config import FitConfig
 
 _CPU = torch.device("cpu")
 # Number of networks of a problem.

@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from pydantic import TypeAdapter
 
-from napari_siren.core.atomic import write_json
 from napari_siren.core.engines.comparisons import (
     Problem,
     bfloat16_error,
@@ -34,8 +33,9 @@ from napari_siren.core.engines.pytorch import TorchEngine
 from napari_siren.core.engines.triton.engine import TritonEngine
 from napari_siren.core.native.library import cache_folder, kernel
 from napari_siren.core.network.siren import NetworkSpec
-from napari_siren.core.records import parse_json
-from napari_siren.core.versions import version_of
+from napari_siren.core.storage.atomic import write_json
+from napari_siren.core.storage.records import parse_json
+from napari_siren.core.storage.versions import version_of
 from napari_siren.errors import StorageError
 
 _LOG = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from napari_siren.core.image.axes import check_axes
 from napari_siren.core.image.dtypes import check_dtype
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import NetworkSpec
-from napari_siren.core.records import Finite, Length, Positive, Record
+from napari_siren.core.storage.records import Finite, Length, Positive, Record
 
 # Largest number of values of an image: 32 TiB in float32.
 _MOST_VALUES = 2**43

@@ -16,7 +16,6 @@ from pydantic import Field as PydanticField
 from pydantic import model_validator
 from torch import Tensor
 
-from napari_siren.core.atomic import write_json
 from napari_siren.core.field.blocks import Blocks, Ranges, numbers_within
 from napari_siren.core.field.field import Derivative, Field
 from napari_siren.core.field.header import FieldHeader, check_tensors
@@ -24,8 +23,9 @@ from napari_siren.core.field.partition import PartitionOfUnity
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.network.siren import NetworkSpec, Siren
-from napari_siren.core.records import Length, describe_error, parse_hashed_json, with_hash
-from napari_siren.core.tensors import read_tensors, write_tensors
+from napari_siren.core.storage.atomic import write_json
+from napari_siren.core.storage.records import Length, describe_error, parse_hashed_json, with_hash
+from napari_siren.core.storage.tensors import read_tensors, write_tensors
 from napari_siren.errors import StorageError
 
 _LOG = logging.getLogger("napari_siren")

@@ -17,7 +17,7 @@ import numpy.typing as npt
 import torch
 
 from napari_siren.core.image.samples import ImageLayout
-from napari_siren.core.per_axis import per_axis
+from napari_siren.core.settings.per_axis import per_axis
 from napari_siren.errors import InputError
 
 

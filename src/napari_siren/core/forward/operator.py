@@ -18,9 +18,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.kernels import AxisKernel, CubicKernel, GaussianKernel, band_weights, profile_weights
-from napari_siren.core.per_axis import per_axis
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.per_axis import per_axis
 from napari_siren.errors import ConfigError, InputError
 
 Kind = Literal["point", "box", "gaussian", "bicubic", "measured"]

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.per_axis import per_axis
+from napari_siren.core.settings.per_axis import per_axis
 from napari_siren.errors import InputError
 
 # Letters of the spatial axes, in the usual order of an array.

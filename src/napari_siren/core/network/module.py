@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.network.siren import NetworkSpec, Siren
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import InputError
 
 

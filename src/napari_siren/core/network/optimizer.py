@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.network.orthogonalise import orthogonalise
 from napari_siren.core.network.siren import NetworkSpec
+from napari_siren.core.settings.config import FitConfig
 
 # Added to Adam's denominator beside Muon.
 _EPSILON = 1e-12

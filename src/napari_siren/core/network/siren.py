@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 
 
 @dataclass(frozen=True)

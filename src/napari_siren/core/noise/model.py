@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import noise_level
 from napari_siren.core.noise.patches import LEAST, SIDE, Patches
+from napari_siren.core.settings.config import FitConfig
 
 Values = TypeVar("Values", npt.NDArray[np.float32], npt.NDArray[np.float64], Tensor)
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.model import NoiseModel, noise_models, pictures_of
 from napari_siren.core.noise.patches import SIDE, Patches
 from napari_siren.core.noise.shared import SHARED, noise_ratio
+from napari_siren.core.settings.config import FitConfig
 
 # Smallest number of parts of an image for a standard error.
 _LEAST_PARTS = 4

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import noise_level
 from napari_siren.core.noise.model import NoiseModel, noise_models
+from napari_siren.core.settings.config import FitConfig
 
 # Noise of every second pixel, relative to that of all pixels, above which neighbours share it. White noise has 1. Of 18
 # photographs and micrographs with white noise all were below 1.28, and with noise that was blurred by a Gaussian of 0.5

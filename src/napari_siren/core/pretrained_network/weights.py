@@ -15,9 +15,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from napari_siren.core.atomic import atomic_write
 from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork
-from napari_siren.core.records import Record, parse_json
+from napari_siren.core.storage.atomic import atomic_write
+from napari_siren.core.storage.records import Record, parse_json
 from napari_siren.errors import StorageError
 
 # Figures on test sets: for each set and each case, the figure of each way to use the network.

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from napari_siren.core.atomic import prepare_folder
 from napari_siren.core.pretrained_network import weights
 from napari_siren.core.pretraining import evaluation, photographs
 from napari_siren.core.pretraining.settings import Settings
 from napari_siren.core.pretraining.trainer import Plan, Trainer
+from napari_siren.core.storage.atomic import prepare_folder
 from napari_siren.errors import InputError
 
 _LOG = logging.getLogger(__name__)

@@ -9,12 +9,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.arrays import ImageInput
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.model import noise_models
 from napari_siren.core.resolution.measure import Resolution, at_crossings, image_planes, without_rings
 from napari_siren.core.resolution.rings import Rings, RingSums
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import InputError
 
 # Correlation with the scene at the resolution (Rosenthal and Henderson 2003).

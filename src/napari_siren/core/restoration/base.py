@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.clock import Cancellation
-from napari_siren.core.config import FitConfig
 from napari_siren.core.engines import has_bfloat16
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.settings.config import FitConfig
 
 
 class Restorer(Protocol):

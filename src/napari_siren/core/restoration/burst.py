@@ -20,9 +20,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_siren.core.clock import Cancellation
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.base import Restoration
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.plan import memory_bound
 from napari_siren.errors import DeviceError
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.clock import Cancellation, Stopwatch
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
 from napari_siren.core.field.spline import SampleSpline
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
@@ -30,6 +29,7 @@ from napari_siren.core.progress import History, Phase, Progress
 from napari_siren.core.restoration.base import Restoration, Restorer, has_tiles
 from napari_siren.core.restoration.durations import Durations
 from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import StorageError

@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_siren.core.clock import Cancellation
-from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.model import noise_models
 from napari_siren.core.restoration.base import Restoration
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.plan import memory_bound
 from napari_siren.errors import DeviceError
 

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.level import image_noise
@@ -27,6 +26,7 @@ from napari_siren.core.restoration.self_supervised.axial import (
 from napari_siren.core.restoration.self_supervised.axial import LEAST_SIDE as LEAST_SLICE_SIDE
 from napari_siren.core.restoration.self_supervised.start import start_for_slices
 from napari_siren.core.restoration.self_supervised.zero_shot import LEAST_PIXELS, LEAST_SIDE, ZeroShotSuperResolution
+from napari_siren.core.settings.config import FitConfig
 
 # Largest ratio of the pixel's sides within a slice: rows and columns both stand in for the axis between slices.
 _LARGEST_ANISOTROPY = 1.1

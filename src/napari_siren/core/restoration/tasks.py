@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration import burst, richardson_lucy, super_resolution
 from napari_siren.core.restoration.base import Planner, Restoration
 from napari_siren.core.restoration.self_supervised import blind_spot
-from napari_siren.core.tasks import TaskName
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.tasks import TaskName
 from napari_siren.errors import InputError
 
 PLANNERS: dict[TaskName, Planner] = {

@@ -8,10 +8,10 @@ import numpy.typing as npt
 import torch
 
 from napari_siren.core.clock import Cancellation, Stopwatch
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.progress import History, Progress
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.checkpoint import Checkpoint
 
 

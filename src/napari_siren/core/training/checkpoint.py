@@ -13,8 +13,8 @@ import numpy.typing as npt
 from pydantic_core import to_json
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import InputError
 
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.device import free_memory
 from napari_siren.core.field.blocks import Blocks
 from napari_siren.core.field.tiling import Tiling
 from napari_siren.core.network.siren import NetworkSpec
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import DeviceError, InputError
 
 # Bytes per value of the image, for copies of it, its render and the metrics. Measured: 24 to 39.

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.tiling import RenderGrid, Tiling
 from napari_siren.core.image.filling import filled
 from napari_siren.core.image.metrics import expected_rounded_mse, peak_of
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.network.losses import Loss, ObservedLoss, SquaredLoss
 from napari_siren.core.noise.level import noise_level
+from napari_siren.core.settings.config import FitConfig
 
 # Standard deviation of a tile's targets after its normalisation.
 _SPREAD = 0.5

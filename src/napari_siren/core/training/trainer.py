@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.clock import Cancellation, Stopwatch
-from napari_siren.core.config import FitConfig
 from napari_siren.core.device import is_out_of_memory
 from napari_siren.core.engines import Engine, TorchEngine, choose_engine, low_precision_engine
 from napari_siren.core.field.field import Field
@@ -25,6 +24,7 @@ from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.network.optimizer import Optimizer, schedule
 from napari_siren.core.network.siren import NetworkSpec, Siren
 from napari_siren.core.progress import History, Progress
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.best_weights import BestWeights
 from napari_siren.core.training.checkpoint import Checkpoint, check_fingerprint, fingerprint
 from napari_siren.core.training.evaluation import EvaluationSchedule

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.image.samples import Samples
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.uncertainty.error_model import Array, ErrorModel
 from napari_siren.core.uncertainty.trial import make_trial, normalised_render, whole_image

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.field import Field
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.forward.operator import ForwardOperator, pixel_model
@@ -30,6 +29,7 @@ from napari_siren.core.restoration.pretrained.stack import StackRestorer
 from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot
 from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.training.checkpoint import Checkpoint
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.core.uncertainty.error_model import Array

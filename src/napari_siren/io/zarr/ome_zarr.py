@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from napari_siren.core.atomic import atomic_directory
 from napari_siren.core.image.axes import Axes
-from napari_siren.core.records import describe_error
+from napari_siren.core.storage.atomic import atomic_directory
+from napari_siren.core.storage.records import describe_error
 from napari_siren.errors import InputError
 from napari_siren.io.details import Details
 from napari_siren.io.lazy import array_of_zarr

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.atomic import json_safe
 from napari_siren.core.image.axes import SPATIAL_AXES, Axes
 from napari_siren.core.image.dtypes import cast_values
+from napari_siren.core.storage.atomic import json_safe
 from napari_siren.errors import StorageError
 from napari_siren.io.details import Details
 from napari_siren.io.lazy import import_zarr

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import napari
 from magicgui.widgets import request_values
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import InputError
 from napari_siren.layers.edits import blend_edit, flatten_edit
 from napari_siren.layers.outputs import RESULT_KEY

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_siren.core.atomic import atomic_write
 from napari_siren.core.image.axes import SPATIAL_AXES, Axes
+from napari_siren.core.storage.atomic import atomic_write
 from napari_siren.errors import InputError
 from napari_siren.io.details import Details
 from napari_siren.io.formats import FORMATS

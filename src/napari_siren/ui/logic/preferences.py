@@ -13,8 +13,8 @@ from typing import Any
 
 import platformdirs
 
-from napari_siren.core.atomic import write_json
-from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.settings.presets import PRESET_NAMES
+from napari_siren.core.storage.atomic import write_json
 
 # The values of the setting "open_scale" in napari.yaml.
 OPEN_SCALES = ("ask", "1", "2", "4", "8")

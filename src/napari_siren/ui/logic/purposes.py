@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Literal
 
-from napari_siren.core.config import FitConfig
-from napari_siren.core.presets import PresetName
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.presets import PresetName
 
 PurposeName = Literal["enlarge", "denoise", "deblur", "isotropic", "burst", "memorise"]
 

@@ -9,7 +9,7 @@ from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QFormLayout, QGridLayout, QLabel, QSpinBox, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_siren.core.presets import PRESETS
+from napari_siren.core.settings.presets import PRESETS
 from napari_siren.ui.background import start_function
 from napari_siren.ui.logic.purposes import PURPOSES, Purpose, purpose_for
 from napari_siren.ui.tasks.fit import explain, load_torch

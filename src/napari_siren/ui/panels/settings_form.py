@@ -13,7 +13,7 @@ from qtpy.QtGui import QFont
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QLineEdit, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import signals_blocked
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.ui.logic.setting_names import GROUPS
 from napari_siren.ui.widgets.setting_editors import Editor, make_editor, value_text
 

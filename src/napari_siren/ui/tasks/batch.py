@@ -203,7 +203,7 @@ def _run(request: BatchRequest, stop: threading.Event, on_progress: Callable[[Ba
         load_torch()
         from napari_siren.batch.manifest import kept
         from napari_siren.batch.run import fit_batch
-        from napari_siren.core.atomic import prepare_folder
+        from napari_siren.core.storage.atomic import prepare_folder
 
         with ExitStack() as stack:
             inputs = [*request.inputs]

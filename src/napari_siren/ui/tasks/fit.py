@@ -9,7 +9,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from napari_siren.core.config import FitConfig
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import DeviceError, SirenError
 from napari_siren.layers.outputs import (
     ErrorKind,
@@ -193,9 +193,9 @@ def _load_triton() -> None:
 
 def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outcome]:
     load_torch()
-    from napari_siren.core.config import detail_for
     from napari_siren.core.cost.estimate import record_timing
     from napari_siren.core.fit import fit_iter
+    from napari_siren.core.settings.config import detail_for
 
     spec = request.spec.loaded()
     check_finite(spec)
@@ -220,9 +220,9 @@ def _fit(request: FitRequest, control: Control) -> Generator[Update, None, Outco
 def _fit_series(request: FitRequest, series: LayerSeries, control: Control) -> Generator[Update, None, Outcome]:
     """Fit the entries of a series one by one. The entries before a stop, or before an error, are kept."""
     load_torch()
-    from napari_siren.core.config import detail_for
     from napari_siren.core.cost.estimate import record_timing
     from napari_siren.core.entries import iter_entries
+    from napari_siren.core.settings.config import detail_for
 
     check_scale(request.spec, request.scale)
     config = request.config.override(detail=detail_for(request.scale))

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 import napari_siren as ns
-from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.pretrained import adaptation
 from napari_siren.core.restoration.pretrained.adaptation import ROUNDS, STEPS, TRIAL_ROUNDS, copy_factor
 from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import ConfigError
 from napari_siren.io.images import read_image, sample_path
 

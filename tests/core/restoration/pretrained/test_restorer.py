@@ -18,7 +18,6 @@ from training_cases import WEIGHTS
 
 import napari_siren as ns
 from napari_siren.core.clock import Cancelled
-from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.noise.model import NoiseModel
@@ -30,6 +29,7 @@ from napari_siren.core.restoration.pretrained.weights import Weights, package_we
 from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot
 from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
 from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import ConfigError, StorageError
 from napari_siren.io.images import read_image, sample_path
 

@@ -13,12 +13,12 @@ from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
 from napari_siren.core.clock import Cancelled
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.pretrained.stack import StackRestorer
 from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot
 from napari_siren.core.restoration.tasks import plan_restoration
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import StorageError
 from napari_siren.io.images import read_image, sample_path
 

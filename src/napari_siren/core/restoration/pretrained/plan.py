@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import ImageLayout, Samples
@@ -34,6 +33,7 @@ from napari_siren.core.restoration.pretrained.weights import (
     find_weights,
     package_weights,
 )
+from napari_siren.core.settings.config import FitConfig
 
 # Observations for which the networks for super-resolution are trained. Back-projection corrects the difference.
 _OBSERVATIONS = ("bicubic", "box")

@@ -19,13 +19,13 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.nn import functional
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.model import NoiseModel, noise_models
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
 from napari_siren.core.restoration.pretrained.plan import plan_denoising
 from napari_siren.core.restoration.self_supervised.restorer import SelfSupervisedRestorer
+from napari_siren.core.settings.config import FitConfig
 
 # Inputs of the network: weighted means of the pixels that are not hidden. The weights are Gaussians with these standard
 # deviations in pixels. The second line is for the slices before and after, in which no pixel is hidden.

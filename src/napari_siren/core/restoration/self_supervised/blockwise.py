@@ -13,7 +13,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.samples import ImageLayout, Samples
 from napari_siren.core.noise.level import above_texture, noise_level
@@ -22,6 +21,7 @@ from napari_siren.core.restoration.pretrained.plan import can_enlarge, enlarger
 from napari_siren.core.restoration.pretrained.prediction import passes_for
 from napari_siren.core.restoration.pretrained.restorer import PretrainedRestorer
 from napari_siren.core.restoration.self_supervised.zero_shot import ZeroShotSuperResolution
+from napari_siren.core.settings.config import FitConfig
 
 # Side of a window in pixels, largest number of candidates, and number of windows that are chosen for the training.
 _WINDOW, _CANDIDATES, _CHOSEN = 256, 64, 16

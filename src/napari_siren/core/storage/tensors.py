@@ -11,8 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from napari_siren.core.atomic import atomic_write
-from napari_siren.core.records import describe_error
+from napari_siren.core.storage.atomic import atomic_write
+from napari_siren.core.storage.records import describe_error
 from napari_siren.errors import StorageError
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_siren.core.per_axis import per_axis
+from napari_siren.core.settings.per_axis import per_axis
 from napari_siren.errors import ConfigError, InputError
 
 

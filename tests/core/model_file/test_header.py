@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from napari_siren.core.fit import fit
 from napari_siren.core.result import FitResult, load
-from napari_siren.core.tensors import content_hash
+from napari_siren.core.storage.tensors import content_hash
 from napari_siren.errors import StorageError
 
 # Values of the wrong kind or range for most fields.

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from napari_siren.core.tensors import read_tensors, write_tensors
+from napari_siren.core.storage.tensors import read_tensors, write_tensors
 from napari_siren.errors import StorageError
 
 

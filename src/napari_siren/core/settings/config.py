@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from napari_siren.core.conflicts import conflicts, without_unsuitable
-from napari_siren.core.presets import PRESET_NAMES, PresetName, preset_of
-from napari_siren.core.records import describe_error, explain_fields, nearest, parse_json, shortened
-from napari_siren.core.tasks import TASKS, ObservationName, Task, TaskName
+from napari_siren.core.settings.conflicts import conflicts, without_unsuitable
+from napari_siren.core.settings.presets import PRESET_NAMES, PresetName, preset_of
+from napari_siren.core.settings.tasks import TASKS, ObservationName, Task, TaskName
+from napari_siren.core.storage.records import describe_error, explain_fields, nearest, parse_json, shortened
 from napari_siren.errors import ConfigError
 
 # Settings of versions before 0.1, in their order. `task` and `task_steps` replace them.

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import napari_siren as ns
-from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.settings.presets import PRESET_NAMES
 from napari_siren.errors import ConfigError
 
 PSF = ((1.0, 2.0), (3.0, 4.0))

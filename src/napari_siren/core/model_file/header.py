@@ -8,13 +8,13 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, AliasChoices, Field, model_validator
 from torch import Tensor
 
-from napari_siren.core.config import FitConfig
 from napari_siren.core.field.header import FieldHeader
 from napari_siren.core.field.outliers import Outliers
 from napari_siren.core.image.metrics import Metrics
+from napari_siren.core.model_file.provenance import ProvenanceHeader, checked
 from napari_siren.core.progress import History
-from napari_siren.core.provenance_header import ProvenanceHeader, checked
-from napari_siren.core.records import Count, Finite, Number, Record
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.storage.records import Count, Finite, Number, Record
 
 # Largest width of a point spread function, in pixels: a kernel has a few numbers for each.
 _WIDEST_PSF = 1e4

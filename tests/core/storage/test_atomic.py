@@ -9,20 +9,20 @@ from pathlib import Path
 import pytest
 from waiting import LIMIT
 
-from napari_siren.core import atomic
+from napari_siren.core.storage import atomic
 
 # A process that is killed while it writes a file, or while it moves a folder.
 FILE = """
 import os, sys, signal
 from pathlib import Path
-from napari_siren.core.atomic import atomic_write
+from napari_siren.core.storage.atomic import atomic_write
 with atomic_write(Path(sys.argv[1])):
     os.kill(os.getpid(), signal.SIGKILL)
 """
 FOLDER = """
 import os, sys, signal, shutil
 from pathlib import Path
-from napari_siren.core import atomic
+from napari_siren.core.storage import atomic
 atomic.shutil.rmtree = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)
 path = Path(sys.argv[1])
 if sys.argv[2] == "before":

@@ -14,9 +14,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialise
 from torch import Tensor
 
-from napari_siren.core.atomic import atomic_write, json_safe
-from napari_siren.core.records import describe_error, parse_json
-from napari_siren.core.tensors import content_hash
+from napari_siren.core.storage.atomic import atomic_write, json_safe
+from napari_siren.core.storage.records import describe_error, parse_json
+from napari_siren.core.storage.tensors import content_hash
 from napari_siren.errors import StorageError
 
 _Header = TypeVar("_Header")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from napari_siren.core.config import FitConfig
-from napari_siren.core.presets import PRESET_NAMES
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.presets import PRESET_NAMES
 from napari_siren.errors import ConfigError, SirenError
 
 

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 import napari_siren as ns
 from napari_siren.cli import app as cli
-from napari_siren.core.presets import PRESET_NAMES, PRESETS, preset_help
+from napari_siren.core.settings.presets import PRESET_NAMES, PRESETS, preset_help
 
 
 def test_every_name_has_one_preset() -> None:

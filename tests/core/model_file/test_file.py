@@ -15,10 +15,10 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from napari_siren.core import model_file as storage
 from napari_siren.core.fit import fit
+from napari_siren.core.model_file import file as storage
 from napari_siren.core.result import FitResult, load
-from napari_siren.core.tensors import content_hash
+from napari_siren.core.storage.tensors import content_hash
 from napari_siren.errors import DeviceError, InputError, StorageError
 
 QUICK = {"tile": 8, "hidden_features": 10, "hidden_layers": 2, "max_steps": 20}

@@ -48,7 +48,7 @@ def per_axis(
 
     Examples
     --------
-    >>> from napari_siren.core.per_axis import per_axis
+    >>> from napari_siren.core.settings.per_axis import per_axis
     >>> per_axis("scale", 2, 3)
     array([2., 2., 2.])
     """

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from napari_siren.core.config import FitConfig
-from napari_siren.core.records import parse_hashed_json, parse_json, shortened, with_hash
+from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.storage.records import parse_hashed_json, parse_json, shortened, with_hash
 from napari_siren.errors import ConfigError
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, NoReturn
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from napari_siren.core.atomic import json_safe
+from napari_siren.core.storage.atomic import json_safe
 
 # Deepest nesting of lists and objects in a file: a point spread function in a stack is nested seven times.
 _DEPTH = 32

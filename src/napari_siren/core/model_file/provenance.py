@@ -9,7 +9,7 @@ from pydantic import Base64Bytes, Field, model_validator
 
 from napari_siren.core.image.arrays import FORM_KEY
 from napari_siren.core.image.axes import Axes, check_axes
-from napari_siren.core.records import Count, Finite, Length, Positive, Record
+from napari_siren.core.storage.records import Count, Finite, Length, Positive, Record
 
 # Letters of axes, one for each.
 _Letters = Annotated[str, Field(max_length=8)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
-from napari_siren.core.tasks import ObservationName, Task, TaskName
+from napari_siren.core.settings.tasks import ObservationName, Task, TaskName
 
 
 class Settings(Protocol):

@@ -1,0 +1,1 @@
+"""The file of a fitted model: its format, and its header with the provenance."""

@@ -1,0 +1,1 @@
+"""Settings of a fit: presets, tasks, and their checks."""
