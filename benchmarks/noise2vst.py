@@ -22,8 +22,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from napari_siren.core.pretrained_network.network import PretrainedNetwork, restore
+from napari_siren.core.restoration.flips import FLIPS
 from napari_siren.core.restoration.pretrained.weights import DENOISE, MICROSCOPE, package_weights
-from napari_siren.core.restoration.self_supervised.zero_shot import FLIPS
 
 NETWORKS = (DENOISE, MICROSCOPE)
 STEPS = (100, 300)

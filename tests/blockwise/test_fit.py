@@ -20,7 +20,7 @@ from skimage.io import imread
 from skimage.metrics import peak_signal_noise_ratio
 
 import napari_siren as ns
-from napari_siren.core.restoration.self_supervised import blockwise
+from napari_siren.core.restoration import blockwise
 from napari_siren.core.training import plan
 from napari_siren.core.training.trainer import TileTrainer
 from napari_siren.errors import ConfigError, InputError, StorageError

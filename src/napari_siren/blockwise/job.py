@@ -37,9 +37,9 @@ from napari_siren.core.forward.operator import pixel_model
 from napari_siren.core.image.metrics import psnr_of
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.image.statistics import ImageStatistics, LazyArray
+from napari_siren.core.restoration.blockwise import BlockRestorer, Windows, block_detail
 from napari_siren.core.restoration.pipeline import tile_config
 from napari_siren.core.restoration.pretrained.plan import can_enlarge, tile_settings
-from napari_siren.core.restoration.self_supervised.blockwise import BlockRestorer, Windows, block_detail
 from napari_siren.core.restoration.super_resolution import allows_zero_shot
 from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.storage.atomic import check_folder_free, move_folder

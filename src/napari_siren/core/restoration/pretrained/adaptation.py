@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from napari_siren.core.network.optimizer import NetworkOptimizer
+from napari_siren.core.restoration.flips import FLIPS
 from napari_siren.core.restoration.pretrained.prediction import PretrainedModel
-from napari_siren.core.restoration.self_supervised.zero_shot import FLIPS
 
 # Steps of a round, and rounds of the first part and of the second without a limit by the settings.
 STEPS, TRIAL_ROUNDS, ROUNDS = 10, 3, 6

@@ -18,8 +18,8 @@ from napari_siren.core.forward.back_projection import back_project
 from napari_siren.core.forward.operator import ForwardOperator
 from napari_siren.core.noise.model import NoiseModel
 from napari_siren.core.pretrained_network.network import PretrainedNetwork, restore
+from napari_siren.core.restoration.flips import FLIPS, Flip
 from napari_siren.core.restoration.pretrained.components import Components
-from napari_siren.core.restoration.self_supervised.zero_shot import FLIPS, Flip
 
 # Largest scale of the training. Larger scales take several stages.
 _LARGEST_STAGE = 4.0

@@ -15,12 +15,12 @@ from torch import Tensor
 from napari_siren.core.clock import Cancellation
 from napari_siren.core.image.samples import ImageLayout
 from napari_siren.core.noise.model import NoiseModel
+from napari_siren.core.restoration.flips import FLIPS, Flip
 from napari_siren.core.restoration.pretrained.components import Components
 from napari_siren.core.restoration.pretrained.prediction import PretrainedModel, passes_for
 from napari_siren.core.restoration.pretrained.risk import RiskEstimate
 from napari_siren.core.restoration.pretrained.state import passes_of, state_of
 from napari_siren.core.restoration.pretrained.weights import Weights
-from napari_siren.core.restoration.self_supervised.zero_shot import FLIPS, Flip
 
 # Smallest number of planes on which the two networks are compared, their pixels, and side of their middle in pixels.
 _TRIAL_PLANES, _TRIAL_PIXELS, _TRIAL_SIDE = 4, 1 << 17, 192

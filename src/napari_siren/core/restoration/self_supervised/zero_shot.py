@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from napari_siren.core.forward.back_projection import back_project
 from napari_siren.core.forward.operator import ForwardOperator
+from napari_siren.core.restoration.flips import FLIPS, Flip
 from napari_siren.core.restoration.self_supervised.restorer import SelfSupervisedRestorer
 
 # Side of the source of a step, and width of the margin around it, in pixels. The margin is computed and cut off: all
@@ -41,34 +41,6 @@ _FIRST_GROWTH = 0.6
 _LEAST_NOISE = 0.004
 # Largest number of samples to predict at once.
 _BLOCK_SAMPLES = 1 << 16
-
-
-@dataclass(frozen=True)
-class Flip:
-    """One of the eight symmetries of a square: flips, and an exchange of rows and columns.
-
-    Parameters
-    ----------
-    axes
-        Axes to reverse, before the exchange.
-    turned
-        Whether rows and columns are exchanged.
-    """
-
-    axes: tuple[int, ...]
-    turned: bool
-
-    def __call__(self, image: Tensor) -> Tensor:
-        """Apply the symmetry to the last two axes."""
-        flipped = image.flip([axis - 2 for axis in self.axes])
-        return flipped.mT if self.turned else flipped
-
-    def back(self, image: Tensor) -> Tensor:
-        """Apply the inverse."""
-        return (image.mT if self.turned else image).flip([axis - 2 for axis in self.axes])
-
-
-FLIPS = tuple(Flip(axes, turned) for turned in (False, True) for axes in ((), (0,), (1,), (0, 1)))
 
 
 class ZeroShotSuperResolution(SelfSupervisedRestorer):

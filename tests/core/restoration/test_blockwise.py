@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from training_cases import WEIGHTS
 
 from napari_siren.core.image.samples import ImageLayout, Samples
+from napari_siren.core.restoration import blockwise
+from napari_siren.core.restoration.blockwise import BlockRestorer, Windows, _places
 from napari_siren.core.restoration.pipeline import RestorationFit
-from napari_siren.core.restoration.self_supervised import blockwise
-from napari_siren.core.restoration.self_supervised.blockwise import BlockRestorer, Windows, _places
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import StorageError
