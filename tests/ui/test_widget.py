@@ -507,6 +507,16 @@ def test_cubic_voxels(viewer: Any, qtbot: Any) -> None:
     assert not box.isVisibleTo(panel)
 
 
+def test_the_code_has_the_call_that_makes_the_psf(viewer: Any) -> None:
+    viewer.add_image(np.zeros((12, 16)), name="cells", scale=(0.1, 0.1), units=("um", "um"))
+    panel = open_panel(viewer)
+    panel.set_config(FitConfig.preset("deblur"))
+    panel.blur_panel.use_objective(1.2, 1.33, 520)
+    code = panel.requests.code()
+    assert "    psf=ns.psf_from_objective([100.0, 100.0], numerical_aperture=1.2, " in code
+    assert len(code) < 1000
+
+
 def test_a_burst_lies_over_all_frames(viewer: Any, qtbot: Any) -> None:
     scene = np.random.default_rng(0).normal(size=(40, 44)).cumsum(0).cumsum(1)
     frames = np.stack([scene[k : k + 32, :36].reshape(16, 2, 18, 2).mean((1, 3)) for k in (0, 1, 3)])

@@ -12,6 +12,7 @@ from napari_siren.layers.edits import Edit
 from napari_siren.layers.series import LayerSeries
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.logic.preferences import Preferences
+from napari_siren.ui.panels.blur_panel import BlurPanel
 from napari_siren.ui.panels.fit_panel import FitPanel
 from napari_siren.ui.panels.result_panel import ResultPanel
 from napari_siren.ui.panels.settings_panel import SettingsPanel
@@ -25,12 +26,14 @@ class Requests:
 
     Parameters
     ----------
-    source, fit, settings, result
-        The panels with the image, the purpose, all settings, and the kind of the error map.
+    source, fit, settings, result, blur
+        The panels with the image, the purpose, all settings, the kind of the error map, and the blur.
     """
 
-    def __init__(self, source: SourcePanel, fit: FitPanel, settings: SettingsPanel, result: ResultPanel) -> None:
-        self._source, self._fit, self._settings, self._result = source, fit, settings, result
+    def __init__(
+        self, source: SourcePanel, fit: FitPanel, settings: SettingsPanel, result: ResultPanel, blur: BlurPanel
+    ) -> None:
+        self._source, self._fit, self._settings, self._result, self._blur = source, fit, settings, result, blur
 
     def request(self, source: Source | None = None, edit: Edit | None = None) -> FitRequest:
         """Return the request of a fit with the present settings.
@@ -92,13 +95,18 @@ class Requests:
         return as_python(
             source.layer.name,
             source.spec().scales(self._fit.scale, self._fit.isotropic),
-            self._settings.form.overrides(),
+            self._with_psf_as_code(self._settings.form.overrides()),
             preset=config.name,
             **source.arguments(),
             error=self._result.error_kind,
             device=self._fit.device,
             seed=self._settings.seed,
         )
+
+    def _with_psf_as_code(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings in which the code that makes the PSF stands for its numbers, which may be many thousands."""
+        psf = self._blur.code_of(overrides["psf"]) if overrides.get("psf") is not None else None
+        return {**overrides, "psf": psf} if psf is not None else dict(overrides)
 
     def batch_options(self) -> dict[str, Any]:
         """Return the present settings as keyword arguments of `napari_siren.fit_batch`.

@@ -78,7 +78,9 @@ class SirenWidget(QWidget):
         self.run_panel = RunPanel()
         self.curve = LossPlot()
         self.result_panel = ResultPanel("signed")
-        self.requests = Requests(self.source_panel, self.fit_panel, self.settings_panel, self.result_panel)
+        self.requests = Requests(
+            self.source_panel, self.fit_panel, self.settings_panel, self.result_panel, self.blur_panel
+        )
         self.batch_panel = BatchPanel(self.viewer, self.requests.batch_options)
         self.comparison = Comparison(self.viewer, self.session.pair, self)
         self.trial = Trial(self.viewer, self.requests.square, self)

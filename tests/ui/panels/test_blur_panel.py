@@ -55,6 +55,30 @@ def test_the_objective(panel: Any, monkeypatch: pytest.MonkeyPatch, confocal: bo
     FitConfig.preset("deblur").override(**settings)
 
 
+def made_by(code: Any, model: ViewerModel) -> Any:
+    return eval(code, {"ns": ns, "viewer": model})
+
+
+def test_the_code_makes_the_psf(panel: Any, model: ViewerModel, tmp_path: Path) -> None:
+    panel.use_objective(1.2, 1.33, 520, confocal=True)
+    psf = panel.settings[-1]["psf"]
+    kept = FitConfig.preset("deblur").override(**panel.settings[-1]).psf
+    code = panel.code_of(kept)
+    assert code.startswith("ns.psf_from_objective(")
+    np.testing.assert_array_equal(made_by(code, model), psf)
+    assert panel.code_of(psf[1:]) is None
+    model.add_image(bead(5, 7, 7), name="bead", scale=(0.5, 0.1, 0.1))
+    panel.use_layer(model.layers["bead"])
+    assert panel.code_of(psf) is None
+    bead_psf = panel.settings[-1]["psf"]
+    assert panel.code_of(bead_psf) == 'ns.psf_from_bead(viewer.layers["bead"].data)'
+    np.testing.assert_array_equal(made_by(panel.code_of(bead_psf), model), bead_psf)
+    np.save(tmp_path / "bead.npy", bead(5, 7, 7))
+    panel.use_file(str(tmp_path / "bead.npy"))
+    # A file may move, so the numbers themselves are in the code.
+    assert panel.code_of(panel.settings[-1]["psf"]) is None
+
+
 def test_numbers_that_no_objective_has_are_refused(panel: Any) -> None:
     with notified() as errors:
         panel.use_objective(1.4, 1.33, 520)

@@ -14,10 +14,13 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QMenu, QPushButton, QWidget
 
 from napari_siren.core.image.units import LENGTHS
 from napari_siren.errors import InputError, SirenError
+from napari_siren.layers.code import Code, viewer_layer
 from napari_siren.layers.reading import layer_kinds
 from napari_siren.layers.spec import LayerSpec
 from napari_siren.ui.background import notify
 
+# A PSF, a name for it, and the code that makes it, unless that needs a file.
+_Blur = tuple[npt.NDArray[np.float64], str, Code | None]
 # Largest relative difference between the pixel sizes of an image and of its bead.
 _TOLERANCE = 0.01
 _QUESTIONS = {
@@ -72,6 +75,8 @@ class BlurPanel(QWidget):
     def __init__(self, viewer: Any, spec: Callable[[], LayerSpec], parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.viewer, self._spec = viewer, spec
+        # The last PSF that was chosen here, and the code that makes it.
+        self._made: tuple[npt.NDArray[np.float64], Code] | None = None
         self.objective_button = QPushButton("From the objective…")
         self.objective_button.setToolTip(
             "Compute the blur from the numerical aperture, the refractive index and the wavelength."
@@ -105,12 +110,14 @@ class BlurPanel(QWidget):
 
     def use_layer(self, layer: Any) -> None:
         """Choose the bead of a layer."""
-        self._choose(lambda: self._bead(layer.name, np.asarray(layer.data), [abs(float(s)) for s in layer.scale]))
+        code = Code(f"ns.psf_from_bead({viewer_layer(layer.name)}.data)")
+        sizes = [abs(float(s)) for s in layer.scale]
+        self._choose(lambda: self._bead(layer.name, np.asarray(layer.data), sizes, code))
 
     def use_file(self, path: str) -> None:
         """Choose the bead of an image file."""
 
-        def read() -> tuple[dict[str, Any], str]:
+        def read() -> _Blur:
             from napari_siren.io.images import read_image
 
             picture = read_image(path)
@@ -118,18 +125,25 @@ class BlurPanel(QWidget):
 
         self._choose(read)
 
-    def _choose(self, make: Callable[[], tuple[dict[str, Any], str]]) -> None:
+    def code_of(self, psf: Any) -> Code | None:
+        """Return the code that makes a PSF, or None if it is not the last one that was chosen here."""
+        if self._made is None or not np.array_equal(self._made[0], np.asarray(psf)):
+            return None
+        return self._made[1]
+
+    def _choose(self, make: Callable[[], _Blur]) -> None:
         try:
-            settings, text = make()
+            psf, name, code = make()
         except SirenError as error:
             notify(error)
             return
+        self._made = None if code is None else (psf, code)
+        settings = {"psf": psf, "psf_width": None, "observation": "measured"}
+        text = f"The blur is {name}, {' × '.join(map(str, psf.shape))} pixels."
         self.chosen.emit(settings)
         self.message.emit(text)
 
-    def _objective(
-        self, aperture: float, index: float, wavelength: float, confocal: bool
-    ) -> tuple[dict[str, Any], str]:
+    def _objective(self, aperture: float, index: float, wavelength: float, confocal: bool) -> _Blur:
         from napari_siren.core.blur.objective import psf_from_objective
 
         spec = self._spec()
@@ -141,17 +155,18 @@ class BlurPanel(QWidget):
         count, nanometres = len(spec.axes.spatial), 1e3 * LENGTHS[spec.unit]
         if count < 2:
             raise InputError(f"“{spec.name}” has one axis in space, and the blur of an objective needs two or three.")
-        psf = psf_from_objective(
-            [float(size) * nanometres for size in spec.spacing[-count:]],
-            numerical_aperture=aperture,
-            wavelength=wavelength,
-            refractive_index=index,
-            confocal=confocal,
-        )
-        kind = "a confocal" if confocal else "a widefield"
-        return _measured(psf, f"that of {kind} microscope, NA {aperture:g}")
+        sizes = [float(size) * nanometres for size in spec.spacing[-count:]]
+        options: dict[str, Any] = {
+            "numerical_aperture": aperture,
+            "wavelength": wavelength,
+            "refractive_index": index,
+            "confocal": confocal,
+        }
+        psf = psf_from_objective(sizes, **options)
+        code = Code(f"ns.psf_from_objective({sizes}, {', '.join(f'{k}={v}' for k, v in options.items())})")
+        return psf, f"that of a {'confocal' if confocal else 'widefield'} microscope, NA {aperture:g}", code
 
-    def _bead(self, name: str, data: Any, spacing: Any) -> tuple[dict[str, Any], str]:
+    def _bead(self, name: str, data: Any, spacing: Any, code: Code | None = None) -> _Blur:
         from napari_siren.core.blur.bead import psf_from_bead
 
         spec = self._spec()
@@ -165,7 +180,7 @@ class BlurPanel(QWidget):
                 f"the pixels of “{name}” are not as large as those of the image ({wanted}). Rescale the bead image, or "
                 "correct its pixel size."
             )
-        return _measured(psf_from_bead(data), f"“{name}”")
+        return psf_from_bead(data), f"“{name}”", code
 
     def _ask_objective(self) -> None:
         answers = request_values(_QUESTIONS, title="The objective", parent=self)
@@ -184,9 +199,3 @@ class BlurPanel(QWidget):
         name, _ = QFileDialog.getOpenFileName(self, "Image of a bead", "", "Images (*.tif *.tiff *.npy *.png)")
         if name:
             self.use_file(name)
-
-
-def _measured(psf: npt.NDArray[np.float64], name: str) -> tuple[dict[str, Any], str]:
-    """Return the settings for a PSF, and a sentence on it."""
-    shape = " × ".join(map(str, psf.shape))
-    return {"psf": psf, "psf_width": None, "observation": "measured"}, f"The blur is {name}, {shape} pixels."
