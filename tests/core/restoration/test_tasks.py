@@ -59,6 +59,31 @@ def test_the_choice_for_an_image(preset: str, image: np.ndarray, options: dict[s
     assert isinstance(restoration.create(torch.device("cpu"), 0), restorer)
 
 
+CLEAN_STACK = np.sin(np.mgrid[:6, :32, :32] / 5).sum(axis=0).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("stack", "distance", "options", "starts"),
+    [
+        (CLEAN_STACK, 3, {}, False),
+        (CLEAN_STACK, 3, {"task_steps": 1000}, True),
+        (CLEAN_STACK, 3, {"task_steps": 1000, "pretrained": None}, False),
+        (CLEAN_STACK, 4, {}, True),
+        (CLEAN_STACK, 6, {}, None),
+        (STACK, 6, {}, True),
+        (STACK, 6, {"pretrained": None}, None),
+        (STACK, 9, {}, None),
+    ],
+)
+def test_slices_with_few_rows(stack: np.ndarray, distance: int, options: dict[str, Any], starts: bool | None) -> None:
+    restoration = plan(stack, "upscale", "ZYX", (distance, 1, 1), **options)
+    if starts is None:
+        assert restoration is None
+    else:
+        restorer = restoration.create(torch.device("cpu"), 0)
+        assert ("slices" in restorer.extra_metadata().get("pretrained", {})) is starts
+
+
 @pytest.mark.parametrize(
     ("preset", "image", "options"),
     [

@@ -16,6 +16,7 @@ from napari_siren.core.noise.model import noise_models
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
 from napari_siren.core.restoration.pretrained.plan import overall_noise, plan_enlarging, stack_denoiser
 from napari_siren.core.restoration.self_supervised.axial import (
+    FEW_ROWS,
     LEAST_DENOISED_ROWS,
     LEAST_RATIO,
     LEAST_ROWS,
@@ -91,7 +92,8 @@ def _slices(samples: Samples, config: FitConfig, known: slice) -> Restoration | 
         return None
     sizes = samples.layout.spatial_shape
     shape = sizes if known.step > 1 else (fine_shape(sizes[:1], config)[0], *sizes[1:])
-    starts = config.pretrained is not None and config.task_steps <= SHORT_TRAINING
+    little_training = config.task_steps <= SHORT_TRAINING or not _allows_axial(samples, known, FEW_ROWS)
+    starts = config.pretrained is not None and little_training
 
     def create(device: torch.device, seed: int) -> AxialSuperResolution:
         thick = config.observation != "point" and known.step == 1
