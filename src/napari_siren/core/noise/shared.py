@@ -17,6 +17,9 @@ from napari_siren.core.settings.config import FitConfig
 # photographs and micrographs with white noise all were below 1.28, and with noise that was blurred by a Gaussian of 0.5
 # pixels all were above 1.34, except those with noise of their own.
 SHARED = 1.3
+# The same, above which neighbours share most of their noise. Noise that was blurred by a Gaussian of 0.5 pixels had at
+# most 1.7 on photographs, and by one of 0.8 pixels at least 3.8.
+STRONGLY_SHARED = 2.5
 # Smallest number of pixels of every second pixel along an axis, and largest number of planes and side of the middle of
 # an image for the ratio.
 _LEAST_SIDE, _MOST_PLANES, _LARGEST_SIDE = 24, 8, 1024
@@ -52,6 +55,12 @@ def noise_ratio(samples: Samples) -> float | None:
             return None
         ratios.append(coarse / max(estimate(values), 1e-9))
     return round(min(ratios), 3)
+
+
+def is_strongly_shared(samples: Samples, config: FitConfig) -> bool:
+    """Return whether neighbouring pixels share much of their noise. The noise of a known camera is not shared."""
+    ratio = noise_ratio(samples) if config.camera_gain == "auto" else None
+    return ratio is not None and ratio >= STRONGLY_SHARED
 
 
 def models_of_shared_noise(samples: Samples, config: FitConfig) -> list[NoiseModel]:

@@ -9,8 +9,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import napari_siren as ns
+from napari_siren.core.image.samples import Samples
 from napari_siren.core.noise.model import NoiseModel
-from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot, _with_own_pixels
+from napari_siren.core.restoration.self_supervised.blind_spot import BlindSpot, _with_own_pixels, plan
+from napari_siren.core.settings.config import FitConfig
 from napari_siren.errors import InputError
 
 
@@ -55,6 +57,37 @@ def test_a_guess_does_not_look_at_the_pixel() -> None:
     with torch.no_grad():
         guesses = [sum(learner._guess(torch.from_numpy(v)[:, None], hidden)) for v in (values, other)]
     torch.testing.assert_close(guesses[0], guesses[1])
+
+
+def test_shared_noise_is_predicted_from_pixels_that_are_further_away() -> None:
+    clean = cells((64, 64))
+    blurred = gaussian_filter(np.random.default_rng(1).standard_normal(clean.shape), 1.0)
+    noisy = (clean + 0.3 * blurred / blurred.std()).astype(np.float32)
+    errors = []
+    for shared in (False, True):
+        learner = BlindSpot(torch.from_numpy(noisy[None]), [NoiseModel(0.0, 0.09, 0.09)], shared=shared)
+        for step in range(80):
+            learner.step(step / 80)
+        errors.append(rms(learner.predict(noisy.shape, 2)[0].numpy() - clean))
+    assert errors[1] < 0.8 * errors[0]
+    predicted = torch.zeros(9, 9, dtype=torch.bool)
+    predicted[4, 3] = True
+    assert learner._hidden(predicted).nonzero().unique(dim=0).tolist() == [
+        [y, x] for y in range(2, 7) for x in range(1, 6)
+    ]
+
+
+def test_only_strongly_shared_noise_is_kept_apart() -> None:
+    scene = cells((96, 96))
+    for blur, shared in ((0.3, False), (1.0, True)):
+        noise = gaussian_filter(np.random.default_rng(1).standard_normal(scene.shape), blur)
+        noisy = (scene + 0.3 * noise / noise.std()).astype(np.float32)
+        samples = Samples.from_array(noisy)
+        restoration = plan(samples, FitConfig.preset("denoise", pretrained=None))
+        assert restoration is not None
+        learner = restoration.create(torch.device("cpu"), 0)
+        assert isinstance(learner, BlindSpot)
+        assert (int(learner._hidden(torch.eye(9, dtype=torch.bool)).sum()) > 9) is shared
 
 
 def test_slices_beside_help() -> None:

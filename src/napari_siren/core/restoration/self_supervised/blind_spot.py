@@ -21,7 +21,8 @@ from torch.nn import functional
 
 from napari_siren.core.image.filling import interpolated
 from napari_siren.core.image.samples import Samples
-from napari_siren.core.noise.model import NoiseModel, noise_models
+from napari_siren.core.noise.model import NoiseModel
+from napari_siren.core.noise.shared import is_strongly_shared, models_of_shared_noise
 from napari_siren.core.restoration.base import Restoration, uses_bfloat16
 from napari_siren.core.restoration.pretrained.plan import plan_denoising
 from napari_siren.core.restoration.self_supervised.restorer import SelfSupervisedRestorer
@@ -31,9 +32,11 @@ from napari_siren.core.settings.config import FitConfig
 # deviations in pixels. The second line is for the slices before and after, in which no pixel is hidden.
 _WIDTHS = (0.5, 1.0, 2.0, 4.0)
 _WIDTHS_BESIDE = (0.5, 2.0)
-# Share of the pixels that are hidden in training, and number of parts that are hidden in turn in a prediction. With
-# more parts fewer pixels are hidden at once: the prediction uses more pixels, and takes longer.
+# Share of the pixels that are predicted in training, and number of parts that are predicted in turn. With more parts
+# fewer pixels are hidden at once: the prediction uses more pixels, and takes longer.
 _HIDDEN, _PARTS = 0.25, 8
+# The same if neighbours share much of their noise. The neighbours of a predicted pixel are hidden too.
+_HIDDEN_APART, _PARTS_APART, _REACH = 0.04, 24, 2
 # Largest side of the part of an image in a step, in pixels.
 _CROP = 64
 # Smallest number of rows and of columns.
@@ -69,7 +72,8 @@ def plan(samples: Samples, config: FitConfig, frames: npt.NDArray[np.float32] | 
 
     def create(device: torch.device, seed: int) -> BlindSpot:
         values, low_precision = torch.from_numpy(interpolated(samples)).to(device), uses_bfloat16(config, device)
-        return BlindSpot(values, noise_models(samples, config), seed, low_precision)
+        models, shared = models_of_shared_noise(samples, config), is_strongly_shared(samples, config)
+        return BlindSpot(values, models, seed, low_precision, shared)
 
     return Restoration(sizes, BlindSpot, create)
 
@@ -85,6 +89,9 @@ class BlindSpot(SelfSupervisedRestorer):
         Noise model of each channel.
     seed, low_precision
         Seed, and whether to compute in bfloat16, as in `SelfSupervisedRestorer`.
+    shared
+        Whether neighbouring pixels share much of their noise. The neighbours of a predicted pixel are then hidden as
+        well (Broaddus et al. 2020, doi 10.1109/ISBIWorkshops50223.2020.9153336).
     """
 
     rates = (0.01, 1e-3)
@@ -92,8 +99,17 @@ class BlindSpot(SelfSupervisedRestorer):
     # The squared error leads to the mean. The mean of noise is 0, but its median need not be.
     squared = True
 
-    def __init__(self, values: Tensor, noise: Sequence[NoiseModel], seed: int = 0, low_precision: bool = False) -> None:
+    def __init__(
+        self,
+        values: Tensor,
+        noise: Sequence[NoiseModel],
+        seed: int = 0,
+        low_precision: bool = False,
+        shared: bool = False,
+    ) -> None:
         self._noise = noise
+        self._reach = _REACH if shared else 0
+        self._share, self._parts = (_HIDDEN_APART, _PARTS_APART) if shared else (_HIDDEN, _PARTS)
         self._stack = values if values.ndim == 4 else values[:, None]
         self._flat = values.ndim == 3
         self.inputs_per_channel = len(_WIDTHS) + (2 * len(_WIDTHS_BESIDE) if self._stack.shape[1] > 1 else 0)
@@ -104,11 +120,11 @@ class BlindSpot(SelfSupervisedRestorer):
     def pair(self, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Hide random pixels. Return the network's correction of their neighbours' mean, and the true correction."""
         part = self._part(rng)
-        hidden = torch.from_numpy(rng.random(part.shape[2:]) < _HIDDEN).to(self.device)
-        plain, details = self._guess(part, hidden)
+        predicted = self._draw(rng, part.shape[2:])
+        plain, details = self._guess(part, self._hidden(predicted))
         # Pixels with more noise contain less information, and have less weight.
-        trust = self._trust(plain)[:, hidden]
-        return trust * details[:, hidden], trust * (part[:, self._middle(part)] - plain)[:, hidden]
+        trust = self._trust(plain)[:, predicted]
+        return trust * details[:, predicted], trust * (part[:, self._middle(part)] - plain)[:, predicted]
 
     @torch.no_grad()
     def predict(self, shape: Sequence[int], passes: int = 4) -> Tensor:
@@ -143,12 +159,13 @@ class BlindSpot(SelfSupervisedRestorer):
         around = self._around(number)
         total = torch.zeros_like(around[:, 0])
         for _ in range(passes):
-            parts = torch.from_numpy(rng.integers(_PARTS, size=around.shape[2:])).to(self.device)
-            for i in range(_PARTS):
+            parts = torch.from_numpy(rng.integers(self._parts, size=around.shape[2:])).to(self.device)
+            for i in range(self._parts):
                 self.cancellation.check()
-                turns, hidden = i % 4, parts == i
-                plain, details = self._guess(torch.rot90(around, turns, (2, 3)), torch.rot90(hidden, turns, (0, 1)))
-                total += torch.rot90(plain + details, -turns, (1, 2)) * hidden
+                turns, predicted = i % 4, parts == i
+                hidden = torch.rot90(self._hidden(predicted), turns, (0, 1))
+                plain, details = self._guess(torch.rot90(around, turns, (2, 3)), hidden)
+                total += torch.rot90(plain + details, -turns, (1, 2)) * predicted
         return total / passes
 
     def _guess(self, part: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
@@ -167,6 +184,17 @@ class BlindSpot(SelfSupervisedRestorer):
             features = self.network.encode(torch.cat(inputs)[None].contiguous())
             positions = [np.arange(n, dtype=np.float64) for n in hidden.shape]
             return plain, self.decode(features, (positions[0], positions[1]), (1.0, 1.0))[0]
+
+    def _draw(self, rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
+        """Return a mask of random pixels to predict, (rows, columns)."""
+        return torch.from_numpy(rng.random(tuple(shape)) < self._share).to(self.device)
+
+    def _hidden(self, predicted: Tensor) -> Tensor:
+        """Return the mask of the pixels to hide, (rows, columns)."""
+        if self._reach == 0:
+            return predicted
+        side = 2 * self._reach + 1
+        return functional.max_pool2d(predicted.float()[None], side, stride=1, padding=self._reach)[0] > 0
 
     def _trust(self, signal: Tensor) -> Tensor:
         """Return the weights of pixels, (channels, rows, columns).
@@ -202,12 +230,12 @@ class BlindSpot(SelfSupervisedRestorer):
     def _best_width(self, rng: np.random.Generator) -> int:
         """Return the index of the best of the means as a prediction of hidden pixels, for the plain estimate."""
         values = self._stack[:, self._stack.shape[1] // 2]
-        hidden = torch.from_numpy(rng.random(values.shape[1:]) < _HIDDEN).to(values.device)
-        visible = (~hidden).float()[None]
+        predicted = torch.from_numpy(rng.random(values.shape[1:]) < self._share).to(values.device)
+        visible = (~self._hidden(predicted)).float()[None]
         means = [
             self._blurred(values * visible, w) / self._blurred(visible, w).clamp_min(_LEAST_WEIGHT) for w in _WIDTHS
         ]
-        return int(np.argmin([float((mean - values)[:, hidden].square().mean()) for mean in means]))
+        return int(np.argmin([float((mean - values)[:, predicted].square().mean()) for mean in means]))
 
     def _blurred(self, values: Tensor, width: float) -> Tensor:
         """Blur values, (channels, rows, columns), with zeros beyond the edges."""
