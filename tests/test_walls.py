@@ -22,7 +22,6 @@ ROOMS = (
         "storage",
         "settings",
         "clock",
-        "settings_notes",
         "device",
         "network",
         "native",

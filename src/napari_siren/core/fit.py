@@ -29,8 +29,8 @@ from napari_siren.core.restoration.pipeline import RestorationFit
 from napari_siren.core.restoration.tasks import plan_restoration
 from napari_siren.core.result import FitResult, load
 from napari_siren.core.settings.config import FitConfig
+from napari_siren.core.settings.notes import notes_on_settings
 from napari_siren.core.settings.presets import PresetName
-from napari_siren.core.settings_notes import notes_on_settings
 from napari_siren.core.steps import STOP, FitSteps, run_steps
 from napari_siren.core.storage.versions import make_provenance
 from napari_siren.core.training.base import FitInProgress

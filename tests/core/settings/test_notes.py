@@ -9,7 +9,7 @@ import pytest
 
 import napari_siren as ns
 from napari_siren.core.settings.config import FitConfig
-from napari_siren.core.settings_notes import notes_on_settings
+from napari_siren.core.settings.notes import notes_on_settings
 
 OBJECTIVE: dict[str, Any] = {"numerical_aperture": 1.4, "wavelength": 0.52, "refractive_index": 1.515}
 
