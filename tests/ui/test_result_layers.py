@@ -144,6 +144,17 @@ def test_the_end_goes_into_the_layers_that_are_there(model: ViewerModel, source:
     assert not source.visible
 
 
+def test_a_second_result_is_above_the_first_and_selected(model: ViewerModel, source: Image) -> None:
+    other = model.add_image(np.zeros((12, 16)), name="cells [by hand]")
+    first, second = (ResultLayers(model, source, LayerSpec.from_layer(source)) for _ in range(2))
+    model.layers.selection = {source}
+    for fit, label in ((first, "deblurred"), (second, "denoised")):
+        fit.show({"reconstruction": made(fit, 1), "upscaled": made(fit, 1, label=label)})
+    assert names(model) == ["cells", "cells [deblurred]", "cells [reconstruction]", "cells [denoised]", other.name]
+    assert model.layers["cells [denoised]"].visible
+    assert model.layers.selection == {model.layers["cells [denoised]"]}
+
+
 @pytest.mark.parametrize(
     "move",
     [

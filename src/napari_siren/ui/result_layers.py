@@ -181,6 +181,15 @@ class ResultLayers:
             if layer.name in names and METADATA_KEY in layer.metadata and layer not in own:
                 self.viewer.layers.remove(layer)
 
+    def _earlier(self) -> list[Any]:
+        """Return the results of earlier fits of the same image."""
+        own, begin = list(self._layers.values()), f"{self.spec.name} ["
+        return [
+            layer
+            for layer in self.viewer.layers
+            if METADATA_KEY in layer.metadata and layer.name.startswith(begin) and layer not in own
+        ]
+
     def _present(self) -> None:
         """Select the result, and hide the layers that it replaces."""
         result, reconstruction = self.get("upscaled"), self.get(_PREVIEW)
@@ -191,9 +200,9 @@ class ResultLayers:
         if self.source in self.viewer.layers and self.source is not result and _covers(result, self.source):
             self.source.visible = False
         # The user may be at work in another layer. If several images are done, all results are selected in the end.
-        selected = set(self.viewer.layers.selection)
-        if selected & {self.source, *self._layers.values()} or not selected:
-            self.viewer.layers.selection = selected - {self.source, *self._layers.values()} | {result}
+        selected, own = set(self.viewer.layers.selection), {self.source, *self._earlier(), *self._layers.values()}
+        if selected & own or not selected:
+            self.viewer.layers.selection = selected - own | {result}
 
     def _add(self, role: str, layer_data: LayerData) -> None:
         data, meta, _ = layer_data
@@ -202,8 +211,8 @@ class ResultLayers:
         if role in _MAPS:
             layer.colorbar.visible = True
         if self.source in self.viewer.layers:
-            # Directly above the image and its other results, so that other channels stay visible.
-            above = [self.source, *(other for other in self._layers.values() if other is not layer)]
+            # Directly above the image and all of its results, so that other channels stay visible.
+            above = [self.source, *self._earlier(), *(other for other in self._layers.values() if other is not layer)]
             last = max(self.viewer.layers.index(other) for other in above if other in self.viewer.layers)
             self.viewer.layers.move(self.viewer.layers.index(layer), last + 1)
         if not selected and self.source in self.viewer.layers:
