@@ -8,8 +8,8 @@ seconds of the processor, on which other programs have less influence. Ours runs
 "blind" estimates the noise from the image, "noise given" has the parameters of the camera. Gaussian filter, non-local
 means, total variation and wavelets have the settings that are best by comparison with the true image; their seconds are
 those of a single filter with these settings. Wavelets need PyWavelets, and are left out without it. BM3D has the noise
-given, for photons through the generalised Anscombe transform. It needs a Python with the package `bm3d`, which `--bm3d`
-names.
+given, or for micrographs that of our noise model, and for photons the generalised Anscombe transform. It needs a Python
+with the package `bm3d`, which `--bm3d` names.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from benchmarks import bm3d_process, machine
 from benchmarks.denoise_sets import KINDS, Case, Kind, Noise, cases
 from benchmarks.microscopy import chosen_methods
 from benchmarks.microscopy_rivals import DENOISERS, usable_denoisers
+from napari_siren.core.image.samples import Samples
+from napari_siren.core.noise.record import noise_record
 from napari_siren.core.storage.atomic import write_json
 
 # The second result has further figures for the report. Its seconds replace the measured ones.
@@ -51,6 +53,8 @@ def methods(kind: Kind, device: str, bm3d: Path | None) -> dict[str, Method]:
     found |= {f"{name}, set by the truth": partial(best_by_truth, name=name) for name in usable_denoisers(RIVALS)}
     if kind == "photographs" and bm3d is not None:
         found["BM3D, noise given"] = partial(by_bm3d, python=bm3d)
+    if kind == "micrographs" and bm3d is not None:
+        found["BM3D, noise estimated by ours"] = partial(by_bm3d, python=bm3d)
     found[f"{OURS}, blind"] = partial(ours, device=device)
     if kind == "photographs":
         found[f"{OURS}, noise given"] = lambda case: ours(case, device, **camera(case))
@@ -87,11 +91,11 @@ def best_by_truth(case: Case, name: str) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def by_bm3d(case: Case, python: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """Denoise by BM3D with the known noise, in another Python."""
-    assert case.noise is not None
-    photons = case.noise.gain > 0
-    values = anscombe(case.noisy, case.noise) if photons else case.noisy
-    sigma = 1.0 if photons else case.noise.deviation
+    """Denoise by BM3D in another Python, with the known noise, or with the noise that our model finds in the image."""
+    noise, dark = (case.noise, 0.0) if case.noise is not None else estimated_noise(case.noisy)
+    photons = noise.gain > 0
+    values = anscombe(case.noisy - dark, noise) if photons else case.noisy
+    sigma = 1.0 if photons else noise.deviation
     with tempfile.TemporaryDirectory() as folder:
         image, result = Path(folder) / "image.npy", Path(folder) / "result.npy"
         np.save(image, values.astype(np.float64))
@@ -99,7 +103,19 @@ def by_bm3d(case: Case, python: Path) -> tuple[np.ndarray, dict[str, Any]]:
         printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         denoised: np.ndarray = np.load(result)
     seconds = dict(zip(TIMES, map(float, printed.split()), strict=True))
-    return inverse_anscombe(denoised, case.noise) if photons else denoised, seconds
+    return inverse_anscombe(denoised, noise) + dark if photons else denoised, seconds
+
+
+def estimated_noise(noisy: np.ndarray) -> tuple[Noise, float]:
+    """Return the noise that our model finds in an image, and the value of a pixel without light.
+
+    The model does not separate that value from the read noise. A negative variance at 0 is put down to the value alone.
+    """
+    found = noise_record(Samples.from_array(noisy.astype(np.float32)), ns.FitConfig.preset("denoise"))
+    [gain], [at_zero], [least] = (found[name] for name in ("gain", "variance_at_zero", "least_deviation"))
+    if gain == 0:
+        return Noise(0.0, least), 0.0
+    return Noise(gain, float(np.sqrt(max(0.0, at_zero)))), max(0.0, -at_zero / gain)
 
 
 def anscombe(values: np.ndarray, noise: Noise) -> np.ndarray:

@@ -117,6 +117,20 @@ def test_bm3d_runs_in_another_python(photograph: Case, monkeypatch: pytest.Monke
     result, _ = denoise.by_bm3d(photons, Path(sys.executable))
     assert result.mean() == pytest.approx(photons.truth.mean(), rel=0.05)
     assert "bm3d" not in (bm3d_process.__dict__)
+    unknown = Case("micrographs", "some", "some", photograph.noisy, photograph.truth, WHITE, None)
+    result, _ = denoise.by_bm3d(unknown, Path(sys.executable))
+    assert result.mean() == pytest.approx(unknown.truth.mean(), rel=0.05)
+    assert "BM3D, noise estimated by ours" in denoise.methods("micrographs", "cpu", Path(sys.executable))
+
+
+def test_the_noise_of_micrographs_is_estimated() -> None:
+    signal = np.tile(np.repeat(np.linspace(10, 200, 16), 8), (128, 1))
+    photons = 2.0 * np.random.default_rng(0).poisson(signal) + 100
+    noise, dark = denoise.estimated_noise(photons)
+    assert noise.gain == pytest.approx(2, rel=0.15)
+    assert dark == pytest.approx(100, abs=40)
+    white = np.random.default_rng(0).normal(50, 3, (64, 64))
+    assert denoise.estimated_noise(white)[0].deviation == pytest.approx(3, rel=0.2)
 
 
 def test_ours_is_the_preset_with_and_without_the_camera(photograph: Case) -> None:
