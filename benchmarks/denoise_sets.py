@@ -21,7 +21,7 @@ from skimage.io import imread
 
 from benchmarks.microscopy_sets import seed_of, single_frames
 from napari_siren.core.image.metrics import psnr_of
-from napari_siren.core.image.resampling import LUMA
+from napari_siren.core.pretrained_network.resampling import LUMA
 
 Kind = Literal["photographs", "micrographs"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -47,7 +47,7 @@ ROOMS = (
         "scaled_error",
         "steps",
     ),
-    *("preprocessing", "options", "fit", "warm_start", "entries", "series", "shortcuts", "cost", "compositing"),
+    *("preprocessing", "options", "fit", "warm_start", "series", "shortcuts", "cost", "compositing"),
 )
 
 BLOCK = """

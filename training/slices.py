@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from napari_siren.core.degradation import camera
 from napari_siren.core.degradation.camera import draw_logarithmic
 from napari_siren.core.degradation.micrographs import micrograph
-from napari_siren.core.image import resampling
 from napari_siren.core.network.optimizer import NetworkOptimizer
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.weights import describe, save_tensors, today, write_bytes
 from napari_siren.core.pretraining.photographs import Photographs, find_images, fingerprint, load_images
 from napari_siren.core.pretraining.settings import Settings

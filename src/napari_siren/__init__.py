@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_siren.core.resolution.restored import restored_resolution
     from napari_siren.core.result import FitResult, load
     from napari_siren.core.scaled_error import resolution_scaled_error
-    from napari_siren.core.series import SeriesResult, fit_burst, fit_series
+    from napari_siren.core.series.fit import SeriesResult, fit_burst, fit_series
     from napari_siren.core.settings.config import FitConfig
     from napari_siren.core.shortcuts import deblur, denoise, isotropic, upscale
     from napari_siren.core.steps import FitSteps
@@ -97,7 +97,7 @@ _HOMES = {
     "FitSteps": "napari_siren.core.steps",
     "LayerFit": "napari_siren.layers.fit",
     "Progress": "napari_siren.core.progress",
-    "SeriesResult": "napari_siren.core.series",
+    "SeriesResult": "napari_siren.core.series.fit",
     "SirenModule": "napari_siren.core.network.module",
     "StoredField": "napari_siren.core.field.stored",
     "Supervision": "napari_siren.core.preprocessing.gradients",
@@ -109,10 +109,10 @@ _HOMES = {
     "fit": "napari_siren.core.fit",
     "fit_batch": "napari_siren.batch.run",
     "fit_blocks": "napari_siren.blockwise.fit",
-    "fit_burst": "napari_siren.core.series",
+    "fit_burst": "napari_siren.core.series.fit",
     "fit_iter": "napari_siren.core.fit",
     "fit_layer": "napari_siren.layers.fit",
-    "fit_series": "napari_siren.core.series",
+    "fit_series": "napari_siren.core.series.fit",
     "flatten_illumination": "napari_siren.core.compositing",
     "isotropic": "napari_siren.core.shortcuts",
     "load": "napari_siren.core.result",

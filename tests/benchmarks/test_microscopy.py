@@ -415,7 +415,7 @@ def test_ours_run_through_the_public_interface(every: list[Case], monkeypatch: p
     # `ns.upscale` calls the module's own.
     monkeypatch.setattr(ns, "fit", short)
     # First that of `series`, which takes the other one when it is imported.
-    monkeypatch.setattr("napari_siren.core.series.fit", short)
+    monkeypatch.setattr("napari_siren.core.series.fit.fit", short)
     monkeypatch.setattr("napari_siren.core.shortcuts.fit", short)
     for kind in KINDS:
         case = next(case for case in every if case.kind == kind)

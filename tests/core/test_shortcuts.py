@@ -131,13 +131,13 @@ def test_masked_pixels_of_a_series_are_missing() -> None:
 def test_what_a_series_cannot_have_is_refused_before_the_fit(
     options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_siren.core.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
+    monkeypatch.setattr("napari_siren.core.series.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
     with pytest.raises(InputError):
         ns.upscale(picture(2, 8, 10), **{"axes": "TYX", **options})
 
 
 def test_a_series_that_does_not_fit_into_memory_is_refused_before_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_siren.core.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
+    monkeypatch.setattr("napari_siren.core.series.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
     monkeypatch.setattr("napari_siren.core.training.plan.free_memory", lambda device: 20_000)
     # A frame of the result has 10,240 bytes, and there are copies for writing.
     with pytest.raises(InputError, match="2 x 4 x 16 x 20 pixels takes"):

@@ -184,13 +184,13 @@ def test_a_region_of_some_entries() -> None:
 def test_what_entries_cannot_have_is_refused_before_the_fit(
     options: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_siren.core.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
+    monkeypatch.setattr("napari_siren.core.series.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
     with pytest.raises(ns.InputError, match=message):
         ns.fit_layer(layer("tzyx", 2, 4, 8, 10), **options)
 
 
 def test_layers_that_do_not_fit_into_memory_are_refused_before_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_siren.core.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
+    monkeypatch.setattr("napari_siren.core.series.entries.fit_iter", lambda *_, **__: pytest.fail("it fits"))
     monkeypatch.setattr("napari_siren.core.training.plan.free_memory", lambda device: 10_000)
     with pytest.raises(ns.InputError, match="Choose a lower resolution or fewer frames"):
         ns.fit_layer(layer("tzyx", 2, 4, 8, 10), **FAST)

@@ -10,15 +10,6 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.entries import (
-    check_series_size,
-    fit_entries,
-    is_one_by_one,
-    settings_of,
-    shared_arguments,
-    split_series,
-    stack_frames,
-)
 from napari_siren.core.field.tiling import RenderGrid
 from napari_siren.core.fit import fit
 from napari_siren.core.image.arrays import ImageInput
@@ -27,6 +18,15 @@ from napari_siren.core.image.frames import take_frames
 from napari_siren.core.image.samples import Samples
 from napari_siren.core.options import FitOptions, copy_options
 from napari_siren.core.preprocessing.gradients import preparation
+from napari_siren.core.series.entries import (
+    check_series_size,
+    fit_entries,
+    is_one_by_one,
+    settings_of,
+    shared_arguments,
+    split_series,
+    stack_frames,
+)
 from napari_siren.core.settings.config import FitConfig, detail_for
 from napari_siren.core.settings.per_axis import per_axis
 from napari_siren.core.settings.presets import PresetName

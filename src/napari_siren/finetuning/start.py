@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from napari_siren.core.degradation import camera
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.network import restore
 from napari_siren.core.pretraining.planes import Array, Plane, PlaneValidation, is_absolute, noise_parameters
 from napari_siren.core.pretraining.settings import Settings

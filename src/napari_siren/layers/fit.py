@@ -130,7 +130,7 @@ def fit_layer(
     line [x4] (96, 96) [0.025, 0.025]
     line [error] (24, 24) [0.1, 0.1]
     """
-    from napari_siren.core.entries import settings_of
+    from napari_siren.core.series.entries import settings_of
     from napari_siren.core.settings.config import detail_for
 
     series = LayerSeries.from_layer(layer, axes, region, plane, level, fill_nan, one_by_one)
@@ -184,7 +184,7 @@ def _fit_entries(
     options: FitOptions,
 ) -> tuple[tuple[FitResult, ...], tuple[LayerData, ...]]:
     """Fit the entries of a layer one by one, and make its three layers."""
-    from napari_siren.core.entries import fit_entries, settings_of, shared_arguments
+    from napari_siren.core.series.entries import fit_entries, settings_of, shared_arguments
 
     fits = SeriesFit(series, scale, error)
     entries = fits.entries(lambda spec: _arguments(spec, spacing, options))

@@ -73,7 +73,7 @@ class SeriesFit:
         return {role: stack.layer for role, stack in self._stacks.items()}
 
     def _check_size(self, spec: LayerSpec) -> None:
-        from napari_siren.core.entries import check_series_size
+        from napari_siren.core.series.entries import check_series_size
 
         shape, pixels = spec.scaled_shape(self.scale), math.prod(spec.coordinate_shape)
         assert spec.data is not None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from html import escape
 
 from napari_siren.core.result import FitResult
-from napari_siren.core.series import SeriesResult
+from napari_siren.core.series.fit import SeriesResult
 from napari_siren.reporting.thumbnails import thumbnails
 
 # Scale of the enlarged detail.

@@ -8,7 +8,7 @@ import torch
 from training_cases import CPU, pictures
 
 from napari_siren.core.degradation.base import Robust
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 
 
 def test_a_robust_crop_without_noise_and_compression_is_that_of_enlarging() -> None:

@@ -10,7 +10,7 @@ import torch
 from training_cases import CPU, pictures
 
 from napari_siren.core.degradation import camera
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 
 
 @pytest.mark.parametrize("quality", [10, 40, 50, 75, 90, 100])

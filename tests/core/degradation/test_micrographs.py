@@ -9,7 +9,7 @@ from torch import Tensor
 from training_cases import CPU, pictures
 
 from napari_siren.core.degradation import micrographs
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 
 FLAT = {"stretch": 0.0, "over": 0.0, "power": 1.0, "blur": 1.0, "ground": 0.1, "top": 0.7, "shift": 0.1, "factor": 1.0}
 NOISE = {"a": 0.002, "b": 0.03, "multiplied": 0.0, "spread": 0.01}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_cases import WEIGHTS
 
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork, restore
 from napari_siren.core.pretrained_network.weights import load_network
 from napari_siren.errors import InputError

@@ -6,7 +6,7 @@ import pytest
 import torch
 from training_cases import CPU, pictures
 
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.network import NetworkShape, PretrainedNetwork
 from napari_siren.core.pretraining import evaluation
 from napari_siren.errors import InputError

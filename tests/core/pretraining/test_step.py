@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from training_cases import CPU, TINY
 
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.network import PretrainedNetwork
 from napari_siren.core.pretraining.optimizer import Optimizer
 from napari_siren.core.pretraining.photographs import Photographs

@@ -122,8 +122,8 @@ def _restore(
 ) -> None:
     """Fit an image, and write its render. Without a scale, the voxels of the render are cubes."""
     from napari_siren.cli import files, options, tables
-    from napari_siren.core.entries import is_one_by_one
     from napari_siren.core.image.axes import cubic_scale
+    from napari_siren.core.series.entries import is_one_by_one
     from napari_siren.core.settings.config import detail_for
     from napari_siren.io import images as sources
 
@@ -197,9 +197,9 @@ def _fit_frames(
 ) -> _Render:
     """Fit the frames of a time series one by one, and render each. After Ctrl-C, the last frames are left out."""
     from napari_siren.cli import bars, tables
-    from napari_siren.core.entries import check_series_size, fit_entries, stack_frames
     from napari_siren.core.field.tiling import RenderGrid
     from napari_siren.core.options import FitOptions
+    from napari_siren.core.series.entries import check_series_size, fit_entries, stack_frames
 
     assert picture.axes is not None
     time = picture.axes.index("T")

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from napari_siren.core.degradation import camera
 from napari_siren.core.degradation.camera import draw_logarithmic
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 
 # Parameters of crops, one row for each crop.
 Table = npt.NDArray[np.float32]

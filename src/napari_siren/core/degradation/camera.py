@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from napari_siren.core.image.resampling import apply
+from napari_siren.core.pretrained_network.resampling import apply
 
 Array = npt.NDArray[np.float64]
 

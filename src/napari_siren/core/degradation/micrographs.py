@@ -12,7 +12,7 @@ from torch import Tensor
 from napari_siren.core.degradation import camera
 from napari_siren.core.degradation.base import Degradation, Table, columns, with_map
 from napari_siren.core.degradation.camera import draw_logarithmic
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 
 # Radius of the blur in fine pixels, and its largest standard deviation.
 _BLUR, _WIDEST = 12, 4.0

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from napari_siren.core.image import resampling
 from napari_siren.core.native.decoder import can_decode, decode
 from napari_siren.core.native.encoder import can_encode, encode_blocks
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.sines import head, sine
 from napari_siren.errors import InputError
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.degradation.kinds import KINDS
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.network import PretrainedNetwork
 from napari_siren.core.pretrained_network.weights import is_gain
 from napari_siren.core.pretraining.photographs import find_images, is_grey, load_image

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from napari_siren.core.degradation import camera
 from napari_siren.core.degradation.base import with_map
-from napari_siren.core.image import resampling
 from napari_siren.core.noise.level import above_texture, noise_level
 from napari_siren.core.noise.model import NoiseModel
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.network import PretrainedNetwork
 from napari_siren.core.pretraining.evaluation import most_detailed
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from napari_siren.core.degradation.kinds import degradation_for
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretrained_network.network import PretrainedNetwork
 from napari_siren.core.pretrained_network.sines import kernels_agree
 from napari_siren.core.pretraining.optimizer import Optimizer

@@ -132,8 +132,8 @@ class FitConfig(BaseModel):
     stacks and films. "general" is for photographs and "microscope" for micrographs; "auto" chooses by the image itself;
     the path of a file of weights is possible, too. They need seconds, and `task_steps` does not matter. None (or
     "none") trains a network on the image alone, for `task_steps` steps. What lies between the slices of a stack is
-    always learned from the stack: from a trained network if `task_steps` is at most 1,000, otherwise from random
-    parameters. Noisy slices are denoised before. With None neither is done."""
+    always learned from the stack: from a trained network if `task_steps` is at most 1,000 or the slices are small,
+    otherwise from random parameters. Noisy slices are denoised before. With None neither is done."""
     adapt: Literal["auto", "off"] | Annotated[int, Field(ge=1, le=_MOST_STEPS)] = Field(
         "auto", json_schema_extra=_LIMIT
     )

@@ -221,7 +221,7 @@ def _fit_series(request: FitRequest, series: LayerSeries, control: Control) -> G
     """Fit the entries of a series one by one. The entries before a stop, or before an error, are kept."""
     load_torch()
     from napari_siren.core.cost.estimate import record_timing
-    from napari_siren.core.entries import iter_entries
+    from napari_siren.core.series.entries import iter_entries
     from napari_siren.core.settings.config import detail_for
 
     check_scale(request.spec, request.scale)

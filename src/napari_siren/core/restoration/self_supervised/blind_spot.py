@@ -187,7 +187,7 @@ class BlindSpot(SelfSupervisedRestorer):
 
     def _draw(self, rng: np.random.Generator, shape: Sequence[int]) -> Tensor:
         """Return a mask of random pixels to predict, (rows, columns)."""
-        return torch.from_numpy(rng.random(tuple(shape)) < self._share).to(self.device)
+        return torch.from_numpy(rng.random(tuple(shape)) < self._share).to(self._stack.device)
 
     def _hidden(self, predicted: Tensor) -> Tensor:
         """Return the mask of the pixels to hide, (rows, columns)."""
@@ -230,7 +230,7 @@ class BlindSpot(SelfSupervisedRestorer):
     def _best_width(self, rng: np.random.Generator) -> int:
         """Return the index of the best of the means as a prediction of hidden pixels, for the plain estimate."""
         values = self._stack[:, self._stack.shape[1] // 2]
-        predicted = torch.from_numpy(rng.random(values.shape[1:]) < self._share).to(values.device)
+        predicted = self._draw(rng, values.shape[1:])
         visible = (~self._hidden(predicted)).float()[None]
         means = [
             self._blurred(values * visible, w) / self._blurred(visible, w).clamp_min(_LEAST_WEIGHT) for w in _WIDTHS

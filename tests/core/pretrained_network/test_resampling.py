@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from napari_siren.core.image import resampling
+from napari_siren.core.pretrained_network import resampling
 from napari_siren.core.pretraining.photographs import load_image
 
 SET5 = Path(__file__).parents[4] / "shared" / "data" / "sr" / "Set5"

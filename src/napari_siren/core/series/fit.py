@@ -10,12 +10,12 @@ from typing import Any, Unpack
 import numpy as np
 import numpy.typing as npt
 
-from napari_siren.core.entries import Channels, check_no_single_fit, fit_entries, split_series
 from napari_siren.core.fit import choose_settings, fit
 from napari_siren.core.image.axes import Axes, guess_series_axes
 from napari_siren.core.options import FitOptions, FitSettings
 from napari_siren.core.progress import Progress
 from napari_siren.core.result import FitResult
+from napari_siren.core.series.entries import Channels, check_no_single_fit, fit_entries, split_series
 from napari_siren.core.settings.config import FitConfig
 from napari_siren.core.settings.presets import PresetName
 from napari_siren.errors import InputError
